@@ -1,0 +1,40 @@
+"""Every exception that is the bridge's own.
+
+    BridgeError                 a sentence for a person, which tells the way out    exit status 1
+    ├── ConfigurationError      one line for each wrong setting                     exit status 2
+    ├── Unroutable              no route can take this message
+    └── MalformedPacket         the broker sent what MQTT forbids
+
+What the bridge can cure by itself (a connection that broke, a Kafka broker that died) is no exception
+but a state: see mqtt/session.py and kafka/faults.py.
+"""
+
+from collections.abc import Iterable
+
+
+class BridgeError(Exception):
+    """Something a person has to know. `str()` of it can be printed as it is."""
+
+
+class ConfigurationError(BridgeError):
+    """The settings can't be used. `problems` holds one line for each thing that is wrong."""
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Unroutable(BridgeError):
+    """No route can take a message. `reason` is the same for all messages of a topic."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class MalformedPacket(BridgeError):
+    """The peer broke the protocol, so where its next packet begins is unknown: the connection must end."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
