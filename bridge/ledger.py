@@ -1,0 +1,241 @@
+"""What is in flight, and what may be acknowledged, in which order, on which connection.
+
+Pure: no socket, no clock, no Kafka. It lives in one thread.
+
+A QoS 1 or 2 message goes PENDING -> SETTLED -> ACKED (message.State). What always holds:
+
+* A message is offered for acknowledgement only after it was settled.
+* Acknowledgements leave in the order in which their messages arrived (MQTT 3.1.1 and 5, 4.6).
+* They leave on the connection the message came on, or came again on. Each connection is an *epoch*;
+  what belongs to an earlier epoch is still settled, but never acknowledged.
+* One identifier has one message: the last that came with it.
+
+A PUBLISH with DUP=1 may be a copy of a message that is known. To *join* is to be taken for that copy:
+it is not produced again, and it is acknowledged once the first copy is settled. Joining what is really
+another message loses it; not joining a real copy doubles it. Loss outranks doubling, so a join wants
+the same identifier, topic, payload and QoS, and besides:
+
+1. on the same connection: nothing more. TCP keeps order, so had the identifier been given to another
+   message, that one would have come first, with DUP=0.
+2. from an earlier connection, acknowledgement not handed to the kernel: this broker must be known to
+   keep identifiers, for one that numbers anew gives the same one to another message. It is known once a
+   resumed session began with an identifier other than 1.
+3. from an earlier connection, acknowledgement handed to the kernel: the broker may have seen it and
+   used the identifier again. So it must also be known to count upward: an identifier above what its
+   window can hold was seen, and none ever went back. The last `window` such messages are remembered.
+   At QoS 2 the identifier stays taken until PUBREL, whatever the broker saw, and rule 2 is enough.
+4. DUP=0 never joins, it replaces. In doubt, produce.
+
+What a broker was seen to do is forgotten with the session: behind a balancer the next session may be
+another broker's.
+"""
+
+from collections import deque
+from hashlib import blake2b
+
+from bridge.message import DUP, Message
+
+_PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this runs for each message
+
+# MQTT 3.1.1 has no Receive Maximum, so the window of such a broker is unknown. Identifiers beyond this
+# many were not just the lowest free ones of a large window.
+UNKNOWN_WINDOW = 1000
+
+# Unacknowledged messages of earlier connections that a resumed session may still send again. What is
+# beyond it is produced again if it comes.
+_REMEMBERED = 4 * UNKNOWN_WINDOW
+
+_DIGEST_OVER = 1024  # bytes; a settled payload is only compared, so a large one is kept as its digest
+
+
+class _Digest(bytes):
+    """Stands for a payload that is no longer needed itself."""
+
+
+def _digest(payload: bytes) -> _Digest:
+    return _Digest(blake2b(payload, digest_size=32).digest())
+
+
+class Ledger:
+    """Every QoS 1 and 2 message between its PUBLISH and its acknowledgement.
+
+    `window` is the Receive Maximum of MQTT 5 (3.1.2.11.3): how many messages the broker may have in
+    flight, and how many acknowledged ones are remembered for rule 3.
+    """
+
+    def __init__(self, window: int) -> None:
+        self.epoch = 0
+        self.keeps_identifiers = False
+        self._window = window
+        self._known: dict[int, Message] = {}  # the last message of each identifier, this session
+        self._order: deque[Message] = deque()  # this epoch's, not yet offered, in order of arrival
+        self._offered: deque[Message] = deque()  # acknowledgement written, not yet taken by the kernel
+        self._handed: deque[Message] = deque()  # QoS 1, taken by the kernel: rule 3
+        self._begins_resumed = False  # nothing was seen yet of a resumed session
+        self._above = window  # identifiers above this one can't be the lowest free ones
+        self._last_id = 0  # of the last DUP=0; 0: none yet
+        self._highest_id = 0
+        self._went_back = False
+
+    # -- connections ---------------------------------------------------------------------------------
+
+    def connected(self, session_present: bool, window_known: bool) -> None:
+        """A CONNACK came. `window_known`: the broker honours `window` (MQTT 5)."""
+        self.epoch += 1
+        self._above = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
+        self._begins_resumed = session_present
+        if not session_present:
+            self._forget_session()
+            return
+        for packet_id in list(self._known)[: max(0, len(self._known) - _REMEMBERED)]:
+            del self._known[packet_id]
+
+    def disconnected(self) -> None:
+        """Nothing is acknowledged any more that came on this connection; it is still settled."""
+        self._order.clear()
+        self._offered.clear()
+        for message in self._known.values():
+            self._shrink(message)
+
+    def _forget_session(self) -> None:
+        self._known.clear()
+        self._handed.clear()
+        self.keeps_identifiers = False
+        self._last_id = self._highest_id = 0
+        self._went_back = False
+
+    # -- arrivals ------------------------------------------------------------------------------------
+
+    def receive(self, message: Message) -> bool:
+        """True: a message to be produced. False: it joined one that is known, and is done with."""
+        packet_id = message.packet_id
+        if self._begins_resumed:
+            self._see_first(packet_id)
+        if message.flags & DUP:
+            if self._join(message):
+                return False
+        else:
+            if packet_id != self._last_id + 1:
+                self._see_jump(packet_id)
+            self._last_id = packet_id
+        known = self._known
+        if packet_id in known:
+            self._replace(known[packet_id])
+        message.epoch = self.epoch
+        known[packet_id] = message
+        self._order.append(message)
+        return True
+
+    def release(self, packet_id: int) -> bool:
+        """PUBREL: the QoS 2 identifier is free again. False if it was not taken.
+
+        Either way PUBCOMP is due (MQTT 5, 4.3.3), or the broker's slot stays taken for ever.
+        """
+        if self._begins_resumed:
+            self._see_first(packet_id)
+        message = self._known.get(packet_id)
+        if message is None or message.qos != 2:
+            return False
+        del self._known[packet_id]
+        message.epoch = 0
+        return True
+
+    def _join(self, message: Message) -> bool:
+        known = self._known.get(message.packet_id)
+        if known is None or not _same(known, message):
+            return False
+        if known.epoch == self.epoch:
+            # Rule 1. The acknowledgement is under way on this very connection, so another one is only
+            # sent where it can't hit a message that took the identifier meanwhile.
+            if known.state == _ACKED and (known.qos == 2 or self.counts_upward):
+                known.state = _SETTLED
+                self._order.append(known)
+            return True
+        if not self.keeps_identifiers:
+            return False
+        if known.state == _ACKED:
+            if known.qos == 1 and not self.counts_upward:
+                return False
+            known.state = _SETTLED
+        known.epoch = self.epoch
+        self._order.append(known)
+        return True
+
+    def _replace(self, known: Message) -> None:
+        # Its acknowledgement would now hit the message that has its identifier.
+        if known.state != _ACKED:
+            known.epoch = 0
+
+    # -- settling and acknowledging ------------------------------------------------------------------
+
+    def settle(self, message: Message) -> None:
+        """Kafka holds the message on all in-sync replicas, or it can never be delivered."""
+        message.state = _SETTLED
+        if message.epoch != self.epoch:
+            self._shrink(message)
+
+    def take_settled(self) -> list[Message]:
+        """The messages to acknowledge now, in order; the first that is pending holds back the rest."""
+        order = self._order
+        epoch = self.epoch
+        ready = []
+        while order and order[0].state:
+            message = order.popleft()
+            if message.epoch == epoch:
+                ready.append(message)
+        self._offered.extend(ready)
+        return ready
+
+    def handed_over(self, count: int) -> None:
+        """The kernel took the acknowledgements of the `count` messages that were offered first.
+
+        One of which it took a part counts: the broker may have seen it.
+        """
+        offered, handed, known = self._offered, self._handed, self._known
+        for _ in range(count):
+            message = offered.popleft()
+            message.state = _ACKED
+            if len(message.payload) > _DIGEST_OVER:
+                self._shrink(message)
+            if message.flags & 0x02:  # QoS 1; at QoS 2 the identifier is taken until PUBREL
+                handed.append(message)
+        while len(handed) > self._window:
+            message = handed.popleft()
+            if known.get(message.packet_id) is message and message.state == _ACKED:
+                del known[message.packet_id]
+
+    @property
+    def unacknowledged(self) -> int:
+        """Messages of this connection whose acknowledgement the kernel has not taken."""
+        return len(self._order) + len(self._offered)
+
+    def _shrink(self, message: Message) -> None:
+        if message.state and len(message.payload) > _DIGEST_OVER and type(message.payload) is bytes:
+            message.payload = _digest(message.payload)
+
+    # -- what this broker does with identifiers ------------------------------------------------------
+
+    @property
+    def counts_upward(self) -> bool:
+        return not self._went_back and max(self._highest_id, self._last_id) > self._above
+
+    def _see_first(self, packet_id: int) -> None:
+        self._begins_resumed = False
+        if packet_id != 1:
+            self.keeps_identifiers = True
+
+    def _see_jump(self, packet_id: int) -> None:
+        if not self._last_id:
+            return
+        self._highest_id = max(self._highest_id, self._last_id)
+        step = (packet_id - self._last_id) % 65535  # identifiers are 1..65535, and 1 follows 65535
+        if not 0 < step < 32768:
+            self._went_back = True
+
+
+def _same(known: Message, message: Message) -> bool:
+    if known.topic != message.topic or (known.flags ^ message.flags) & 0x06:
+        return False
+    if type(known.payload) is _Digest:
+        return known.payload == _digest(message.payload)
+    return known.payload == message.payload
