@@ -1,0 +1,99 @@
+"""Every event that the bridge logs, and `log()`, the one way to log.
+
+The names are an interface: people write alerts and `jq` filters on them. So they are a closed list,
+and the list is the documentation too (docs/reference/events.md is made from it). A level says who is
+to do something:
+
+    ERROR     a person must act; the message names the way out
+    WARNING   it heals itself, but a person may want to know
+    INFO      the life of the service; nothing here happens once for each message
+    DEBUG     all the rest
+"""
+
+from enum import StrEnum
+from logging import DEBUG, ERROR, INFO, WARNING
+
+import structlog
+
+
+class Event(StrEnum):
+    """`level` is one of logging's numbers, `meaning` one line for the reference."""
+
+    level: int
+    meaning: str
+
+    def __new__(cls, name: str, level: int, meaning: str) -> "Event":
+        event = str.__new__(cls, name)
+        event._value_ = name
+        event.level = level
+        event.meaning = meaning
+        return event
+
+    # fmt: off
+    SERVICE_STARTING           = "service.starting",           INFO,    "the settings are good and the parts are being built"
+    SERVICE_STARTED            = "service.started",            INFO,    "all parts run; the first connections are being made"
+    SERVICE_STOPPING           = "service.stopping",           INFO,    "a signal came: nothing more is taken, what is in flight is waited for"
+    SERVICE_STOP_DEADLINE      = "service.stop_deadline",      WARNING, "stop_timeout passed with messages unconfirmed; EMQ will send them again"
+    SERVICE_STOPPED            = "service.stopped",            INFO,    "the last line of a clean stop"
+    SERVICE_FAILED             = "service.failed",             ERROR,   "an error that the bridge has no answer to; it exits, systemd starts it again"
+    CONFIG_WARNING             = "config.warning",             WARNING, "a setting is allowed, but has a price that is easily overlooked"
+    CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock is not to be believed; records get no timestamp"
+    CLOCK_RIGHT                = "clock.right",                INFO,    "the clock is right again; records get timestamps"
+
+    MQTT_CONNECTING            = "mqtt.connecting",            DEBUG,   "an attempt begins"
+    MQTT_CONNECT_FAILED        = "mqtt.connect_failed",        WARNING, "name resolution, TCP or TLS failed; tried again"
+    MQTT_CONNACK_TIMEOUT       = "mqtt.connack_timeout",       WARNING, "connected, but no CONNACK within mqtt.connack_timeout; tried again"
+    MQTT_REFUSED               = "mqtt.refused",               ERROR,   "CONNACK says never like this (password, permission, client id); tried again slowly"
+    MQTT_UNAVAILABLE           = "mqtt.unavailable",           WARNING, "CONNACK says not now, or the connection closed before it; tried again"
+    MQTT_CONNECTED             = "mqtt.connected",             DEBUG,   "CONNACK came; filters may still have to be subscribed"
+    MQTT_LIVE                  = "mqtt.live",                  INFO,    "the session is up and subscribed: messages flow"
+    MQTT_CLOSED                = "mqtt.closed",                WARNING, "a connection that was up has ended, and why"
+    MQTT_KEEPALIVE_TIMEOUT     = "mqtt.keepalive_timeout",     WARNING, "no PINGRESP in time: the peer hangs or is gone; connecting anew"
+    MQTT_BACKING_OFF           = "mqtt.backing_off",           DEBUG,   "the next attempt waits, for how long"
+    MQTT_PROTOCOL_FALLBACK     = "mqtt.protocol_fallback",     INFO,    "the broker speaks no MQTT 5; 3.1.1 from here on"
+    MQTT_TAKEN_OVER            = "mqtt.taken_over",            ERROR,   "another client uses this client id; give each bridge its own mqtt.client_id"
+    MQTT_SESSION_LOST          = "mqtt.session_lost",          WARNING, "the broker no longer knew the session: what it held for it is gone"
+    MQTT_SUBSCRIBED            = "mqtt.subscribed",            DEBUG,   "SUBACK granted these filters"
+    MQTT_SUBSCRIBE_REFUSED     = "mqtt.subscribe_refused",     ERROR,   "SUBACK refused a filter; the others work, this one is tried again slowly"
+    MQTT_UNSUBSCRIBED          = "mqtt.unsubscribed",          INFO,    "filters that the settings no longer name were taken off the session"
+    MQTT_SUBSCRIPTIONS_UNKNOWN = "mqtt.subscriptions_unknown", INFO,    "what the session is subscribed to is not on record; subscribing again"
+    MQTT_STATE_UNWRITABLE      = "mqtt.state_unwritable",      ERROR,   "state_directory can't be written; each connect subscribes again"
+    MQTT_MALFORMED_PACKET      = "mqtt.malformed_packet",      ERROR,   "the broker broke the protocol; connecting anew"
+    MQTT_RESEND_JOINED         = "mqtt.resend_joined",         DEBUG,   "copies of messages in flight were recognised and not produced again"
+
+    KAFKA_CONNECTED            = "kafka.connected",            INFO,    "a broker answered"
+    KAFKA_ERROR                = "kafka.error",                WARNING, "librdkafka reports an error that time may cure"
+    KAFKA_ALL_BROKERS_DOWN     = "kafka.all_brokers_down",     WARNING, "no Kafka broker can be reached; messages are held"
+    KAFKA_AUTHENTICATION_FAILED = "kafka.authentication_failed", ERROR, "Kafka refused the user or password"
+    KAFKA_TLS_FAILED           = "kafka.tls_failed",           ERROR,   "no TLS with Kafka: certificate, authority or protocol"
+    KAFKA_TOPIC_MISSING        = "kafka.topic_missing",        ERROR,   "a route's topic does not exist; its messages are held; with the command that creates it"
+    KAFKA_TOPIC_FOUND          = "kafka.topic_found",          INFO,    "a topic that was missing exists now"
+    KAFKA_LIMIT_UNKNOWN        = "kafka.limit_unknown",        WARNING, "a topic's max.message.bytes can't be asked for; a cautious one is used"
+    KAFKA_LANE_HELD            = "kafka.lane_held",            WARNING, "a topic can't be written at the moment; its messages are held, and acks with them"
+    KAFKA_LANE_LIVE            = "kafka.lane_live",            INFO,    "a topic that was held is written again"
+    KAFKA_QUEUE_FULL           = "kafka.queue_full",           WARNING, "librdkafka's queue is full; messages wait in the bridge"
+    KAFKA_REFUSED              = "kafka.refused",              ERROR,   "a message that Kafka can never take was given up: topic, size, reason"
+    KAFKA_FATAL                = "kafka.fatal",                WARNING, "the producer can't go on and is replaced"
+    KAFKA_REBUILT              = "kafka.rebuilt",              INFO,    "a new producer has taken over; what was held is produced again"
+
+    ROUTE_UNROUTABLE           = "route.unroutable",           ERROR,   "no route can take a message of this topic; it was given up: topic, reason"
+    QOS0_DROPPED               = "qos0.dropped",               WARNING, "QoS 0 messages beyond mqtt.qos0_messages or qos0_bytes were dropped"
+    FLOW_MINUTE                = "flow.minute",                INFO,    "counts of the last minute, if anything flowed"
+
+    LIBRARY_PAHO               = "library.paho",               DEBUG,   "a line of paho-mqtt's own log, at its own level, WARNING at most"
+    LIBRARY_LIBRDKAFKA         = "library.librdkafka",         DEBUG,   "a line of librdkafka's own log, at its own level, WARNING at most"
+    LIBRARY_PYTHON             = "library.python",             DEBUG,   "a Python warning, or the log of another library, WARNING at most"
+    # fmt: on
+
+
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def log(event: Event, **fields: object) -> None:
+    """Log `event` at its level, from any thread. Costs next to nothing where the level is off."""
+    _logger.log(event.level, event, **fields)
+
+
+def log_at(level: int, event: Event, **fields: object) -> None:
+    """Log `event` at another level than its own: the lines of libraries bring theirs."""
+    _logger.log(level, event, **fields)

@@ -1,0 +1,123 @@
+"""Logging set-up: one pipeline for the bridge's events, the libraries' lines and uncaught exceptions.
+
+A line of JSON is {"timestamp", "level", "event", ...fields}; a terminal gets the same in colour.
+Tracebacks show no local variables: while it is used, a password is one.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from bridge.observe.events import Event, log, log_at
+
+# Loggers whose lines have an event of their own, by the first part of their name.
+_LIBRARIES = {"paho": Event.LIBRARY_PAHO, "librdkafka": Event.LIBRARY_LIBRDKAFKA}
+
+# What journald calls the levels: syslog(3).
+_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
+
+
+def set_up(level: str, form: Literal["auto", "json", "console"], stream: TextIO | None = None) -> None:
+    """Send everything from `level` up ("debug" to "error") to `stream`, by default standard error."""
+    stream = stream or sys.stderr
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    # "auto" does not look at $INVOCATION_ID: desktops start terminals as units, so it is set there too.
+    console = form == "console" or (form == "auto" and stream.isatty())
+    processors: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _readable,
+        *(_for_people(stream) if console else _FOR_PROGRAMS),
+    ]
+    if _is_journal(stream):
+        processors.append(_with_priority)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=lambda *_: _Lines(stream),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=threshold, handlers=[_FromLibraries()], force=True)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = lambda _kind, error, _trace: _uncaught(error)
+    threading.excepthook = lambda crash: _uncaught(crash.exc_value, getattr(crash.thread, "name", ""))
+
+
+class _Lines:
+    """Where structlog's lines go. A log that can't be written (a full disk, a closed pipe) ends nothing."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def msg(self, line: str) -> None:
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = msg
+
+
+class _FromLibraries(logging.Handler):
+    """Takes what libraries log the standard way, paho and librdkafka among them, into the pipeline."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = _LIBRARIES.get(record.name.partition(".")[0], Event.LIBRARY_PYTHON)
+        # WARNING at most: a library can't know that a person must act, and ERROR says just that.
+        log_at(
+            min(record.levelno, logging.WARNING),
+            event,
+            logger=record.name,
+            message=record.getMessage(),
+            **({"exc_info": record.exc_info} if record.exc_info else {}),
+        )
+
+
+def _uncaught(error: BaseException | None, thread: str = "MainThread") -> None:
+    if error is not None and not isinstance(error, KeyboardInterrupt):
+        log(Event.SERVICE_FAILED, error=repr(error), thread=thread, exc_info=error)
+
+
+def _readable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Show topics and keys, which are logged as the bytes that came, as text; what comes first, first."""
+    readable: EventDict = {name: event.pop(name) for name in ("timestamp", "level", "event")}
+    for name, value in event.items():
+        readable[name] = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+    return readable
+
+
+def _for_people(stream: TextIO) -> list[Processor]:
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty() and "NO_COLOR" not in os.environ,
+            sort_keys=False,
+            pad_event_to=26,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    ]
+
+
+_FOR_PROGRAMS: list[Processor] = [
+    structlog.processors.format_exc_info,
+    structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+]
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether `stream` ends in journald: $JOURNAL_STREAM in systemd.exec(5)."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):  # no file behind it
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+def _with_priority(_: WrappedLogger, level: str, line: Any) -> str:
+    """Put "<4>" before the line: journald takes it off and `journalctl -p warning` works (sd-daemon(3))."""
+    return f"<{_PRIORITIES.get(level, 3)}>{line}"
