@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Self
 
-from .fields import NONE, Cursor, Malformed, Properties, binary, properties, varint
+from tests.harness.fields import NONE, Cursor, Malformed, Properties, binary, properties, varint
 
 
 class Kind(IntEnum):

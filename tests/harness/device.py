@@ -1,0 +1,185 @@
+"""One simulated IoT device: a publisher that is exact about what it knows of each message.
+
+Not paho, which resends by itself after a reconnect: a resend by the device is a new message upstream, and
+would be counted as doubled by the bridge. A device here abandons what was unacknowledged when its connection
+ended.
+"""
+
+import contextlib
+import errno
+import os
+import random
+import selectors
+import socket
+from dataclasses import dataclass, field
+
+from tests.harness.fields import Malformed
+from tests.harness.packets import Ack, Connack, Connect, Disconnect, Frames, Kind, Packet, Publish
+
+NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1: taken, and told that nobody gets it
+
+
+@dataclass
+class Tally:
+    """What publishers know of their messages, as ids "<device>-<number>".
+
+    Written by the devices' thread alone. Others may take its lengths and copies (`set.copy` is one step of
+    the interpreter), never iterate.
+    """
+
+    acked: set[str] = field(default_factory=set)  # QoS 1: PUBACK seen, QoS 2: PUBCOMP seen
+    unknown: set[str] = field(default_factory=set)  # unacknowledged when the connection ended: abandoned
+    unmatched: set[str] = field(default_factory=set)  # MQTT 5: acknowledged with "nobody subscribes"
+    refused: set[str] = field(default_factory=set)  # MQTT 5: acknowledged with an error
+    sent0: set[str] = field(default_factory=set)  # QoS 0: nobody promised anything
+    connects: int = 0  # CONNACKs that accepted
+    skipped: int = 0  # turns at which no device could send
+
+    @property
+    def sent(self) -> int:
+        """How many were handed to a socket and have an outcome."""
+        return sum(map(len, (self.acked, self.unknown, self.unmatched, self.refused, self.sent0)))
+
+
+class Device:
+    """Publishes with its own client id over one non-blocking connection, opened again when it ends."""
+
+    WINDOW = 20  # unacknowledged messages, as many as small clients keep
+    PATIENCE = 15.0  # s without the expected answer until the connection is given up
+
+    def __init__(
+        self, name: str, address: tuple[str, int], version: int, topic: str, qos: int, tally: Tally
+    ) -> None:
+        self.name, self.topic, self.qos = name, topic, qos
+        self._address, self._version, self._tally = address, version, tally
+        self._socket: socket.socket | None = None
+        self._events = 0  # what the selector was asked for
+        self._frames = Frames(version)
+        self._outgoing = bytearray()
+        self._unacked: dict[int, str] = {}  # Packet Identifier -> id, oldest first
+        self._unmatched: set[int] = set()  # QoS 2: those whose PUBREC said that nobody subscribes
+        self._sequence = 0
+        self._waiting_since = 0.0  # of the oldest answer that is awaited
+        self._retry_delay = 0.1
+        self.retry_at = 0.0  # when to connect again, while there is no connection
+        self._accepted = False  # CONNACK seen
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it may publish now."""
+        return self._accepted and len(self._unacked) < self.WINDOW
+
+    @property
+    def outstanding(self) -> int:
+        return len(self._unacked)
+
+    def connect(self, selector: selectors.BaseSelector, now: float) -> None:
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._frames = Frames(self._version)
+        self._waiting_since = now
+        self._events = selectors.EVENT_READ | selectors.EVENT_WRITE  # writable: connected
+        selector.register(self._socket, self._events, self)
+        failed = self._socket.connect_ex(self._address)
+        self._outgoing[:] = Connect(f"device-{self.name}", self._version, keepalive=0).encode()
+        if failed not in (0, errno.EINPROGRESS):
+            self.lost(selector, now)
+
+    def publish(self, size: int, selector: selectors.BaseSelector, now: float) -> None:
+        """One message whose payload is its id, padded to `size` bytes."""
+        self._sequence += 1
+        name = f"{self.name}-{self._sequence}"
+        identifier = (self._sequence - 1) % 0xFFFF + 1 if self.qos else 0
+        payload = f"{name} ".encode().ljust(size, b".")
+        if self.qos:
+            if not self._unacked:
+                self._waiting_since = now
+            self._unacked[identifier] = name
+        else:
+            self._tally.sent0.add(name)
+        self._outgoing += Publish(self.topic.encode(), payload, self.qos, identifier).encode(self._version)
+        self.write(selector, now)
+
+    def write(self, selector: selectors.BaseSelector, now: float) -> None:
+        """Send what waits, and listen for room only while something waits."""
+        assert self._socket is not None
+        try:
+            del self._outgoing[: self._socket.send(self._outgoing)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.lost(selector, now)
+            return
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+        if events != self._events:
+            selector.modify(self._socket, events, self)
+            self._events = events
+
+    def read(self, selector: selectors.BaseSelector, now: float) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError(os.strerror(errno.ECONNRESET))
+            for packet in self._frames.feed(data):
+                self._handle(packet, now)
+        except BlockingIOError:
+            return
+        except (OSError, Malformed):
+            self.lost(selector, now)
+            return
+        if self._outgoing:
+            self.write(selector, now)
+
+    def _handle(self, packet: Packet, now: float) -> None:
+        self._waiting_since = now
+        match packet:
+            case Connack(reason=0):
+                self._accepted, self._retry_delay = True, 0.1
+                self._tally.connects += 1
+            case Ack(kind=Kind.PUBREC, reason=reason) if reason < 0x80:
+                if reason == NO_MATCHING_SUBSCRIBERS:  # PUBCOMP doesn't repeat it
+                    self._unmatched.add(packet.identifier)
+                self._outgoing += Ack(Kind.PUBREL, packet.identifier).encode(self._version)
+            case Ack(kind=Kind.PUBACK | Kind.PUBREC | Kind.PUBCOMP):
+                name = self._unacked.pop(packet.identifier)
+                self._outcome(packet).add(name)
+            case _:  # CONNACK that refuses, DISCONNECT
+                raise ConnectionError(f"{packet}")
+
+    def _outcome(self, ack: Ack) -> set[str]:
+        if ack.reason == NO_MATCHING_SUBSCRIBERS or ack.identifier in self._unmatched:
+            self._unmatched.discard(ack.identifier)
+            return self._tally.unmatched
+        return self._tally.refused if ack.reason >= 0x80 else self._tally.acked
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether it has waited too long for CONNACK or an acknowledgement."""
+        awaits = self.connected and (not self._accepted or bool(self._unacked))
+        return awaits and now - self._waiting_since > self.PATIENCE
+
+    def lost(self, selector: selectors.BaseSelector, now: float) -> None:
+        """The connection is gone: what was unacknowledged is abandoned, and a new one is due soon."""
+        assert self._socket is not None
+        selector.unregister(self._socket)
+        self._socket.close()
+        self._socket = None
+        self._accepted = False
+        self._outgoing.clear()
+        self._tally.unknown.update(self._unacked.values())
+        self._unacked.clear()
+        self._unmatched.clear()
+        self.retry_at = now + random.uniform(self._retry_delay / 2, self._retry_delay)
+        self._retry_delay = min(self._retry_delay * 2, 2.0)
+
+    def leave(self, selector: selectors.BaseSelector, now: float) -> None:
+        """Say DISCONNECT and go."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.send(Disconnect().encode(self._version))
+            self.lost(selector, now)
