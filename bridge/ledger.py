@@ -148,18 +148,24 @@ class Ledger:
             # Rule 1. The acknowledgement is under way on this very connection, so another one is only
             # sent where it can't hit a message that took the identifier meanwhile.
             if known.state == _ACKED and (known.qos == 2 or self.counts_upward):
-                known.state = _SETTLED
-                self._order.append(known)
+                self._acknowledge_again(known)
             return True
         if not self.keeps_identifiers:
             return False
         if known.state == _ACKED:
             if known.qos == 1 and not self.counts_upward:
                 return False
-            known.state = _SETTLED
+            self._acknowledge_again(known)
+        else:
+            self._order.append(known)
         known.epoch = self.epoch
-        self._order.append(known)
         return True
+
+    def _acknowledge_again(self, known: Message) -> None:
+        known.state = _SETTLED
+        if known.qos == 1:
+            self._handed.remove(known)
+        self._order.append(known)
 
     def _replace(self, known: Message) -> None:
         # Its acknowledgement would now hit the message that has its identifier.
