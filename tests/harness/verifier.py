@@ -1,0 +1,143 @@
+"""What came out of Kafka: a consumer that reads its topics from the beginning, or from now, in a thread.
+
+with Verifier(kafka.bootstrap, ["iot.house"]) as verifier:
+    with Devices(...) as devices:
+        ...
+    verifier.wait_for(devices.tally.acked, deadline=30)
+assert not verifier.verdict(devices.tally).lost
+"""
+
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any, Self
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from tests.harness.conditions import wait_until
+from tests.harness.device import Tally
+from tests.harness.verdict import Evidence, Record, Verdict, id_of
+
+_OPTIONS = {
+    "group.id": "verifier",  # demanded by the library; nothing is ever committed
+    "enable.auto.commit": False,
+    "isolation.level": "read_committed",
+    "auto.offset.reset": "earliest",
+    "fetch.wait.max.ms": 100,
+    # It must outlive what happens to Kafka, and be back soon.
+    "socket.timeout.ms": 6000,
+    "reconnect.backoff.max.ms": 500,
+    "topic.metadata.refresh.interval.ms": 5000,
+}
+
+
+class Verifier:
+    """Collects the ids in the records of `topics`, which must exist.
+
+    The counters are for showing while it goes on; the verdict is for the end. With `from_now` only what is
+    produced after the start counts. Records whose value leads with no id are counted as `foreign`.
+    """
+
+    def __init__(self, bootstrap: str, topics: Sequence[str], *, from_now: bool = False) -> None:
+        self._bootstrap, self._topics, self._from_now = bootstrap, topics, from_now
+        self._evidence = Evidence()
+        self.foreign = 0
+        self._lock = threading.Lock()  # over the evidence
+        self._running = threading.Event()
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
+
+    @property
+    def delivered(self) -> int:
+        """How many different ids were seen."""
+        return self._evidence.delivered
+
+    @property
+    def doubled(self) -> int:
+        """How many records were seen beyond the first of their id."""
+        with self._lock:
+            return self._evidence.copies
+
+    def missing(self, ids: set[str]) -> set[str]:
+        """Those of `ids` that were not seen up to now."""
+        with self._lock:
+            return self._evidence.missing(ids)
+
+    def wait_for(self, ids: set[str], deadline: float = 30.0) -> None:
+        """Until all `ids` were seen. Raises NotInTime, and tells which were not."""
+
+        def complete() -> bool:
+            if self._failure is not None:
+                raise RuntimeError("the verifier's thread failed") from self._failure
+            return not self.missing(ids)
+
+        def what() -> str:
+            missing = self.missing(ids)
+            return f"{len(ids)} ids are in Kafka, {len(missing)} are not: {sorted(missing)[:10]}"
+
+        wait_until(complete, deadline, what)
+
+    def verdict(self, tally: Tally) -> Verdict:
+        with self._lock:
+            return self._evidence.verdict(tally)
+
+    def start(self, deadline: float = 20.0) -> Self:
+        """Returns when it is settled from where it reads. Raises NotInTime."""
+        silent = logging.getLogger("tests.verifier.librdkafka")  # it reports each broker that a test kills
+        silent.propagate = False
+        self._consumer = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=silent)
+        partitions = wait_until(self._partitions, deadline, f"Kafka has the topics {', '.join(self._topics)}")
+        self._consumer.assign(partitions)
+        self._running.set()
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        if self._running.is_set():
+            self._running.clear()
+            self._thread.join()
+            self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _partitions(self) -> list[TopicPartition] | None:
+        """All partitions with the offset to read from; None while one is unknown or has no leader."""
+        found = []
+        try:
+            for topic in self._topics:
+                numbers = self._consumer.list_topics(topic, timeout=2.0).topics[topic].partitions
+                if not numbers:
+                    return None
+                for number in numbers:
+                    partition = TopicPartition(topic, number, OFFSET_BEGINNING)
+                    if self._from_now:
+                        _, partition.offset = self._consumer.get_watermark_offsets(partition, timeout=2.0)
+                    found.append(partition)
+        except KafkaException:
+            return None
+        return found
+
+    def _run(self) -> None:
+        try:
+            while self._running.is_set():
+                for message in self._consumer.consume(1000, timeout=0.1):
+                    if message.error() is None:  # else a broker is away, and it will be asked again
+                        self._add(message)
+        except BaseException as error:
+            self._failure = error
+
+    def _add(self, message: Any) -> None:
+        name = id_of(message.value() or b"")
+        if name is None:
+            self.foreign += 1
+            return
+        headers = dict(message.headers() or ())
+        mqtt_topic = headers.get("mqtt.topic", message.key() or b"").decode()
+        partition = f"{message.topic()}/{message.partition()}"
+        record = Record(name, partition, message.offset(), mqtt_topic, int(headers.get("mqtt.qos", b"1")))
+        with self._lock:
+            self._evidence.add(record)
