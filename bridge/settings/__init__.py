@@ -1,0 +1,28 @@
+"""Every setting, once: its type, default, bounds and what it is for; and where its value comes from.
+
+    mqtt.py kafka.py routes.py root.py    the tables of the file, with the rules between settings
+    kafka_options.py                      which librdkafka settings are refused, and why
+    sources.py                            flags over environment over file over defaults
+    problems.py                           what is wrong, a line for each thing
+    describe.py                           what a setting allows, in words
+    passwords.py                          secrets that live in files of their own
+
+--help, docs/reference/settings.md and the error messages are made from the tables' descriptions and bounds.
+"""
+
+from bridge.settings.kafka import KafkaSettings
+from bridge.settings.mqtt import MqttSettings, ReconnectSettings, TcpSettings, TlsSettings
+from bridge.settings.root import LogSettings, Settings
+from bridge.settings.routes import STANDARD_HEADERS, RouteSettings
+
+__all__ = [
+    "STANDARD_HEADERS",
+    "KafkaSettings",
+    "LogSettings",
+    "MqttSettings",
+    "ReconnectSettings",
+    "RouteSettings",
+    "Settings",
+    "TcpSettings",
+    "TlsSettings",
+]

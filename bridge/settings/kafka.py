@@ -1,0 +1,73 @@
+"""[kafka]: where Kafka is, and what librdkafka is told beyond the bridge's own choices."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from bridge.settings.kafka_options import Option, flat, is_secret, why_refused
+from bridge.settings.section import Section, Wrong
+
+_BROKER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+
+
+def _joined(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+def _brokers(value: str) -> str:
+    brokers = [broker.strip() for broker in value.split(",")]
+    for broker in brokers:
+        if not _BROKER.fullmatch(broker):
+            raise Wrong(("", f'must be host:port, separated by commas; "{broker}" is not'))
+    return ",".join(brokers)
+
+
+def _flat(value: Any) -> Any:
+    return flat(value) if isinstance(value, Mapping) else value
+
+
+def _options(value: dict[str, Option]) -> dict[str, Option]:
+    refused = [(name, why) for name, given in value.items() if (why := why_refused(name, given))]
+    if refused:
+        raise Wrong(*refused)
+    return {
+        name: SecretStr(str(given)) if is_secret(name) and not isinstance(given, SecretStr) else given
+        for name, given in value.items()
+    }
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: Annotated[str, BeforeValidator(_joined), AfterValidator(_brokers)] = Field(
+        description='Some brokers of the cluster: "kafka1:9092,kafka2:9092", or a list. The rest is learnt.'
+    )
+    password_file: Path | None = Field(
+        default=None,
+        description="File with the SASL password, read whenever a producer is built. Without it"
+        " $CREDENTIALS_DIRECTORY/kafka-password is used, where systemd provides it.",
+    )
+    options: Annotated[dict[str, Option], BeforeValidator(_flat), AfterValidator(_options)] = Field(
+        default_factory=dict,
+        description="Any librdkafka setting by its own name, but for those that would break the guarantee.",
+    )
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.password_file:
+            if "sasl.password" in self.options:
+                yield "password_file", "is set beside sasl.password of [kafka.options]; keep one of them"
+            if not self.sasl_username:
+                yield "password_file", "does nothing without sasl.username in [kafka.options]"
+
+    @property
+    def sasl_username(self) -> str | None:
+        name = self.options.get("sasl.username", self.options.get("sasl.user"))
+        return str(name) if name else None
+
+    def client_options(self) -> dict[str, str | int | float | bool]:
+        """`options` with their secrets in the clear, for librdkafka alone."""
+        return {
+            name: given.get_secret_value() if isinstance(given, SecretStr) else given
+            for name, given in self.options.items()
+        }

@@ -1,0 +1,77 @@
+"""The whole configuration, of which the tables of the file are parts."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from bridge.settings.kafka import KafkaSettings
+from bridge.settings.mqtt import MqttSettings
+from bridge.settings.routes import RouteSettings, unique
+from bridge.settings.section import Section
+from bridge.units import Duration
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least important level that is shown."
+    )
+    format: Literal["auto", "json", "console"] = Field(
+        default="auto",
+        description="auto is colours on a terminal, and otherwise a line of JSON for each event.",
+    )
+
+
+def _state_directory() -> Path:
+    return Path(os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "/var/lib/mqtt-kafka-bridge")
+
+
+class Settings(BaseSettings):
+    """All settings. Built by sources.load(); `Settings(...)` itself looks at nothing but its arguments."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False, case_sensitive=True
+    )
+
+    state_directory: Path = Field(
+        default_factory=_state_directory,
+        description="Where the bridge notes what it has subscribed. By default $STATE_DIRECTORY, which"
+        " systemd provides, otherwise /var/lib/mqtt-kafka-bridge.",
+    )
+    stop_timeout: Duration = Field(
+        default=20.0,
+        ge=0,
+        le=600,
+        description="How long a stop waits for Kafka to confirm what is in flight. EMQ sends the rest"
+        " again later.",
+    )
+    mqtt: MqttSettings = Field(description="The session with EMQ")
+    kafka: KafkaSettings = Field(description="The Kafka cluster")
+    routes: Annotated[list[RouteSettings], AfterValidator(unique)] = Field(
+        description="Which messages go where. The first route whose filter matches takes a message."
+    )
+    log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
+
+    def warnings(self) -> Iterator[str]:
+        """What is allowed, but has a price that is easily overlooked. One sentence each."""
+        return self.mqtt.warnings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tables_exist(cls, values: Any) -> Any:
+        """So that what is missing from a missing table is reported by its own name."""
+        return {"mqtt": {}, "kafka": {}, "routes": [], **values}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes all by name
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)

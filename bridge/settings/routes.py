@@ -1,0 +1,94 @@
+"""[[routes]]: which messages go where. What filters and templates mean is for routing.py to say."""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from bridge.settings.section import Section, Wrong, did_you_mean
+
+# Names of Confluent's MQTT source connector for the first four; MQTT 5's properties for the others.
+STANDARD_HEADERS = (
+    "mqtt.topic",
+    "mqtt.qos",
+    "mqtt.retained",
+    "mqtt.duplicate",
+    "content-type",
+    "response-topic",
+    "correlation-data",
+    "user-properties",
+)
+
+
+def _header(value: str) -> str:
+    name, is_own, _ = value.partition("=")
+    if not name or (not is_own and name not in STANDARD_HEADERS):
+        known = ", ".join(STANDARD_HEADERS)
+        raise Wrong(("", f'must be {known} or "name={{level}}"{did_you_mean(value, STANDARD_HEADERS)}'))
+    return value
+
+
+class RouteSettings(Section):
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Names the route in logs and tables. Used only once."
+    )
+    filter: str = Field(
+        min_length=1,
+        description="MQTT topic filter. Levels can be named: sensors/{site}/{device}/temp subscribes"
+        " sensors/+/+/temp. A last # can be named too, and $share/<group>/ may stand before it all.",
+    )
+    qos: Literal[0, 1, 2] = Field(default=1, description="Highest QoS at which the broker is to deliver.")
+    topic: str | None = Field(
+        default=None,
+        min_length=1,
+        description='Kafka topic, made of the named levels: "iot.{site}". Needed unless action = "drop".',
+    )
+    key: str | None = Field(
+        default=None,
+        description='Key of the Kafka record, made likewise: "{device}". Without it the MQTT topic.',
+    )
+    retained: Literal["keep", "skip"] = Field(
+        default="keep",
+        description="What becomes of retained messages, which come again with each new subscription.",
+    )
+    action: Literal["produce", "drop"] = Field(
+        default="produce", description="drop acknowledges the messages to EMQ and forgets them."
+    )
+    envelope: Literal["none", "json"] = Field(
+        default="none",
+        description="none: the record's value is the payload, untouched. json: an object around it.",
+    )
+    headers: list[Annotated[str, AfterValidator(_header)]] = Field(
+        default_factory=lambda: list(STANDARD_HEADERS),
+        description='Headers of the Kafka record: standard ones by name, and own ones as "name={level}".',
+    )
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.action == "produce" and self.topic is None:
+            yield "topic", 'is required, unless action = "drop"'
+        if self.action == "drop":
+            for name in ("topic", "key", "retained", "envelope", "headers"):
+                if name in self.model_fields_set:
+                    yield name, 'does nothing where action = "drop"'
+
+
+_EXAMPLE = """
+    [[routes]]
+    name = "temperatures"
+    filter = "sensors/{site}/{device}/temp"
+    topic = "iot.{site}\""""
+
+
+def unique(routes: list[RouteSettings]) -> list[RouteSettings]:
+    """Refuse no routes at all, and two with one name."""
+    if not routes:
+        raise Wrong(("", f"at least one is required, for example:{_EXAMPLE}"))
+    first: dict[str, int] = {}
+    twins = [
+        (f"[{number}].name", f"is the name of routes[{first[route.name]}] already")
+        for number, route in enumerate(routes)
+        if first.setdefault(route.name, number) != number
+    ]
+    if twins:
+        raise Wrong(*twins)
+    return routes

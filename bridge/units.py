@@ -1,0 +1,94 @@
+"""How people write durations and sizes: `60s`, `200ms`, `3h`, `7d`, `16MB`, `64KiB`.
+
+Inside the program a duration is a number of seconds and a size a number of bytes. A bare number means the
+same; a unit is better style, since `keepalive = 60` leaves the reader to guess.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One kind of quantity.
+
+    It travels in the metadata of a setting's type, so --help, error messages and the reference find it there.
+    """
+
+    noun: str
+    example: str
+    factors: Mapping[str, Decimal]  # what may be written behind the number
+    written: tuple[str, ...]  # what the program itself writes, largest first
+
+    def parse(self, value: Any) -> Any:
+        """Seconds or bytes of what was written. Raises ValueError, which pydantic reports."""
+        if isinstance(value, str):
+            match = _NUMBER_AND_UNIT.fullmatch(value.strip())
+            if match and (factor := self.factors.get(match[2].lower())):
+                return float(Decimal(match[1]) * factor)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            return value
+        raise ValueError(f"{self.noun} is {self.example}")
+
+    def format(self, value: float) -> str:
+        """The shortest exact way to write it: 60.0 is 60s, 10800 is 3h, 16000000 is 16MB."""
+        exact = Decimal(str(value))
+        for unit in self.written:
+            amount = exact / self.factors[unit.lower()]
+            if amount >= 1 and amount == amount.to_integral_value():
+                return f"{amount:.0f}{unit}"
+        return f"{exact.normalize():f}{self.written[-1]}"
+
+
+DURATION = Unit(
+    noun="a duration",
+    example="a number and a unit, such as 200ms, 60s, 5min, 3h or 7d",
+    factors={
+        "": Decimal(1),
+        "ms": Decimal("0.001"),
+        "s": Decimal(1),
+        "min": Decimal(60),
+        "h": Decimal(3600),
+        "d": Decimal(86400),
+    },
+    written=("d", "h", "s", "ms"),  # no minutes: 60s and 90s are what configuration files say
+)
+
+SIZE = Unit(
+    noun="a size",
+    example="a number and a unit, such as 64KiB, 16MB or 1GB",
+    factors={
+        "": Decimal(1),
+        "b": Decimal(1),
+        "kb": Decimal(10**3),
+        "mb": Decimal(10**6),
+        "gb": Decimal(10**9),
+        "kib": Decimal(2**10),
+        "mib": Decimal(2**20),
+        "gib": Decimal(2**30),
+    },
+    written=("GB", "GiB", "MB", "MiB", "KB", "KiB", "B"),
+)
+
+Duration = Annotated[float, BeforeValidator(DURATION.parse), DURATION]
+"""Seconds."""
+
+Size = Annotated[int, BeforeValidator(SIZE.parse), SIZE]
+"""Bytes."""
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python, and so pydantic, takes for 0 or 1
+        raise ValueError("true and false are no numbers")  # noqa: TRY004
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_no_truth)]
+"""A whole number."""
