@@ -1,0 +1,239 @@
+"""EMQ's two nodes, and what plays them where EMQ itself cannot be installed."""
+
+import abc
+import contextlib
+import getpass
+import shlex
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Literal, Self
+
+from tests.harness.conditions import wait_until
+from tests.harness.host import Network
+from tests.harness.process import Node, Process
+
+MQTT, DASHBOARD = 1883, 18083
+
+# CONNECT of MQTT 3.1.1, clean session, keep alive 10 s, an empty client id: any broker may take it (3.1.3-6).
+_CONNECT = bytes.fromhex("100c 0004 4d515454 04 02 000a 0000")
+_CONNACK = bytes.fromhex("2002 0000")
+_DISCONNECT = bytes.fromhex("e000")
+
+Family = Literal["mosquitto", "rabbitmq", "external"]
+
+
+def answers_connect(address: str, port: int = MQTT) -> bool:
+    """Whether a client is taken there: a listening port alone proves nothing."""
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1.0) as client:
+        client.sendall(_CONNECT)
+        if client.recv(4, socket.MSG_WAITALL) == _CONNACK:
+            client.sendall(_DISCONNECT)
+            return True
+    return False
+
+
+class Brokers(abc.ABC):
+    """Two MQTT nodes that share their sessions, or at least are said to.
+
+    A context manager: inside of it both nodes serve. `node(1)` and `node(2)` have the verbs of Node.
+    """
+
+    family: Family
+    supports_mqtt5: bool
+    max_qos: int
+    sessions_survive_node: bool
+    """Whether a session lives on when the node dies that its client was connected to."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Both nodes take clients when this returns."""
+
+    @abc.abstractmethod
+    def stop(self) -> None:
+        """End what start() started."""
+
+    @abc.abstractmethod
+    def node(self, number: int) -> Node:
+        """Node 1 or 2."""
+
+    @property
+    @abc.abstractmethod
+    def addresses(self) -> tuple[str, str]:
+        """HOST:PORT of both nodes, as MQTT clients reach them."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+_MOSQUITTO = Template("""\
+listener 1883 ${address}
+allow_anonymous true
+user ${user}
+# Nagle's algorithm would double the latency: 12.9 instead of 6.9 ms.
+set_tcp_nodelay true
+max_inflight_messages ${inflight}
+max_queued_messages ${queued}
+log_type error
+log_type warning
+log_type notice
+connection_messages true
+""")
+
+_DOOR = Template("""\
+global
+    nbthread 1
+defaults
+    mode tcp
+    timeout connect 3s
+    # Never what cuts a connection: that is for the balancer in front to do.
+    timeout client 24h
+    timeout server 24h
+listen mqtt
+    bind ${address}:1883
+    server broker ${broker}:1883
+frontend dashboard
+    mode http
+    bind ${address}:18083
+    http-request return status 200 content-type text/plain string "${name}\\n"
+""")
+
+
+class TwoDoors(Brokers):
+    """One mosquitto with a door on each founding address, and a dashboard that says whose it is.
+
+    A door forwards TCP. Killing it is the death of a node: its connections break, nobody listens.
+    Stopping it is a node that hangs. Sessions stand behind the doors and survive both, as EMQ's durable
+    sessions do. `inflight` and `queued` are what EMQ holds for a session by default; mosquitto, like EMQ,
+    drops what goes beyond `queued`.
+    """
+
+    family: Family = "mosquitto"
+    supports_mqtt5 = True
+    max_qos = 2
+    sessions_survive_node = True
+
+    def __init__(self, network: Network, directory: Path, *, inflight: int = 32, queued: int = 1000) -> None:
+        self._hosts = network.emq
+        self._inner = network.behind_the_doors
+        directory.mkdir(parents=True, exist_ok=True)
+        settings = directory / "mosquitto.conf"
+        settings.write_text(
+            _MOSQUITTO.substitute(
+                address=self._inner.address, user=getpass.getuser(), inflight=inflight, queued=queued
+            )
+        )
+        self.mosquitto = Process(
+            "mosquitto",
+            ["mosquitto", "-c", settings],
+            log=directory / "mosquitto.log",
+            ready=lambda: answers_connect(self._inner.address),
+        )
+        self._doors = [self._door(number, directory) for number in (1, 2)]
+
+    def _door(self, number: int, directory: Path) -> Process:
+        host = self._hosts[number - 1]
+        settings = directory / f"{host.name}.cfg"
+        settings.write_text(
+            _DOOR.substitute(address=host.address, broker=self._inner.address, name=host.name)
+        )
+        return Process(
+            host.name,
+            ["haproxy", "-db", "-f", settings],
+            log=directory / f"{host.name}.log",
+            ready=lambda: answers_connect(host.address),
+        )
+
+    def start(self) -> None:
+        self._inner.require_free(MQTT)
+        for host in self._hosts:
+            host.require_free(MQTT, DASHBOARD)
+        self.mosquitto.start()
+        for door in self._doors:
+            door.start()
+
+    def stop(self) -> None:
+        for process in (*self._doors, self.mosquitto):
+            process.kill9()
+
+    def node(self, number: int) -> Process:
+        return self._doors[number - 1]
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        one, two = self._hosts
+        return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
+
+
+class External(Brokers):
+    """Brokers that this harness did not start, such as a real EMQX.
+
+    `addresses` are two HOST:PORT; `control` is a command that is run as
+    `CONTROL kill9|start|sigstop|sigcont 1|2`, and without which no verb can be used.
+    """
+
+    family: Family = "external"
+    supports_mqtt5 = True
+    max_qos = 2
+    sessions_survive_node = False  # unknown, so not to be relied on
+
+    def __init__(self, addresses: Sequence[str], control: str | None) -> None:
+        if len(addresses) != 2 or not all(":" in address for address in addresses):
+            raise ValueError(f"two brokers are needed as HOST:PORT,HOST:PORT, not {','.join(addresses)!r}")
+        self._addresses = (addresses[0], addresses[1])
+        self._nodes = [ExternalNode(number, address, control) for number, address in enumerate(addresses, 1)]
+
+    def start(self) -> None:
+        for node in self._nodes:
+            node.wait_ready()
+
+    def stop(self) -> None:
+        """They are not ours to stop."""
+
+    def node(self, number: int) -> "ExternalNode":
+        return self._nodes[number - 1]
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        return self._addresses
+
+
+class ExternalNode(Node):
+    """One broker of External. Raises RuntimeError where no command was given or where it fails."""
+
+    def __init__(self, number: int, address: str, control: str | None) -> None:
+        self.name = f"emq{number}"
+        self._number = number
+        self._address = address
+        self._control = control
+
+    def wait_ready(self) -> None:
+        host, port = self._address.rsplit(":", 1)
+        wait_until(lambda: answers_connect(host, int(port)), 60.0, f"{self._address} answers CONNECT")
+
+    def start(self) -> None:
+        self._run("start")
+        self.wait_ready()
+
+    def kill9(self) -> None:
+        self._run("kill9")
+
+    def hang(self) -> None:
+        self._run("sigstop")
+
+    def resume(self) -> None:
+        self._run("sigcont")
+
+    def _run(self, verb: str) -> None:
+        if self._control is None:
+            raise RuntimeError(f"cannot {verb} {self.name}: no command to control it was given (--emq-ctl)")
+        command = [*shlex.split(self._control), verb, str(self._number)]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            raise RuntimeError(f"{shlex.join(command)} ended with {done.returncode}: {done.stderr.strip()}")

@@ -1,0 +1,289 @@
+"""Real Apache Kafka: three combined brokers and controllers, or one for quick tests."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from string import Template
+from typing import Any, Self
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
+
+from tests.harness import kit
+from tests.harness.conditions import wait_until
+from tests.harness.host import Host, Network
+from tests.harness.process import Process
+
+CLIENTS, CONTROLLER = 9092, 9093
+
+_DATA = Path(__file__).parent / "kafka"
+_CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
+# A topic of the harness with a partition led by each broker: what can be written there works.
+_READY = "harness.ready"
+_QUIET: dict[str, Any] = {
+    "log_level": 0,
+    "error_cb": lambda _: None,  # brokers that cannot be reached are what this harness makes
+    "reconnect.backoff.max.ms": 200,
+    "socket.connection.setup.timeout.ms": 2000,
+    "topic.metadata.refresh.interval.ms": 1000,
+}
+
+
+class KafkaNode(Process):
+    """One broker. Its verbs are those of Node; `start` waits until it is in sync with the others."""
+
+    def __init__(self, number: int, host: Host, **process: Any) -> None:
+        super().__init__(host.name, **process)
+        self.number = number
+        self.host = host
+
+    def spawn(self) -> None:
+        self.host.require_free(CLIENTS, CONTROLLER)
+        super().spawn()
+
+
+class KafkaCluster:
+    """A cluster of `nodes` (1 or 3) brokers that auto-creates nothing; min.insync.replicas is 2 of 3.
+
+    A context manager: inside of it every broker acknowledges acks=all.
+    """
+
+    def __init__(self, network: Network, directory: Path, *, nodes: int = 3) -> None:
+        self._directory = directory
+        self._hosts = network.kafka[:nodes]
+        self._nodes = [self._broker(number, host) for number, host in enumerate(self._hosts, 1)]
+        self._admin: AdminClient | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """The value of bootstrap.servers."""
+        return ",".join(f"{host.address}:{CLIENTS}" for host in self._hosts)
+
+    @property
+    def nodes(self) -> tuple[KafkaNode, ...]:
+        return tuple(self._nodes)
+
+    def node(self, number: int) -> KafkaNode:
+        """Broker 1 to 3."""
+        return self._nodes[number - 1]
+
+    # -- start and stop ------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Format what is new, and start all brokers side by side. Raises NotInTime with the log's end."""
+        for host in self._hosts:
+            host.require_free(CLIENTS, CONTROLLER)
+        formats = [self._format(node) for node in self._nodes if not self._settings(node.number).exists()]
+        for process in formats:
+            process.spawn()
+        for process in formats:
+            process.wait_end()
+        self.resurrect()
+
+    def stop(self) -> None:
+        """End all brokers at once, as fast as it goes: nobody asks for their data any more."""
+        for node in self._nodes:
+            node.kill9()
+
+    def resurrect(self) -> None:
+        """Start all that do not run, side by side: the controllers need a majority to answer at all."""
+        for node in self._nodes:
+            if not node.alive:
+                node.spawn()
+        for node in self._nodes:
+            node.wait_ready()
+        self._create_ready_topic()
+        wait_until(self._acknowledges, 60.0, lambda: f"Kafka acknowledges acks=all{self.node(1).log_tail()}")
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # -- what happens to all brokers at once -----------------------------------------------------
+
+    @contextlib.contextmanager
+    def all_hung(self) -> Iterator[None]:
+        """Connections are accepted and stay open; nothing answers."""
+        for node in self._nodes:
+            node.hang()
+        try:
+            yield
+        finally:
+            for node in self._nodes:
+                node.resume()
+            self.resurrect()
+
+    @contextlib.contextmanager
+    def all_dead(self) -> Iterator[None]:
+        """Connections are refused. Coming back takes some seconds more than from `all_hung`."""
+        for node in self._nodes:
+            node.kill9()
+        try:
+            yield
+        finally:
+            self.resurrect()
+
+    # -- topics ----------------------------------------------------------------------------------
+
+    @property
+    def admin(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient({"bootstrap.servers": self.bootstrap, **_QUIET})
+        return self._admin
+
+    def create_topic(
+        self, name: str, partitions: int = 3, config: Mapping[str, str | int] | None = None
+    ) -> None:
+        """Create it and wait until every partition has a leader. Raises KafkaException."""
+        topic = NewTopic(
+            name,
+            num_partitions=partitions,
+            replication_factor=len(self._hosts),
+            config={key: str(value) for key, value in (config or {}).items()},
+        )
+        self._create(topic)
+        wait_until(lambda: self._leaders(name) == partitions, 30.0, f"topic {name} has its leaders")
+
+    def delete_topic(self, name: str) -> None:
+        """Delete it and wait until Kafka knows it no more. Raises KafkaException."""
+        self.admin.delete_topics([name], operation_timeout=10.0)[name].result(timeout=15.0)
+        wait_until(lambda: self._leaders(name) == 0, 15.0, f"topic {name} is gone")
+
+    def alter_topic_config(self, name: str, config: Mapping[str, str | int]) -> None:
+        """Set these settings of the topic, leaving its others. Raises KafkaException."""
+        entries = [
+            ConfigEntry(key, str(value), incremental_operation=AlterConfigOpType.SET)
+            for key, value in config.items()
+        ]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
+        for future in self.admin.incremental_alter_configs([resource]).values():
+            future.result(timeout=15.0)
+
+    def leader(self, topic: str, partition: int = 0) -> KafkaNode:
+        """The broker that leads this partition now."""
+        return self.node(
+            self.admin.list_topics(topic, timeout=10.0).topics[topic].partitions[partition].leader
+        )
+
+    # -- inside ----------------------------------------------------------------------------------
+
+    def _settings(self, number: int) -> Path:
+        return self._directory / f"kafka{number}" / "server.properties"
+
+    def _broker(self, number: int, host: Host) -> KafkaNode:
+        return KafkaNode(
+            number,
+            host,
+            command=self._java("kafka.Kafka", self._settings(number)),
+            log=self._directory / f"{host.name}.log",
+            ready=lambda: self._in_sync(number),
+            deadline=90.0,
+        )
+
+    def _format(self, node: KafkaNode) -> Process:
+        settings = self._settings(node.number)
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        voters = (f"{number}@{host.address}:{CONTROLLER}" for number, host in enumerate(self._hosts, 1))
+        settings.write_text(
+            Template((_DATA / "server.properties").read_text()).substitute(
+                node_id=node.number,
+                address=node.host.address,
+                voters=",".join(voters),
+                directory=settings.parent / "data",
+                replicas=len(self._hosts),
+                in_sync=min(2, len(self._hosts)),
+            )
+        )
+        return Process(
+            f"format of {node.name}",
+            self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings),
+            log=node.log,
+        )
+
+    def _java(self, main: str, *arguments: str | Path) -> list[str | os.PathLike[str]]:
+        # Sorted, because a class data archive holds for one order of the class path only.
+        jars = sorted(str(jar) for jar in kit.kafka_jars().glob("*.jar"))
+        return [
+            kit.java(),
+            "-Xms128m",
+            "-Xmx256m",
+            # Two cores for everything: the cheapest collector and compiler win.
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-Xshare:auto",
+            "-XX:-UsePerfData",
+            "-Djava.awt.headless=true",
+            "-Djava.net.preferIPv4Stack=true",
+            f"-Dlog4j2.configurationFile={_DATA / 'log4j2.xml'}",
+            "-cp",
+            os.pathsep.join(jars),
+            main,
+            *arguments,
+        ]
+
+    def _create(self, topic: NewTopic) -> None:
+        self.admin.create_topics([topic], operation_timeout=15.0)[topic.topic].result(timeout=20.0)
+
+    def _leaders(self, topic: str) -> int:
+        """How many partitions have a leader. Right after creation the metadata may show none at all."""
+        found = self.admin.list_topics(topic, timeout=10.0).topics.get(topic)
+        if found is None or found.error is not None:
+            return 0
+        return sum(1 for partition in found.partitions.values() if partition.leader > 0)
+
+    def _in_sync(self, number: int) -> bool:
+        """Whether this broker is a member, and in sync for its replicas of the harness's own topic."""
+        if not self._hosts[number - 1].listens(CLIENTS):
+            return False
+        with _not_yet():
+            metadata = self.admin.list_topics(timeout=3.0)
+            ready = metadata.topics.get(_READY)
+            return number in metadata.brokers and (
+                ready is None or all(number in partition.isrs for partition in ready.partitions.values())
+            )
+        return False
+
+    def _create_ready_topic(self) -> None:
+        count = len(self._hosts)
+        # Partition 0 prefers broker 1 as its leader, partition 1 broker 2, ...
+        assignment = [[(first + place) % count + 1 for place in range(count)] for first in range(count)]
+        try:
+            self._create(NewTopic(_READY, num_partitions=count, replica_assignment=assignment))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+
+    def _acknowledges(self) -> bool:
+        """Whether a record to each partition of the harness's own topic is acknowledged by all replicas."""
+        acknowledged: list[int] = []
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            if error is None:
+                acknowledged.append(message.partition())
+
+        producer = Producer(
+            {"bootstrap.servers": self.bootstrap, "acks": "all", "message.timeout.ms": 5000, **_QUIET}
+        )
+        with _not_yet():
+            for partition in range(len(self._hosts)):
+                producer.produce(_READY, b"", partition=partition, on_delivery=delivered)
+            producer.flush(6.0)
+        return len(acknowledged) == len(self._hosts)
+
+
+@contextlib.contextmanager
+def _not_yet() -> Iterator[None]:
+    """Kafka's errors while it starts mean: ask again."""
+    with contextlib.suppress(KafkaException):
+        yield
+
+
+__all__ = ["CLIENTS", "KafkaCluster", "KafkaNode"]
