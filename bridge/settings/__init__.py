@@ -12,6 +12,7 @@
 
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings, ReconnectSettings, TcpSettings, TlsSettings
+from bridge.settings.passwords import read_kafka_password, read_mqtt_password
 from bridge.settings.root import LogSettings, Settings
 from bridge.settings.routes import STANDARD_HEADERS, RouteSettings
 
@@ -25,4 +26,6 @@ __all__ = [
     "Settings",
     "TcpSettings",
     "TlsSettings",
+    "read_kafka_password",
+    "read_mqtt_password",
 ]
