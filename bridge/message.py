@@ -80,4 +80,17 @@ class Message:
         return self.flags & RETAIN != 0
 
     def __repr__(self) -> str:  # never the payload: it may be secret, and megabytes long
-        return f"<Message {self.topic!r} qos={self.qos} id={self.packet_id} epoch={self.epoch} state={State(self.state).name}>"
+        state = State(self.state).name
+        return f"<Message {self.topic!r} qos={self.qos} id={self.packet_id} epoch={self.epoch} {state}>"
+
+
+class Release:
+    """PUBREL: the broker is done with a QoS 2 identifier."""
+
+    __slots__ = ("packet_id",)
+
+    def __init__(self, packet_id: int) -> None:
+        self.packet_id = packet_id
+
+
+Packet = Message | Release  # what goes round paho

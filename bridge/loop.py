@@ -1,0 +1,61 @@
+"""The one thread in which everything is decided, and how the other threads reach it.
+
+Resolving names, connecting, asking Kafka about topics and waiting for delivery reports all block, so
+small threads do that. What they find out they post here, and it is acted on between two turns of the
+loop: no other thread ever touches the ledger, a lane or the session.
+"""
+
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+
+class Loop:
+    """epoll over one connection and a mailbox. Idle, it sleeps."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self._posted: deque[Callable[[], None]] = deque()
+        self._watched: dict[int, int] = {}
+
+    def post(self, action: Callable[[], None]) -> None:
+        """Have `action` run in the loop's thread, soon. From any thread, and from signal handlers."""
+        self._posted.append(action)
+        with suppress(BlockingIOError):  # the bell rings already
+            os.eventfd_write(self._bell, 1)
+
+    def watch(self, descriptor: int, write: bool) -> None:
+        """Wake when `descriptor` can be read or, with `write`, written."""
+        events = select.EPOLLIN | (select.EPOLLOUT if write else 0)
+        known = self._watched.get(descriptor)
+        if known is None:
+            self._epoll.register(descriptor, events)
+        elif known != events:
+            self._epoll.modify(descriptor, events)
+        self._watched[descriptor] = events
+
+    def forget(self, descriptor: int) -> None:
+        """To be called before the descriptor is closed."""
+        if self._watched.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until a watched descriptor is ready, something was posted, or the time is over.
+
+        Then run what was posted. Which descriptor was ready is not told: a read that finds nothing is
+        cheap, and a turn of the loop looks at everything anyway.
+        """
+        for descriptor, _ in self._epoll.poll(0 if self._posted else max(0.0, seconds)):
+            if descriptor == self._bell:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._bell)
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()
+
+    def close(self) -> None:
+        self._epoll.close()
+        os.close(self._bell)

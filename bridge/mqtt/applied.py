@@ -1,0 +1,80 @@
+"""What the broker's session is subscribed to, as far as it is known, over restarts of the bridge.
+
+A persistent session keeps filters that the settings have dropped since, and a SUBSCRIBE that it does
+not need would bring all retained messages again. So the last state is kept in a small file:
+
+    {"client_id": "mqtt-kafka-bridge", "applied": {"sensors/#": 1}, "uncertain": ["alarms/#"]}
+
+`applied` was granted by a SUBACK. `uncertain` may or may not be subscribed: a change was under way.
+No file, or one of another client id, means unknown, and unknown means SUBSCRIBE.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from bridge.observe.events import Event, log
+
+
+class AppliedFilters:
+    """`applied` maps filter to QoS; `known` is False where nothing is on record.
+
+    Without a directory nothing outlives the process: for sessions that do not either.
+    """
+
+    def __init__(self, directory: Path | None, client_id: str) -> None:
+        self._path = directory and directory / "subscriptions.json"
+        self._client_id = client_id
+        self.known = False
+        self.applied: dict[str, int] = {}
+        self.uncertain: set[str] = set()
+        if self._path:
+            self._load(self._path)
+
+    def record(self, applied: dict[str, int], uncertain: set[str]) -> None:
+        """Durable when it returns, as far as the disk can be written at all."""
+        if self.known and applied == self.applied and uncertain == self.uncertain:
+            return
+        self.known, self.applied, self.uncertain = True, applied, uncertain
+        if not self._path:
+            return
+        try:
+            self._save(self._path)
+        except OSError as error:
+            # What is on disk may be wrong now, and wrong is worse than unknown.
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+            log(
+                Event.MQTT_STATE_UNWRITABLE,
+                path=str(self._path),
+                reason=error.strerror,
+                way_out="make state_directory writable for the service's user",
+            )
+
+    def _load(self, path: Path) -> None:
+        try:
+            found = json.loads(path.read_text())
+            if found["client_id"] == self._client_id:
+                self.applied, self.uncertain = dict(found["applied"]), set(found["uncertain"])
+                self.known = True
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+
+    def _save(self, path: Path) -> None:
+        content = {
+            "client_id": self._client_id,
+            "applied": self.applied,
+            "uncertain": sorted(self.uncertain),
+        }
+        fresh = path.with_suffix(".new")
+        with fresh.open("w") as file:
+            json.dump(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,123 @@
+"""The paho client of one connection, and all that the bridge leans on in paho.
+
+Paho drives CONNECT, authentication, SUBSCRIBE, keepalive and DISCONNECT, in its documented external
+loop mode. What is not documented is `_create_socket`, through which it gets its socket: a contract
+test fails when a new paho changes that (tests/integration/test_paho_contract.py).
+"""
+
+from collections.abc import Callable
+from logging import getLogger
+from typing import Any
+
+from paho.mqtt.client import (
+    CallbackAPIVersion,
+    Client,
+    ConnectFlags,
+    DisconnectFlags,
+    MQTTv5,
+    MQTTv311,
+)
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from bridge.mqtt.tap import Tap
+from bridge.routing import Subscription
+from bridge.settings import MqttSettings
+
+_MALFORMED_PACKET = 0x81
+_SEND_RETAINED_IF_NEW = 1  # Retain Handling (MQTT 5, 3.8.3.1)
+
+
+class TappedClient(Client):
+    """A client whose socket is a tap. One serves one connection; paho's own reconnecting is off."""
+
+    def __init__(
+        self, tap: Tap, settings: MqttSettings, client_id: str, mqtt5: bool, clean: bool, password: str | None
+    ) -> None:
+        self._tap = tap
+        self.mqtt5 = mqtt5
+        self._clean = clean
+        self._settings = settings
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=None if mqtt5 else clean,
+            protocol=MQTTv5 if mqtt5 else MQTTv311,
+            reconnect_on_failure=False,
+        )
+        self.enable_logger(getLogger("paho"))
+        if settings.username is not None:
+            self.username_pw_set(settings.username, password)
+
+    def _create_socket(self) -> Tap:
+        return self._tap
+
+    def send_connect(self) -> None:
+        """CONNECT. The host and port given to paho are not used: the tap is connected."""
+        settings = self._settings
+        if not self.mqtt5:
+            self.connect(settings.host, settings.port, round(settings.keepalive))
+            return
+        properties = Properties(PacketTypes.CONNECT)
+        if not self._clean:
+            properties.SessionExpiryInterval = round(settings.session_expiry)
+        properties.ReceiveMaximum = settings.receive_maximum
+        self.connect(
+            settings.host,
+            settings.port,
+            round(settings.keepalive),
+            clean_start=self._clean,
+            properties=properties,
+        )
+
+    def send_subscribe(self, subscriptions: list[Subscription]) -> int | None:
+        """One SUBSCRIBE; all must have the same identifier. Returns paho's number for the SUBACK."""
+        if not self.mqtt5:
+            return self.subscribe([(each.filter, each.qos) for each in subscriptions])[1]
+        properties = None
+        if subscriptions[0].identifier is not None:
+            properties = Properties(PacketTypes.SUBSCRIBE)
+            properties.SubscriptionIdentifier = subscriptions[0].identifier
+        filters = [
+            (each.filter, SubscribeOptions(each.qos, retainHandling=_SEND_RETAINED_IF_NEW))
+            for each in subscriptions
+        ]
+        return self.subscribe(filters, properties=properties)[1]
+
+    def send_unsubscribe(self, filters: list[str]) -> int | None:
+        return self.unsubscribe(filters)[1]
+
+    def send_disconnect(self, malformed: bool = False) -> None:
+        """DISCONNECT, keeping the session."""
+        if malformed and self.mqtt5:
+            self.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_MALFORMED_PACKET))
+        else:
+            self.disconnect()
+
+    def listen(
+        self,
+        connack: Callable[[bool, ReasonCode], None],
+        suback: Callable[[int, list[int]], None],
+        unsuback: Callable[[int], None],
+        closed: Callable[[ReasonCode, bool], None],
+    ) -> None:
+        """`closed` gets paho's reason, and whether the broker gave it in a DISCONNECT."""
+
+        def on_connect(_c: Client, _u: Any, flags: ConnectFlags, reason: ReasonCode, _p: Any) -> None:
+            connack(flags.session_present, reason)
+
+        def on_subscribe(_c: Client, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
+            suback(mid, [reason.value for reason in reasons])
+
+        def on_unsubscribe(_c: Client, _u: Any, mid: int, _r: Any, _p: Any) -> None:
+            unsuback(mid)
+
+        def on_disconnect(_c: Client, _u: Any, flags: DisconnectFlags, reason: ReasonCode, _p: Any) -> None:
+            closed(reason, flags.is_disconnect_packet_from_server)
+
+        self.on_connect = on_connect
+        self.on_subscribe = on_subscribe
+        self.on_unsubscribe = on_unsubscribe
+        self.on_disconnect = on_disconnect

@@ -1,0 +1,126 @@
+"""Bringing the session's filters to what the routes want. Knows what was asked, granted and refused."""
+
+from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
+from typing import Protocol
+
+from bridge.mqtt.applied import AppliedFilters
+from bridge.observe.events import Event, log
+from bridge.routing import Subscription
+
+Wanted = Callable[[Collection[str]], Sequence[Subscription]]  # what to subscribe when these are refused
+
+_REFUSED = 0x80  # SUBACK: this reason code and above (MQTT 5, 3.9.3; 3.1.1: Failure)
+
+
+class Sender(Protocol):
+    """What of mqtt.client.TappedClient is used here."""
+
+    def send_subscribe(self, subscriptions: list[Subscription]) -> int | None: ...
+    def send_unsubscribe(self, filters: list[str]) -> int | None: ...
+
+
+class Subscriptions:
+    """One for the life of the bridge. `record` is what is on disk of it."""
+
+    def __init__(self, wanted: Wanted, record: AppliedFilters) -> None:
+        self._wanted = wanted
+        self._record = record
+        self._refused: set[str] = set()
+        self._asked: dict[int | None, list[Subscription]] = {}  # SUBACK is awaited, by paho's number
+        self._taken_off: dict[int | None, list[str]] = {}  # UNSUBACK is awaited
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is awaited: the session has what it can get."""
+        return not self._asked and not self._taken_off
+
+    @property
+    def any_granted(self) -> bool:
+        return bool(self._record.applied)
+
+    @property
+    def expects_session(self) -> bool:
+        return bool(self._record.applied or self._record.uncertain)
+
+    @property
+    def some_refused(self) -> bool:
+        return bool(self._refused)
+
+    def connected(self, session_present: bool) -> None:
+        """A CONNACK came: what is on record holds only for the session it was recorded of."""
+        self._asked.clear()
+        self._taken_off.clear()
+        self._refused.clear()
+        if not session_present:
+            # Before SUBSCRIBE, and durably: a death before SUBACK must not leave a record of filters
+            # that the new session does not have.
+            self._record.record({}, set())
+        elif not self._record.known:
+            log(Event.MQTT_SUBSCRIPTIONS_UNKNOWN)
+
+    def apply(self, sender: Sender) -> None:
+        """Ask for what is missing, then take off what is not wanted: a gap would lose messages."""
+        record = self._record
+        wanted = {each.filter: each for each in self._wanted(self._refused)}
+        have = {
+            name: qos for name, qos in record.applied.items() if name in wanted and qos == wanted[name].qos
+        }
+        missing = [each for name, each in wanted.items() if name not in have]
+        surplus = [name for name in (*record.applied, *sorted(record.uncertain)) if name not in wanted]
+        if not missing and not surplus:
+            return
+        record.record(have, {each.filter for each in missing} | set(surplus))
+        self._ask(sender, missing)
+        if surplus:
+            self._taken_off[sender.send_unsubscribe(surplus)] = surplus
+
+    def ask_again(self, sender: Sender) -> None:
+        """Refused filters may be granted by now: somebody mended the broker's access rules."""
+        self._ask(sender, [each for each in self._wanted(()) if each.filter in self._refused])
+
+    def granted(self, sender: Sender, number: int, reasons: list[int]) -> None:
+        """SUBACK, one reason code for each filter that was asked for."""
+        applied = dict(self._record.applied)
+        uncertain = set(self._record.uncertain)
+        refused = set(self._refused)
+        for subscription, reason in zip(self._asked.pop(number, ()), reasons, strict=False):
+            name = subscription.filter
+            uncertain.discard(name)
+            if reason < _REFUSED:
+                # The QoS that was asked: a broker that grants less would be asked again for ever.
+                applied[name] = subscription.qos
+                refused.discard(name)
+                if reason < subscription.qos:
+                    log(Event.MQTT_QOS_LOWERED, filter=name, asked=subscription.qos, granted=reason)
+                continue
+            applied.pop(name, None)
+            refused.add(name)
+            log(
+                Event.MQTT_SUBSCRIBE_REFUSED,
+                filter=name,
+                reason=f"0x{reason:02x}",
+                way_out="allow the client id or user to subscribe to it in the broker's access rules (EMQX"
+                " denies # and $SYS/# by default), or change the route's filter",
+            )
+        self._record.record(applied, uncertain)
+        if refused != self._refused:  # what a refused filter would have covered needs its own, or no longer
+            self._refused = refused
+            self.apply(sender)
+
+    def taken_off(self, number: int) -> None:
+        """UNSUBACK."""
+        filters = self._taken_off.pop(number, [])
+        applied = {name: qos for name, qos in self._record.applied.items() if name not in filters}
+        self._record.record(applied, self._record.uncertain.difference(filters))
+        if filters:
+            log(Event.MQTT_UNSUBSCRIBED, filters=filters)
+
+    def _ask(self, sender: Sender, subscriptions: list[Subscription]) -> None:
+        # A SUBSCRIBE carries one Subscription Identifier (MQTT 5, 3.8.2.1.2).
+        def identifier(each: Subscription) -> int:
+            return each.identifier or 0
+
+        for _, group in groupby(sorted(subscriptions, key=identifier), key=identifier):
+            asked = list(group)
+            self._asked[sender.send_subscribe(asked)] = asked

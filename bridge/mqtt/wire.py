@@ -1,0 +1,168 @@
+"""PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out: MQTT 3.1.1 and 5, as bytes.
+
+Pure. All else of MQTT is paho's: what is not one of these is left where it is, for paho to read.
+"""
+
+from struct import pack
+from typing import NamedTuple
+
+from bridge.errors import MalformedPacket
+from bridge.message import Message, Packet, Properties, Release
+
+# What a server may send besides PUBLISH and PUBREL. PUBACK, PUBREC and PUBCOMP answer a client that
+# publishes, which this one never does; paho shrugs at them.
+_FROM_A_SERVER = frozenset({2, 4, 5, 7, 9, 11, 13, 14, 15})
+_LONGEST_CONTROL_PACKET = 1 << 20  # bytes; paho buffers a packet whole
+
+_QOS_MASK, _QOS_3 = 0x06, 0x06
+
+
+class Progress(NamedTuple):
+    """How far `read` came, and why it stopped."""
+
+    position: int  # of the first byte not read
+    control: int  # length of the complete packet there that is paho's; 0: none
+    wanted: int  # length of the incomplete packet there, as far as its header tells; 0: nothing is known
+
+
+def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progress:
+    """Append what stands in `data` from `position` on to `into`, up to the first packet that is paho's.
+
+    Raises MalformedPacket; what came before the malformed packet is in `into` by then.
+    """
+    size = len(data)
+    append = into.append
+    try:
+        while size - position > 1:
+            head = data[position]
+            length = data[position + 1]
+            at = position + 2
+            if length > 127:
+                length, at = _long_length(data, position + 1, size)
+                if length < 0:
+                    return Progress(position, 0, 0)
+            end = at + length
+            if head & 0xF0 == 0x30:
+                if end > size:
+                    return Progress(position, 0, end - position)
+                name = at + 2
+                at = name + (data[at] << 8 | data[at + 1])
+                topic = data[name:at]
+                flags = head & 0x0F
+                packet_id = 0
+                if flags & _QOS_MASK:
+                    packet_id = data[at] << 8 | data[at + 1]
+                    at += 2
+                    if not packet_id or flags & _QOS_MASK == _QOS_3:
+                        raise MalformedPacket("PUBLISH with QoS 3 or Packet Identifier 0")
+                properties = None
+                if mqtt5:
+                    if data[at]:
+                        properties, at = _properties(data, at)
+                    else:
+                        at += 1
+                if at > end or not topic:
+                    raise MalformedPacket("PUBLISH whose parts do not fit its length, or without a topic")
+                append(Message(topic, flags, packet_id, properties, data[at:end]))
+            elif head == 0x62:
+                if end > size:
+                    return Progress(position, 0, end - position)
+                if length < 2 or not (data[at] or data[at + 1]):
+                    raise MalformedPacket("PUBREL without a Packet Identifier")
+                append(Release(data[at] << 8 | data[at + 1]))
+            else:
+                if head >> 4 not in _FROM_A_SERVER or length > _LONGEST_CONTROL_PACKET:
+                    raise MalformedPacket(f"packet of type {head >> 4}, flags {head & 15}, {length} bytes")
+                return Progress(position, end - position if end <= size else 0, end - position)
+            position = end
+    except IndexError:
+        raise MalformedPacket("packet whose parts run beyond the data") from None
+    return Progress(position, 0, 0)
+
+
+def acknowledgements(messages: list[Message]) -> bytes:
+    """PUBACK for QoS 1, PUBREC for QoS 2: four bytes each, reason code 0 left out (MQTT 5, 3.4.2.1)."""
+    words = []
+    for message in messages:
+        words.append(0x4002 if message.flags & 0x02 else 0x5002)
+        words.append(message.packet_id)
+    return pack(f">{len(words)}H", *words)
+
+
+ACKNOWLEDGEMENT_BYTES = 4
+
+
+def pubcomp(packet_id: int, known: bool, mqtt5: bool) -> bytes:
+    """The answer to PUBREL. MQTT 5 tells an identifier that was not known: 0x92 (3.7.2.1)."""
+    if known or not mqtt5:
+        return pack(">HH", 0x7002, packet_id)
+    return pack(">HHB", 0x7003, packet_id, 0x92)
+
+
+def _long_length(data: bytes, at: int, size: int) -> tuple[int, int]:
+    """A Remaining Length of two to four bytes, and where it ends; -1: it is not all there yet."""
+    length = 0
+    for shift in (0, 7, 14, 21):
+        if at >= size:
+            return -1, at
+        byte = data[at]
+        at += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 128:
+            return length, at
+    raise MalformedPacket("Remaining Length of more than four bytes")
+
+
+def _variable_byte_integer(data: bytes, at: int) -> tuple[int, int]:
+    length, at = _long_length(data, at, len(data))
+    if length < 0:
+        raise IndexError
+    return length, at
+
+
+def _binary(data: bytes, at: int) -> tuple[bytes, int]:
+    end = at + 2 + (data[at] << 8 | data[at + 1])
+    return data[at + 2 : end], end
+
+
+def _text(data: bytes, at: int) -> tuple[str, int]:
+    # A broker should have refused invalid UTF-8. Closing the connection would only bring the message
+    # again, for ever; so what can't be decoded is marked, and the message goes its way.
+    raw, at = _binary(data, at)
+    return raw.decode("utf-8", "replace"), at
+
+
+def _properties(data: bytes, at: int) -> tuple[Properties, int]:
+    """The properties of a PUBLISH (MQTT 5, 3.3.2.3) and where they end."""
+    length, at = _variable_byte_integer(data, at)
+    end = at + length
+    found: dict[str, int | str | bytes] = {}
+    user: list[tuple[str, str]] = []
+    subscription_ids: list[int] = []
+    while at < end:
+        identifier = data[at]
+        at += 1
+        if identifier == 0x26:
+            name, at = _text(data, at)
+            value, at = _text(data, at)
+            user.append((name, value))
+        elif identifier == 0x0B:
+            number, at = _variable_byte_integer(data, at)
+            subscription_ids.append(number)
+        elif identifier == 0x03:
+            found["content_type"], at = _text(data, at)
+        elif identifier == 0x08:
+            found["response_topic"], at = _text(data, at)
+        elif identifier == 0x09:
+            found["correlation_data"], at = _binary(data, at)
+        elif identifier == 0x01:
+            found["payload_format"] = data[at]
+            at += 1
+        elif identifier == 0x02:
+            found["message_expiry"] = int.from_bytes(data[at : at + 4])
+            at += 4
+        else:  # 0x23 too: Topic Alias Maximum is 0, so no server may send an alias (3.3.2.3.4)
+            raise MalformedPacket(f"PUBLISH with property 0x{identifier:02x}")
+    if at != end:
+        raise MalformedPacket("PUBLISH whose properties do not fit their length")
+    return Properties(user=tuple(user), subscription_ids=tuple(subscription_ids), **found), end  # type: ignore[arg-type]
