@@ -19,16 +19,15 @@ from typing import Literal, Protocol
 from bridge.errors import ConfigurationError
 from bridge.topics import covers, split_share, why_bad_filter, why_bad_kafka_topic
 
-# What `headers` may list besides "name={template}". A header has the name it is listed by.
+# Where standard headers have their values from; "mqtt.topic" is of the topic, as one with a template is.
 FLAG_HEADERS = ("mqtt.qos", "mqtt.retained", "mqtt.duplicate")
 PROPERTY_HEADERS = ("content-type", "response-topic", "correlation-data", "user-properties")
-STANDARD_HEADERS = ("mqtt.topic", *FLAG_HEADERS, *PROPERTY_HEADERS)
 
 _NAMED_LEVEL = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(#?)\}")
 
 
 class RouteEntry(Protocol):
-    """What routing reads of settings.RouteSettings. It needs to know no more, and no pydantic."""
+    """What routing reads of settings.RouteSettings, which has checked what concerns single values."""
 
     @property
     def name(self) -> str: ...
@@ -107,12 +106,11 @@ def check(entry: RouteEntry) -> Route:
     problems: list[str] = []
 
     @contextmanager
-    def reading(key: str, value: str | None) -> Iterator[None]:
+    def reading(key: str, value: str) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            written = "" if value is None else f" = {json.dumps(value, ensure_ascii=False)}"
-            problems.append(f'route "{entry.name}": {key}{written}: {error}')
+            problems.append(f'route "{entry.name}": {key} = {json.dumps(value, ensure_ascii=False)}: {error}')
 
     drop = entry.action == "drop"
     source: Source | None = None
@@ -124,11 +122,13 @@ def check(entry: RouteEntry) -> Route:
     names = None if source is None else [name for name, _ in source.captures] + ["topic"]
 
     topic: Template | None = None
-    with reading("topic", entry.topic):
-        topic = _kafka_topic(entry.topic, names, drop)
+    if not drop:
+        with reading("topic", entry.topic or ""):
+            topic = _kafka_topic(entry.topic or "", names)
     key = _WHOLE_TOPIC
-    with reading("key", entry.key):
-        key = _key(entry.key, names, drop)
+    if entry.key is not None:
+        with reading("key", entry.key):
+            key = _key(entry.key, names)
     headers: list[tuple[str, Template | None]] = []
     listed: set[str] = set()
     for header in entry.headers:
@@ -195,13 +195,7 @@ def _parse_template(text: str, names: Collection[str] | None) -> Template:
     return Template(tuple(parts))
 
 
-def _kafka_topic(text: str | None, names: Collection[str] | None, drop: bool) -> Template | None:
-    if drop:
-        if text is not None:
-            raise ValueError('action = "drop" produces nothing, leave it out')
-        return None
-    if text is None:
-        raise ValueError('missing; give one, or action = "drop"')
+def _kafka_topic(text: str, names: Collection[str] | None) -> Template:
     template = _parse_template(text, names)
     # What MQTT will name is not known yet: an "x" stands for it, of which the shortest topic is made.
     sample = template.render(dict.fromkeys((name for _, name in template.parts if name), "x"))
@@ -210,11 +204,7 @@ def _kafka_topic(text: str | None, names: Collection[str] | None, drop: bool) ->
     return template
 
 
-def _key(text: str | None, names: Collection[str] | None, drop: bool) -> Template:
-    if text is None:
-        return _WHOLE_TOPIC
-    if drop:
-        raise ValueError('action = "drop" produces nothing, leave it out')
+def _key(text: str, names: Collection[str] | None) -> Template:
     if not text:
         raise ValueError("empty; leave it out to have the MQTT topic as the key")
     return _parse_template(text, names)
@@ -223,9 +213,5 @@ def _key(text: str | None, names: Collection[str] | None, drop: bool) -> Templat
 def _header(text: str, names: Collection[str] | None) -> tuple[str, Template | None]:
     name, equals, value = text.partition("=")
     if equals:
-        if not name:
-            raise ValueError('a name belongs before "="')
         return name, _parse_template(value, names)
-    if name not in STANDARD_HEADERS:
-        raise ValueError(f'unknown; allowed: {", ".join(STANDARD_HEADERS)}, or "name={{template}}"')
     return name, _WHOLE_TOPIC if name == "mqtt.topic" else None

@@ -18,7 +18,6 @@ An identifier is made of the filter's text, so that copies that were queued in t
 configuration changed still say where they come from.
 """
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -241,9 +240,6 @@ def _varint(length: int) -> int:
 def _check_all(entries: Sequence[RouteEntry]) -> tuple[Route, ...]:
     problems: list[str] = []
     routes: list[Route] = []
-    for name, times in Counter(entry.name for entry in entries).items():
-        if times > 1:
-            problems.append(f'route "{name}": {times} routes have this name, each needs its own')
     for entry in entries:
         try:
             route = check(entry)

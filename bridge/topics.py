@@ -67,8 +67,11 @@ def split_share(subscription: str) -> tuple[str | None, str]:
 
 
 def _levels(pattern: str) -> list[str]:
-    # A topic has at least one level, so '#' alone and '+/#' are the same set.
-    return ["+", "#"] if pattern == "#" else pattern.split("/")
+    # `a/#` matches `a` too, but before these there is no topic to match, since none is empty. So each is
+    # the same set as with one level more, and written like that it compares like all others.
+    if pattern in ("#", "/#"):
+        pattern = pattern.replace("#", "+/#")
+    return pattern.split("/")
 
 
 def _is_reserved(levels: list[str]) -> bool:

@@ -1,0 +1,131 @@
+"""Routes against a broker that sends one copy of a message for each subscription that matches."""
+
+from contextlib import suppress
+from itertools import product
+from typing import Literal
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from bridge.errors import ConfigurationError, Unroutable
+from bridge.message import Message, Properties
+from bridge.routing import MAX_IDENTIFIER, Router, Subscription
+from bridge.settings import RouteSettings
+from bridge.topics import kafka_legal, matches, split_share, why_bad_kafka_topic
+
+TOPICS = ["/".join(levels) for depth in (1, 2, 3, 4) for levels in product("abz", repeat=depth)]
+
+_patterns = st.lists(st.sampled_from(["a", "b", "+"]), min_size=1, max_size=3).flatmap(
+    lambda levels: st.sampled_from(["/".join(levels), "/".join([*levels[1:], "#"])])
+)
+_groups = st.sampled_from(["", "", "$share/g/", "$share/h/"])
+
+
+@st.composite
+def route_lists(draw: st.DrawFn) -> list[RouteSettings]:
+    """Routes that a Router takes: those that would get nothing are left out."""
+    routes: list[RouteSettings] = []
+    for number in range(draw(st.integers(1, 5))):
+        pattern, name = draw(_patterns), f"r{number}"
+        if draw(st.integers(0, 3)) == 0:
+            new = RouteSettings(name=name, filter=pattern, action="drop")
+        else:
+            levels: list[Literal[0, 1, 2]] = [0, 1, 2]
+            qos = draw(st.sampled_from(levels))
+            new = RouteSettings(name=name, filter=draw(_groups) + pattern, topic="t", qos=qos)
+        try:
+            Router([*routes, new])
+        except ConfigurationError as error:
+            if "gets nothing" in str(error):
+                continue
+        routes.append(new)
+    assume(any(route.action == "produce" for route in routes))
+    return routes
+
+
+def first_match(routes: list[RouteSettings], topic: str) -> RouteSettings | None:
+    return next((r for r in routes if matches(split_share(r.filter)[1], topic)), None)
+
+
+def arriving(router: Router, topic: str) -> list[Subscription]:
+    return [s for s in router.subscriptions if matches(split_share(s.filter)[1], topic)]
+
+
+def copy_by(topic: str, *subscriptions: Subscription) -> Message:
+    identifiers = tuple(s.identifier for s in subscriptions if s.identifier is not None)
+    return Message(topic.encode(), 2, 1, Properties(subscription_ids=identifiers), b"")
+
+
+within_ci = settings(max_examples=60, deadline=None)
+
+
+@within_ci
+@given(route_lists(), st.booleans())
+def test_of_all_copies_of_a_message_exactly_one_is_taken_by_the_first_matching_route(
+    routes: list[RouteSettings], shared: bool
+) -> None:
+    router = Router(routes, shared=shared)
+    for topic in TOPICS:
+        expected = first_match(routes, topic)
+        if expected is None:
+            assert not arriving(router, topic)
+            continue
+        plan = router.plan(topic.encode())
+        assert (plan.route, plan.action) == (expected.name, expected.action)
+        copies = arriving(router, topic)
+        assert [s.filter for s in copies if plan.takes(copy_by(topic, s))] == [plan.subscription][
+            : len(copies)
+        ]
+        if plan.action == "produce":
+            assert copies
+            assert plan.takes(copy_by(topic, *copies))  # from a broker that sends one copy for all
+
+
+@within_ci
+@given(route_lists())
+def test_without_need_of_mqtt_5_a_message_comes_once(routes: list[RouteSettings]) -> None:
+    router = Router(routes)
+    assert (router.needs_mqtt5 is None) == all(s.identifier is None for s in router.subscriptions)
+    if router.needs_mqtt5 is None:
+        assert all(len(arriving(router, topic)) <= 1 for topic in TOPICS)
+
+
+@within_ci
+@given(route_lists())
+def test_a_message_comes_with_at_least_the_qos_its_route_asks_for(routes: list[RouteSettings]) -> None:
+    router = Router(routes)
+    for topic in TOPICS:
+        route = first_match(routes, topic)
+        if route is not None and route.action == "produce":
+            subscription = router.plan(topic.encode()).subscription
+            assert next(s.qos for s in router.subscriptions if s.filter == subscription) >= route.qos
+
+
+@within_ci
+@given(route_lists())
+def test_a_filter_that_is_refused_takes_no_message_of_others_with_it(routes: list[RouteSettings]) -> None:
+    refused = Router(routes).subscriptions[0].filter
+    router = Router(routes, refused={refused})
+    assert refused not in [s.filter for s in router.subscriptions]
+    for topic in TOPICS:
+        if copies := arriving(router, topic):
+            plan = router.plan(topic.encode())
+            assert sum(plan.takes(copy_by(topic, s)) for s in copies) == 1
+
+
+@given(route_lists())
+def test_identifiers_are_legal_and_each_is_used_once(routes: list[RouteSettings]) -> None:
+    identifiers = [s.identifier for s in Router(routes).subscriptions if s.identifier is not None]
+    assert len(set(identifiers)) == len(identifiers)
+    assert all(1 <= identifier <= MAX_IDENTIFIER for identifier in identifiers)
+
+
+@within_ci
+@given(st.binary(max_size=12) | st.text(max_size=260).map(lambda text: text.encode(errors="replace")))
+def test_any_topic_gets_a_legal_kafka_topic_or_is_unroutable(topic: bytes) -> None:
+    routes = [RouteSettings(name="all", filter="#", topic="{topic}")]
+    with suppress(Unroutable):
+        plan = Router(routes).plan(topic)
+        assert why_bad_kafka_topic(plan.kafka_topic) is None
+        assert plan.kafka_topic == kafka_legal(topic.decode())
+        assert plan.key == topic
