@@ -1,0 +1,153 @@
+"""The shipped haproxy.cfg: valid without a warning, the founding document's, and in step with itself.
+
+$HAPROXY_BINARIES names further haproxy programs to try it with, separated by colons; the installed one is
+always tried.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+import pytest
+
+from tests.harness.haproxy import CONFIGURATION
+
+TEXT = CONFIGURATION.read_text()
+README = (CONFIGURATION.parent / "README.md").read_text()
+
+
+def binaries() -> list[str]:
+    further = os.environ.get("HAPROXY_BINARIES", "").split(":")
+    return [shutil.which("haproxy") or "haproxy", *filter(None, further)]
+
+
+def directives(text: str) -> dict[str, list[str]]:
+    """Section header -> its lines, without comments and runs of blanks."""
+    sections: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        words = " ".join(line.split())
+        if not words or words.startswith(("#", ".")):
+            continue
+        if line[0].isspace():
+            [*sections.values()][-1].append(words)
+        else:
+            sections[words] = []
+    return sections
+
+
+SECTIONS = directives(TEXT)
+
+
+@pytest.mark.parametrize("binary", binaries())
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param({}, id="as it is"),
+        pytest.param({"LISTEN": "127.0.0.1", "EMQ1": "10.0.0.1", "EMQ2": "10.0.0.2"}, id="other addresses"),
+        pytest.param({"LISTEN": "::", "EMQ1": "fd00::1", "EMQ2": "fd00::2"}, id="IPv6"),
+        pytest.param({"STATS_PASSWORD_HASH": "$6$salt$" + "x" * 86}, id="a password"),
+        pytest.param({"STATS_PASSWORD_HASH": ""}, id="an empty password"),
+        pytest.param({"LOG": "127.0.0.1:514", "EMQ1_PORT": "2883"}, id="remote syslog, another port"),
+        pytest.param({"UNPRIVILEGED": "1", "ADMIN_SOCKET": "/tmp/haproxy.sock"}, id="an ordinary user"),
+    ],
+)
+def test_haproxy_accepts_it_without_a_warning(binary: str, environment: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        [binary, "-c", "-f", CONFIGURATION],
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("section", "lines"),
+    [
+        ("frontend http-in from web", ['bind "${LISTEN-*}:8080"', "default_backend servers"]),
+        ("backend servers from web", ["balance roundrobin"]),
+        ("listen tcp-in from mqtt", ["balance roundrobin"]),
+        (
+            "listen mqtt-kafka from mqtt",
+            ["balance leastconn", "option clitcpka", "timeout client 3h", "timeout server 3h"],
+        ),
+        (
+            "listen stats from web",
+            ['bind "${LISTEN-*}:8081"', "stats uri /haproxy?stats", "stats refresh 5s"],
+        ),
+        ("defaults mqtt", ["mode tcp", "option tcplog", "log global"]),
+    ],
+)
+def test_the_founding_sections_are_what_they_were(section: str, lines: list[str]) -> None:
+    assert [line for line in lines if line not in SECTIONS[section]] == []
+
+
+@pytest.mark.parametrize(
+    ("section", "port"),
+    [
+        ("backend servers from web", "18083"),
+        ("listen tcp-in from mqtt", "${EMQ%d_PORT-1883}"),
+        ("listen mqtt-kafka from mqtt", "${EMQ%d_PORT-1883}"),
+    ],
+)
+@pytest.mark.parametrize(("number", "address"), [(1, "172.30.1.25"), (2, "172.30.1.9")])
+def test_the_founding_nodes_stand_behind_each_section(
+    section: str, port: str, number: int, address: str
+) -> None:
+    port = port % number if "%" in port else port
+    expected = f'server server{number} "${{EMQ{number}-{address}}}:{port}" '
+
+    assert any(line.startswith(expected) for line in SECTIONS[section])
+
+
+def test_dashboards_take_2048_connections_each() -> None:
+    servers = [line for line in SECTIONS["backend servers from web"] if line.startswith("server ")]
+
+    assert [re.findall(r" maxconn (\d+)", line) for line in servers] == [["2048"], ["2048"]]
+
+
+def test_a_storm_of_devices_cannot_take_the_place_of_the_bridge() -> None:
+    def maxconn(section: str) -> int:
+        (limit,) = (line for line in SECTIONS[section] if line.startswith("maxconn "))
+        return int(limit.split()[1])
+
+    listeners = [section for section in SECTIONS if section.startswith(("frontend", "listen"))]
+
+    assert sum(map(maxconn, listeners)) < maxconn("global")
+
+
+def test_the_check_asks_what_every_broker_must_refuse() -> None:
+    check = SECTIONS["listen mqtt-kafka from mqtt"]
+    (packet,) = (line.split()[-1] for line in check if line.startswith("tcp-check send-binary"))
+
+    # CONNECT of MQTT 3.1.1 without clean session and without client id: CONNACK 2 (MQTT-3.1.3-8)
+    assert (
+        bytes.fromhex(packet) == b"\x10\x0c" + b"\x00\x04MQTT" + b"\x04" + b"\x00" + b"\x00\x3c" + b"\x00\x00"
+    )
+    assert "tcp-check expect rbinary ^2002000[0-5]" in check
+
+
+@pytest.mark.parametrize("section", ["frontend http-in from web", "listen stats from web"])
+def test_dashboards_and_console_are_for_the_house_alone(section: str) -> None:
+    (rule,) = (line for line in SECTIONS[section] if line.startswith("http-request deny unless { src "))
+
+    assert {"127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"} <= set(rule.split())
+
+
+def test_no_password_works_by_default() -> None:
+    assert SECTIONS["userlist console"] == ['user admin password "${STATS_PASSWORD_HASH-!}"']
+
+
+def test_every_variable_and_its_default_is_in_the_readme() -> None:
+    variables = set(re.findall(r"\$\{(\w+)-([^}]*)\}", TEXT)) | {
+        (name, "") for name in re.findall(r"defined\((\w+)\)", TEXT)
+    }
+    documented = {
+        (name, default.strip("`"))
+        for name, default in re.findall(r"^\| `(\w+)` \|\s*([^|]*?)\s*\|", README, flags=re.MULTILINE)
+    }
+
+    assert documented == variables

@@ -1,0 +1,161 @@
+"""The balancer: the shipped haproxy/haproxy.cfg, unchanged, on one address of this machine."""
+
+import contextlib
+import csv
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Literal, Self
+
+from tests.harness.conditions import wait_until
+from tests.harness.host import Host
+from tests.harness.process import Process
+
+_PORTS = DEVICES, SUBSCRIBER, DASHBOARDS, CONSOLE = 1883, 1884, 8080, 8081
+CONFIGURATION = Path(__file__).parents[2] / "haproxy" / "haproxy.cfg"
+
+# Who may see the console here: no secret, since it is served on loopback alone.
+USER, PASSWORD = "admin", "lab"
+_PASSWORD_HASH = (  # openssl passwd -6 -salt lab lab
+    "$6$lab$8Didkn.UcNG/jLg7V7QIVX8TXEUMaHiIjiDSTr0wAgIU0I3PLx3iJU9IWSsHB2a53VxKmQZAq1Hyy09qF/fXn1"
+)
+
+State = Literal["UP", "DOWN", "MAINT"]
+Section = Literal["mqtt-kafka", "tcp-in", "servers"]
+
+
+class HAProxy(Process):
+    """HAProxy as its Debian package starts it (a master and a worker), in front of `nodes`.
+
+    `nodes` are two HOST:PORT that speak MQTT; their dashboards are looked for at HOST:18083. Where an
+    ordinary user runs it, it keeps that user's rights, for it can't become anybody else. Without a
+    `password_hash` the console is as it is shipped: locked.
+
+    A context manager: inside of it the balancer serves, which says nothing of the nodes behind.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        directory: Path,
+        nodes: tuple[str, str],
+        *,
+        password_hash: str | None = _PASSWORD_HASH,
+    ) -> None:
+        self.host = host
+        self._admin = directory / "haproxy.sock"
+        self._master = directory / "haproxy-master.sock"
+        super().__init__(
+            host.name,
+            ["haproxy", "-W", "-S", self._master, "-f", CONFIGURATION],
+            log=directory / f"{host.name}.log",
+            env=self._environment(nodes, password_hash),
+            ready=self._serves,
+        )
+
+    def _environment(self, nodes: tuple[str, str], password_hash: str | None) -> dict[str, str]:
+        (emq1, port1), (emq2, port2) = (node.rsplit(":", 1) for node in nodes)
+        environment = {
+            "EMQ1": emq1,
+            "EMQ1_PORT": port1,
+            "EMQ2": emq2,
+            "EMQ2_PORT": port2,
+            "LISTEN": self.host.address,
+            "LOG": "stdout",
+            "ADMIN_SOCKET": str(self._admin),
+        }
+        if password_hash is not None:
+            environment["STATS_PASSWORD_HASH"] = password_hash
+        if os.geteuid() != 0:
+            environment["UNPRIVILEGED"] = "1"
+        return environment
+
+    def spawn(self) -> None:
+        self.host.require_free(*_PORTS)
+        super().spawn()
+
+    def kill9(self) -> None:
+        super().kill9()
+        # The master is gone; its worker, killed as well, is nobody's child of ours and ends a moment later.
+        wait_until(lambda: not any(map(self.host.listens, _PORTS)), 10.0, "HAProxy's ports are free")
+
+    def stop(self) -> None:
+        """End it at once, with the sessions it carries."""
+        self.kill9()
+
+    def reload(self) -> None:
+        """What `systemctl reload haproxy` does: a new worker for new sessions, the old one keeps its own."""
+        before = self._worker()
+        os.kill(self.pid, signal.SIGUSR2)
+        wait_until(lambda: self._worker() not in (None, before), 10.0, "a new HAProxy worker serves")
+
+    # -- what it knows of the nodes ----------------------------------------------------------------
+
+    def state(self, number: int, section: Section = "mqtt-kafka") -> State | None:
+        """What the checks say of node 1 or 2; None while HAProxy itself does not answer."""
+        status = self._column("status", number, section)
+        return status.split()[0] if status else None  # type: ignore[return-value]  # "UP 1/3": going down
+
+    def wait_state(self, number: int, state: State, deadline: float = 30.0) -> None:
+        """Until the checks say so of node 1 or 2. Raises NotInTime."""
+        wait_until(
+            lambda: self.state(number) == state,
+            deadline,
+            lambda: f"HAProxy calls node {number} {state}, it says {self.state(number)}",
+        )
+
+    def last_check(self, number: int) -> str | None:
+        """How the last check of node 1 or 2 ended: "L7OK", "L7TOUT" (no answer), "L4CON" (refused) ..."""
+        return self._column("check_status", number, "mqtt-kafka")
+
+    def sessions(self, number: int, section: Section = "mqtt-kafka") -> int:
+        """How many sessions node 1 or 2 carries now. Those of a worker before a reload are not counted."""
+        return int(self._column("scur", number, section) or 0)
+
+    def total_sessions(self, number: int, section: Section = "mqtt-kafka") -> int:
+        """How many sessions node 1 or 2 was given since HAProxy was started or reloaded."""
+        return int(self._column("stot", number, section) or 0)
+
+    def ask(self, command: str) -> str:
+        """The worker's answer to one command (HAProxy's management guide, 9.3). Raises OSError."""
+        return _ask(self._admin, command)
+
+    def _column(self, column: str, number: int, section: Section) -> str | None:
+        with contextlib.suppress(OSError):
+            for row in csv.DictReader(self.ask("show stat").removeprefix("# ").splitlines()):
+                if (row["pxname"], row["svname"]) == (section, f"server{number}"):
+                    return row[column]
+        return None
+
+    def _worker(self) -> str | None:
+        with contextlib.suppress(OSError):
+            for line in self.ask("show info").splitlines():
+                if line.startswith("Pid:"):
+                    return line
+        return None
+
+    def _serves(self) -> bool:
+        with contextlib.suppress(OSError):
+            # A master that does not answer yet would miss the signal to reload.
+            return "worker" in _ask(self._master, "show proc") and self._worker() is not None
+        return False
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def _ask(door: Path, command: str) -> str:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5.0)
+        client.connect(str(door))
+        client.sendall(command.encode() + b"\n")
+        client.shutdown(socket.SHUT_WR)  # the master would wait for more commands
+        answer = bytearray()
+        while data := client.recv(65536):
+            answer += data
+    return answer.decode()
