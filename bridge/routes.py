@@ -17,7 +17,7 @@ from string import Formatter
 from typing import Literal, Protocol
 
 from bridge.errors import ConfigurationError
-from bridge.topics import covers, split_share, why_bad_filter, why_bad_kafka_topic
+from bridge.topics import covers, is_utf8, split_share, why_bad_filter, why_bad_kafka_topic
 
 # Where standard headers have their values from; "mqtt.topic" is of the topic, as one with a template is.
 FLAG_HEADERS = ("mqtt.qos", "mqtt.retained", "mqtt.duplicate")
@@ -104,20 +104,21 @@ _WHOLE_TOPIC = Template((("", "topic"),))
 def check(entry: RouteEntry) -> Route:
     """The entry made ready. Raises ConfigurationError with a line for each thing that is wrong in it."""
     problems: list[str] = []
+    drop = entry.action == "drop"
 
     @contextmanager
     def reading(key: str, value: str) -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            problems.append(f'route "{entry.name}": {key} = {json.dumps(value, ensure_ascii=False)}: {error}')
+            written = json.dumps(value, ensure_ascii=not value.isprintable())
+            problems.append(f'route "{entry.name}": {key} = {written}: {error}')
 
-    drop = entry.action == "drop"
     source: Source | None = None
     with reading("filter", entry.filter):
         source = _parse_filter(entry.filter)
         if drop and source.group is not None:
-            raise ValueError(f'action = "drop" subscribes nothing, write "{source.pattern}"')
+            raise ValueError(f'action = "drop" subscribes nothing, write "{split_share(entry.filter)[1]}"')
     # Of a filter that can't be read no name is known, so none is called unknown.
     names = None if source is None else [name for name, _ in source.captures] + ["topic"]
 
@@ -180,6 +181,8 @@ def _parse_filter(text: str) -> Source:
 
 
 def _parse_template(text: str, names: Collection[str] | None) -> Template:
+    if not is_utf8(text):
+        raise ValueError("it is not valid UTF-8")
     parts: list[tuple[str, str | None]] = []
     try:
         parsed = list(Formatter().parse(text))
@@ -191,13 +194,12 @@ def _parse_template(text: str, names: Collection[str] | None) -> Template:
         if name is not None and names is not None and name not in names:
             raise ValueError(f"unknown {{{name}}}; known: {', '.join(f'{{{known}}}' for known in names)}")
         parts.append((literal, name))
-    text.encode()  # UnicodeEncodeError is a ValueError: half a surrogate pair
     return Template(tuple(parts))
 
 
 def _kafka_topic(text: str, names: Collection[str] | None) -> Template:
     template = _parse_template(text, names)
-    # What MQTT will name is not known yet: an "x" stands for it, of which the shortest topic is made.
+    # What MQTT will name is not known yet; what is written around it must be legal with an "x" for it.
     sample = template.render(dict.fromkeys((name for _, name in template.parts if name), "x"))
     if why := why_bad_kafka_topic(sample):
         raise ValueError(why)
@@ -211,6 +213,8 @@ def _key(text: str, names: Collection[str] | None) -> Template:
 
 
 def _header(text: str, names: Collection[str] | None) -> tuple[str, Template | None]:
+    if not is_utf8(text):
+        raise ValueError("it is not valid UTF-8")
     name, equals, value = text.partition("=")
     if equals:
         return name, _parse_template(value, names)

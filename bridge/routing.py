@@ -14,8 +14,9 @@ producing them all would double the message:
   identifiers: see `Router.needs_mqtt5`.
 * A route with action "drop" subscribes nothing.
 
-An identifier is made of the filter's text, so that copies that were queued in the session before the
-configuration changed still say where they come from.
+Which copy is taken follows from all routes together, so identifiers are made of them all: copies that
+were queued in the session under other routes carry identifiers that are unknown now, and what is unknown
+is taken. A change of routes may so double what was queued, but loses nothing.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -182,8 +183,10 @@ class Router:
         widest = _widest(subscribing)
         clashes = [(a, b) for a, b in combinations(widest, 2) if overlaps(a.source.pattern, b.source.pattern)]
         self.needs_mqtt5 = (clashes[0][0].name, clashes[0][1].name) if clashes else None
+        routing = [(route.source.subscription, route.topic is None) for route in self._routes]
         identifiers = _identifiers(
-            dict.fromkeys(route.source.subscription for pair in clashes for route in pair)
+            dict.fromkeys(route.source.subscription for pair in clashes for route in pair),
+            made_of=repr((routing, sorted(refused))),
         )
         self._arrivals = [
             (
@@ -270,11 +273,11 @@ def _widest(routes: Iterable[Route]) -> list[Route]:
     return kept
 
 
-def _identifiers(subscriptions: Iterable[str]) -> dict[str, int]:
-    """A Subscription Identifier for each, the same at every start."""
+def _identifiers(subscriptions: Iterable[str], made_of: str) -> dict[str, int]:
+    """A Subscription Identifier for each, the same at every start with the same routes."""
     found: dict[str, int] = {}
     for subscription in subscriptions:
-        identifier = crc32(subscription.encode()) % MAX_IDENTIFIER + 1
+        identifier = crc32(f"{subscription}\n{made_of}".encode()) % MAX_IDENTIFIER + 1
         while identifier in found.values():
             identifier = identifier % MAX_IDENTIFIER + 1
         found[subscription] = identifier

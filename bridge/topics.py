@@ -34,11 +34,10 @@ def why_bad_filter(pattern: str) -> str | None:
         return "it is empty"
     if "\0" in pattern:
         return "it holds a null character"
-    try:
-        if len(pattern.encode()) > MAX_UTF8:
-            return f"it is longer than {MAX_UTF8} bytes"
-    except UnicodeEncodeError:
+    if not is_utf8(pattern):
         return "it is not valid UTF-8"
+    if len(pattern.encode()) > MAX_UTF8:
+        return f"it is longer than {MAX_UTF8} bytes"
     if pattern.startswith(_FOREIGN_PREFIXES):
         return f"{pattern.split('/')[0]}/ is one broker's own; use $share/<group>/<filter>"
     levels = pattern.split("/")
@@ -48,6 +47,15 @@ def why_bad_filter(pattern: str) -> str | None:
         if len(level) > 1 and ("+" in level or "#" in level):
             return f"'+' and '#' take a whole level, not a part of one as in {level!r}"
     return None
+
+
+def is_utf8(text: str) -> bool:
+    """False for text with half a surrogate pair, which JSON and the environment can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def split_share(subscription: str) -> tuple[str | None, str]:
