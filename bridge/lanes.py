@@ -41,7 +41,17 @@ class LaneState(Enum):
 class Lane:
     """`in_flight` holds what librdkafka has, in order of arrival; `waiting` what it does not have."""
 
-    __slots__ = ("_delay", "_suspects", "_was_held", "in_flight", "limit", "retry_at", "state", "topic", "waiting")
+    __slots__ = (
+        "_delay",
+        "_suspects",
+        "_was_held",
+        "in_flight",
+        "limit",
+        "retry_at",
+        "state",
+        "topic",
+        "waiting",
+    )
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
@@ -119,15 +129,20 @@ class Lane:
         if self.state is not LaneState.HELD:
             self.state = LaneState.DRAINING
 
+    def put_back(self, message: Message) -> None:
+        """It was launched, but can't be produced right now: it waits again, in its place."""
+        del self.in_flight[message]
+        self.waiting.append(message)
+        if self.state in (LaneState.LIVE, LaneState.PROBING):
+            self.state = LaneState.DRAINING
+
     def is_alone(self, message: Message) -> bool:
         return self.state is LaneState.PROBING and message in self.in_flight
 
     def start_over(self) -> None:
         """The producer is gone, with all that was in flight: it is produced again by a new one."""
-        self.waiting += self.in_flight
-        self.in_flight.clear()
-        if self.state in (LaneState.LIVE, LaneState.PROBING):
-            self.state = LaneState.DRAINING
+        for message in list(self.in_flight):
+            self.put_back(message)
 
     # -- asking about the topic ------------------------------------------------------------------------
 

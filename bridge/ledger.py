@@ -16,18 +16,21 @@ another message loses it; not joining a real copy doubles it. Loss outranks doub
 the same identifier, topic, payload and QoS, and besides:
 
 1. on the same connection: nothing more. TCP keeps order, so had the identifier been given to another
-   message, that one would have come first, with DUP=0.
+   message, that one would have come first, with DUP=0. (But a broker that numbers anew may give it to
+   one resend after another: a copy of what came with DUP=1, and was acknowledged, wants rule 2.)
 2. from an earlier connection, acknowledgement not handed to the kernel: this broker must be known to
    keep identifiers, for one that numbers anew gives the same one to another message. It is known once a
    resumed session began with an identifier other than 1.
 3. from an earlier connection, acknowledgement handed to the kernel: the broker may have seen it and
    used the identifier again. So it must also be known to count upward: an identifier above what its
-   window can hold was seen, and none ever went back. The last `window` such messages are remembered.
+   window can hold was seen, above what was ever unacknowledged at once too, and none ever went back.
+   The last `window` such messages are remembered.
    At QoS 2 the identifier stays taken until PUBREL, whatever the broker saw, and rule 2 is enough.
 4. DUP=0 never joins, it replaces. In doubt, produce.
 
 What a broker was seen to do is forgotten with the session: behind a balancer the next session may be
-another broker's.
+another broker's. It is forgotten too when another client has had the session: what that one acknowledged
+is not known here.
 """
 
 from collections import deque
@@ -70,7 +73,7 @@ class Ledger:
         self._known: dict[int, Message] = {}  # the last message of each identifier, this session
         self._order: deque[Message] = deque()  # this epoch's, not yet offered, in order of arrival
         self._offered: deque[Message] = deque()  # acknowledgement written, not yet taken by the kernel
-        self._handed: deque[Message] = deque()  # QoS 1, taken by the kernel: rule 3
+        self._handed: deque[Message] = deque()  # taken by the kernel: rule 3
         self._begins_resumed = False  # nothing was seen yet of a resumed session
         self._above = window  # identifiers above this one can't be the lowest free ones
         self._last_id = 0  # of the last DUP=0; 0: none yet
@@ -85,7 +88,7 @@ class Ledger:
         self._above = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
         self._begins_resumed = session_present
         if not session_present:
-            self._forget_session()
+            self.forget_session()
             return
         for packet_id in list(self._known)[: max(0, len(self._known) - _REMEMBERED)]:
             del self._known[packet_id]
@@ -97,7 +100,8 @@ class Ledger:
         for message in self._known.values():
             self._shrink(message)
 
-    def _forget_session(self) -> None:
+    def forget_session(self) -> None:
+        """Nothing joins any more: the session is gone, or was another client's for a time."""
         self._known.clear()
         self._handed.clear()
         self.keeps_identifiers = False
@@ -120,7 +124,7 @@ class Ledger:
             self._last_id = packet_id
         known = self._known
         if packet_id in known:
-            self._replace(known[packet_id])
+            self._replace(known.pop(packet_id))  # popped, so that the newest stands last
         message.epoch = self.epoch
         known[packet_id] = message
         self._order.append(message)
@@ -145,7 +149,9 @@ class Ledger:
         if known is None or not _same(known, message):
             return False
         if known.epoch == self.epoch:
-            # Rule 1. The acknowledgement is under way on this very connection, so another one is only
+            if known.state == _ACKED and known.dup and not self.keeps_identifiers:
+                return False
+            # The acknowledgement is under way on this very connection, so another one is only
             # sent where it can't hit a message that took the identifier meanwhile.
             if known.state == _ACKED and (known.qos == 2 or self.counts_upward):
                 self._acknowledge_again(known)
@@ -163,7 +169,7 @@ class Ledger:
 
     def _acknowledge_again(self, known: Message) -> None:
         known.state = _SETTLED
-        if known.qos == 1:
+        if known in self._handed:
             self._handed.remove(known)
         self._order.append(known)
 
@@ -176,6 +182,8 @@ class Ledger:
 
     def settle(self, message: Message) -> None:
         """Kafka holds the message on all in-sync replicas, or it can never be delivered."""
+        if message.state:  # reported twice: by a producer that was replaced, and by the new one
+            return
         message.state = _SETTLED
         if message.epoch != self.epoch:
             self._shrink(message)
@@ -185,6 +193,7 @@ class Ledger:
         order = self._order
         epoch = self.epoch
         ready = []
+        self._above = max(self._above, self.unacknowledged)
         while order and order[0].state:
             message = order.popleft()
             if message.epoch == epoch:
@@ -203,12 +212,21 @@ class Ledger:
             message.state = _ACKED
             if len(message.payload) > _DIGEST_OVER:
                 self._shrink(message)
-            if message.flags & 0x02:  # QoS 1; at QoS 2 the identifier is taken until PUBREL
-                handed.append(message)
+            handed.append(message)
         while len(handed) > self._window:
             message = handed.popleft()
-            if known.get(message.packet_id) is message and message.state == _ACKED:
+            # At QoS 2 (flag 0x04) the identifier is taken until PUBREL.
+            if (
+                not message.flags & 0x04
+                and known.get(message.packet_id) is message
+                and message.state == _ACKED
+            ):
                 del known[message.packet_id]
+
+    @property
+    def has_settled(self) -> bool:
+        """`take_settled` would return something."""
+        return bool(self._order) and self._order[0].state != _PENDING
 
     @property
     def unacknowledged(self) -> int:

@@ -67,6 +67,7 @@ class AppliedFilters:
             "applied": self.applied,
             "uncertain": sorted(self.uncertain),
         }
+        path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".new")
         with fresh.open("w") as file:
             json.dump(content, file)

@@ -9,14 +9,8 @@ from collections.abc import Callable
 from logging import getLogger
 from typing import Any
 
-from paho.mqtt.client import (
-    CallbackAPIVersion,
-    Client,
-    ConnectFlags,
-    DisconnectFlags,
-    MQTTv5,
-    MQTTv311,
-)
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTv5, MQTTv311
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -60,7 +54,7 @@ class TappedClient(Client):
         if not self.mqtt5:
             self.connect(settings.host, settings.port, round(settings.keepalive))
             return
-        properties = Properties(PacketTypes.CONNECT)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         if not self._clean:
             properties.SessionExpiryInterval = round(settings.session_expiry)
         properties.ReceiveMaximum = settings.receive_maximum
@@ -78,7 +72,7 @@ class TappedClient(Client):
             return self.subscribe([(each.filter, each.qos) for each in subscriptions])[1]
         properties = None
         if subscriptions[0].identifier is not None:
-            properties = Properties(PacketTypes.SUBSCRIBE)
+            properties = Properties(PacketTypes.SUBSCRIBE)  # type: ignore[no-untyped-call]
             properties.SubscriptionIdentifier = subscriptions[0].identifier
         filters = [
             (each.filter, SubscribeOptions(each.qos, retainHandling=_SEND_RETAINED_IF_NEW))

@@ -57,6 +57,8 @@ class Handler(Protocol):
     def receive(self, packets: list[Packet]) -> None: ...
     def handed_over(self, acknowledgements: int) -> None: ...
     def disconnected(self) -> None: ...
+    def taken_over(self) -> None:
+        """Another client has the session, or had it. Called before `disconnected`."""
 
 
 class Session:
@@ -137,7 +139,7 @@ class Session:
         self._set(State.STOPPING if self._tap else State.STOPPED)
 
     def say_goodbye(self) -> None:
-        """DISCONNECT, which keeps the session, behind the acknowledgements. Then the state becomes STOPPED."""
+        """DISCONNECT, which keeps the session, behind the acknowledgements; then comes STOPPED."""
         if self._tap and self._client:
             self._farewell_by = time.monotonic() + _FAREWELL
             if self._connack:
@@ -390,6 +392,7 @@ class Session:
 
     def _taken_over(self, evidence: str) -> None:
         self._next_delay = self._backoff.refused_delay()
+        self._handler.taken_over()
         log(
             Event.MQTT_TAKEN_OVER,
             client_id=self._client_id,

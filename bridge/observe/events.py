@@ -55,6 +55,7 @@ class Event(StrEnum):
     MQTT_SESSION_LOST          = "mqtt.session_lost",          WARNING, "the broker no longer knew the session: what it held for it is gone"
     MQTT_SUBSCRIBED            = "mqtt.subscribed",            DEBUG,   "SUBACK granted these filters"
     MQTT_SUBSCRIBE_REFUSED     = "mqtt.subscribe_refused",     ERROR,   "SUBACK refused a filter; the others work, this one is tried again slowly"
+    MQTT_QOS_LOWERED           = "mqtt.qos_lowered",           WARNING, "SUBACK granted a filter a lower QoS than its route asks for"
     MQTT_UNSUBSCRIBED          = "mqtt.unsubscribed",          INFO,    "filters that the settings no longer name were taken off the session"
     MQTT_SUBSCRIPTIONS_UNKNOWN = "mqtt.subscriptions_unknown", INFO,    "what the session is subscribed to is not on record; subscribing again"
     MQTT_STATE_UNWRITABLE      = "mqtt.state_unwritable",      ERROR,   "state_directory can't be written; each connect subscribes again"

@@ -21,8 +21,8 @@ WINDOW = 5
 class Sent:
     """One application message as the broker holds it."""
 
-    def __init__(self, number: int, payload: bytes, qos: int) -> None:
-        self.number, self.payload, self.qos = number, payload, qos
+    def __init__(self, number: int, topic: bytes, payload: bytes, qos: int) -> None:
+        self.number, self.topic, self.payload, self.qos = number, topic, payload, qos
         self.packet_id = 0
         self.released = False  # QoS 2: the broker saw PUBREC
 
@@ -33,6 +33,8 @@ class Simulation:
     def __init__(self, policy: str, mqtt5: bool, random: Random) -> None:
         self.policy, self.mqtt5, self.random = policy, mqtt5, random
         self.ledger = Ledger(WINDOW)
+        # MQTT 3.1.1 knows no Receive Maximum: that broker's window is its own.
+        self.size = WINDOW if mqtt5 else 4 * WINDOW
         self.numbers = count(1)
         self.queue: deque[Sent] = deque()
         self.window: dict[int, Sent] = {}
@@ -76,9 +78,10 @@ class Simulation:
         return self.last_id
 
     def send(self) -> None:
-        while len(self.window) < WINDOW:
+        while len(self.window) < self.size:
             qos = 1 if self.policy == "restarts" else self.random.choice((1, 1, 2))
-            sent = Sent(next(self.numbers), self.random.choice((b"a", b"a", b"b")), qos)
+            topic, payload = self.random.choice((b"s", b"s", b"t")), self.random.choice((b"a", b"a", b"b"))
+            sent = Sent(next(self.numbers), topic, payload, qos)
             sent.packet_id = self.next_id()
             self.window[sent.packet_id] = sent
             self.to_bridge.append(("PUBLISH", sent.packet_id, sent, False))
@@ -114,7 +117,9 @@ class Simulation:
                 self.ledger.release(packet_id)
                 self.buffer.append(("PUBCOMP", packet_id))
                 continue
-            message = Message(b"t", sent.qos << 1 | (DUP if dup else 0), packet_id, None, sent.payload)
+            message = Message(
+                sent.topic, sent.qos << 1 | (DUP if dup else 0), packet_id, None, sent.payload
+            )
             if self.ledger.receive(message):
                 self.truth[message] = sent
                 self.pending.append(message)

@@ -1,0 +1,183 @@
+"""The composition root: it alone knows all the parts, builds them, and starts and stops them in order."""
+
+import signal
+import sys
+import time
+from collections.abc import Collection, Sequence
+from typing import TextIO
+
+from bridge import __version__
+from bridge.errors import ConfigurationError
+from bridge.kafka.cluster import Cluster
+from bridge.loop import Loop
+from bridge.message import Message, Packet, Release
+from bridge.mqtt.session import Session, State
+from bridge.observe import logging
+from bridge.observe.events import Event, log
+from bridge.pipeline import Pipeline
+from bridge.routing import Router, Subscription
+from bridge.settings import Settings
+
+_MINUTE = 60.0
+
+
+def run(settings: Settings) -> int:
+    """The service. Returns the exit status when a signal has stopped it."""
+    logging.set_up(settings.log.level, settings.log.format)
+    _refuse_overlaps(settings)
+    for warning in settings.warnings():
+        log(Event.CONFIG_WARNING, warning=warning)
+    return Service(settings).run()
+
+
+def dry_run(settings: Settings, count: int | None, json: bool, client_id: str | None) -> int:
+    """Show what would be produced, beside a running bridge and without touching what it has."""
+    logging.set_up("warning" if settings.log.level == "info" else settings.log.level, settings.log.format)
+    return DryRun(settings, count, json, client_id or f"{settings.mqtt.client_id}-dry-run", sys.stdout).run()
+
+
+def _refuse_overlaps(settings: Settings) -> None:
+    clash = Router(settings.routes).needs_mqtt5
+    if clash and settings.mqtt.protocol != "5":
+        raise ConfigurationError(
+            f'routes "{clash[0]}" and "{clash[1]}": their filters overlap and neither covers the other, so'
+            " a broker of MQTT 3.1.1 may send a message once for each of them; change a filter, or set"
+            ' mqtt.protocol = "5", which can tell the copies apart'
+        )
+
+
+class Service:
+    """The bridge as systemd runs it."""
+
+    def __init__(self, settings: Settings) -> None:
+        log(Event.SERVICE_STARTING, version=__version__)
+        self._settings = settings
+        self._loop = Loop()
+        self._kafka = Cluster(settings.kafka, self._loop)
+        self._pipeline = Pipeline(settings, self._kafka)
+        self._session = Session(
+            settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
+        )
+        self._pipeline.session = self._session
+        self._stop_by = 0.0
+        self._said_goodbye = False
+        self._left_at_once = False
+        self._minute_ends = time.monotonic() + _MINUTE
+        self._last_counts = self._pipeline.counts.as_fields()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._loop.post(self._on_signal))
+        log(Event.SERVICE_STARTED)
+        while not self._is_over():
+            due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
+            if self._pipeline.has_acknowledgements:
+                due = 0.0
+            if due > 0:
+                self._kafka.sleep()
+            self._loop.wait(due)
+        self._kafka.close()
+        log(Event.SERVICE_STOPPED, **self._pipeline.counts.as_fields())
+        return 1 if self._left_at_once else 0
+
+    def _is_over(self) -> bool:
+        if self._left_at_once:
+            self._session.abandon()
+        if not self._stop_by:
+            return False
+        late = time.monotonic() >= self._stop_by
+        return self._session.state is State.STOPPED and (self._pipeline.is_empty or late)
+
+    def _on_signal(self) -> None:
+        if self._stop_by:  # the second one
+            self._left_at_once = True
+            self._stop_by = time.monotonic()
+            return
+        log(Event.SERVICE_STOPPING, in_flight=self._pipeline.counts.in_flight)
+        self._stop_by = time.monotonic() + self._settings.stop_timeout
+        self._session.take_no_more()
+
+    def _keep_time(self) -> float:
+        now = time.monotonic()
+        if now >= self._minute_ends:
+            self._minute_ends += _MINUTE
+            self._say_what_flowed()
+        if not self._stop_by:
+            return self._minute_ends - now
+        if not self._said_goodbye and (self._pipeline.is_empty or now >= self._stop_by):
+            self._said_goodbye = True
+            if not self._pipeline.is_empty:
+                log(Event.SERVICE_STOP_DEADLINE, in_flight=self._pipeline.counts.in_flight)
+            self._session.say_goodbye()
+        return max(0.0, self._stop_by - now) if not self._said_goodbye else 0.05
+
+    def _say_what_flowed(self) -> None:
+        counts = self._pipeline.counts.as_fields()
+        before, self._last_counts = self._last_counts, counts
+        if counts != before or counts["in_flight"]:
+            flowed = {name: counts[name] - before[name] for name in counts if name != "in_flight"}
+            log(Event.FLOW_MINUTE, **flowed, in_flight=counts["in_flight"])
+
+
+class DryRun:
+    """A session of its own, with a clean start, that shows what it gets and produces nothing.
+
+    It is no member of a $share group, so it takes nothing away from the bridge that runs.
+    """
+
+    def __init__(
+        self, settings: Settings, count: int | None, json: bool, client_id: str, stream: TextIO
+    ) -> None:
+        # Here and not above: the service needs no tables, and rich is 4 MB of memory.
+        from bridge.dryrun import Preview
+
+        self._settings = settings
+        self._router = Router(settings.routes, shared=False)
+        self._preview = Preview(self._router, json, stream)
+        self._left = count
+        self._loop = Loop()
+        self._session = Session(settings.mqtt, self._loop, self, client_id, state_directory=None)
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._loop.post(self._stop))
+        try:
+            while self._session.state is not State.STOPPED:
+                self._loop.wait(self._session.turn())
+        except BrokenPipeError:  # `| head` has seen enough
+            self._session.abandon()
+            return 0
+        self._preview.summary()
+        return 0
+
+    def _stop(self) -> None:
+        self._session.take_no_more()
+        self._session.say_goodbye()
+
+    # -- the session's handler -------------------------------------------------------------------------
+
+    def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
+        return Router(self._settings.routes, refused=refused, shared=False).subscriptions
+
+    def receive(self, packets: list[Packet]) -> None:
+        messages: list[Message] = []
+        for packet in packets:
+            if isinstance(packet, Release):
+                self._session.complete(packet.packet_id, known=True)
+                continue
+            if self._left == 0:
+                break
+            if packet.qos:
+                messages.append(packet)
+            self._preview.message(packet)
+            if self._left:
+                self._left -= 1
+        if messages:
+            self._session.acknowledge(messages)
+        if self._left == 0:
+            self._loop.post(self._stop)
+
+    def connected(self, session_present: bool, mqtt5: bool) -> None: ...
+    def handed_over(self, acknowledgements: int) -> None: ...
+    def taken_over(self) -> None: ...
+    def disconnected(self) -> None: ...

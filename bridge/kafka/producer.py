@@ -1,0 +1,107 @@
+"""One librdkafka producer: records in, delivery reports out.
+
+librdkafka's threads do network, batching and compression without the interpreter's lock. Its reports
+come only to who calls `poll`, and there is no descriptor to wait on. So while the loop is awake it polls
+itself, and when it goes to sleep a small thread waits in its place: it is let through the gate once,
+waits until there is something, and wakes the loop. Two pollers at once would hand the interpreter's lock
+to and fro for every single report.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from threading import Semaphore, Thread
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Producer as RdProducer
+
+from bridge.errors import ConfigurationError
+from bridge.message import Message
+from bridge.outcome import QueueFull, TooLarge
+
+_WAIT = 1.0  # seconds the thread waits at most in one poll; with nothing to report it waits again
+
+FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
+
+
+class Producer:
+    """`wake` and `on_error` are called from other threads: `on_error` with code and text of an error
+    that is not of one message.
+    """
+
+    def __init__(
+        self, options: dict[str, Any], wake: Callable[[], None], on_error: Callable[[int, str], None]
+    ) -> None:
+        """Raises ConfigurationError when librdkafka refuses an option."""
+        try:
+            self._rd = RdProducer({**options, "error_cb": lambda error: on_error(error.code(), error.str())})
+        except KafkaException as error:
+            problem = error.args[0]
+            raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
+        self._produce = self._rd.produce
+        self.delivered: deque[Message] = deque()
+        self.failed: deque[FailedReport] = deque()
+        self._wake = wake
+        self._gate = Semaphore(0)
+        self._waits = False
+        self._closed = False
+        Thread(target=self._wait_for_reports, name="reports", daemon=True).start()
+
+    def produce(self, message: Message) -> None:
+        """Hand a message to librdkafka. Raises QueueFull or TooLarge, and then it is not handed over."""
+        plan = message.plan
+        try:
+            self._produce(
+                plan.kafka_topic,
+                plan.value(message),
+                plan.key,
+                on_delivery=partial(self._reported, message),
+                timestamp=message.timestamp,
+                headers=plan.headers(message),
+            )
+        except BufferError:
+            raise QueueFull from None
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                raise TooLarge from None
+            raise
+
+    def poll(self) -> None:
+        """Take the reports that are there into `delivered` and `failed`."""
+        self._rd.poll(0)
+
+    def sleep(self) -> None:
+        """The loop is about to sleep: wake it when there is something to report."""
+        if not self._waits:
+            self._waits = True
+            self._gate.release()
+
+    def new_password(self, username: str, password: str) -> None:
+        self._rd.set_sasl_credentials(username, password)
+
+    def close(self) -> None:
+        """Forget what is not delivered. It takes a while, so it is done elsewhere."""
+        self._closed = True
+        self._gate.release()
+        Thread(target=self._purge, name="purge", daemon=True).start()
+
+    def _purge(self) -> None:
+        self._rd.purge()
+        self._rd.close()
+
+    def _reported(self, message: Message, error: KafkaError | None, _record: object) -> None:
+        if error is None:
+            self.delivered.append(message)
+        else:
+            self.failed.append((message, error.code(), error.str()))
+
+    def _wait_for_reports(self) -> None:
+        while True:
+            self._gate.acquire()
+            while not self._closed and not self._rd.poll(_WAIT):
+                pass
+            if self._closed:
+                return
+            self._waits = False
+            self._wake()

@@ -1,0 +1,354 @@
+"""Receive, route, produce, settle: the way of a message, and the only place where one is settled.
+
+    session --receive--> ledger: new, or a copy that joins?
+                         router: which Kafka topic, key, headers?          no route: given up
+                         lane:   now, or behind what waits?  --> Kafka
+    Kafka --report-->    lane, ledger: settled  --> acknowledgements, in order of arrival
+
+All of it runs in the loop's thread. A turn of the loop takes what the session has read, then what Kafka
+has reported, then sends acknowledgements.
+"""
+
+import time
+from collections import deque
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from bridge.clock import NO_TIMESTAMP, is_believable
+from bridge.counts import Counts
+from bridge.errors import Unroutable
+from bridge.lanes import UNLIMITED, Lane, LaneState
+from bridge.ledger import Ledger
+from bridge.message import Message, Packet, Release
+from bridge.observe.events import Event, log
+from bridge.outcome import Answer, Failure, NoAnswer, QueueFull, TooLarge, Verdict
+from bridge.routing import Plan, Router, Subscription
+from bridge.settings import Settings
+
+_PLANS = 20_000  # MQTT topics whose plans are kept; beyond it all are made anew
+_LOOK_AT_CLOCK_EVERY = 60.0  # seconds
+_SAY_AGAIN_AFTER = 60.0  # seconds between two lines about QoS 0 messages that are dropped
+
+
+class Acknowledger(Protocol):
+    """What of mqtt.session.Session is used here."""
+
+    def acknowledge(self, messages: list[Message]) -> None: ...
+    def complete(self, packet_id: int, known: bool) -> None: ...
+
+
+class Kafka(Protocol):
+    """What of kafka.cluster.Cluster is used here; its words are described there."""
+
+    is_broken: bool
+    answers: deque[Answer | NoAnswer]
+
+    @property
+    def wants_renewal(self) -> bool: ...
+    @property
+    def delivered(self) -> deque[Message]: ...
+    def produce(self, message: Message) -> None: ...
+    def poll(self) -> None: ...
+    def take_failures(self) -> list[Failure]: ...
+    def ask(self, topic: str) -> None: ...
+    def renew(self) -> None: ...
+
+
+class Pipeline:
+    """The session's handler. `session` is set once there is one."""
+
+    session: Acknowledger
+
+    def __init__(self, settings: Settings, kafka: Kafka) -> None:
+        """Raises ConfigurationError naming routes that contradict each other."""
+        self.counts = Counts()
+        self._settings = settings
+        self._kafka = kafka
+        self._router = Router(settings.routes)
+        self._ledger = Ledger(settings.mqtt.receive_maximum)
+        self._plans: dict[bytes, Plan | None] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._held: dict[Lane, str] = {}  # lanes that are not LIVE, and what was said about it
+        self._renewing = False
+        self._sequence = 0
+        self._qos0_messages = self._qos0_bytes = 0
+        self._say_dropped_at = 0.0
+        self._believes_clock = True
+        self._look_at_clock_at = 0.0
+
+    # -- the session's handler -------------------------------------------------------------------------
+
+    def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
+        router = Router(self._settings.routes, refused=refused)
+        if router.subscriptions != self._router.subscriptions:
+            self._plans.clear()
+        self._router = router
+        return router.subscriptions
+
+    def connected(self, session_present: bool, mqtt5: bool) -> None:
+        self._ledger.connected(session_present, window_known=mqtt5)
+
+    def disconnected(self) -> None:
+        self._ledger.disconnected()
+
+    def taken_over(self) -> None:
+        self._ledger.forget_session()
+
+    def handed_over(self, acknowledgements: int) -> None:
+        self._ledger.handed_over(acknowledgements)
+
+    def receive(self, packets: list[Packet]) -> None:
+        plans, ledger_receive = self._plans, self._ledger.receive
+        counts, produce = self.counts, self._produce
+        timestamp = time.time_ns() // 1_000_000 if self._believes_clock else NO_TIMESTAMP
+        for packet in packets:
+            if type(packet) is Release:
+                self.session.complete(packet.packet_id, self._ledger.release(packet.packet_id))
+                continue
+            message: Message = packet  # type: ignore[assignment]
+            if message.flags & 0x06:
+                if not ledger_receive(message):
+                    counts.joined += 1
+                    continue
+            elif self._drops_qos0(message):
+                continue
+            counts.received += 1
+            self._sequence += 1
+            message.sequence = self._sequence
+            message.timestamp = timestamp
+            plan = plans.get(message.topic)
+            if plan is None:
+                plan = self._make_plan(message)
+                if plan is None:
+                    counts.given_up += 1
+                    self._settle(message)
+                    continue
+            message.plan = plan
+            if plan.lane is None or (message.flags & 0x01 and plan.skip_retained) or not plan.takes(message):
+                counts.skipped += 1
+                self._settle(message)
+                continue
+            lane: Lane = plan.lane
+            if lane.offer(message):
+                produce(message)
+            elif lane not in self._held:
+                self._hold(lane)
+
+    # -- a turn of the loop ----------------------------------------------------------------------------
+
+    def turn(self) -> float:
+        """Settle what Kafka has reported, acknowledge it, and see to the lanes that are held.
+
+        Returns for how many seconds nothing is due here.
+        """
+        self._kafka.poll()
+        self._take_delivered()
+        for failure in self._kafka.take_failures():
+            self._failed(failure)
+        if self._kafka.answers:
+            self._take_answers()
+        if self._kafka.is_broken:
+            self._start_over()
+        if self._kafka.wants_renewal or self._renewing:
+            self._renew_when_empty()
+        now = time.monotonic()
+        if self._held and not self._renewing:
+            self._see_to_lanes(now)
+        settled = self._ledger.take_settled()
+        if settled:
+            self.session.acknowledge(settled)
+        if now >= self._look_at_clock_at:
+            self._look_at_clock(now)
+        return self._next_due(now)
+
+    @property
+    def has_acknowledgements(self) -> bool:
+        """Something was settled without Kafka: the next turn should come at once."""
+        return self._ledger.has_settled
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is in flight."""
+        return not self.counts.in_flight
+
+    # -- routing ---------------------------------------------------------------------------------------
+
+    def _make_plan(self, message: Message) -> Plan | None:
+        """None: no route can take messages of this topic, and a person was told."""
+        if len(self._plans) >= _PLANS:
+            self._plans.clear()
+        try:
+            plan = self._router.plan(message.topic)
+        except Unroutable as error:
+            log(
+                Event.ROUTE_UNROUTABLE,
+                topic=message.topic.decode("utf-8", "backslashreplace"),
+                size=len(message.payload),
+                reason=error.reason,
+            )
+            return None
+        if plan.action == "produce":
+            plan.lane = self._lane(plan.kafka_topic)
+        self._plans[message.topic] = plan
+        return plan
+
+    def _lane(self, topic: str) -> Lane:
+        lane = self._lanes.get(topic)
+        if lane is None:
+            lane = self._lanes[topic] = Lane(topic)
+            self._hold(lane)
+            self._kafka.ask(topic)
+        return lane
+
+    def _hold(self, lane: Lane) -> None:
+        """The lane has something that waits: it is seen to at each turn."""
+        self._held.setdefault(lane, "")
+
+    # -- producing -------------------------------------------------------------------------------------
+
+    def _produce(self, message: Message) -> None:
+        """Hand a message to Kafka that its lane has launched."""
+        if self._renewing:
+            message.plan.lane.put_back(message)
+            self._hold(message.plan.lane)
+            return
+        try:
+            self._kafka.produce(message)
+        except QueueFull:
+            self._not_now(message, "librdkafka's queue is full")
+        except TooLarge:
+            self._give_up(message, "larger than what Kafka takes in one request")
+
+    def _take_delivered(self) -> None:
+        delivered, settle = self._kafka.delivered, self._settle
+        for _ in range(len(delivered)):
+            message = delivered.popleft()
+            message.plan.lane.delivered(message)
+            self.counts.delivered += 1
+            settle(message)
+
+    def _settle(self, message: Message) -> None:
+        if message.flags & 0x06:
+            self._ledger.settle(message)
+        else:
+            self._qos0_messages -= 1
+            self._qos0_bytes -= len(message.payload)
+
+    def _failed(self, failure: Failure) -> None:
+        message, verdict = failure.message, failure.verdict
+        lane: Lane = message.plan.lane
+        if verdict is Verdict.PRODUCER_LOST:
+            return  # it stays in flight until the producer is replaced, with all the others
+        if verdict is Verdict.NOT_NOW:
+            self._not_now(message, failure.reason)
+            return
+        if not lane.is_alone(message):
+            lane.suspect(message)
+            self._hold(lane)
+        elif verdict is Verdict.BAD_TIMESTAMP and message.timestamp != NO_TIMESTAMP:
+            message.timestamp = NO_TIMESTAMP
+            lane.suspect(message)
+        else:
+            self._give_up(message, failure.reason)
+        if verdict is Verdict.TOO_LARGE:
+            self._kafka.ask(lane.topic)  # somebody may have lowered the limit
+
+    def _not_now(self, message: Message, reason: str) -> None:
+        lane: Lane = message.plan.lane
+        lane.failed(message, time.monotonic())
+        self._hold(lane)
+        self._say_held(lane, reason)
+
+    def _give_up(self, message: Message, reason: str) -> None:
+        message.plan.lane.given_up(message)
+        self.counts.given_up += 1
+        self._settle(message)
+        log(
+            Event.KAFKA_REFUSED,
+            topic=message.plan.kafka_topic,
+            mqtt_topic=message.topic.decode("utf-8", "backslashreplace"),
+            size=len(message.payload),
+            reason=reason,
+        )
+
+    # -- lanes that are held -----------------------------------------------------------------------------
+
+    def _see_to_lanes(self, now: float) -> None:
+        for lane in list(self._held):
+            if lane.ask_if_due(now):
+                self._kafka.ask(lane.topic)
+            for message in lane.release():
+                self._produce(message)
+            if lane.state is LaneState.LIVE and self._held.pop(lane):
+                log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
+
+    def _take_answers(self) -> None:
+        now = time.monotonic()
+        while self._kafka.answers:
+            answer = self._kafka.answers.popleft()
+            lane = self._lanes[answer.topic]
+            if isinstance(answer, NoAnswer):
+                lane.not_answered(now)
+                self._say_held(lane, answer.reason)
+            elif not answer.exists:
+                lane.not_answered(now)
+                self._say_missing(lane, answer.way_out)
+            else:
+                if answer.limit is None:
+                    log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
+                lane.answered(UNLIMITED if answer.limit is None else answer.limit)
+
+    def _say_held(self, lane: Lane, reason: str) -> None:
+        if lane in self._held and self._held[lane] != reason:
+            self._held[lane] = reason
+            log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
+
+    def _say_missing(self, lane: Lane, way_out: str) -> None:
+        if lane in self._held and self._held[lane] != way_out:
+            self._held[lane] = way_out
+            log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=way_out)
+
+    # -- a new producer ----------------------------------------------------------------------------------
+
+    def _start_over(self) -> None:
+        """The producer is fatally wrong: what it had is produced again by a new one."""
+        self._kafka.renew()
+        for lane in self._lanes.values():
+            lane.start_over()
+            self._hold(lane)
+
+    def _renew_when_empty(self) -> None:
+        """A topic takes only smaller batches: nothing is produced until the old producer is empty."""
+        self._renewing = any(lane.in_flight for lane in self._lanes.values())
+        if not self._renewing:
+            self._kafka.renew()
+
+    # -- QoS 0 and the clock -----------------------------------------------------------------------------
+
+    def _drops_qos0(self, message: Message) -> bool:
+        """QoS 0 has no window: what is beyond the bounds is dropped. It counts as received all the same."""
+        size = len(message.payload)
+        limits = self._settings.mqtt
+        if self._qos0_messages < limits.qos0_messages and self._qos0_bytes + size <= limits.qos0_bytes:
+            self._qos0_messages += 1
+            self._qos0_bytes += size
+            return False
+        self.counts.received += 1
+        self.counts.dropped["qos0_limit"] += 1
+        now = time.monotonic()
+        if now >= self._say_dropped_at:
+            self._say_dropped_at = now + _SAY_AGAIN_AFTER
+            log(Event.QOS0_DROPPED, dropped=self.counts.dropped["qos0_limit"])
+        return True
+
+    def _look_at_clock(self, now: float) -> None:
+        self._look_at_clock_at = now + _LOOK_AT_CLOCK_EVERY
+        believes = is_believable()
+        if believes != self._believes_clock:
+            self._believes_clock = believes
+            log(Event.CLOCK_RIGHT if believes else Event.CLOCK_WRONG)
+
+    def _next_due(self, now: float) -> float:
+        due = [self._look_at_clock_at]
+        due += [lane.retry_at for lane in self._held if lane.state is LaneState.HELD]
+        return max(0.0, min(due) - now)
