@@ -342,9 +342,15 @@ class TestCopies:
         assert self.taken(router, "a/b") == ["a/+"] == [router.plan(b"a/b").subscription]
 
     def test_the_copy_of_the_filter_that_covers_the_route_is_taken(self) -> None:
-        router = Router([route("one", "a/b/c"), route("right", "+/b/c"), route("left", "a/#")])
-        assert router.plan(b"a/b/c").route == "one"
-        assert self.taken(router, "a/b/c") == ["+/b/c"]
+        router = Router([route("one", "a/+"), route("right", "+/b"), route("wide", "a/#")])
+        assert [s.filter for s in router.subscriptions] == ["+/b", "a/#"]
+        assert router.plan(b"a/b").route == "one"
+        assert self.taken(router, "a/b") == ["a/#"]
+
+    def test_the_copy_of_the_routes_own_share_is_taken(self) -> None:
+        # Each member of a group gets the plain copy: taking that one would produce the message once a member.
+        router = Router([route("other", "b/+"), route("shared", "$share/g/a/+"), route("plain", "+/b/#")])
+        assert self.taken(router, "a/b") == ["$share/g/a/+"]
 
     def test_a_shared_and_a_plain_filter_that_overlap_deliver_one_message(self) -> None:
         router = Router([route("shared", "$share/g/a/b"), route("plain", "a/#")])
