@@ -349,8 +349,11 @@ class TestCopies:
 
     def test_the_copy_of_the_routes_own_share_is_taken(self) -> None:
         # Each member of a group gets the plain copy: taking that one would produce the message once a member.
-        router = Router([route("other", "b/+"), route("shared", "$share/g/a/+"), route("plain", "+/b/#")])
-        assert self.taken(router, "a/b") == ["$share/g/a/+"]
+        router = Router(
+            [route("shared", "$share/g/a/+"), route("plain", "+/b/#"), route("wide", "$share/g/a/#")]
+        )
+        assert [s.filter for s in router.subscriptions] == ["+/b/#", "$share/g/a/#"]
+        assert self.taken(router, "a/b") == ["$share/g/a/#"]
 
     def test_a_shared_and_a_plain_filter_that_overlap_deliver_one_message(self) -> None:
         router = Router([route("shared", "$share/g/a/b"), route("plain", "a/#")])
