@@ -87,7 +87,7 @@ class Verifier:
         silent.propagate = False
         self._consumer = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=silent)
         partitions = wait_until(self._partitions, deadline, f"Kafka has the topics {', '.join(self._topics)}")
-        self._consumer.assign(partitions)
+        self._consumer.assign(partitions or [])
         self._running.set()
         self._thread.start()
         return self

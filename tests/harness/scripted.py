@@ -1,0 +1,154 @@
+"""A broker that does what no real one does on demand: the test says every packet.
+
+    with ScriptedBroker() as broker:
+        ...the bridge is started with broker.address and broker.port...
+        with broker.connection() as connection:
+            connection.connack(session_present=True)
+            connection.publish(b"t", b"x", qos=1, identifier=7, dup=True)
+            assert connection.expect_puback() == 7
+
+One thread reads from all connections, answers PINGREQ, SUBSCRIBE and UNSUBSCRIBE unless told not to, and
+keeps the rest for the script; the script runs in the test. There is no state of a session here: what was
+acknowledged is known to the script, which may act as if it had never seen it.
+"""
+
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Self
+
+from tests.harness.conditions import NotInTime
+from tests.harness.fields import Malformed
+from tests.harness.packets import Connect
+from tests.harness.scripted_connection import Connection
+
+Script = Callable[[Connection], None]
+
+
+class ScriptedBroker:
+    """Listens on a loopback address; a free port unless one is given.
+
+    `connects` has the time (monotonic, s) of each CONNECT that came, `hellos` the CONNECT itself.
+    """
+
+    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+        self._listener = socket.create_server((address, port), backlog=64)
+        self._listener.setblocking(False)
+        self.address, self.port = self._listener.getsockname()
+        self.connects: list[float] = []
+        self.hellos: list[Connect] = []
+        self._changed = threading.Condition()
+        self._waiting: deque[Connection] = deque()  # have sent CONNECT, no script has taken them
+        self._open: set[Connection] = set()
+        self._always: Script | None = None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._running = True
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="scripted-broker", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close everything. Raises what went wrong in the reading thread."""
+        self._running = False
+        self._thread.join()
+        for connection in list(self._open):
+            connection.reset()
+        self._selector.close()
+        self._listener.close()
+        if self._failure is not None:
+            raise self._failure
+
+    @contextlib.contextmanager
+    def connection(self, deadline: float = 15.0) -> Iterator[Connection]:
+        """The next connection that sends CONNECT. It is closed when the block ends, unless that was done."""
+        connection = self.next_connection(deadline)
+        yield connection
+        connection.close()
+        if connection.malformed is not None:
+            raise connection.malformed
+
+    def next_connection(self, deadline: float = 15.0) -> Connection:
+        """As `connection`, for one that shall stay open."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._waiting or self._failure, deadline):
+                raise NotInTime(
+                    f"no CONNECT within {deadline:g} s; {len(self.connects)} came until now, "
+                    f"{len(self._open)} connections are open"
+                )
+            if self._failure is not None:
+                raise RuntimeError("the broker's thread failed") from self._failure
+            return self._waiting.popleft()
+
+    @contextlib.contextmanager
+    def always(self, script: Script) -> Iterator[None]:
+        """While the block lasts, every CONNECT is answered by `script` at once, in the broker's thread."""
+        with self._changed:
+            self._always = script
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._always = None
+
+    def wait_connects(self, count: int, deadline: float = 15.0) -> None:
+        """Until `count` CONNECTs came, counted from the start. Raises NotInTime."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.connects) >= count, deadline):
+                raise NotInTime(f"{count} CONNECTs within {deadline:g} s: {len(self.connects)} came")
+
+    def _run(self) -> None:
+        try:
+            while self._running:
+                ready = self._selector.select(0.1)
+                with self._changed:
+                    for key, _ in ready:
+                        if key.data is None:
+                            self._accept()
+                        else:
+                            self._read(key.data)
+                    if ready:
+                        self._changed.notify_all()
+        except BaseException as error:
+            self._failure = error
+            with self._changed:
+                self._changed.notify_all()
+
+    def _accept(self) -> None:
+        accepted, _ = self._listener.accept()
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(accepted, self._changed, self._forget)
+        self._selector.register(accepted, selectors.EVENT_READ, connection)
+        self._open.add(connection)
+
+    def _read(self, connection: Connection) -> None:
+        if connection not in self._open:
+            return  # reset by a script after the selector reported it
+        try:
+            connection.read()
+        except Malformed as error:
+            connection.malformed = error
+            connection.reset()
+            return
+        if connection.hello is not None and not connection.introduced:
+            connection.introduced = True
+            self.connects.append(time.monotonic())
+            self.hellos.append(connection.hello)
+            if self._always is not None:
+                self._always(connection)
+            else:
+                self._waiting.append(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """Called under the lock, just before a connection's socket is closed."""
+        if connection in self._open:
+            self._open.discard(connection)
+            self._selector.unregister(connection.socket)
