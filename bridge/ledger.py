@@ -17,14 +17,15 @@ the same identifier, topic, payload and QoS, and besides:
 
 1. on the same connection: nothing more. TCP keeps order, so had the identifier been given to another
    message, that one would have come first, with DUP=0. (But a broker that numbers anew may give it to
-   one resend after another: a copy of what came with DUP=1, and was acknowledged, wants rule 2.)
+   one resend after another. So a copy of what came with DUP=1, and is acknowledged, is produced without
+   rule 2. It is not acknowledged a second time, which could hit yet another message.)
 2. from an earlier connection, acknowledgement not handed to the kernel: this broker must be known to
    keep identifiers, for one that numbers anew gives the same one to another message. It is known once a
    resumed session began with an identifier other than 1.
 3. from an earlier connection, acknowledgement handed to the kernel: the broker may have seen it and
    used the identifier again. So it must also be known to count upward: an identifier above what its
    window can hold was seen, above what was ever unacknowledged at once too, and none ever went back.
-   The last `window` such messages are remembered.
+   The last ones are remembered, as many as the window holds.
    At QoS 2 the identifier stays taken until PUBREL, whatever the broker saw, and rule 2 is enough.
 4. DUP=0 never joins, it replaces. In doubt, produce.
 
@@ -40,8 +41,7 @@ from bridge.message import DUP, Message
 
 _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this runs for each message
 
-# MQTT 3.1.1 has no Receive Maximum, so the window of such a broker is unknown. Identifiers beyond this
-# many were not just the lowest free ones of a large window.
+# MQTT 3.1.1 has no Receive Maximum, so the window of such a broker is unknown. This stands for it.
 UNKNOWN_WINDOW = 1000
 
 # Unacknowledged messages of earlier connections that a resumed session may still send again. What is
@@ -63,7 +63,7 @@ class Ledger:
     """Every QoS 1 and 2 message between its PUBLISH and its acknowledgement.
 
     `window` is the Receive Maximum of MQTT 5 (3.1.2.11.3): how many messages the broker may have in
-    flight, and how many acknowledged ones are remembered for rule 3.
+    flight.
     """
 
     def __init__(self, window: int) -> None:
@@ -76,6 +76,7 @@ class Ledger:
         self._handed: deque[Message] = deque()  # taken by the kernel: rule 3
         self._begins_resumed = False  # nothing was seen yet of a resumed session
         self._above = window  # identifiers above this one can't be the lowest free ones
+        self._remembered = window  # how many acknowledged messages rule 3 may need
         self._last_id = 0  # of the last DUP=0; 0: none yet
         self._highest_id = 0
         self._went_back = False
@@ -85,7 +86,7 @@ class Ledger:
     def connected(self, session_present: bool, window_known: bool) -> None:
         """A CONNACK came. `window_known`: the broker honours `window` (MQTT 5)."""
         self.epoch += 1
-        self._above = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
+        self._above = self._remembered = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
         self._begins_resumed = session_present
         if not session_present:
             self.forget_session()
@@ -115,14 +116,18 @@ class Ledger:
         packet_id = message.packet_id
         if self._begins_resumed:
             self._see_first(packet_id)
+        known = self._known
         if message.flags & DUP:
-            if self._join(message):
-                return False
+            earlier = known.get(packet_id)
+            if earlier is not None and _same(earlier, message):
+                if earlier.epoch == self.epoch:
+                    return self._came_again(earlier)
+                if self._joins(earlier):
+                    return False
         else:
             if packet_id != self._last_id + 1:
                 self._see_jump(packet_id)
             self._last_id = packet_id
-        known = self._known
         if packet_id in known:
             self._replace(known.pop(packet_id))  # popped, so that the newest stands last
         message.epoch = self.epoch
@@ -144,27 +149,28 @@ class Ledger:
         message.epoch = 0
         return True
 
-    def _join(self, message: Message) -> bool:
-        known = self._known.get(message.packet_id)
-        if known is None or not _same(known, message):
+    def _came_again(self, earlier: Message) -> bool:
+        """Rule 1. True: it is to be produced all the same."""
+        if earlier.state != _ACKED:
             return False
-        if known.epoch == self.epoch:
-            if known.state == _ACKED and known.dup and not self.keeps_identifiers:
-                return False
-            # The acknowledgement is under way on this very connection, so another one is only
-            # sent where it can't hit a message that took the identifier meanwhile.
-            if known.state == _ACKED and (known.qos == 2 or self.counts_upward):
-                self._acknowledge_again(known)
-            return True
+        # The acknowledgement is under way on this very connection, so another one is only sent where
+        # it can't hit a message that took the identifier meanwhile.
+        if earlier.qos == 2 or self.counts_upward:
+            self._acknowledge_again(earlier)
+            return False
+        return earlier.dup and not self.keeps_identifiers
+
+    def _joins(self, earlier: Message) -> bool:
+        """Rules 2 and 3."""
         if not self.keeps_identifiers:
             return False
-        if known.state == _ACKED:
-            if known.qos == 1 and not self.counts_upward:
+        if earlier.state == _ACKED:
+            if earlier.qos == 1 and not self.counts_upward:
                 return False
-            self._acknowledge_again(known)
+            self._acknowledge_again(earlier)
         else:
-            self._order.append(known)
-        known.epoch = self.epoch
+            self._order.append(earlier)
+        earlier.epoch = self.epoch
         return True
 
     def _acknowledge_again(self, known: Message) -> None:
@@ -213,7 +219,7 @@ class Ledger:
             if len(message.payload) > _DIGEST_OVER:
                 self._shrink(message)
             handed.append(message)
-        while len(handed) > self._window:
+        while len(handed) > self._remembered:
             message = handed.popleft()
             # At QoS 2 (flag 0x04) the identifier is taken until PUBREL.
             if (
