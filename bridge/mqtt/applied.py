@@ -3,10 +3,11 @@
 A persistent session keeps filters that the settings have dropped since, and a SUBSCRIBE that it does
 not need would bring all retained messages again. So the last state is kept in a small file:
 
-    {"client_id": "mqtt-kafka-bridge", "applied": {"sensors/#": 1}, "uncertain": ["alarms/#"]}
+    {"client_id": "mqtt-kafka-bridge", "applied": {"sensors/#": [1, 0]}, "uncertain": ["alarms/#"]}
 
-`applied` was granted by a SUBACK. `uncertain` may or may not be subscribed: a change was under way.
-No file, or one of another client id, means unknown, and unknown means SUBSCRIBE.
+`applied` was granted by a SUBACK, with this QoS and Subscription Identifier (0: none). `uncertain` may or
+may not be subscribed: a change was under way. No file, or one of another client id, means unknown, and
+unknown means SUBSCRIBE.
 """
 
 import contextlib
@@ -16,9 +17,11 @@ from pathlib import Path
 
 from bridge.observe.events import Event, log
 
+Granted = dict[str, tuple[int, int]]  # QoS and Subscription Identifier (0: none), by filter
+
 
 class AppliedFilters:
-    """`applied` maps filter to QoS; `known` is False where nothing is on record.
+    """`known` is False where nothing is on record.
 
     Without a directory nothing outlives the process: for sessions that do not either.
     """
@@ -27,12 +30,12 @@ class AppliedFilters:
         self._path = directory and directory / "subscriptions.json"
         self._client_id = client_id
         self.known = False
-        self.applied: dict[str, int] = {}
+        self.applied: Granted = {}
         self.uncertain: set[str] = set()
         if self._path:
             self._load(self._path)
 
-    def record(self, applied: dict[str, int], uncertain: set[str]) -> None:
+    def record(self, applied: Granted, uncertain: set[str]) -> None:
         """Durable when it returns, as far as the disk can be written at all."""
         if self.known and applied == self.applied and uncertain == self.uncertain:
             return
@@ -56,7 +59,10 @@ class AppliedFilters:
         try:
             found = json.loads(path.read_text())
             if found["client_id"] == self._client_id:
-                self.applied, self.uncertain = dict(found["applied"]), set(found["uncertain"])
+                self.applied = {
+                    name: (qos, identifier) for name, (qos, identifier) in found["applied"].items()
+                }
+                self.uncertain = set(found["uncertain"])
                 self.known = True
         except (OSError, ValueError, KeyError, TypeError):
             return

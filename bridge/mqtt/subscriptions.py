@@ -64,7 +64,9 @@ class Subscriptions:
         record = self._record
         wanted = {each.filter: each for each in self._wanted(self._refused)}
         have = {
-            name: qos for name, qos in record.applied.items() if name in wanted and qos == wanted[name].qos
+            name: granted
+            for name, granted in record.applied.items()
+            if name in wanted and granted == _as_granted(wanted[name])
         }
         missing = [each for name, each in wanted.items() if name not in have]
         surplus = [name for name in (*record.applied, *sorted(record.uncertain)) if name not in wanted]
@@ -89,7 +91,7 @@ class Subscriptions:
             uncertain.discard(name)
             if reason < _REFUSED:
                 # The QoS that was asked: a broker that grants less would be asked again for ever.
-                applied[name] = subscription.qos
+                applied[name] = _as_granted(subscription)
                 refused.discard(name)
                 if reason < subscription.qos:
                     log(Event.MQTT_QOS_LOWERED, filter=name, asked=subscription.qos, granted=reason)
@@ -118,9 +120,14 @@ class Subscriptions:
 
     def _ask(self, sender: Sender, subscriptions: list[Subscription]) -> None:
         # A SUBSCRIBE carries one Subscription Identifier (MQTT 5, 3.8.2.1.2).
-        def identifier(each: Subscription) -> int:
-            return each.identifier or 0
-
-        for _, group in groupby(sorted(subscriptions, key=identifier), key=identifier):
+        for _, group in groupby(sorted(subscriptions, key=_identifier), key=_identifier):
             asked = list(group)
             self._asked[sender.send_subscribe(asked)] = asked
+
+
+def _identifier(subscription: Subscription) -> int:
+    return subscription.identifier or 0
+
+
+def _as_granted(subscription: Subscription) -> tuple[int, int]:
+    return subscription.qos, _identifier(subscription)
