@@ -40,6 +40,8 @@ class Unit:
     def format(self, value: float) -> str:
         """The shortest exact way to write it: 60.0 is 60s, 10800 is 3h, 16000000 is 16MB."""
         exact = Decimal(str(value))
+        if not exact:
+            return "0"
         for unit in self.written:
             amount = exact / self.factors[unit.lower()]
             if amount >= 1 and amount == amount.to_integral_value():

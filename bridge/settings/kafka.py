@@ -1,13 +1,13 @@
 """[kafka]: where Kafka is, and what librdkafka is told beyond the bridge's own choices."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from bridge.settings.kafka_options import Option, flat, is_secret, why_refused
+from bridge.settings.kafka_options import Option, is_secret, why_refused
 from bridge.settings.section import Section, Wrong
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
@@ -21,16 +21,12 @@ def _brokers(value: str) -> str:
     brokers = [broker.strip() for broker in value.split(",")]
     for broker in brokers:
         if not _BROKER.fullmatch(broker):
-            raise Wrong(("", f'must be host:port, separated by commas; "{broker}" is not'))
+            raise Wrong(((), f'must be host:port, separated by commas; "{broker}" is not'))
     return ",".join(brokers)
 
 
-def _flat(value: Any) -> Any:
-    return flat(value) if isinstance(value, Mapping) else value
-
-
 def _options(value: dict[str, Option]) -> dict[str, Option]:
-    refused = [(name, why) for name, given in value.items() if (why := why_refused(name, given))]
+    refused = [((name,), why) for name, given in value.items() if (why := why_refused(name, given))]
     if refused:
         raise Wrong(*refused)
     return {
@@ -48,7 +44,7 @@ class KafkaSettings(Section):
         description="File with the SASL password, read whenever a producer is built. Without it"
         " $CREDENTIALS_DIRECTORY/kafka-password is used, where systemd provides it.",
     )
-    options: Annotated[dict[str, Option], BeforeValidator(_flat), AfterValidator(_options)] = Field(
+    options: Annotated[dict[str, Option], AfterValidator(_options)] = Field(
         default_factory=dict,
         description="Any librdkafka setting by its own name, but for those that would break the guarantee.",
     )

@@ -113,12 +113,12 @@ class ReconnectSettings(Section):
 
 def _host(value: str) -> str:
     if "://" in value or "/" in value:
-        raise Wrong(("", "must be a name or an address alone, without mqtt:// before it or a path behind it"))
+        raise Wrong(((), "must be a name or an address alone, without mqtt:// before it or a path behind it"))
     if ":" in value:
         try:
             ipaddress.IPv6Address(value.partition("%")[0])
         except ValueError:
-            raise Wrong(("", "must be a name or an address alone; the port is mqtt.port")) from None
+            raise Wrong(((), "must be a name or an address alone; the port is mqtt.port")) from None
     return value
 
 

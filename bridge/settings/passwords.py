@@ -1,56 +1,39 @@
 """Passwords that live in files of their own, read again whenever they are needed.
 
-So a changed password takes effect with the next connection, and no restart. A file that the settings name
-comes first, then the settings themselves, then what systemd provides (LoadCredential= in systemd.exec(5)).
+So a changed password takes effect with the next connection, without a restart.
 """
 
 import errno
-import os
 from pathlib import Path
 
 from bridge.errors import BridgeError
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
 
-MQTT_CREDENTIAL, KAFKA_CREDENTIAL = "mqtt-password", "kafka-password"
-
 _WAYS_OUT = {
-    errno.EACCES: "the user that the bridge runs as must be able to: sudo chgrp GROUP FILE; sudo chmod 640 FILE",
+    errno.EACCES: "let the bridge's user read it: sudo chgrp GROUP FILE and sudo chmod 640 FILE",
     errno.ENOENT: "create it, or correct the path in the settings",
     errno.EISDIR: "name the file in it",
 }
 
 
 def read_mqtt_password(settings: MqttSettings) -> str | None:
-    """The password for `settings.username`. None: there is none. Raises BridgeError where it can't be read."""
-    if settings.username is None:
-        return None
-    if settings.password is not None:
-        return settings.password.get_secret_value()
-    return _read(settings.password_file or credential(MQTT_CREDENTIAL), "mqtt.password_file")
+    """The password for `settings.username`, or None. Raises BridgeError where its file can't be read."""
+    if settings.password_file is not None:
+        return _read(settings.password_file, "mqtt.password_file")
+    return settings.password.get_secret_value() if settings.password else None
 
 
 def read_kafka_password(settings: KafkaSettings) -> str | None:
-    """The value for sasl.password. None: there is none, or it is among the options. Raises BridgeError."""
-    if settings.sasl_username is None or "sasl.password" in settings.options:
-        return None
-    return _read(settings.password_file or credential(KAFKA_CREDENTIAL), "kafka.password_file")
+    """The value for sasl.password, or None where no file holds it. Raises BridgeError likewise."""
+    return _read(settings.password_file, "kafka.password_file") if settings.password_file else None
 
 
-def credential(name: str) -> Path | None:
-    """Where systemd put the credential of that name, if it did."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    path = Path(directory, name) if directory else None
-    return path if path and path.exists() else None
-
-
-def _read(path: Path | None, setting: str) -> str | None:
-    if path is None:
-        return None
+def _read(path: Path, setting: str) -> str:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        way_out = _WAYS_OUT.get(error.errno or 0, f"it is named by {setting}")
+        way_out = _WAYS_OUT.get(error.errno or 0, f"{setting} names it")
         raise BridgeError(
             f"cannot read {path}: {(error.strerror or str(error)).lower()} ({way_out})"
         ) from None

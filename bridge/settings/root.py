@@ -1,6 +1,5 @@
 """The whole configuration, of which the tables of the file are parts."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,10 +24,6 @@ class LogSettings(Section):
     )
 
 
-def _state_directory() -> Path:
-    return Path(os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or "/var/lib/mqtt-kafka-bridge")
-
-
 class Settings(BaseSettings):
     """All settings. Built by sources.load(); `Settings(...)` itself looks at nothing but its arguments."""
 
@@ -37,9 +32,8 @@ class Settings(BaseSettings):
     )
 
     state_directory: Path = Field(
-        default_factory=_state_directory,
-        description="Where the bridge notes what it has subscribed. By default $STATE_DIRECTORY, which"
-        " systemd provides, otherwise /var/lib/mqtt-kafka-bridge.",
+        default=Path("/var/lib/mqtt-kafka-bridge"),
+        description="Where it notes what it has subscribed. Under systemd $STATE_DIRECTORY, otherwise this.",
     )
     stop_timeout: Duration = Field(
         default=20.0,

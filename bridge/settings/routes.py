@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from bridge.settings.section import Section, Wrong, did_you_mean
+from bridge.settings.section import Section, Wrong, nearest
 
 # Names of Confluent's MQTT source connector for the first four; MQTT 5's properties for the others.
 STANDARD_HEADERS = (
@@ -23,8 +23,9 @@ STANDARD_HEADERS = (
 def _header(value: str) -> str:
     name, is_own, _ = value.partition("=")
     if not name or (not is_own and name not in STANDARD_HEADERS):
-        known = ", ".join(STANDARD_HEADERS)
-        raise Wrong(("", f'must be {known} or "name={{level}}"{did_you_mean(value, STANDARD_HEADERS)}'))
+        meant = nearest(value, STANDARD_HEADERS)
+        question = f"; did you mean {meant}?" if meant else ""
+        raise Wrong(((), f'must be {", ".join(STANDARD_HEADERS)} or "name={{level}}"{question}'))
     return value
 
 
@@ -82,10 +83,10 @@ _EXAMPLE = """
 def unique(routes: list[RouteSettings]) -> list[RouteSettings]:
     """Refuse no routes at all, and two with one name."""
     if not routes:
-        raise Wrong(("", f"at least one is required, for example:{_EXAMPLE}"))
+        raise Wrong(((), f"at least one is required, for example:{_EXAMPLE}"))
     first: dict[str, int] = {}
     twins = [
-        (f"[{number}].name", f"is the name of routes[{first[route.name]}] already")
+        ((number, "name"), f"is the name of routes[{first[route.name]}] already")
         for number, route in enumerate(routes)
         if first.setdefault(route.name, number) != number
     ]

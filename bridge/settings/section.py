@@ -6,11 +6,14 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+Key = tuple[str | int, ...]
+"""Where a setting is: ("mqtt", "tls", "enabled"), ("routes", 0, "name"), ("kafka", "options", "acks")."""
+
 
 class Wrong(ValueError):
-    """Raised by a rule: pairs of a setting's name, relative to the rule's place, and what is wrong."""
+    """Raised by a rule: pairs of a setting's key, relative to the rule's place, and what is wrong with it."""
 
-    def __init__(self, *problems: tuple[str, str]) -> None:
+    def __init__(self, *problems: tuple[Key, str]) -> None:
         self.problems = problems
         super().__init__("; ".join(text for _, text in problems))
 
@@ -26,12 +29,11 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> Self:
-        if problems := tuple(self.contradictions()):
+        if problems := tuple(((name,), text) for name, text in self.contradictions()):
             raise Wrong(*problems)
         return self
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question to append to a message where `word` looks like a typo, otherwise nothing."""
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """What was probably meant by `word`, where it looks like a typo."""
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.7)), None)

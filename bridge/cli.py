@@ -1,0 +1,144 @@
+"""The command line: four forms, and what each exit status means."""
+
+import os
+import shutil
+import sys
+import textwrap
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bridge import __version__
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.settings.flags import Flags
+from bridge.settings.load import DEFAULT_FILE, Configuration, load
+from bridge.settings.section import nearest
+from bridge.settings.show import as_toml
+
+SUCCESS, FAILURE, MISUSE = 0, 1, 2
+
+_USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]   the service
+       bridge --dry-run [--count N] [--json]          show what would be produced
+       bridge config                                  show the settings in force
+       bridge --version"""
+
+_DESCRIPTION = """\
+Takes messages from EMQ, or any other MQTT broker, to Kafka, and acknowledges a
+message to the broker only when Kafka holds it on all in-sync replicas."""
+
+_EPILOG = """\
+Where a setting comes from, the first that has it:
+  1. a flag             --mqtt.keepalive 60s
+  2. the environment    BRIDGE_MQTT__KEEPALIVE=60s
+  3. the file           keepalive = "60s" in its table [mqtt]
+
+exit status:
+  0  stopped as it was told to
+  1  failed
+  2  the command line or the settings are wrong; each line says what is allowed
+
+Debian's iproute2 has a command of the same name in /usr/sbin. In scripts and
+services call this one by its other name, mqtt-kafka-bridge."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (by default the process's own). Returns the exit status."""
+    try:
+        return _run(sys.argv[1:] if arguments is None else arguments)
+    except ConfigurationError as error:
+        return _complain(error.problems, MISUSE)
+    except BridgeError as error:
+        return _complain([str(error)], FAILURE)
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+
+
+def _run(arguments: Sequence[str]) -> int:
+    parser = _parser()
+    flags = Flags(parser)
+    options, rest = parser.parse_known_args(arguments)
+    command = _command(parser, rest)
+    _check(options)
+    configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
+    if command == "config":
+        return _show(configuration)
+
+    from bridge import app  # here, so that all that is above does not wait for paho and librdkafka
+
+    if options.dry_run:
+        return app.dry_run(configuration.settings, options.count, options.json, options.client_id)
+    return app.run(configuration.settings)
+
+
+def _show(configuration: Configuration) -> int:
+    from bridge.routing import Router
+
+    Router(configuration.settings.routes)  # which knows whether filters and templates are right
+    sys.stdout.write(as_toml(configuration))
+    sys.stdout.flush()
+    return SUCCESS
+
+
+class _Help(RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 100) - 2)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)  # a path or a name stays whole
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message} (see bridge --help)")
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(
+        prog="bridge",
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mqtt-kafka-bridge {__version__}")
+    parser.add_argument("--config", metavar="FILE", type=Path, help=f"settings (default {DEFAULT_FILE})")
+    dry_run = parser.add_argument_group(
+        "--dry-run", "Can be run beside a bridge that works: it takes nothing away from it."
+    )
+    dry_run.add_argument(
+        "--dry-run", action="store_true", help="show, live, what would be produced; produce nothing"
+    )
+    dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
+    dry_run.add_argument("--json", action="store_true", help="one JSON object a line, for jq")
+    dry_run.add_argument("--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run)")
+    return parser
+
+
+def _command(parser: ArgumentParser, rest: Sequence[str]) -> str | None:
+    """What is left on the command line: `config`, nothing, or a mistake."""
+    for word in rest:
+        flag = word.partition("=")[0]
+        if flag.startswith("-"):
+            meant = nearest(flag, parser._option_string_actions)
+            parser.error(f"{flag}: no such flag{f'; did you mean {meant}?' if meant else ''}")
+        if word != "config":
+            parser.error(f'"{word}": no such command; there is only "config"')
+    return rest[0] if rest else None
+
+
+def _check(options: Namespace) -> None:
+    given = {"--count": options.count is not None, "--json": options.json, "--client-id": options.client_id}
+    alone = [flag for flag, is_given in given.items() if is_given]
+    if alone and not options.dry_run:
+        raise ConfigurationError(f"{', '.join(alone)}: only with --dry-run")
+    if options.count is not None and options.count < 1:
+        raise ConfigurationError(f"--count {options.count}: must be 1 or more")
+
+
+def _complain(problems: Sequence[str], status: int) -> int:
+    for problem in problems:
+        sys.stderr.write(f"bridge: {problem}\n")
+    return status

@@ -1,0 +1,176 @@
+"""Flags over environment over file over what systemd provides over defaults."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+
+from bridge.errors import ConfigurationError
+from bridge.settings import describe, problems
+from bridge.settings.describe import environment_name
+from bridge.settings.kafka_options import flat
+from bridge.settings.layers import Layer, Layers
+from bridge.settings.root import Settings
+from bridge.settings.section import Key, nearest
+
+DEFAULT_FILE = Path("/etc/mqtt-kafka-bridge/bridge.toml")
+
+_PREFIX = "BRIDGE_"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The settings in force, and what they were made of."""
+
+    settings: Settings
+    layers: Layers
+
+
+def load(flags: Layer, file: Path | None = None, *, without_kafka: bool = False) -> Configuration:
+    """Read everything. `file`: what --config named. Raises ConfigurationError with all that is wrong.
+
+    `without_kafka` is for --dry-run, which doesn't miss kafka.bootstrap_servers.
+    """
+    below = [_from_environment(), *_from_file(file), _from_systemd()]
+    if without_kafka:
+        unused = {"kafka": {"bootstrap_servers": "unused:9092"}}
+        below.append(Layer(unused, lambda _: "not needed by --dry-run"))
+    layers = Layers([flags, *below])
+    found = [*_unknown_variables(), *_secrets_in(flags)]
+    try:
+        settings = Settings(**layers.merged())
+    except ValidationError as error:
+        found += problems.sentences(error, layers, str(file or DEFAULT_FILE))
+    if found:
+        raise ConfigurationError(found)
+    return Configuration(settings, layers)
+
+
+class _Environment(EnvSettingsSource):
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """What should be JSON and isn't stays as it is: it is then reported like any other wrong value."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+def _from_environment() -> Layer:
+    source = _Environment(Settings, case_sensitive=False, env_prefix=_PREFIX, env_nested_delimiter="__")
+    variables = {name.upper(): name for name in os.environ}
+
+    def name_of(key: Key) -> str:
+        names = (environment_name(key[:length]) for length in range(len(key), 0, -1))
+        return next(variables[name] for name in names if name in variables)
+
+    return Layer(with_flat_options(source()), name_of)
+
+
+def _from_file(explicit: Path | None) -> Iterator[Layer]:
+    file = explicit or DEFAULT_FILE
+    try:
+        if not file.is_file():
+            if explicit:
+                raise ConfigurationError(f"cannot read {file} (--config): there is no file of that name")
+            return
+        values = TomlConfigSettingsSource(Settings, toml_file=file)()
+        lines = _lines(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigurationError(
+            f"cannot read {file}: {reason} (it must be readable for the user that the bridge runs as)"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
+
+    def name_of(key: Key) -> str:
+        prefixes = (key[:length] for length in range(len(key), 0, -1))
+        line = next((lines[prefix] for prefix in prefixes if prefix in lines), None)
+        return f"{file}:{line}" if line else str(file)
+
+    yield Layer(with_flat_options(values), name_of)
+
+
+def _from_systemd() -> Layer:
+    """StateDirectory= and LoadCredential= of the unit: systemd.exec(5)."""
+    values: dict[str, Any] = {}
+    if directory := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        values["state_directory"] = directory
+    if directory := os.environ.get("CREDENTIALS_DIRECTORY", ""):
+        for section in ("mqtt", "kafka"):
+            file = Path(directory, f"{section}-password")
+            if os.path.exists(file):
+                values[section] = {"password_file": str(file)}
+    return Layer(
+        values, lambda key: "$STATE_DIRECTORY" if key == ("state_directory",) else "$CREDENTIALS_DIRECTORY"
+    )
+
+
+def with_flat_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Give [kafka.options] the names that librdkafka knows, whichever way they were written."""
+    kafka = values.get("kafka")
+    if isinstance(kafka, Mapping) and isinstance(kafka.get("options"), Mapping):
+        return values | {"kafka": {**kafka, "options": flat(kafka["options"])}}
+    return values
+
+
+def _unknown_variables() -> Iterator[str]:
+    """Variables whose first part is no setting: pydantic-settings passes over these in silence."""
+    known = [environment_name(key) for key, _ in describe.walk()]
+    for name in sorted(os.environ):
+        table = name.upper().removeprefix(_PREFIX).partition("__")[0].lower()
+        if name.upper().startswith(_PREFIX) and table not in Settings.model_fields:
+            meant = nearest(name.upper(), known)
+            yield f"{name} (environment): no such setting{f'; did you mean {meant}?' if meant else ''}"
+
+
+def _secrets_in(flags: Layer) -> Iterator[str]:
+    """Secrets among the flags: whoever may list processes can read them there."""
+
+    def leaves(values: Mapping[str, Any], above: Key = ()) -> Iterator[Key]:
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                yield from leaves(value, (*above, name))
+            else:
+                yield (*above, name)
+
+    for key in leaves(flags.values):
+        if describe.secret(key):
+            yield (
+                f"{describe.dotted(key)} = *** ({flags.name_of(key)}): everybody here can read the flags;"
+                f" use {key[0]}.password_file, the file or the environment"
+            )
+
+
+_TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
+_NAME = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
+_ASSIGNMENT = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
+
+
+def _lines(text: str) -> dict[Key, int]:
+    """The line of each table and each value, for messages. Good enough for files as people write them."""
+    found: dict[Key, int] = {}
+    table: Key = ()
+    for number, line in enumerate(text.splitlines(), start=1):
+        if match := _TABLE.fullmatch(line):
+            table = _key(match[2])
+            if match[1] == "[[":
+                table = (*table, next(n for n in range(number) if (*table, n) not in found))
+            found.setdefault(table, number)
+        elif match := _ASSIGNMENT.match(line):
+            key = (*table, *_key(match[1]))
+            if key[:2] == describe.OPTIONS and len(key) > 2:
+                key = (*describe.OPTIONS, ".".join(str(part) for part in key[2:]))
+            found.setdefault(key, number)
+    return found
+
+
+def _key(text: str) -> Key:
+    return tuple(part.strip("\"'") for part in re.findall(_NAME, text))

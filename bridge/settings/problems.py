@@ -1,0 +1,79 @@
+"""What is wrong with the settings, one line for each thing: key, value, source, and what is allowed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from bridge.settings import describe
+from bridge.settings.describe import OPTIONS, dotted
+from bridge.settings.layers import Layers
+from bridge.settings.section import Key, Wrong, nearest
+
+_LONGEST_VALUE = 60  # characters of a wrong value that are shown
+
+
+def sentences(error: ValidationError, layers: Layers, file: str) -> list[str]:
+    """A line for each problem. `file` is where a missing setting would best be written."""
+    lines: dict[str, None] = {}  # a union reports each of its types: once is enough
+    for details in error.errors(include_url=False):
+        for key, text in _problems(details, file):
+            lines[f"{head(key, layers)}: {text}"] = None
+    return list(lines)
+
+
+def head(key: Key, layers: Layers) -> str:
+    """`mqtt.port = 99999 (--mqtt.port)`."""
+    origin = layers.origin(key)
+    field = describe.field_at(key)
+    if origin is None:
+        default = describe.default(field) if field else None
+        return dotted(key) if default is None else f"{dotted(key)} = {default} (default)"
+    return f"{dotted(key)}{_shown(key, layers.value(key))} ({origin})"
+
+
+def _problems(details: ErrorDetails, file: str) -> Iterator[tuple[Key, str]]:
+    key = details["loc"][:3] if details["loc"][:2] == OPTIONS else details["loc"]
+    field = describe.field_at(key)
+    cause = details.get("ctx", {}).get("error")
+    if isinstance(cause, Wrong):
+        yield from ((key + below, text) for below, text in cause.problems)
+    elif details["type"] == "missing":
+        yield key, f"required; write it into {file}{_elsewhere(key)}"
+    elif details["type"] == "extra_forbidden":
+        yield key, f"no such setting{_meant(key)}"
+    elif field is None or describe.table(field.annotation):
+        yield key, "must be a list of tables" if key == ("routes",) else "must be a table"
+    elif isinstance(cause, ValueError) and (unit := describe.unit(field)):
+        yield key, f"must be {describe.allowed(field)}, written as {unit.example}"
+    else:
+        yield key, f"must be {describe.allowed(field)}"
+
+
+def _elsewhere(key: Key) -> str:
+    if any(isinstance(part, int) for part in key):
+        return ""
+    return f", set {describe.environment_name(key)} or pass --{dotted(key)}"
+
+
+def _meant(key: Key) -> str:
+    """The nearest key of the same table, or one of that name in another table."""
+    word, above = str(key[-1]), tuple(part for part in key[:-1] if isinstance(part, str))
+    known = [known for known, _ in describe.walk()]
+    if sibling := nearest(word, [str(other[-1]) for other in known if other[:-1] == above]):
+        return f"; did you mean {dotted((*key[:-1], sibling))}?"
+    namesake = next((other for other in known if other[-1] == word), None)
+    return f"; did you mean {dotted(namesake)}?" if namesake else ""
+
+
+def _shown(key: Key, value: Any) -> str:
+    field = describe.field_at(key)
+    if field is None and key[:2] != OPTIONS:
+        return ""  # an unknown key: who knows whether its value is a secret
+    if isinstance(value, dict | list):
+        return ""
+    if describe.secret(key):
+        return " = ***"
+    text = describe.written(None, value)
+    return f" = {text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + '...'}"
