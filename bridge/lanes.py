@@ -27,7 +27,7 @@ from enum import Enum, auto
 from bridge.message import Message
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; doubled each time
-UNLIMITED = 1 << 62
+CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
 
 
 class LaneState(Enum):
@@ -56,7 +56,7 @@ class Lane:
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.state = LaneState.ASKING
-        self.limit = UNLIMITED  # bytes of a record that Kafka takes for certain
+        self.limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka takes for certain
         self.in_flight: dict[Message, None] = {}
         self.waiting: list[Message] = []
         self.retry_at = 0.0  # monotonic seconds; while HELD

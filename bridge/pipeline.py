@@ -17,7 +17,7 @@ from typing import Protocol
 from bridge.clock import NO_TIMESTAMP, is_believable
 from bridge.counts import Counts
 from bridge.errors import Unroutable
-from bridge.lanes import UNLIMITED, Lane, LaneState
+from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState
 from bridge.ledger import Ledger
 from bridge.message import Message, Packet, Release
 from bridge.observe.events import Event, log
@@ -296,7 +296,7 @@ class Pipeline:
             else:
                 if answer.limit is None:
                     log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
-                lane.answered(UNLIMITED if answer.limit is None else answer.limit)
+                lane.answered(CAUTIOUS_LIMIT if answer.limit is None else answer.limit)
 
     def _say_held(self, lane: Lane, reason: str) -> None:
         if lane in self._held and self._held[lane] != reason:
