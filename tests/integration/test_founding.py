@@ -27,15 +27,15 @@ CHECK = 12.0  # s until a node that hangs is called DOWN: up to inter 3 + 2, the
 DETECTION = CHECK + 5.0  # with room for a busy machine
 
 
-@pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoDoors]:
-    with TwoDoors(NETWORK, tmp_path_factory.mktemp("nodes")) as brokers:
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[TwoDoors]:
+    with TwoDoors(NETWORK, tmp_path) as brokers:
         yield brokers
 
 
 @pytest.fixture
 def balancer(nodes: TwoDoors, tmp_path: Path) -> Iterator[HAProxy]:
-    """A new HAProxy for each test, so that counts and turns begin at the first node."""
+    """Counts and turns begin at the first node."""
     with HAProxy(NETWORK.haproxy, tmp_path, nodes.addresses) as balancer:
         yield balancer
 

@@ -1,0 +1,175 @@
+"""The chain: devices -> HAProxy -> EMQ x2 -> HAProxy -> bridge -> Kafka x3."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.harness.bridge import BridgeProcess
+from tests.harness.brokers import Brokers, External, TwoDoors
+from tests.harness.devices import Devices
+from tests.harness.haproxy import CONSOLE, DASHBOARDS, DEVICES, PASSWORD, SUBSCRIBER, USER, HAProxy
+from tests.harness.host import LAB, Network
+from tests.harness.kafka import KafkaCluster
+from tests.harness.lab.score import Scoreboard
+from tests.harness.process import Node, Process
+from tests.harness.rabbitmq import RabbitPair
+from tests.harness.relay import RecordingRelay, Sighting
+from tests.harness.verifier import Verifier
+
+SENSORS, OTHERS = "iot.sensors", "iot.others"  # Kafka topics
+
+_ROUTES = [
+    {
+        "name": "sensors",
+        "filter": "sensors/{site}/{device}/{quantity}",
+        "topic": SENSORS,
+        "key": "{device}",
+    },
+    {"name": "others", "filter": "#", "topic": OTHERS},
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be brought up. `emq` are two HOST:PORT of brokers that run already."""
+
+    rate: float = 50.0
+    qos: int = 1
+    devices: int = 20
+    brokers: Literal["doors", "rabbitmq"] = "doors"
+    emq: tuple[str, ...] = ()
+    emq_ctl: str | None = None
+
+
+class Chain:
+    """All hosts of the founding document, the bridge and the devices, as long as `up()` lasts.
+
+    If `recorded`, the bridge reaches HAProxy by way of a relay that notes what passes.
+    """
+
+    def __init__(self, plan: Plan, directory: Path, *, recorded: bool = False) -> None:
+        network = Network(LAB)
+        self.plan = plan
+        self.emq = self._brokers(network, directory)
+        self.haproxy = HAProxy(network.haproxy, directory, self.emq.addresses)
+        subscriber = self.haproxy.host.address, SUBSCRIBER
+        self._relay = RecordingRelay(subscriber) if recorded else None
+        if self._relay:
+            subscriber = self._relay.address, self._relay.port
+        self.kafka = KafkaCluster(network, directory)
+        self.bridge = BridgeProcess(self._settings(*subscriber), directory)
+        self.devices = Devices(
+            network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
+        )
+        self.verifier = Verifier(self.kafka.bootstrap, [SENSORS, OTHERS])
+        self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos)
+        self.nodes: Mapping[str, Node] = {
+            "emq1": self.emq.node(1),
+            "emq2": self.emq.node(2),
+            "haproxy": self.haproxy,
+            "kafka1": self.kafka.node(1),
+            "kafka2": self.kafka.node(2),
+            "kafka3": self.kafka.node(3),
+            "bridge": self.bridge,
+        }
+
+    def _brokers(self, network: Network, directory: Path) -> Brokers:
+        if self.plan.emq:
+            return External(self.plan.emq, self.plan.emq_ctl)
+        if self.plan.brokers == "rabbitmq":
+            return RabbitPair(network, directory)
+        return TwoDoors(network, directory)
+
+    def _settings(self, host: str, port: int) -> dict[str, object]:
+        return {
+            "mqtt": {"host": host, "port": port},
+            "kafka": {"bootstrap_servers": self.kafka.bootstrap},
+            "routes": _ROUTES,
+            "stop_timeout": "5s",
+        }
+
+    @contextlib.contextmanager
+    def up(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Inside, messages are on their way; afterwards all that was started has ended."""
+        with contextlib.ExitStack() as running:
+
+            def begin(what: str, start: Callable[[], object], stop: Callable[[], object]) -> None:
+                started = time.monotonic()
+                running.callback(stop)
+                start()
+                say(f"{what} ({time.monotonic() - started:.1f} s)")
+
+            begin(self._who_plays_emq, self.emq.start, self.emq.stop)
+            begin(
+                f"haproxy: haproxy/haproxy.cfg on {self.haproxy.host.address}",
+                self.haproxy.start,
+                self.haproxy.stop,
+            )
+            begin(
+                f"kafka1, kafka2, kafka3: Apache Kafka at {self.kafka.bootstrap}",
+                self.kafka.start,
+                self.kafka.stop,
+            )
+            if self._relay:
+                running.enter_context(self._relay)
+            for topic in (SENSORS, OTHERS):
+                self.kafka.create_topic(topic)
+            begin("bridge: live", self._start_bridge, self._stop_bridge)
+            self.verifier.start()
+            running.callback(self.verifier.stop)
+            begin(
+                f"{self.plan.devices} devices: {self.plan.rate:g} messages a second at QoS {self.plan.qos}",
+                self.devices.start,
+                lambda: self.devices.stop(0.0),
+            )
+            yield
+
+    @property
+    def _who_plays_emq(self) -> str:
+        match self.emq.family:
+            case "mosquitto":
+                return "emq1, emq2: not EMQ, but one mosquitto behind two doors, so sessions outlive a node"
+            case "rabbitmq":
+                return "emq1, emq2: not EMQ, but two RabbitMQ nodes with mirrored sessions"
+            case "external":
+                return f"emq1, emq2: {', '.join(self.emq.addresses)}, which run already"
+
+    def _start_bridge(self) -> None:
+        self.bridge.start()
+        self.bridge.wait_live()
+
+    def _stop_bridge(self) -> None:
+        if self.bridge.alive:
+            self.bridge.terminate()
+
+    @property
+    def connections(self) -> int:
+        """How many connections of the bridge the relay has carried: the last one's number."""
+        return self._relay.connections if self._relay else 0
+
+    @property
+    def sightings(self) -> list[Sighting]:
+        """What the relay has noted."""
+        return list(self._relay.sightings) if self._relay else []
+
+    def condition(self, name: str) -> str:
+        """ "up", "down" or "hung"; for a broker that is not ours what HAProxy's checks say."""
+        node = self.nodes[name]
+        if not isinstance(node, Process):
+            return {"UP": "up", "DOWN": "down"}.get(self.haproxy.state(int(name[-1])) or "", "unknown")
+        if not node.alive:
+            return "down"
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()[0]
+            return "hung" if state == "T" else "up"
+        return "down"
+
+    def urls(self) -> str:
+        address = self.haproxy.host.address
+        return (
+            f"dashboards http://{address}:{DASHBOARDS}/  "
+            f"console http://{address}:{CONSOLE}/haproxy?stats ({USER}, {PASSWORD})"
+        )

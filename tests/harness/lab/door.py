@@ -1,0 +1,117 @@
+"""The socket by which a second terminal asks the lab to do something."""
+
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from tests.harness.kit import cache
+from tests.harness.lab.verbs import LabError
+
+RUN = cache() / "lab"
+"""Where the lab of this machine and user keeps its socket, its logs and its data."""
+
+_SOCKET = RUN / "door"
+
+
+@dataclass
+class Request:
+    """What was asked for, by the words of a command line. It must be answered once."""
+
+    words: Sequence[str]
+    _answer: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
+
+    def answer(self, text: str, *, good: bool = True) -> None:
+        self._answer.put((good, text))
+
+
+class Door:
+    """Takes requests in a thread; who owns the door answers them one by one."""
+
+    def __init__(self) -> None:
+        self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        _SOCKET.unlink(missing_ok=True)  # left by a lab that was killed with -9: we hold the lock
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(_SOCKET))
+        self._listener.listen()
+        threading.Thread(target=self._accept, name="door", daemon=True).start()
+
+    def next(self, timeout: float) -> Request | None:
+        """The next request, or None when there was none for that many seconds."""
+        try:
+            return self._requests.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        _SOCKET.unlink(missing_ok=True)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=[client], daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError), client, client.makefile("rw") as stream:
+            request = Request(json.loads(stream.readline()))
+            self._requests.put(request)
+            good, text = request._answer.get()
+            stream.write(json.dumps({"good": good, "text": text}) + "\n")
+
+
+def ask(words: Sequence[str]) -> str:
+    """Ask the lab that is up, and wait for its answer. Raises LabError when it can't do it or isn't there."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(_SOCKET))
+        except OSError:
+            raise LabError("no lab is up: deploy/lab up, in another terminal") from None
+        with client.makefile("rw") as stream:
+            stream.write(json.dumps(list(words)) + "\n")
+            stream.flush()
+            line = stream.readline()
+    if not line:
+        raise LabError("the lab has ended meanwhile")
+    answer = json.loads(line)
+    if not answer["good"]:
+        raise LabError(answer["text"])
+    return str(answer["text"])
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Raises LabError where this user has a lab up already."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    with (RUN / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"a lab is up already (process {_pid(lock)}): deploy/lab down") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _pid(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "starting"
+
+
+def fresh_directory() -> Path:
+    """An empty directory for this run; that of the run before is removed only now, for its logs."""
+    import shutil
+
+    directory = RUN / "last"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir()
+    return directory

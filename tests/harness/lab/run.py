@@ -1,0 +1,178 @@
+"""deploy/lab up: the chain runs, the score is told each second, and a second terminal gets its answers."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tests.harness.conditions import NotInTime
+from tests.harness.lab import door
+from tests.harness.lab.chain import Chain, Plan
+from tests.harness.lab.verbs import VERBS, LabError, Verbs
+from tests.harness.process import Process
+
+_DRAIN, _SHORT_DRAIN = 60.0, 10.0  # s for what is in flight at the end; short where somebody waits for it
+
+
+@dataclass
+class Lab:
+    """A chain that is up, with what a person can ask of it."""
+
+    chain: Chain
+    verbs: Verbs
+    began: float
+
+    def say(self, text: str) -> None:
+        elapsed = int(time.monotonic() - self.began)
+        print(f"{elapsed // 60:02}:{elapsed % 60:02} {text}", flush=True)  # noqa: T201
+
+    def answer(self, words: list[str]) -> str:
+        """Do what a second terminal asks, and say so here as well. Raises LabError."""
+        match words:
+            case ["status"]:
+                return self.status()
+            case [verb, name] if verb in VERBS:
+                self.say(f"{verb} {name} ...")
+                text = self.verbs.do(verb, name)
+                self.say(text)
+                return text
+        raise LabError(f"what is {' '.join(words)}?")
+
+    def status(self) -> str:
+        chain = self.chain
+        lines = [f"{name:8} {chain.condition(name)}" for name in chain.nodes]
+        for number in (1, 2):
+            lines[number - 1] += (
+                f", HAProxy calls it {chain.haproxy.state(number)}, {chain.haproxy.sessions(number)} sessions"
+                f" of the bridge, {chain.haproxy.sessions(number, 'tcp-in')} of devices"
+            )
+        return "\n".join([*lines, str(chain.scoreboard.take()), chain.urls()])
+
+    def require_all_alive(self) -> None:
+        """Raises LabError when a program has ended that nobody killed."""
+        for name, node in self.chain.nodes.items():
+            if isinstance(node, Process) and not node.alive and name not in self.verbs.put_out:
+                raise LabError(f"{name} has ended by itself with {node.returncode}{node.log_tail()}")
+
+    def judge(self, drain: float = 60.0) -> "Outcome":
+        """Let the devices fall silent, wait `drain` s for what is in flight, and tell what became of all."""
+        chain = self.chain
+        tally = chain.devices.stop()
+        promised = chain.scoreboard.promised()
+        with contextlib.suppress(NotInTime):
+            chain.verifier.wait_for(promised, drain)
+        verdict = chain.verifier.verdict(tally)
+        outcome = Outcome(
+            published=len(promised),
+            lost=len(chain.scoreboard.missing(promised)),
+            doubled=verdict.copies,
+            out_of_order=len(verdict.inversions),
+        )
+        self.say(str(outcome))
+        if tally.unknown:
+            self.say(
+                f"beside these {len(tally.unknown)} that EMQ never acknowledged, since their device lost its "
+                f"connection; {verdict.unknown_delivered} of them came through"
+            )
+        out = [name for name in chain.nodes if chain.condition(name) in ("down", "hung")]
+        if outcome.lost and out:
+            self.say(f"{', '.join(out)}: not up, so what is called lost may still be on its way")
+        return outcome
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of all messages, when it is over."""
+
+    published: int
+    lost: int
+    doubled: int
+    out_of_order: int
+
+    def __str__(self) -> str:
+        return (
+            f"published {self.published}, delivered {self.published - self.lost}, lost {self.lost}, "
+            f"doubled {self.doubled}, out of order {self.out_of_order}"
+        )
+
+    @property
+    def is_good(self) -> bool:
+        return self.published > 0 and not (self.lost or self.doubled or self.out_of_order)
+
+
+@contextlib.contextmanager
+def lab(plan: Plan, *, recorded: bool = False) -> Iterator[Lab]:
+    """The chain, up, with its score told each second. Raises LabError."""
+    with door.only_one():
+        directory = door.fresh_directory()
+        began = time.monotonic()
+        chain = Chain(plan, directory, recorded=recorded)
+        up = Lab(chain, Verbs(chain), began)
+        with _signals_as_ctrl_c(), chain.up(up.say), _ticking(up):
+            yield up
+
+
+def up(plan: Plan, duration: float | None) -> int:
+    """Run until that many seconds have passed, Ctrl-C, or `deploy/lab down`. Returns the exit code."""
+    with lab(plan) as running, contextlib.closing(door.Door()) as requests:
+        running.say(running.chain.urls())
+        ends = None if duration is None else time.monotonic() + duration
+        drain, asker = _DRAIN, None
+        try:
+            while ends is None or time.monotonic() < ends:
+                running.require_all_alive()
+                if (request := requests.next(timeout=0.2)) is None:
+                    continue
+                if request.words == ["down"]:
+                    drain, asker = _SHORT_DRAIN, request
+                    break
+                try:
+                    request.answer(running.answer(list(request.words)))
+                except LabError as error:
+                    request.answer(str(error), good=False)
+        except KeyboardInterrupt:
+            drain = _SHORT_DRAIN
+        outcome = running.judge(drain)
+    if asker is not None:
+        asker.answer(str(outcome))
+    return int(not outcome.is_good)
+
+
+@contextlib.contextmanager
+def _ticking(running: Lab) -> Iterator[None]:
+    """A line each second, also while a verb is being done."""
+    stopped = threading.Event()
+
+    def tick() -> None:
+        before = 0
+        while not stopped.wait(1.0):
+            score = running.chain.scoreboard.take()
+            running.say(f"{score}, {score.delivered - before:>3}/s")
+            before = score.delivered
+
+    thread = threading.Thread(target=tick, name="score", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the lab as Ctrl-C does; once it is ending, all is ended in order."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    handlers: dict[int, Callable[..., object] | int | None] = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -1,0 +1,62 @@
+"""What the lab says each second about the messages on their way."""
+
+import itertools
+from dataclasses import dataclass
+
+from tests.harness.device import Device
+from tests.harness.devices import Devices
+from tests.harness.verifier import Verifier
+
+
+@dataclass(frozen=True)
+class Score:
+    """published = delivered + in flight + lost.
+
+    Published is what EMQ has acknowledged to a device (at QoS 0: what was sent). Lost, while it goes on, is
+    what a later message of the same device has overtaken on its way into Kafka.
+    """
+
+    published: int
+    delivered: int
+    in_flight: int
+    lost: int
+    doubled: int
+
+    def __str__(self) -> str:
+        return (
+            f"published {self.published:>5}, delivered {self.delivered:>5}, in flight {self.in_flight:>3}, "
+            f"lost {self.lost}, doubled {self.doubled}"
+        )
+
+
+class Scoreboard:
+    """Compares what devices know with what a consumer of Kafka has seen."""
+
+    def __init__(self, devices: Devices, verifier: Verifier, qos: int) -> None:
+        self._devices, self._verifier, self._qos = devices, verifier, qos
+
+    def promised(self) -> set[str]:
+        """The ids that must come out of Kafka."""
+        tally = self._devices.tally
+        return tally.acked.copy() if self._qos else tally.sent0.copy()
+
+    def missing(self, ids: set[str]) -> set[str]:
+        return self._verifier.missing(ids)
+
+    def take(self) -> Score:
+        promised = self.promised()
+        missing = self.missing(promised)
+        lost = sum(map(self._overtaken, missing))
+        return Score(
+            published=len(promised),
+            delivered=len(promised) - len(missing),
+            in_flight=len(missing) - lost,
+            lost=lost,
+            doubled=self._verifier.doubled,
+        )
+
+    def _overtaken(self, name: str) -> bool:
+        device, _, number = name.rpartition("-")
+        later = itertools.islice(itertools.count(int(number) + 1), Device.WINDOW)
+        ids = {f"{device}-{successor}" for successor in later}
+        return len(self.missing(ids)) < len(ids)

@@ -1,0 +1,74 @@
+"""What anybody can do at the chain's ports: publish a message as a device would, and read Kafka."""
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+
+from tests.harness.haproxy import DEVICES
+from tests.harness.host import LAB, Network
+from tests.harness.kafka import CLIENTS
+from tests.harness.lab.chain import OTHERS, SENSORS
+from tests.harness.lab.verbs import LabError
+from tests.harness.packets import Ack, Connect, Disconnect, Frames, Kind, Publish
+
+_NETWORK = Network(LAB)
+
+
+def publish(topic: str, text: str) -> str:
+    """Publish at QoS 1 through HAProxy, and say how long EMQ took to acknowledge it. Raises LabError."""
+    address = _NETWORK.haproxy.address, DEVICES
+    began = time.monotonic()
+    try:
+        with socket.create_connection(address, timeout=10.0) as client:
+            client.sendall(Connect("visitor", version=4).encode())
+            client.sendall(Publish(topic.encode(), text.encode(), qos=1, identifier=1).encode(version=4))
+            frames = Frames()
+            while data := client.recv(4096):
+                if Ack(Kind.PUBACK, 1) in frames.feed(data):
+                    client.sendall(Disconnect().encode(version=4))
+                    return f"EMQ has it ({1000 * (time.monotonic() - began):.0f} ms); see: deploy/lab consume"
+    except OSError as error:
+        raise LabError(f"nothing published at {address[0]}:{address[1]}: {error}") from error
+    raise LabError("HAProxy closed the connection: no EMQ node is up, see deploy/lab status")
+
+
+def consume() -> Iterator[str]:
+    """A line for each record that Kafka takes from now on. Raises LabError."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": ",".join(f"{host.address}:{CLIENTS}" for host in _NETWORK.kafka),
+            "group.id": "visitor",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+    )
+    with contextlib.closing(consumer):
+        try:
+            consumer.assign(
+                [
+                    TopicPartition(topic, partition, OFFSET_END)
+                    for topic in (SENSORS, OTHERS)
+                    for partition in consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
+                ]
+            )
+        except KafkaException as error:
+            raise LabError(f"Kafka does not answer ({error.args[0].str()}); see deploy/lab status") from error
+        while True:
+            record = consumer.poll(0.2)
+            if record is not None and record.error() is None:
+                yield _line(record)
+
+
+def _line(record: Message) -> str:
+    pairs: Any = record.headers() or []
+    headers = " ".join(f"{name}={_text(value)}" for name, value in pairs)
+    place = f"{record.topic()}/{record.partition()}@{record.offset()}"
+    return f"{place} | {_text(record.key())} | {headers} | {_text(record.value())}"
+
+
+def _text(data: Any) -> str:
+    return (data or b"").decode(errors="replace")
