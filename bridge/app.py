@@ -1,5 +1,6 @@
 """The composition root: it alone knows all the parts, builds them, and starts and stops them in order."""
 
+import gc
 import signal
 import sys
 import time
@@ -69,6 +70,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._loop.post(self._on_signal))
         log(Event.SERVICE_STARTED)
+        _spare_the_collector()
         while not self._is_over():
             due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
             if self._pipeline.has_acknowledgements:
@@ -117,6 +119,15 @@ class Service:
         if counts != before or counts["in_flight"]:
             flowed = {name: counts[name] - before[name] for name in counts if name != "in_flight"}
             log(Event.FLOW_MINUTE, **flowed, in_flight=counts["in_flight"])
+
+
+def _spare_the_collector() -> None:
+    """A message makes no cycles, so reference counts free it. Looking for cycles among the messages in
+    flight, every 700 of them, would take a quarter of the CPU.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 class DryRun:

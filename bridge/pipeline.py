@@ -19,7 +19,7 @@ from bridge.counts import Counts
 from bridge.errors import Unroutable
 from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState
 from bridge.ledger import Ledger
-from bridge.message import Message, Packet, Release
+from bridge.message import RETAIN, Message, Packet, Release
 from bridge.observe.events import Event, log
 from bridge.outcome import Answer, Failure, NoAnswer, QueueFull, TooLarge, Verdict
 from bridge.routing import Plan, Router, Subscription
@@ -124,11 +124,15 @@ class Pipeline:
                     self._settle(message)
                     continue
             message.plan = plan
-            if plan.lane is None or (message.flags & 0x01 and plan.skip_retained) or not plan.takes(message):
+            lane: Lane | None = plan.lane
+            if (
+                lane is None
+                or (message.flags & RETAIN and plan.skip_retained)
+                or (message.properties and not plan.takes(message))
+            ):
                 counts.skipped += 1
                 self._settle(message)
                 continue
-            lane: Lane = plan.lane
             if lane.offer(message):
                 produce(message)
             elif lane not in self._held:

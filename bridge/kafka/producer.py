@@ -20,6 +20,7 @@ from bridge.errors import ConfigurationError
 from bridge.message import Message
 from bridge.outcome import QueueFull, TooLarge
 
+_ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA: the partitioner decides
 _WAIT = 1.0  # seconds the thread waits at most in one poll; with nothing to report it waits again
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
@@ -51,14 +52,16 @@ class Producer:
     def produce(self, message: Message) -> None:
         """Hand a message to librdkafka. Raises QueueFull or TooLarge, and then it is not handed over."""
         plan = message.plan
+        headers = plan.by_flags[message.flags] if message.properties is None else None
         try:
             self._produce(
                 plan.kafka_topic,
-                plan.value(message),
+                message.payload if plan.raw else plan.value(message),
                 plan.key,
-                on_delivery=partial(self._reported, message),
+                _ANY_PARTITION,
+                partial(self._reported, message),
                 timestamp=message.timestamp,
-                headers=plan.headers(message),
+                headers=headers or plan.headers(message),
             )
         except BufferError:
             raise QueueFull from None

@@ -14,8 +14,6 @@ from bridge.message import Message, Packet, Properties, Release
 _FROM_A_SERVER = frozenset({2, 4, 5, 7, 9, 11, 13, 14, 15})
 _LONGEST_CONTROL_PACKET = 1 << 20  # bytes; paho buffers a packet whole
 
-_QOS_MASK, _QOS_3 = 0x06, 0x06
-
 
 class Progress(NamedTuple):
     """How far `read` came, and why it stopped."""
@@ -38,9 +36,13 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
             length = data[position + 1]
             at = position + 2
             if length > 127:
-                length, at = _long_length(data, position + 1, size)
-                if length < 0:
-                    return Progress(position, 0, 0)
+                if size - position > 2 and data[at] < 128:  # two bytes, as most have
+                    length = length & 127 | data[at] << 7
+                    at += 1
+                else:
+                    length, at = _long_length(data, position + 1, size)
+                    if length < 0:
+                        return Progress(position, 0, 0)
             end = at + length
             if head & 0xF0 == 0x30:
                 if end > size:
@@ -50,10 +52,10 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
                 topic = data[name:at]
                 flags = head & 0x0F
                 packet_id = 0
-                if flags & _QOS_MASK:
+                if flags & 0x06:  # QoS
                     packet_id = data[at] << 8 | data[at + 1]
                     at += 2
-                    if not packet_id or flags & _QOS_MASK == _QOS_3:
+                    if not packet_id or flags & 0x06 == 0x06:
                         raise MalformedPacket("PUBLISH with QoS 3 or Packet Identifier 0")
                 properties = None
                 if mqtt5:
