@@ -45,6 +45,8 @@ class RecordingRelay:
     def __init__(self, target: tuple[str, int], address: str = "127.0.0.1", port: int = 0) -> None:
         self._target = target
         self._listener = socket.create_server((address, port), backlog=64)
+        self.address: str
+        self.port: int
         self.address, self.port = self._listener.getsockname()
         self.sightings: list[Sighting] = []
         self.connections = 0

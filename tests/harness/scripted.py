@@ -38,10 +38,12 @@ class ScriptedBroker:
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
         self._listener = socket.create_server((address, port), backlog=64)
         self._listener.setblocking(False)
+        self.address: str
+        self.port: int
         self.address, self.port = self._listener.getsockname()
         self.connects: list[float] = []
         self.hellos: list[Connect] = []
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()  # over all of it; notified when something came
         self._waiting: deque[Connection] = deque()  # have sent CONNECT, no script has taken them
         self._open: set[Connection] = set()
         self._always: Script | None = None
@@ -77,8 +79,8 @@ class ScriptedBroker:
 
     def next_connection(self, deadline: float = 15.0) -> Connection:
         """As `connection`, for one that shall stay open."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._waiting or self._failure, deadline):
+        with self.changed:
+            if not self.changed.wait_for(lambda: self._waiting or self._failure, deadline):
                 raise NotInTime(
                     f"no CONNECT within {deadline:g} s; {len(self.connects)} came until now, "
                     f"{len(self._open)} connections are open"
@@ -90,42 +92,42 @@ class ScriptedBroker:
     @contextlib.contextmanager
     def always(self, script: Script) -> Iterator[None]:
         """While the block lasts, every CONNECT is answered by `script` at once, in the broker's thread."""
-        with self._changed:
+        with self.changed:
             self._always = script
         try:
             yield
         finally:
-            with self._changed:
+            with self.changed:
                 self._always = None
 
     def wait_connects(self, count: int, deadline: float = 15.0) -> None:
         """Until `count` CONNECTs came, counted from the start. Raises NotInTime."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: len(self.connects) >= count, deadline):
+        with self.changed:
+            if not self.changed.wait_for(lambda: len(self.connects) >= count, deadline):
                 raise NotInTime(f"{count} CONNECTs within {deadline:g} s: {len(self.connects)} came")
 
     def _run(self) -> None:
         try:
             while self._running:
                 ready = self._selector.select(0.1)
-                with self._changed:
+                with self.changed:
                     for key, _ in ready:
                         if key.data is None:
                             self._accept()
                         else:
                             self._read(key.data)
                     if ready:
-                        self._changed.notify_all()
+                        self.changed.notify_all()
         except BaseException as error:
             self._failure = error
-            with self._changed:
-                self._changed.notify_all()
+            with self.changed:
+                self.changed.notify_all()
 
     def _accept(self) -> None:
         accepted, _ = self._listener.accept()
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(accepted, self._changed, self._forget)
+        connection = Connection(accepted, self.changed, self._forget)
         self._selector.register(accepted, selectors.EVENT_READ, connection)
         self._open.add(connection)
 

@@ -1,0 +1,72 @@
+"""What a Kafka topic holds at this moment, record by record."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from tests.harness.conditions import wait_until
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class Record(NamedTuple):
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    timestamp: int | None  # ms since 1970; None: the record has none
+
+    def header(self, name: str) -> bytes | None:
+        """The first header of this name."""
+        return next((value for each, value in self.headers if each == name), None)
+
+
+def records(bootstrap: str, topic: str, deadline: float = 15.0) -> list[Record]:
+    """All that is committed, up to the end as it is now; partition by partition in order.
+
+    What was acknowledged to the broker before the call must be in it: there is nothing to wait for.
+    """
+    options: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        "group.id": "records",  # demanded by the library; nothing is ever committed
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "fetch.wait.max.ms": 50,
+        "log_level": 0,
+    }
+    consumer = Consumer(options)
+    try:
+        found: list[Record] = []
+        for number in sorted(consumer.list_topics(topic, timeout=deadline).topics[topic].partitions):
+            partition = TopicPartition(topic, number)
+            start, end = consumer.get_watermark_offsets(partition, timeout=deadline)
+            consumer.assign([TopicPartition(topic, number, start)])
+            wait_until(
+                _reading(consumer, found, end, start), deadline, f"{topic}/{number} is read up to {end}"
+            )
+        return found
+    finally:
+        consumer.close()
+
+
+def _reading(consumer: Consumer, into: list[Record], end: int, start: int) -> Callable[[], bool]:
+    """Reads on at each call; true when the partition is read up to `end`."""
+    at = start
+
+    def step() -> bool:
+        nonlocal at
+        if at >= end:
+            return True
+        for message in consumer.consume(1000, timeout=0.5):
+            if message.error() is None:
+                into.append(_record(message))
+                at = (message.offset() or 0) + 1
+        return at >= end
+
+    return step
+
+
+def _record(message: Message) -> Record:
+    kind, stamp = message.timestamp()
+    headers: Any = message.headers() or ()
+    return Record(message.key(), message.value() or b"", tuple(headers), stamp if kind else None)
