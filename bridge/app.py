@@ -172,6 +172,7 @@ class DryRun:
 
     def receive(self, packets: list[Packet]) -> None:
         messages: list[Message] = []
+        now = time.time_ns() // 1_000_000
         for packet in packets:
             if isinstance(packet, Release):
                 self._session.complete(packet.packet_id, known=True)
@@ -180,6 +181,7 @@ class DryRun:
                 break
             if packet.qos:
                 messages.append(packet)
+            packet.timestamp = now
             self._preview.message(packet)
             if self._left:
                 self._left -= 1

@@ -74,6 +74,7 @@ class Ledger:
         self._order: deque[Message] = deque()  # this epoch's, not yet offered, in order of arrival
         self._offered: deque[Message] = deque()  # acknowledgement written, not yet taken by the kernel
         self._handed: deque[Message] = deque()  # taken by the kernel: rule 3
+        self._again: set[Message] = set()  # of them, those to be acknowledged once more
         self._begins_resumed = False  # nothing was seen yet of a resumed session
         self._above = window  # identifiers above this one can't be the lowest free ones
         self._remembered = window  # how many acknowledged messages rule 3 may need
@@ -105,6 +106,7 @@ class Ledger:
         """Nothing joins any more: the session is gone, or was another client's for a time."""
         self._known.clear()
         self._handed.clear()
+        self._again.clear()
         self.keeps_identifiers = False
         self._last_id = self._highest_id = 0
         self._went_back = False
@@ -175,8 +177,7 @@ class Ledger:
 
     def _acknowledge_again(self, known: Message) -> None:
         known.state = _SETTLED
-        if known in self._handed:
-            self._handed.remove(known)
+        self._again.add(known)
         self._order.append(known)
 
     def _replace(self, known: Message) -> None:
@@ -212,13 +213,16 @@ class Ledger:
 
         One of which it took a part counts: the broker may have seen it.
         """
-        offered, handed, known = self._offered, self._handed, self._known
+        offered, handed, again, known = self._offered, self._handed, self._again, self._known
         for _ in range(count):
             message = offered.popleft()
             message.state = _ACKED
             if len(message.payload) > _DIGEST_OVER:
                 self._shrink(message)
-            handed.append(message)
+            if again and message in again:
+                again.remove(message)  # it has its place: the broker counts from the first time
+            else:
+                handed.append(message)
         while len(handed) > self._remembered:
             message = handed.popleft()
             # At QoS 2 (flag 0x04) the identifier is taken until PUBREL.

@@ -55,7 +55,6 @@ class Message:
 
     plan: Any  # routing.Plan
     sequence: int  # arrival number, over all connections
-    timestamp: int  # time of receipt, ms since 1970; -1: the clock is not to be believed
 
     def __init__(
         self, topic: bytes, flags: int, packet_id: int, properties: Properties | None, payload: bytes
@@ -67,7 +66,8 @@ class Message:
         self.payload = payload
         self.state = 0  # State.PENDING, as a plain number: this line runs for each message
         self.epoch = 0  # the connection it is to be acknowledged on; 0: none
-        # The others are set by their owner, once it is known that the message goes on.
+        self.timestamp = 0  # time of receipt, ms since 1970; -1: the clock is not to be believed
+        # `plan` and `sequence` are set once it is known that the message goes on.
 
     @property
     def qos(self) -> int:

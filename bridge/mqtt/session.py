@@ -35,7 +35,7 @@ from bridge.settings import MqttSettings, read_mqtt_password
 _READS_PER_TURN = 4  # then Kafka's reports have their turn, and acknowledgements leave
 _PAHO_LOOKS_EVERY = 1.0  # seconds between two of paho's looks at keepalive
 _FAREWELL = 1.0  # seconds the broker gets to close its side after DISCONNECT
-_SHORT_LIVES = 3  # LIVE for a moment this many times in a row: somebody else uses the client id
+_SHORT_LIFE, _SHORT_LIVES = 5.0, 3  # LIVE for less, this often in a row: another uses the client id
 
 
 class State(Enum):
@@ -84,6 +84,7 @@ class Session:
         self._tap: Tap | None = None
         self._client: TappedClient | None = None
         self._connack = False  # this connection has had its CONNACK
+        self._sent_fin = False
         self._closed_because = ""  # set by paho's callbacks, acted on when paho has returned
         self._next_delay: float | None = None  # where not the backoff decides
         self._expects_session = False
@@ -144,8 +145,6 @@ class Session:
             self._farewell_by = time.monotonic() + _FAREWELL
             if self._connack:
                 self._client.send_disconnect()
-            self._write()
-            self._tap.finish_sending()
 
     def abandon(self) -> None:
         """Close at once."""
@@ -241,10 +240,8 @@ class Session:
         if self._ask_again_at and now >= self._ask_again_at and self._client:
             self._ask_again_at = 0.0
             self._subscriptions.ask_again(self._client)
-        if self._farewell_by and (now >= self._farewell_by or (self._tap and self._tap.discard())):
-            self.abandon()
-        elif self._farewell_by and self._tap:
-            self._loop.watch(self._tap.fileno(), write=self._wants_write())
+        if self._farewell_by and self._tap:
+            self._part(self._tap, now)
 
     # -- connecting ----------------------------------------------------------------------------------
 
@@ -285,6 +282,16 @@ class Session:
         self._connack_by = time.monotonic() + self._settings.connack_timeout
         self._client.send_connect()
         self._see_if_closed()
+
+    def _part(self, tap: Tap, now: float) -> None:
+        """FIN behind the last byte, then wait for the broker's: a close with unread data would send RST."""
+        if not self._sent_fin and not self._wants_write():
+            self._sent_fin = True
+            tap.finish_sending()
+        if now >= self._farewell_by or (self._sent_fin and tap.discard()):
+            self.abandon()
+        else:
+            self._loop.watch(tap.fileno(), write=self._wants_write())
 
     # -- what paho tells; nothing is closed inside its callbacks ----------------------------------------
 
@@ -416,7 +423,7 @@ class Session:
 
     def _watch_for_a_rival(self, lived: float) -> None:
         """MQTT 3.1.1 does not say that a session was taken over: it just closes, again and again."""
-        short = self.state is State.LIVE and lived < self._settings.reconnect.stable_after
+        short = self.state is State.LIVE and lived < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if self._short_lives >= _SHORT_LIVES and not self.is_mqtt5 and self._next_delay is None:
             self._taken_over(f"closed {self._short_lives} times in a row soon after it was live")
