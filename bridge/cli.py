@@ -56,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    parser = _parser()
-    flags = Flags(parser)
+    parser, flags = command_line()
     options, rest = parser.parse_known_args(arguments)
     command = _command(parser, rest)
     _check(options)
@@ -94,7 +93,8 @@ class _Parser(ArgumentParser):
         raise ConfigurationError(f"{message} (see bridge --help)")
 
 
-def _parser() -> ArgumentParser:
+def command_line() -> tuple[ArgumentParser, Flags]:
+    """The parser with all its flags, and what takes the settings among them."""
     parser = _Parser(
         prog="bridge",
         usage=_USAGE,
@@ -114,7 +114,7 @@ def _parser() -> ArgumentParser:
     dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
     dry_run.add_argument("--json", action="store_true", help="one JSON object a line, for jq")
     dry_run.add_argument("--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run)")
-    return parser
+    return parser, Flags(parser)
 
 
 def _command(parser: ArgumentParser, rest: Sequence[str]) -> str | None:

@@ -82,7 +82,7 @@ class Event(StrEnum):
     FLOW_MINUTE                = "flow.minute",                INFO,    "counts of the last minute, if anything flowed"
 
     LIBRARY_PAHO               = "library.paho",               DEBUG,   "a line of paho-mqtt's own log, at its own level, WARNING at most"
-    LIBRARY_LIBRDKAFKA         = "library.librdkafka",         DEBUG,   "a line of librdkafka's own log, at its own level, WARNING at most"
+    LIBRARY_LIBRDKAFKA         = "library.librdkafka",         DEBUG,   "a line of librdkafka's own log; its errors at DEBUG, since the kafka.* events tell them"
     LIBRARY_PYTHON             = "library.python",             DEBUG,   "a Python warning, or the log of another library, WARNING at most"
     # fmt: on
 

@@ -68,15 +68,20 @@ class _FromLibraries(logging.Handler):
     """Takes what libraries log the standard way, paho and librdkafka among them, into the pipeline."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        event = _LIBRARIES.get(record.name.partition(".")[0], Event.LIBRARY_PYTHON)
-        # WARNING at most: a library can't know that a person must act, and ERROR says just that.
+        library = record.name.partition(".")[0]
         log_at(
-            min(record.levelno, logging.WARNING),
-            event,
+            _level(library, record.levelno),
+            _LIBRARIES.get(library, Event.LIBRARY_PYTHON),
             logger=record.name,
             message=record.getMessage(),
-            **({"exc_info": record.exc_info} if record.exc_info else {}),
+            exc_info=record.exc_info,
         )
+
+
+def _level(library: str, level: int) -> int:
+    if library == "librdkafka" and level >= logging.ERROR:
+        return logging.DEBUG  # a line for each attempt, all night; the kafka.* events say it now and then
+    return min(level, logging.WARNING)  # ERROR means that a person must act, which no library can know
 
 
 def _uncaught(error: BaseException | None, thread: str = "MainThread") -> None:

@@ -64,6 +64,14 @@ def field_at(key: Key) -> FieldInfo | None:
     return found
 
 
+def holds_others(key: Key) -> bool:
+    """Whether `key` is a table or a list, and not one value."""
+    field = field_at(key)
+    if field is None or isinstance(key[-1], int) or (key[:2] == OPTIONS and key != OPTIONS):
+        return False
+    return table(field.annotation) is not None or get_origin(field.annotation) in (dict, list)
+
+
 def secret(key: Key) -> bool:
     """Whether the value at `key` must never be shown. Unknown keys are judged by their names."""
     field = field_at(key)

@@ -30,7 +30,9 @@ class Flags:
 
         def name_of(key: Key) -> str:
             prefixes = (".".join(map(str, key[:length])) for length in range(len(key), 0, -1))
-            return next(f"--{prefix}" for prefix in prefixes if prefix in given)
+            return next(
+                (f"--{prefix}" for prefix in prefixes if prefix in given), f"--{describe.dotted(key)}"
+            )
 
         return Layer(with_flat_options(self._source(parsed_args=dict(given))()), name_of)
 

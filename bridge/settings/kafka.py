@@ -41,7 +41,7 @@ class KafkaSettings(Section):
     )
     password_file: Path | None = Field(
         default=None,
-        description="File with the SASL password, read whenever a producer is built. Without it"
+        description="File with the SASL password, read again where Kafka refuses the last one. Without it"
         " $CREDENTIALS_DIRECTORY/kafka-password is used, where systemd provides it.",
     )
     options: Annotated[dict[str, Option], AfterValidator(_options)] = Field(

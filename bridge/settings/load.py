@@ -68,7 +68,7 @@ def _from_environment() -> Layer:
 
     def name_of(key: Key) -> str:
         names = (environment_name(key[:length]) for length in range(len(key), 0, -1))
-        return next(variables[name] for name in names if name in variables)
+        return next((variables[name] for name in names if name in variables), environment_name(key))
 
     return Layer(with_flat_options(source()), name_of)
 

@@ -18,7 +18,7 @@ def sentences(error: ValidationError, layers: Layers, file: str) -> list[str]:
     """A line for each problem. `file` is where a missing setting would best be written."""
     lines: dict[str, None] = {}  # a union reports each of its types: once is enough
     for details in error.errors(include_url=False):
-        for key, text in _problems(details, file):
+        for key, text in _problems(details, layers, file):
             lines[f"{head(key, layers)}: {text}"] = None
     return list(lines)
 
@@ -33,14 +33,14 @@ def head(key: Key, layers: Layers) -> str:
     return f"{dotted(key)}{_shown(key, layers.value(key))} ({origin})"
 
 
-def _problems(details: ErrorDetails, file: str) -> Iterator[tuple[Key, str]]:
+def _problems(details: ErrorDetails, layers: Layers, file: str) -> Iterator[tuple[Key, str]]:
     key = details["loc"][:3] if details["loc"][:2] == OPTIONS else details["loc"]
     field = describe.field_at(key)
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, Wrong):
         yield from ((key + below, text) for below, text in cause.problems)
     elif details["type"] == "missing":
-        yield key, f"required; write it into {file}{_elsewhere(key)}"
+        yield key, _required(key, layers, file)
     elif details["type"] == "extra_forbidden":
         yield key, f"no such setting{_meant(key)}"
     elif field is None or describe.table(field.annotation):
@@ -51,10 +51,10 @@ def _problems(details: ErrorDetails, file: str) -> Iterator[tuple[Key, str]]:
         yield key, f"must be {describe.allowed(field)}"
 
 
-def _elsewhere(key: Key) -> str:
+def _required(key: Key, layers: Layers, file: str) -> str:
     if any(isinstance(part, int) for part in key):
-        return ""
-    return f", set {describe.environment_name(key)} or pass --{dotted(key)}"
+        return f"required; write it into {layers.origin(key[:-1])}"
+    return f"required; write it into {file}, set {describe.environment_name(key)} or pass --{dotted(key)}"
 
 
 def _meant(key: Key) -> str:
@@ -68,11 +68,8 @@ def _meant(key: Key) -> str:
 
 
 def _shown(key: Key, value: Any) -> str:
-    field = describe.field_at(key)
-    if field is None and key[:2] != OPTIONS:
-        return ""  # an unknown key: who knows whether its value is a secret
-    if isinstance(value, dict | list):
-        return ""
+    if describe.field_at(key) is None or describe.holds_others(key) or isinstance(value, dict | list):
+        return ""  # there may be a secret in it
     if describe.secret(key):
         return " = ***"
     text = describe.written(None, value)

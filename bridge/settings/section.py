@@ -36,4 +36,4 @@ class Section(BaseModel):
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """What was probably meant by `word`, where it looks like a typo."""
-    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.7)), None)
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.65)), None)
