@@ -18,9 +18,9 @@ from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
 
-_USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]   the service
-       bridge --dry-run [--count N] [--json]          show what would be produced
-       bridge config                                  show the settings in force
+_USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
+       bridge --dry-run [--count N] [--json]         show what would be produced
+       bridge config                                 show the settings in force
        bridge --version"""
 
 _DESCRIPTION = """\
@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str]) -> int:
     parser, flags = command_line()
     options, rest = parser.parse_known_args(arguments)
     command = _command(parser, rest)
-    _check(options)
+    _check(options, command)
     configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
     if command == "config":
         return _show(configuration)
@@ -129,11 +129,13 @@ def _command(parser: ArgumentParser, rest: Sequence[str]) -> str | None:
     return rest[0] if rest else None
 
 
-def _check(options: Namespace) -> None:
+def _check(options: Namespace, command: str | None) -> None:
     given = {"--count": options.count is not None, "--json": options.json, "--client-id": options.client_id}
     alone = [flag for flag, is_given in given.items() if is_given]
     if alone and not options.dry_run:
         raise ConfigurationError(f"{', '.join(alone)}: only with --dry-run")
+    if command and options.dry_run:
+        raise ConfigurationError(f"{command}: not with --dry-run")
     if options.count is not None and options.count < 1:
         raise ConfigurationError(f"--count {options.count}: must be 1 or more")
 

@@ -1,0 +1,231 @@
+"""What becomes of an event, a library's line and an uncaught exception, in each format."""
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+
+from bridge.observe import events
+from bridge.observe.events import Event, log
+from bridge.observe.logging import set_up
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A logger that has not yet seen a set-up, and afterwards everything as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(events, "_logger", structlog.get_logger())
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def started(level: str = "info") -> io.StringIO:
+    stream = io.StringIO()
+    set_up(level, "auto", stream)
+    return stream
+
+
+# -- events --------------------------------------------------------------------------------------------
+
+
+def test_an_event_is_a_line_of_json() -> None:
+    stream = started()
+
+    log(Event.MQTT_LIVE, client_id="a", present=True)
+
+    (line,) = lines(stream)
+    assert list(line) == ["timestamp", "level", "event", "client_id", "present"]
+    assert line["timestamp"].endswith("Z")
+    assert (line["level"], line["event"], line["present"]) == ("info", "mqtt.live", True)
+
+
+def test_what_is_below_the_level_is_not_logged() -> None:
+    stream = started("warning")
+
+    log(Event.MQTT_LIVE)
+    log(Event.MQTT_CLOSED)
+
+    assert [line["event"] for line in lines(stream)] == ["mqtt.closed"]
+
+
+def test_topics_are_logged_as_text_whatever_their_bytes(tmp_path: Path) -> None:
+    stream = started()
+
+    log(Event.ROUTE_UNROUTABLE, topic=b"sensors/\xc3\xa4/\xff", path=tmp_path)
+
+    (line,) = lines(stream)
+    assert line["topic"] == "sensors/ä/\\xff"
+    assert line["path"] == str(tmp_path)
+
+
+def test_a_line_break_in_a_field_makes_no_new_line() -> None:
+    stream = started()
+
+    log(Event.ROUTE_UNROUTABLE, topic='a\n{"event": "forged"}')
+
+    assert [line["event"] for line in lines(stream)] == ["route.unroutable"]
+
+
+def test_a_terminal_gets_colours_and_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    set_up("info", "auto", stream)
+
+    log(Event.MQTT_LIVE, client_id="a")
+
+    assert "\x1b[" in stream.getvalue()
+    assert "mqtt.live" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+@pytest.mark.parametrize(("no_color", "stream"), [("1", Terminal()), ("", io.StringIO())])
+def test_console_without_colours(monkeypatch: pytest.MonkeyPatch, no_color: str, stream: io.StringIO) -> None:
+    if no_color:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    set_up("info", "console", stream)
+
+    log(Event.MQTT_LIVE, client_id="a")
+
+    assert "\x1b[" not in stream.getvalue()
+    assert "client_id=a" in stream.getvalue()
+
+
+def test_json_is_given_to_a_terminal_that_asks_for_it() -> None:
+    stream = Terminal()
+    set_up("info", "json", stream)
+
+    log(Event.MQTT_LIVE)
+
+    assert lines(stream)[0]["event"] == "mqtt.live"
+
+
+def test_a_log_that_can_t_be_written_ends_nothing() -> None:
+    class FullDisk(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    set_up("info", "json", FullDisk())
+
+    log(Event.MQTT_LIVE)
+
+
+# -- libraries -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("logger", "level", "event", "shown"),
+    [
+        ("paho.mqtt.client", logging.DEBUG, "library.paho", "debug"),
+        ("paho.mqtt.client", logging.ERROR, "library.paho", "warning"),
+        ("librdkafka", logging.WARNING, "library.librdkafka", "warning"),
+        ("librdkafka", logging.ERROR, "library.librdkafka", "debug"),
+        ("somebody.else", logging.CRITICAL, "library.python", "warning"),
+    ],
+)
+def test_a_library_s_line_goes_through_the_same_log(logger: str, level: int, event: str, shown: str) -> None:
+    stream = started("debug")
+
+    logging.getLogger(logger).log(level, "node %d is gone", 1)
+
+    (line,) = lines(stream)
+    assert (line["event"], line["level"]) == (event, shown)
+    assert (line["logger"], line["message"]) == (logger, "node 1 is gone")
+
+
+def test_a_python_warning_goes_through_the_same_log() -> None:
+    stream = started()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+    assert "DeprecationWarning: old" in lines(stream)[0]["message"]
+
+
+# -- uncaught exceptions -------------------------------------------------------------------------------
+
+_RAISES = """
+import sys, threading
+from bridge.observe.logging import set_up
+set_up("info", "json")
+def connect(password):
+    raise OSError("the cable is out")
+if sys.argv[1] == "thread":
+    thread = threading.Thread(target=connect, args=("geheim",), name="resolver")
+    thread.start()
+    thread.join()
+else:
+    connect("geheim")
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "status", "thread"), [("main", 1, "MainThread"), ("thread", 0, "resolver")]
+)
+def test_an_uncaught_exception_is_logged_without_its_local_variables(
+    where: str, status: int, thread: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _RAISES.replace('"geheim"', '"ge" "heim"'), where],
+        cwd=ROOT, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+
+    (line,) = [json.loads(line) for line in done.stderr.splitlines()]
+    assert done.returncode == status
+    assert (line["event"], line["level"], line["thread"]) == ("service.failed", "error", thread)
+    assert "OSError: the cable is out" in line["exception"]
+    assert "geheim" not in done.stderr
+
+
+# -- journald ------------------------------------------------------------------------------------------
+
+
+def test_journald_is_told_the_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "journal").open("w+") as journal:
+        status = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        set_up("info", "auto", journal)
+
+        log(Event.MQTT_LIVE)
+        log(Event.MQTT_REFUSED)
+        journal.seek(0)
+
+        assert [line[:4] for line in journal.read().splitlines()] == ["<6>{", "<3>{"]
+
+
+def test_a_file_is_not_taken_for_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:4711")
+    with (tmp_path / "log").open("w+") as file:
+        set_up("info", "auto", file)
+
+        log(Event.MQTT_LIVE)
+        file.seek(0)
+
+        assert file.read().startswith("{")
