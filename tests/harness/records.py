@@ -69,4 +69,6 @@ def _reading(consumer: Consumer, into: list[Record], end: int, start: int) -> Ca
 def _record(message: Message) -> Record:
     kind, stamp = message.timestamp()
     headers: Any = message.headers() or ()
-    return Record(message.key(), message.value() or b"", tuple(headers), stamp if kind else None)
+    return Record(
+        message.key(), message.value() or b"", tuple(headers), stamp if kind and stamp >= 0 else None
+    )
