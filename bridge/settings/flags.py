@@ -1,12 +1,14 @@
 """The settings as flags: `--mqtt.host H`, made from the tables by pydantic-settings, worded by us."""
 
-from argparse import SUPPRESS, ArgumentParser, Namespace
+import json
+from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
-from pydantic_settings import CliSettingsSource
+from pydantic_settings import CliSettingsSource, SettingsError
 
+from bridge.errors import ConfigurationError
 from bridge.settings import describe
 from bridge.settings.layers import Layer
 from bridge.settings.load import with_flat_options
@@ -34,7 +36,11 @@ class Flags:
                 (f"--{prefix}" for prefix in prefixes if prefix in given), f"--{describe.dotted(key)}"
             )
 
-        return Layer(with_flat_options(self._source(parsed_args=dict(given))()), name_of)
+        try:
+            values = self._source(parsed_args=dict(given))()
+        except SettingsError:  # its text may hold a secret
+            raise ConfigurationError("--kafka.options or --routes: their values can't be read") from None
+        return Layer(with_flat_options(values), name_of)
 
 
 def _add_table(parser: ArgumentParser, title: str, description: str | None, **_: Any) -> Any:
@@ -53,8 +59,28 @@ def _add_flag(container: Any, *names: str, dest: str, **given: Any) -> None:
         default=SUPPRESS,
         metavar=_metavar(key, field),
         help=SUPPRESS if hidden else _help(key, field).replace("%", "%%"),
+        type=_OF_ITS_OWN.get(key, str),
         **({"action": "append"} if given.get("action") == "append" else {}),
     )
+
+
+def _assignment(text: str) -> str:
+    """NAME=VALUE as JSON: pydantic-settings would split the value at commas, as in debug=broker,topic."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ArgumentTypeError("must be NAME=VALUE")  # without the text, which may hold a secret
+    return json.dumps({name: value})
+
+
+def _json(text: str) -> str:
+    try:
+        json.loads(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"must be a list of tables in JSON: {error}") from None
+    return text
+
+
+_OF_ITS_OWN = {describe.OPTIONS: _assignment, ("routes",): _json}
 
 
 def _help(key: Key, field: FieldInfo) -> str:

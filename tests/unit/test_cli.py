@@ -118,6 +118,12 @@ def test_the_reader_of_the_output_may_leave_early(tmp_path: Path) -> None:
         (["config", "--client-id", "x"], "--client-id: only with --dry-run"),
         (["--dry-run", "--count", "0"], "--count 0: must be 1 or more"),
         (["--dry-run", "--count", "x"], "argument --count: invalid int value: 'x' (see bridge --help)"),
+        (["--kafka.options", "x"], "argument --kafka.options: must be NAME=VALUE (see bridge --help)"),
+        (
+            ["--routes", "{"],
+            "argument --routes: must be a list of tables in JSON: Expecting property name enclosed in double"
+            " quotes: line 1 column 2 (char 1) (see bridge --help)",
+        ),
         (["config", "--dry-run"], "config: not with --dry-run"),
     ],
 )

@@ -83,6 +83,21 @@ def test_librdkafka_options_are_joined_over_all_sources(machine: Machine) -> Non
     assert values["kafka.options.sasl.username"] == ('"u"', "--kafka.options")
 
 
+@pytest.mark.parametrize("value", ["broker,topic", 'a "quoted" word', "a=b", "", "{", "["])
+def test_the_value_of_an_option_may_hold_anything(machine: Machine, value: str) -> None:
+    machine.write(WORKS)
+
+    assert machine.read("--kafka.options", f"debug={value}").settings.kafka.options == {"debug": value}
+
+
+def test_routes_can_be_a_flag(machine: Machine) -> None:
+    machine.write(WORKS)
+
+    settings = machine.read("--routes", '[{"name": "a", "filter": "a/#", "topic": "t"}]').settings
+
+    assert [route.filter for route in settings.routes] == ["a/#"]
+
+
 def test_systemd_provides_the_state_directory_and_passwords(machine: Machine, tmp_path: Path) -> None:
     machine.write(with_setting("mqtt", 'username = "bridge"'))
     machine.write("secret\n", "mqtt-password")
