@@ -4,6 +4,9 @@ A malformed packet ends its connection: on MQTT 5 with DISCONNECT 0x81, then the
 What was in flight is sent again by the broker, so nothing is lost by that.
 """
 
+import contextlib
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -12,7 +15,7 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 from tests.harness.fields import Property
 from tests.harness.kafka import KafkaCluster
-from tests.harness.packets import Publish
+from tests.harness.packets import Ack, Kind, Packet, Publish
 from tests.harness.scripted import ScriptedBroker
 from tests.harness.scripted_connection import Connection
 from tests.integration.scripted.conftest import HeldTopic
@@ -218,7 +221,7 @@ def test_a_stop_waits_for_kafka_and_sends_its_acknowledgements(
     assert bridge.terminate() == 0
 
     live.expect_disconnect(0)
-    acked = [packet.identifier for packet in live.received if hasattr(packet, "kind")]
+    acked = [packet.identifier for packet in live.received if isinstance(packet, Ack)]
     assert sorted(values(topic), key=int) == [b"%d" % number for number in acked]
 
 
@@ -240,3 +243,133 @@ def test_properties_of_every_kind_come_through(live: Connection, topic: str, kaf
         },
     )
     live.expect_puback(1)
+
+
+CONTROL = {
+    "a second CONNACK": "20 03 00 00 00",
+    "an empty CONNACK": "20 00",
+    "a SUBACK without an identifier": "90 00",
+    "a SUBACK without a reason": "90 03 0001 00",
+    "a SUBACK that nobody asked for": "90 04 7777 00 00",
+    "a SUBACK with a reason that does not exist": "90 04 0001 00 7e",
+    "an UNSUBACK without an identifier": "b0 00",
+    "an UNSUBACK that nobody asked for": "b0 04 7777 00 00",
+    "a DISCONNECT with a reason that does not exist": "e0 01 7e",
+    "a DISCONNECT with broken properties": "e0 03 00 7f 01",
+    "a PINGRESP that nobody asked for": "d0 00",
+    "a PINGRESP with a body": "d0 01 00",
+    "a PUBACK": "40 02 0001",
+    "an empty PUBACK": "40 00",
+    "a PUBREC": "50 02 0001",
+    "a PUBCOMP": "70 02 0001",
+    "an AUTH": "f0 00",
+}
+
+
+@pytest.mark.parametrize("data", CONTROL.values(), ids=CONTROL.keys())
+def test_a_control_packet_that_makes_no_sense(
+    data: str, broker: ScriptedBroker, bridge: BridgeProcess, live: Connection
+) -> None:
+    """Paho reads these. Whether the connection goes on or is made anew: messages flow, nothing crashes."""
+    acked: list[Packet] = []
+
+    def go_on(connection: Connection) -> None:
+        connection.on_packet = acked.append
+        connection.publish(b"t", b"x", qos=1, identifier=1, dup=connection is not live)
+
+    def accept(connection: Connection) -> None:
+        connection.connack(session_present=True)
+        go_on(connection)
+
+    with broker.always(accept):
+        live.send(bytes.fromhex(data))
+        with contextlib.suppress(OSError):
+            go_on(live)
+        wait_until(
+            lambda: Ack(Kind.PUBACK, 1) in acked, 10, lambda: f"PUBACK 1 among {acked}{bridge.log_tail()}"
+        )
+    assert bridge.alive
+
+
+@pytest.mark.parametrize(
+    "data", ["20 00", "20 01 00", "20 02 01 00", "20 05 00 00 02 7e 00", "20 03 00 7e 00"]
+)
+def test_a_connack_that_makes_no_sense(data: str, broker: ScriptedBroker, bridge: BridgeProcess) -> None:
+    with broker.connection() as connection:
+        connection.send(bytes.fromhex(data))
+        connection.expect_end()
+    with broker.always(lambda connection: connection.connack()):
+        bridge.wait_live()
+
+
+def test_a_suback_that_never_comes(broker: ScriptedBroker, new_bridge: NewBridge, topic: str) -> None:
+    """The broker answers pings and nothing else: connected, and yet no message would ever come."""
+    bridge = new_bridge({"t": topic}, {"connack_timeout": "5s"})
+    bridge.start()
+    first = broker.next_connection()
+    first.answers_subscribe = False
+    first.connack()
+    first.expect_subscribe()
+    first.expect_end(deadline=12)
+    with broker.connection() as again:
+        again.connack(session_present=True)
+        again.expect_subscribe()
+        bridge.wait_live()
+
+
+def test_the_broker_may_ask_for_a_shorter_keepalive(broker: ScriptedBroker, bridge: BridgeProcess) -> None:
+    """MQTT 5, 3.2.2.3.14: what CONNACK says must be used, or the broker ends the connection."""
+    with broker.connection() as connection:
+        connection.connack(properties={Property.SERVER_KEEP_ALIVE: 2})
+        connection.expect_pings(2, deadline=8)
+
+
+def test_qos_0_beyond_the_bound_is_dropped_and_counted(
+    broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic, values: Values
+) -> None:
+    bridge = new_bridge({"t": held_topic.name}, {"qos0_messages": 10}, stop_timeout="10s")
+    bridge.start()
+    with broker.connection() as connection:
+        connection.connack()
+        with bridge.log_contains("qos0.dropped"):
+            for number in range(15):
+                connection.publish(b"t", b"%d" % number)
+        connection.publish(b"t", b"behind", qos=1, identifier=1)
+        held_topic.release()
+        connection.expect_subscribe()
+        connection.expect_puback(1)
+        assert bridge.terminate() == 0
+    counts = bridge.entries("service.stopped")[0]
+    assert (counts["received"], counts["delivered"], counts["dropped"]) == (16, 11, 5)
+    assert values(held_topic.name) == [*(b"%d" % number for number in range(10)), b"behind"]
+
+
+def test_a_stop_with_kafka_away_ends_at_its_deadline(
+    broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic
+) -> None:
+    """What is not confirmed is not acknowledged: the broker keeps it, and the session."""
+    bridge = new_bridge({"t": held_topic.name}, stop_timeout="2s")
+    bridge.start()
+    connection = broker.next_connection()
+    connection.connack()
+    connection.expect_subscribe()
+    with bridge.log_contains("kafka.topic_missing"):
+        connection.publish(b"t", b"x", qos=1, identifier=1)
+    assert bridge.terminate(deadline=8) == 0
+    assert bridge.entries("service.stop_deadline", in_flight=1)
+    connection.expect_disconnect(0)
+    assert not any(isinstance(packet, Ack) for packet in connection.received)
+
+
+def test_a_second_signal_leaves_at_once(
+    broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic
+) -> None:
+    bridge = new_bridge({"t": held_topic.name}, stop_timeout="60s")
+    bridge.start()
+    connection = broker.next_connection()
+    connection.connack()
+    with bridge.log_contains("kafka.topic_missing"):
+        connection.publish(b"t", b"x", qos=1, identifier=1)
+    with bridge.log_contains("service.stopping"):
+        os.kill(bridge.pid, signal.SIGTERM)
+    assert bridge.terminate(deadline=5) == 1

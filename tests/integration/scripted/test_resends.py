@@ -222,6 +222,24 @@ def _beyond_the_window(connection: Connection) -> int:
     return last
 
 
+def test_a_large_payload_joins_as_a_small_one_does(
+    broker: ScriptedBroker, first: Connection, topic: str, values: Values
+) -> None:
+    """Of what is settled only a digest is kept: it must tell equal from different."""
+    last = _beyond_the_window(first)
+    large, other = b"x" * 100_000, b"x" * 99_999 + b"y"
+    for identifier, payload in ((last + 1, large), (last + 2, large)):
+        first.publish(b"t", payload, qos=1, identifier=identifier)
+        first.expect_puback(identifier)
+    first.close()
+    second = resumed(broker)
+    second.publish(b"t", large, qos=1, identifier=last + 1, dup=True)
+    second.publish(b"t", other, qos=1, identifier=last + 2, dup=True)
+
+    second.expect_pubacks([last + 1, last + 2])
+    assert values(topic)[_SHOWN:] == [large, large, other]
+
+
 # -- 4. what never joins ---------------------------------------------------------------------------------
 
 
