@@ -36,11 +36,12 @@ class ScriptedBroker:
     """
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
-        self._listener = socket.create_server((address, port), backlog=64)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, port), family=family, backlog=64)
         self._listener.setblocking(False)
         self.address: str
         self.port: int
-        self.address, self.port = self._listener.getsockname()
+        self.address, self.port = self._listener.getsockname()[:2]
         self.connects: list[float] = []
         self.hellos: list[Connect] = []
         self.changed = threading.Condition()  # over all of it; notified when something came

@@ -82,6 +82,15 @@ def test_connack_may_take_longer_than_the_keepalive(
     assert len(broker.connects) == 1
 
 
+def test_a_broker_on_ipv6(new_bridge_to: NewBridge, topic: str) -> None:
+    with ScriptedBroker("::1") as broker:
+        bridge = new_bridge_to(broker, {"t": topic})
+        bridge.start()
+        with broker.connection() as connection:
+            connection.connack()
+            bridge.wait_live()
+
+
 def test_no_connack_at_all_is_left_after_its_timeout(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
@@ -123,6 +132,21 @@ def test_credentials_of_3_1_1_are_retried_slowly_too(
         assert bridge.wait_for("mqtt.refused")["way_out"]
         broker.wait_connects(2)
     assert broker.connects[1] - broker.connects[0] >= 0.9
+
+
+def test_a_broker_that_is_busy_is_tried_again_soon(
+    broker: ScriptedBroker, new_bridge: NewBridge, topic: str
+) -> None:
+    """CONNACK 3 of MQTT 3.1.1, server unavailable: time cures it, nobody has to act."""
+    bridge = new_bridge({"t": topic}, {"protocol": "3.1.1"})
+    bridge.start()
+    with broker.connection() as connection:
+        connection.connack(reason=3)
+    bridge.wait_for("mqtt.unavailable")
+    with broker.connection(deadline=3) as again:
+        again.connack()
+        bridge.wait_live()
+    assert not bridge.entries("mqtt.refused")
 
 
 def test_a_balancer_with_no_broker_behind_is_not_hammered(

@@ -1,0 +1,91 @@
+"""A TLS door in front of a broker, and the certificates for it. The keys live as long as the test."""
+
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+from tests.harness.process import Process
+
+_DOOR = Template("""\
+global
+    nbthread 1
+defaults
+    mode tcp
+    timeout connect 3s
+    timeout client 1h
+    timeout server 1h
+listen mqtts
+    bind ${address}:${port} ssl crt ${certificate} ${client}
+    server broker ${broker}
+""")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Signed by `authority`, or by itself. `pem` holds certificate and key."""
+
+    pem: Path
+    certificate: Path
+    key: Path
+
+
+class Authority:
+    """Signs certificates for one test."""
+
+    def __init__(self, directory: Path, name: str = "authority") -> None:
+        self._directory = directory
+        self._own = self._new(name, "-addext", "basicConstraints=critical,CA:TRUE")
+        self.certificate = self._own.certificate
+
+    def sign(self, name: str) -> Certificate:
+        """A certificate for this DNS name, or for this client."""
+        signed = self._own
+        issuer = ("-CA", signed.certificate, "-CAkey", signed.key)
+        return self._new(name, "-addext", f"subjectAltName=DNS:{name}", *issuer)
+
+    def _new(self, name: str, *more: str | Path) -> Certificate:
+        made = Certificate(*(self._directory / f"{name}.{end}" for end in ("pem", "crt", "key")))
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
+        into = ("-keyout", made.key, "-out", made.certificate)
+        subprocess.run([*command, "-subj", f"/CN={name}", *into, *more], check=True, capture_output=True)
+        made.pem.write_text(made.certificate.read_text() + made.key.read_text())
+        return made
+
+
+class TlsDoor(Process):
+    """HAProxy that ends TLS in front of `broker`. With `clients_of` it wants a certificate of theirs."""
+
+    def __init__(
+        self,
+        broker: tuple[str, int],
+        certificate: Certificate,
+        directory: Path,
+        *,
+        clients_of: Authority | None = None,
+    ) -> None:
+        self.address = "127.0.0.1"
+        with socket.create_server((self.address, 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        configuration = directory / f"tls-door-{self.port}.cfg"
+        client = f"verify required ca-file {clients_of.certificate}" if clients_of else ""
+        configuration.write_text(
+            _DOOR.substitute(
+                address=self.address,
+                port=self.port,
+                certificate=certificate.pem,
+                client=client,
+                broker=f"{broker[0]}:{broker[1]}",
+            )
+        )
+        super().__init__(
+            "tls-door",
+            ["haproxy", "-db", "-f", configuration],
+            log=directory / "tls-door.log",
+            ready=self._listens,
+        )
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((self.address, self.port)) == 0
