@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from bridge.settings.kafka_options import is_secret
 from bridge.settings.root import Settings
-from bridge.settings.section import Key
+from bridge.settings.section import Allowed, Key
 from bridge.units import Unit
 
 OPTIONS: Key = ("kafka", "options")
@@ -86,10 +86,12 @@ def first_sentence(field: FieldInfo) -> str:
 
 def allowed(field: FieldInfo) -> str:
     """What may be written, as it fits behind "must be": `1 to 65535`, `a duration of 2s to 7d`."""
-    kinds = _alternatives(field)
+    if own := _metadata(field, Allowed):
+        return own.text
     if quantity := unit(field):
         whole = ", in whole seconds" if _metadata(field, MultipleOf) else ""
         return f"{quantity.noun} of {_bounds(field, quantity.format)}{whole}"
+    kinds = _alternatives(field)
     if get_origin(field.annotation) is Literal:
         *others, last = [f'"{value}"' if isinstance(value, str) else str(value) for value in kinds]
         return f"{', '.join(others)} or {last}"
@@ -97,13 +99,7 @@ def allowed(field: FieldInfo) -> str:
         return "true or false"
     if kinds == (int,):
         return f"a whole number of {_bounds(field)}"
-    if Path in kinds:
-        return "a path"
-    if str in kinds or SecretStr in kinds:
-        return _text(field)
-    if get_origin(field.annotation) is dict:
-        return "text, a number, true or false"
-    return "a table" if get_origin(field.annotation) is not list else "a list"
+    return "a path" if Path in kinds else _text(field)
 
 
 def unit(field: FieldInfo) -> Unit | None:
@@ -161,9 +157,6 @@ def _bounds(field: FieldInfo, show: Callable[[Any], str] = str) -> str:
 
 
 def _text(field: FieldInfo) -> str:
-    pattern = next((item.pattern for item in field.metadata if getattr(item, "pattern", None)), None)
-    if pattern:
-        return "1 to 64 letters, digits, dots, dashes and underscores"
     longest, shortest = _metadata(field, MaxLen), _metadata(field, MinLen)
     if longest:
         return f"text of {shortest.min_length if shortest else 0} to {longest.max_length} characters"

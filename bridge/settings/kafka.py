@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from bridge.settings.kafka_options import Option, is_secret, why_refused
-from bridge.settings.section import Section, Wrong
+from bridge.settings.section import Allowed, Section, Wrong
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+
+_BROKERS = "host:port, separated by commas"
 
 
 def _joined(value: Any) -> Any:
@@ -21,7 +23,7 @@ def _brokers(value: str) -> str:
     brokers = [broker.strip() for broker in value.split(",")]
     for broker in brokers:
         if not _BROKER.fullmatch(broker):
-            raise Wrong(((), f'must be host:port, separated by commas; "{broker}" is not'))
+            raise Wrong(((), f'must be {_BROKERS}; "{broker}" is not'))
     return ",".join(brokers)
 
 
@@ -36,7 +38,9 @@ def _options(value: dict[str, Option]) -> dict[str, Option]:
 
 
 class KafkaSettings(Section):
-    bootstrap_servers: Annotated[str, BeforeValidator(_joined), AfterValidator(_brokers)] = Field(
+    bootstrap_servers: Annotated[
+        str, BeforeValidator(_joined), AfterValidator(_brokers), Allowed(_BROKERS)
+    ] = Field(
         description='Some brokers of the cluster: "kafka1:9092,kafka2:9092", or a list. The rest is learnt.'
     )
     password_file: Path | None = Field(
@@ -44,7 +48,9 @@ class KafkaSettings(Section):
         description="File with the SASL password, read again where Kafka refuses the last one. Without it"
         " $CREDENTIALS_DIRECTORY/kafka-password is used, where systemd provides it.",
     )
-    options: Annotated[dict[str, Option], AfterValidator(_options)] = Field(
+    options: Annotated[
+        dict[str, Option], AfterValidator(_options), Allowed("text, a number, true or false")
+    ] = Field(
         default_factory=dict,
         description="Any librdkafka setting by its own name, but for those that would break the guarantee.",
     )

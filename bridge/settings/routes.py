@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from bridge.settings.section import Section, Wrong, nearest
+from bridge.settings.section import Allowed, Section, Wrong, nearest
 
 # Names of Confluent's MQTT source connector for the first four; MQTT 5's properties for the others.
 STANDARD_HEADERS = (
@@ -30,7 +30,7 @@ def _header(value: str) -> str:
 
 
 class RouteSettings(Section):
-    name: str = Field(
+    name: Annotated[str, Allowed("1 to 64 letters, digits, dots, dashes and underscores")] = Field(
         pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Names the route in logs and tables. Used only once."
     )
     filter: str = Field(
@@ -59,7 +59,7 @@ class RouteSettings(Section):
         default="none",
         description="none: the record's value is the payload, untouched. json: an object around it.",
     )
-    headers: list[Annotated[str, AfterValidator(_header)]] = Field(
+    headers: Annotated[list[Annotated[str, AfterValidator(_header)]], Allowed("a list of text")] = Field(
         default_factory=lambda: list(STANDARD_HEADERS),
         description='Headers of the Kafka record: standard ones by name, and own ones as "name={level}".',
     )

@@ -2,12 +2,20 @@
 
 import difflib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Key = tuple[str | int, ...]
 """Where a setting is: ("mqtt", "tls", "enabled"), ("routes", 0, "name"), ("kafka", "options", "acks")."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """In a type's metadata: what may be written, as it fits behind "must be", where the type doesn't tell."""
+
+    text: str
 
 
 class Wrong(ValueError):

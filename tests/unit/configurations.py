@@ -1,6 +1,5 @@
 """What the tests of the settings have in common: a file that works, and ways to read a changed one."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -64,7 +63,3 @@ def _without(table: str, line: str) -> str:
     """`table` without the setting that `line` sets: TOML refuses what is set twice."""
     name = line.partition("=")[0].strip()
     return "".join(kept for kept in table.splitlines(keepends=True) if kept.partition("=")[0].strip() != name)
-
-
-def as_toml(text: str) -> dict[str, object]:
-    return tomllib.loads(text)

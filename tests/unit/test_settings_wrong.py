@@ -41,7 +41,7 @@ IN_THE_FILE = [
     ("a list where a path belongs", "mqtt.tls", "ca_file = [1]", "mqtt.tls.ca_file (bridge.toml:10): must be a path"),
     ("text where a table belongs", "mqtt", 'tls = "yes"', "mqtt.tls (bridge.toml:3): must be a table"),
     ("text where a list belongs", "routes", 'headers = "mqtt.topic"',
-     'routes[0].headers (bridge.toml:9): must be a list'),
+     'routes[0].headers (bridge.toml:9): must be a list of text'),
     ("a list where an option belongs", "kafka.options", "linger.ms = [5]",
      "kafka.options.linger.ms (bridge.toml:10): must be text, a number, true or false"),
     # units and bounds
