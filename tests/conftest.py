@@ -1,0 +1,66 @@
+"""What holds for every test: the options, the order, and that no test leaves a process behind."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import process
+from tests.harness.conditions import NotInTime, wait_until
+
+# The quick ones first, the ones that start a cluster last.
+_ROOMS = ("unit", "properties", "artefacts", "integration", "faults")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("brokers", "what plays EMQ's two nodes")
+    group.addoption(
+        "--brokers",
+        choices=("two-doors", "rabbitmq"),
+        default="two-doors",
+        help="mosquitto behind two doors (the default), or a mirrored pair of RabbitMQ nodes",
+    )
+    group.addoption("--emq", metavar="HOST:PORT,HOST:PORT", help="brokers that run already, instead of these")
+    group.addoption(
+        "--emq-ctl", metavar="CMD", help="run as CMD kill9|start|sigstop|sigcont 1|2 to control them"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = Path(__file__).parent
+
+    def room(item: pytest.Item) -> int:
+        first = item.path.relative_to(tests).parts[0]
+        return _ROOMS.index(first) if first in _ROOMS else len(_ROOMS)
+
+    items.sort(key=room)  # keeps the order within a room
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left_behind() -> Iterator[None]:
+    before, tracked = _children(), process.running()
+    yield
+    left = process.running() - tracked
+    for actor in left:
+        actor.kill9()
+    assert not left, f"left running: {left}"
+    try:
+        wait_until(lambda: _children() <= before, 2.0, "")
+    except NotInTime:
+        pytest.fail(f"left running, beside the harness's actors: {sorted(_children() - before)}")
+
+
+def _children() -> set[str]:
+    """This process's living children, each as "pid command line"."""
+    found = set()
+    for listing in Path("/proc/self/task").glob("*/children"):
+        for pid in listing.read_text().split():
+            try:
+                command = (
+                    Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                )
+            except FileNotFoundError:
+                continue
+            if command:  # a zombie has none
+                found.add(f"{pid} {command.strip()}")
+    return found

@@ -1,0 +1,181 @@
+"""The bridge as an operator runs it: a program with a configuration file, a state directory and a log."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tests.harness.conditions import wait_until
+from tests.harness.kit import ROOT
+from tests.harness.process import Process
+
+Entry = dict[str, Any]
+
+
+class BridgeProcess(Process):
+    """`python -m bridge --config FILE`, with `settings` as that file's tables.
+
+    Its state and its JSON log are in `directory`, and both outlive a restart. A context manager: inside
+    of it the MQTT session is live; at its end the bridge is stopped, and must end with exit code 0.
+    """
+
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        directory: Path,
+        *,
+        name: str = "bridge",
+        env: Mapping[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "bridge"),
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.settings = directory / f"{name}.toml"
+        state = directory / f"{name}.state"
+        state.mkdir(exist_ok=True)
+        defaults = {"state_directory": state, "log": {"format": "json"}}
+        self.settings.write_text(toml(_merged(defaults, settings)))
+        self.journal = Journal(directory / f"{name}.log")
+        self._started_at = 0
+        super().__init__(
+            name,
+            [*program, "--config", self.settings],
+            log=self.journal.path,
+            env=env or {},
+            cwd=ROOT,
+            ready=lambda: self.entries("service.started"),
+        )
+
+    def spawn(self) -> None:
+        self._started_at = self.journal.mark()
+        super().spawn()
+
+    def __enter__(self) -> Self:
+        self.start()
+        try:
+            self.wait_live()
+        except BaseException:
+            self.kill9()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.kill9()
+        elif self.alive:
+            code = self.terminate()
+            assert code == 0, f"{self.name} ended with {code} instead of 0{self.log_tail()}"
+
+    # -- its log -----------------------------------------------------------------------------------
+
+    def entries(self, event: str, /, **fields: object) -> list[Entry]:
+        """The log's entries of this event with these fields, since the last start."""
+        return self.journal.matching(event, fields, self._started_at)
+
+    def wait_for(self, event: str, /, deadline: float = 30.0, **fields: object) -> Entry:
+        """The first such entry since the last start, waited for. Raises NotInTime or RuntimeError."""
+        return self._wait(self._started_at, event, deadline, fields)
+
+    def wait_live(self, deadline: float = 60.0) -> Entry:
+        """The entry that says the session is up and subscribed."""
+        return self.wait_for("mqtt.live", deadline)
+
+    @contextlib.contextmanager
+    def log_contains(self, event: str, /, deadline: float = 30.0, **fields: object) -> Iterator[None]:
+        """What is done inside must be followed by such an entry."""
+        mark = self.journal.mark()
+        yield
+        self._wait(mark, event, deadline, fields)
+
+    def _wait(self, mark: int, event: str, deadline: float, fields: Mapping[str, object]) -> Entry:
+        def found() -> list[Entry]:
+            entries = self.journal.matching(event, fields, mark)
+            if not entries and not self.alive and not self.journal.matching(event, fields, mark):
+                raise RuntimeError(
+                    f"{self.name} ended with {self.returncode} before {event}{self.log_tail()}"
+                )
+            return entries
+
+        wanted = " ".join([event, *(f"{name}={value!r}" for name, value in fields.items())])
+        return wait_until(found, deadline, lambda: f"{self.name} logs {wanted}{self.log_tail()}")[0]
+
+    # -- what it costs -----------------------------------------------------------------------------
+
+    def rss_mb(self) -> float:
+        """Its resident memory now, in MB (10^6 bytes)."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def cpu_seconds(self) -> float:
+        """The processor time that it has used since its start."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Journal:
+    """A log of JSON lines that is still being written. Other lines are passed over."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: list[Entry] = []
+        self._read = 0
+
+    def mark(self) -> int:
+        """The place where the log ends now, for `matching`."""
+        self._catch_up()
+        return len(self._entries)
+
+    def matching(self, event: str, fields: Mapping[str, object], mark: int = 0) -> list[Entry]:
+        """All entries of this event from `mark` on that have these fields with these values."""
+        self._catch_up()
+        return [
+            entry
+            for entry in self._entries[mark:]
+            if entry.get("event") == event
+            and all(name in entry and entry[name] == value for name, value in fields.items())
+        ]
+
+    def _catch_up(self) -> None:
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as log:
+            log.seek(self._read)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break  # still being written
+                self._read += len(line)
+                with contextlib.suppress(ValueError):
+                    if isinstance(entry := json.loads(line), dict):
+                        self._entries.append(entry)
+
+
+def toml(tables: Mapping[str, Any]) -> str:
+    """A TOML document of nested tables, and arrays of tables where a value is a list of dicts."""
+    return "\n".join(_toml_lines(tables, ())) + "\n"
+
+
+def _toml_lines(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    nested = {key: value for key, value in table.items() if _is_nested(value)}
+    for key, value in table.items():
+        if key not in nested:
+            yield f"{json.dumps(key)} = {json.dumps(value, default=str)}"
+    for key, value in nested.items():
+        header = ".".join(json.dumps(name) for name in (*path, key))
+        for item in value if isinstance(value, list) else [value]:
+            yield f"[[{header}]]" if isinstance(value, list) else f"[{header}]"
+            yield from _toml_lines(item, (*path, key))
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list) and any(isinstance(item, dict) for item in value)
+    )
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with all that `above` says instead, table by table."""
+    result = dict(below)
+    for key, value in above.items():
+        both_tables = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = _merged(result[key], value) if both_tables else value
+    return result

@@ -1,0 +1,182 @@
+"""A pair of RabbitMQ nodes with mirrored queues: MQTT 3.1.1 sessions that survive the death of their node.
+
+What EMQ's durable sessions do, from Debian's own packages. Two things differ from EMQ: QoS 2 is taken
+as QoS 1, and packet identifiers start anew on every connection.
+"""
+
+import json
+import secrets
+import socket
+import time
+from pathlib import Path
+from string import Template
+
+from tests.harness.brokers import MQTT, Brokers, Family, answers_connect
+from tests.harness.conditions import wait_until
+from tests.harness.host import Host, Network
+from tests.harness.process import Process
+
+_AMQP = 5672
+_BIN = Path("/usr/lib/rabbitmq/bin")
+_PLUGINS = "[rabbitmq_mqtt].\n"
+_SETTINGS = Template("""\
+listeners.tcp.default = ${address}:5672
+mqtt.listeners.tcp.default = ${address}:1883
+mqtt.allow_anonymous = true
+mqtt.default_user = guest
+mqtt.default_pass = guest
+cluster_formation.peer_discovery_backend = classic_config
+cluster_formation.classic_config.nodes.1 = r1@localhost
+cluster_formation.classic_config.nodes.2 = r2@localhost
+log.console = true
+log.console.level = info
+log.file = false
+""")
+
+# Started again sooner after kill -9, a node hangs: its peer still believes in the old one.
+_REST = 4.0  # seconds
+
+
+class RabbitNode(Process):
+    """One of the two nodes."""
+
+    _died = 0.0
+
+    @property
+    def was_killed(self) -> bool:
+        return self._died > 0.0
+
+    def spawn(self) -> None:
+        wait_until(
+            lambda: time.monotonic() - self._died > _REST,
+            _REST + 1.0,
+            f"{self.name} has been dead for {_REST} s",
+        )
+        super().spawn()
+
+    def kill9(self) -> None:
+        if self.alive:
+            self._died = time.monotonic()
+        super().kill9()
+
+
+class RabbitPair(Brokers):
+    """Two nodes on the founding addresses; needs the package rabbitmq-server. Ready in 17-30 s."""
+
+    family: Family = "rabbitmq"
+    supports_mqtt5 = False
+    max_qos = 1
+    sessions_survive_node = True
+
+    def __init__(self, network: Network, directory: Path) -> None:
+        self._directory = directory
+        self._hosts = network.emq
+        self._epmd_port = _free_port()
+        directory.mkdir(parents=True, exist_ok=True)
+        self._environment = {
+            "HOME": str(directory),  # where the cookie is by which the nodes know each other
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+        # Erlang's name server, which the nodes would else start themselves and leave behind.
+        self._epmd = Process(
+            "epmd",
+            ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+            log=directory / "epmd.log",
+            ready=lambda: Host("epmd", "127.0.0.1").listens(self._epmd_port),
+        )
+        self._nodes = [self._node(number) for number in (1, 2)]
+
+    def _node(self, number: int) -> RabbitNode:
+        host = self._hosts[number - 1]
+        base = self._directory / host.name
+        base.mkdir(exist_ok=True)
+        (base / "rabbitmq.conf").write_text(_SETTINGS.substitute(address=host.address))
+        (base / "enabled_plugins").write_text(_PLUGINS)
+        return RabbitNode(
+            host.name,
+            [_BIN / "rabbitmq-server"],
+            log=self._directory / f"{host.name}.log",
+            env=self._environment
+            | {
+                "RABBITMQ_NODENAME": f"r{number}@localhost",
+                "RABBITMQ_MNESIA_BASE": str(base),
+                "RABBITMQ_LOG_BASE": str(base),
+                "RABBITMQ_CONFIG_FILE": str(base / "rabbitmq.conf"),
+                "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "enabled_plugins"),
+                "RABBITMQ_DIST_PORT": str(_free_port()),
+                # Its script then becomes the Erlang machine instead of staying beside it.
+                "RUNNING_UNDER_SYSTEMD": "true",
+            },
+            ready=lambda: self._is_up(number),
+            deadline=120.0,
+        )
+
+    def start(self) -> None:
+        for host in self._hosts:
+            host.require_free(MQTT, _AMQP)
+        self._write_cookie()
+        self._epmd.start()
+        try:
+            for node in self._nodes:
+                node.spawn()
+            for node in self._nodes:
+                node.wait_ready()
+            self._mirror_sessions()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        for process in (*self._nodes, self._epmd):
+            process.kill9()
+
+    def node(self, number: int) -> RabbitNode:
+        return self._nodes[number - 1]
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        one, two = self._hosts
+        return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
+
+    def _write_cookie(self) -> None:
+        cookie = self._directory / ".erlang.cookie"
+        if not cookie.exists():  # two nodes that start side by side would make one each
+            cookie.write_text(secrets.token_hex(16))
+            cookie.chmod(0o400)
+
+    def _mirror_sessions(self) -> None:
+        self._control("await_online_nodes", "2")
+        mirrored = json.dumps({"ha-mode": "all", "ha-sync-mode": "automatic"})
+        self._control("set_policy", "sessions", "^mqtt-subscription-", mirrored, "--apply-to", "queues")
+
+    def _is_up(self, number: int) -> bool:
+        if answers_connect(self._hosts[number - 1].address):
+            return True
+        # The nodes agree on client ids by Raft, and two are no majority without each other. The one that
+        # returns asks the other for the leader before it starts its own part (mqtt_node.erl); where the
+        # leader is what was killed, that question takes 100 s to fail. So start that part, and let it
+        # stand for election: only it can win, for it wrote the last entries.
+        peer = 3 - number
+        if self.node(number).was_killed and self.node(peer).alive:
+            part = f"{{mqtt_node, r{number}@localhost}}"
+            self._control("eval", f"io:format(\"~p~n\", [catch ra:restart_server({part})]), catch ra:trigger_election({part}).", at=peer)
+        return False
+
+    def _control(self, *command: str, at: int = 1) -> None:
+        """Run rabbitmqctl at this node. Raises RuntimeError with what it printed."""
+        control = Process(
+            f"rabbitmqctl {command[0]}",
+            [_BIN / "rabbitmqctl", "-n", f"r{at}@localhost", *command],
+            log=self._directory / "rabbitmqctl.log",
+            env=self._environment,
+        )
+        control.spawn()
+        control.wait_end()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
