@@ -47,9 +47,9 @@ class Authority:
 
     def _new(self, name: str, *more: str | Path) -> Certificate:
         made = Certificate(*(self._directory / f"{name}.{end}" for end in ("pem", "crt", "key")))
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2".split()
-        into = ("-keyout", made.key, "-out", made.certificate)
-        subprocess.run([*command, "-subj", f"/CN={name}", *into, *more], check=True, capture_output=True)
+        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+        into = ("-subj", f"/CN={name}", "-keyout", made.key, "-out", made.certificate)
+        subprocess.run(["openssl", "req", "-x509", *kind, *into, *more], check=True, capture_output=True)
         made.pem.write_text(made.certificate.read_text() + made.key.read_text())
         return made
 
