@@ -188,7 +188,7 @@ def test_a_broker_that_answers_no_ping_is_left(
     connection.connack()
     bridge.wait_live()
     connection.expect_end(deadline=15)
-    bridge.wait_for("mqtt.keepalive_timeout")
+    bridge.wait_for("mqtt.closed", reason="Keep alive timeout")
     broker.wait_connects(2)
 
 
