@@ -1,0 +1,83 @@
+"""Each peer in turn drains a backlog of its own into the same Kafka: what does a message cost?
+
+What a peer needs to start is measured each time too, with nothing to drain, and taken off.
+"""
+
+import contextlib
+import time
+from dataclasses import dataclass
+
+from tests.bench import backlog, meter
+from tests.bench.peers import Peer, Place
+from tests.bench.rig import PARTITIONS, Rig, TopicReader
+from tests.harness.conditions import NotInTime
+from tests.harness.process import Process
+
+_LOOK_EVERY = 0.02  # seconds between two looks at Kafka
+_STALLED = 60.0  # seconds without progress
+
+
+class Incomplete(Exception):
+    """Messages are missing in Kafka: what was measured says nothing."""
+
+
+@dataclass(frozen=True)
+class Drain:
+    """One peer, one backlog."""
+
+    peer: Peer
+    cpu_us: float
+    """Processor time a message, user and system, without the start."""
+    rate: float
+    """Messages/s, from the first record in Kafka to the last."""
+    peak_mb: float
+    start_cpu: float
+    """Seconds of processor time until it waits for messages."""
+    copies: int
+    """Records beyond the first of a message."""
+
+
+def drain(rig: Rig, peer: Peer, count: int, mqtt5: bool) -> Drain:
+    """Raises Incomplete unless all `count` messages are in Kafka, NotInTime where it never ends."""
+    place = rig.place(peer.slug, mqtt5)
+    rig.kafka.create_topic(place.topic, partitions=PARTITIONS)
+    reader = TopicReader(place.bootstrap, place.topic)
+    try:
+        with rig.live(peer, place) as process:  # makes its own session, as it would in use
+            start_cpu = meter.wait_quiet(process)
+        backlog.publish(place.mqtt_host, place.mqtt_port, place.site, count)
+        with rig.live(peer, place) as process:
+            rate = _wait_for(reader, count, process)
+            cpu = meter.wait_quiet(process)
+            peak = meter.peak_mb(process)
+        found = reader.read()
+    finally:
+        reader.close()
+        _clean_up(rig, place)
+    if found.different < count:
+        raise Incomplete(f"{peer.name}: {found.different} of {count} messages are in Kafka")
+    return Drain(peer, (cpu - start_cpu) / count * 1e6, rate, peak, start_cpu, found.copies)
+
+
+def _wait_for(reader: TopicReader, count: int, process: Process) -> float:
+    """Until the topic holds `count` records. Returns how many came in a second."""
+    first_at = first = 0.0
+    seen, moved_at = 0, time.monotonic()
+    while seen < count:
+        time.sleep(_LOOK_EVERY)
+        now, before, seen = time.monotonic(), seen, reader.size()
+        if seen > before:
+            moved_at = now
+            if not first_at:
+                first_at, first = now, seen
+        elif now - moved_at > _STALLED or not process.alive:
+            raise NotInTime(f"{process.name}: {seen} of {count} records, and no more{process.log_tail()}")
+    if now == first_at:
+        return 0.0  # all of it at the first look: too few to tell
+    return (seen - first) / (now - first_at)
+
+
+def _clean_up(rig: Rig, place: Place) -> None:
+    rig.forget_session(place)
+    with contextlib.suppress(NotInTime):
+        rig.kafka.delete_topic(place.topic)

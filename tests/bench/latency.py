@@ -1,0 +1,146 @@
+"""How long a message is under way, and what a small window yields, by how long librdkafka waits for more.
+
+Both decide what linger.ms should be: waiting fills batches, and a window of 32 waits with it.
+"""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from statistics import quantiles
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.bench import backlog, meter, report
+from tests.bench.drain import drain
+from tests.bench.peers import Peer, Place, bridge_settings
+from tests.bench.rig import PARTITIONS, Rig, rig
+from tests.harness.bridge import BridgeProcess
+from tests.harness.conditions import NotInTime
+from tests.harness.packets import Publish
+
+_WINDOW = 32  # of EMQ, by default
+_DEADLINE = 30.0  # seconds beyond the last message sent
+
+
+class Latency(NamedTuple):
+    p50: float  # ms
+    p99: float  # ms
+    cpu_us: float  # a message
+
+
+def measure(nodes: int, lingers: Sequence[int], rounds: int, rate: int, count: int) -> str:
+    """`count` messages at `rate` messages/s, publisher and consumer in this process."""
+    found: dict[int, list[Latency]] = {linger: [] for linger in lingers}
+    with rig(nodes) as here:
+        for _ in range(rounds):
+            for linger in lingers:
+                found[linger].append(_one(here, linger, rate, count))
+    columns = [f"linger.ms, at {rate} messages/s", "p50 ms", "p99 ms", "CPU µs a message"]
+    return report.table(
+        columns,
+        (
+            [str(linger), *(report.spread([one[place] for one in values]) for place in range(3))]
+            for linger, values in found.items()
+        ),
+    )
+
+
+def measure_window(nodes: int, lingers: Sequence[int], rounds: int, count: int) -> str:
+    """A backlog of `count` through a broker that has 32 messages in flight and no more."""
+    peers = [_peer(linger) for linger in lingers]
+    rates: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    costs: dict[str, list[float]] = {peer.name: [] for peer in peers}
+    with rig(nodes, inflight=_WINDOW) as here:
+        for _ in range(rounds):
+            for peer in peers:
+                done = drain(here, peer, count, mqtt5=True)
+                rates[peer.name].append(done.rate)
+                costs[peer.name].append(done.cpu_us)
+    return report.table(
+        [f"linger.ms, window of {_WINDOW}", "messages/s", "CPU µs a message"],
+        (
+            [peer.name, report.spread(rates[peer.name], digits=0), report.spread(costs[peer.name])]
+            for peer in peers
+        ),
+    )
+
+
+def _peer(linger: int) -> Peer:
+    def process(place: Place) -> BridgeProcess:
+        settings = bridge_settings(place)
+        settings["mqtt"]["receive_maximum"] = 100
+        settings["kafka"]["options"] = {"linger.ms": linger}
+        return BridgeProcess(settings, place.directory, name=place.client_id)
+
+    return Peer(str(linger), f"linger-{linger}", process, only_mqtt5=True)
+
+
+def _one(here: Rig, linger: int, rate: int, count: int) -> Latency:
+    peer = _peer(linger)
+    place = here.place(peer.slug, mqtt5=True)
+    here.kafka.create_topic(place.topic, partitions=PARTITIONS)
+    with here.live(peer, place) as process, _arrivals(place) as arrived:
+        meter.wait_quiet(process)
+        _send(place, rate, rate, arrived)  # a second of it, to have everything connected and in cache
+        arrived.clear()
+        before = meter.cpu_seconds(process)
+        _send(place, rate, count, arrived)
+        cpu = meter.cpu_seconds(process) - before
+        cuts = quantiles(arrived, n=100)
+        here.forget_session(place)
+    return Latency(cuts[49] * 1e3, cuts[98] * 1e3, cpu / count * 1e6)
+
+
+def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
+    """Publish evenly, and wait until all have arrived. The payload begins with the time of sending, in ns."""
+    expected = len(arrived) + count
+    with closing(backlog.connect(place.mqtt_host, place.mqtt_port, "bench-publisher")) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        began = time.monotonic()
+        for number in range(count):
+            time.sleep(max(0.0, began + number / rate - time.monotonic()))
+            packet_id = number % 65535 + 1
+            value = backlog.payload(time.monotonic_ns())
+            connection.sendall(Publish(backlog.topic(place.site, number), value, 1, packet_id).encode(4))
+            with contextlib.suppress(BlockingIOError):
+                connection.recv(65536, socket.MSG_DONTWAIT)
+        ends = time.monotonic() + _DEADLINE
+        while len(arrived) < expected:
+            if time.monotonic() > ends:
+                raise NotInTime(f"{len(arrived)} of {expected} messages came out of Kafka")
+            time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def _arrivals(place: Place) -> Iterator[list[float]]:
+    """How long each message was under way, in seconds, as they come out of Kafka."""
+    arrived: list[float] = []
+    stop = threading.Event()
+    consumer = Consumer(
+        {
+            "bootstrap.servers": place.bootstrap,
+            "group.id": "bench",
+            "enable.auto.commit": False,
+            "fetch.wait.max.ms": 500,  # a fetch is answered as soon as there is something
+        }
+    )
+    consumer.assign([TopicPartition(place.topic, number, 0) for number in range(PARTITIONS)])
+
+    def consume() -> None:
+        while not stop.is_set():
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                arrived.append((time.monotonic_ns() - backlog.number_of(message.value())) / 1e9)
+
+    thread = threading.Thread(target=consume, name="arrivals", daemon=True)
+    thread.start()
+    try:
+        yield arrived
+    finally:
+        stop.set()
+        thread.join()
+        consumer.close()

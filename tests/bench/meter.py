@@ -1,0 +1,61 @@
+"""What a program costs: processor time and memory, its children's included."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.harness.conditions import wait_until
+from tests.harness.process import Process
+
+# CPUCLOCK_SCHED of the kernel: the clock that clock_getcpuclockid(3) names, in nanoseconds and with the
+# threads that have ended, where /proc/PID/stat counts in hundredths of a second.
+_SCHED = 2
+
+_QUIET_SECONDS, _QUIET_COST = 0.5, 0.004
+
+
+def cpu_seconds(process: Process) -> float:
+    """User and system time since its start."""
+    return sum(time.clock_gettime(~pid << 3 | _SCHED) for pid in _tree(process.pid))
+
+
+def resident_mb(process: Process) -> float:
+    """Its resident memory now, in MB (10^6 bytes)."""
+    return sum(_status(pid, "VmRSS") for pid in _tree(process.pid))
+
+
+def peak_mb(process: Process) -> float:
+    """The most that its resident memory ever was, in MB (10^6 bytes)."""
+    return sum(_status(pid, "VmHWM") for pid in _tree(process.pid))
+
+
+def wait_quiet(process: Process, deadline: float = 60.0) -> float:
+    """Wait until it uses no more than a waiting program does. Returns the processor time up to then."""
+    seen: list[tuple[float, float]] = []
+
+    def quiet() -> bool:
+        if not process.alive:
+            raise RuntimeError(f"{process.name} has ended{process.log_tail()}")
+        now = time.monotonic()
+        seen.append((now, cpu_seconds(process)))
+        while now - seen[1 if len(seen) > 1 else 0][0] >= _QUIET_SECONDS:
+            seen.pop(0)
+        return now - seen[0][0] >= _QUIET_SECONDS and seen[-1][1] - seen[0][1] <= _QUIET_COST
+
+    wait_until(quiet, deadline, lambda: f"{process.name} has nothing to do{process.log_tail()}")
+    return seen[-1][1]
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for listing in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in listing.read_text().split():
+            yield from _tree(int(child))
+
+
+def _status(pid: int, field: str) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) * 1024 / 1e6
+    return 0.0

@@ -1,0 +1,118 @@
+"""The bridges that are compared: the program or the configuration of each, and how it is started.
+
+Each has its best setting that still acknowledges to EMQ only what Kafka has:
+
+plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost it more, see plain_paho.py.
+mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; the choices are in mq-bridge.yaml.
+the bridge   as it is shipped, with a Receive Maximum as large as the others'.
+"""
+
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from tests.harness.bridge import BridgeProcess
+from tests.harness.kit import ROOT
+from tests.harness.process import Process
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a peer works: what it drains, and where that goes to."""
+
+    mqtt_host: str
+    mqtt_port: int
+    bootstrap: str
+    site: str
+    """Of the topics sensors/SITE/DEVICE/temp. Each run has its own."""
+    client_id: str
+    mqtt5: bool
+    directory: Path
+    """For its configuration, its log and its state."""
+
+    @property
+    def filter(self) -> str:
+        return f"sensors/{self.site}/+/temp"
+
+    @property
+    def topic(self) -> str:
+        """Of Kafka."""
+        return f"iot.{self.site}"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """`slug` names it in file names and MQTT client identifiers."""
+
+    name: str
+    slug: str
+    process: Callable[[Place], Process]
+    only_mqtt5: bool = False
+
+
+def bridge_settings(place: Place) -> dict[str, Any]:
+    """bridge.toml, for this place. Callers may alter it."""
+    return tomllib.loads(_fill_in("bridge.toml", place, protocol="5" if place.mqtt5 else "3.1.1"))
+
+
+def bridge(place: Place, receive_maximum: int | None = None) -> BridgeProcess:
+    settings = bridge_settings(place)
+    if receive_maximum is not None:
+        settings["mqtt"]["receive_maximum"] = receive_maximum
+    return BridgeProcess(settings, place.directory, name=place.client_id)
+
+
+def plain_paho(place: Place) -> Process:
+    address = f"{place.mqtt_host}:{place.mqtt_port}"
+    arguments = [address, place.client_id, place.filter, place.bootstrap, place.topic]
+    return _python(place, "plain_paho", *arguments, "5" if place.mqtt5 else "3.1.1")
+
+
+def mq_bridge(place: Place) -> Process:
+    configuration = place.directory / f"{place.client_id}.yaml"
+    configuration.write_text(_fill_in("mq-bridge.yaml", place, protocol="v5" if place.mqtt5 else "v3"))
+    return _python(place, "mq_bridge", configuration)
+
+
+def bare_producer(place: Place) -> Process:
+    """No bridge: a connected producer that waits, against which being idle is measured."""
+    return _python(place, "bare_producer", place.bootstrap, place.topic)
+
+
+PLAIN_PAHO = Peer("plain paho loop", "paho", plain_paho)
+MQ_BRIDGE = Peer("mq-bridge 1.2.0 (Rust)", "mq-bridge", mq_bridge)
+BRIDGE = Peer("mqtt-kafka-bridge", "bridge", bridge)
+BRIDGE_100 = Peer(
+    "mqtt-kafka-bridge, Receive Maximum 100 (its default)",
+    "bridge-100",
+    lambda place: bridge(place, receive_maximum=100),
+    only_mqtt5=True,  # MQTT 3.1.1 has no Receive Maximum
+)
+ALL = (PLAIN_PAHO, MQ_BRIDGE, BRIDGE, BRIDGE_100)
+
+
+def _fill_in(name: str, place: Place, protocol: str) -> str:
+    return Template((_HERE / name).read_text()).substitute(
+        host=place.mqtt_host,
+        port=place.mqtt_port,
+        client_id=place.client_id,
+        filter=place.filter,
+        bootstrap=place.bootstrap,
+        topic=place.topic,
+        protocol=protocol,
+    )
+
+
+def _python(place: Place, program: str, *arguments: str | Path) -> Process:
+    return Process(
+        place.client_id,
+        [sys.executable, "-m", f"tests.bench.peers.{program}", *arguments],
+        log=place.directory / f"{place.client_id}.log",
+        cwd=ROOT,
+    )

@@ -1,0 +1,133 @@
+"""What every measurement stands on: a broker that holds any backlog, a real Kafka, a place for files."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.bench import backlog
+from tests.bench.peers import Peer, Place
+from tests.harness.brokers import MQTT, TwoDoors
+from tests.harness.conditions import wait_until
+from tests.harness.host import Network
+from tests.harness.kafka import KafkaCluster
+from tests.harness.process import Process
+
+NETWORK = "127.30.3"  # neither the lab's nor the tests': but side by side nothing can be measured
+PARTITIONS = 3
+
+# Packet identifiers end at 65535. A broker that has that many in flight gives one away again as soon as
+# it is acknowledged, while its neighbours are not: half of it keeps all three peers out of that.
+_INFLIGHT = 32_767
+_UNLIMITED = 0
+
+
+class Rig:
+    """A running mosquitto and Kafka. `inflight` is the broker's window, 0 for as much as it can."""
+
+    def __init__(self, directory: Path, nodes: int, inflight: int = _INFLIGHT) -> None:
+        network = Network(NETWORK)
+        self.directory = directory
+        self.host = network.behind_the_doors.address
+        self.mosquitto = TwoDoors(
+            network, directory / "mosquitto", inflight=inflight, queued=_UNLIMITED
+        ).mosquitto  # without its doors: they would take a part of the two cores
+        self.kafka = KafkaCluster(network, directory / "kafka", nodes=nodes)
+        self._runs = 0
+
+    def place(self, slug: str, mqtt5: bool) -> Place:
+        """A new place, with topics that nothing was sent to yet."""
+        self._runs += 1
+        return Place(
+            mqtt_host=self.host,
+            mqtt_port=MQTT,
+            bootstrap=self.kafka.bootstrap,
+            site=f"run{self._runs}",
+            client_id=f"bench-{slug}-{self._runs}",
+            mqtt5=mqtt5,
+            directory=self.directory,
+        )
+
+    @contextlib.contextmanager
+    def live(self, peer: Peer, place: Place) -> Iterator[Process]:
+        """The peer, running. It is killed at the end: what it does when it stops is not measured."""
+        mark = self._connections(place)
+        process = peer.process(place)
+        process.start()
+        try:
+            wait_until(
+                lambda: not process.alive or self._connections(place) > mark,
+                30.0,
+                lambda: f"{peer.name} has connected{process.log_tail()}",
+            )
+            yield process
+        finally:
+            process.kill9()
+
+    def forget_session(self, place: Place) -> None:
+        backlog.forget_session(place.mqtt_host, place.mqtt_port, place.client_id)
+
+    def _connections(self, place: Place) -> int:
+        """How often this client has connected, by the broker's log."""
+        return self.mosquitto.log.read_text().count(f" as {place.client_id} (")
+
+
+@contextlib.contextmanager
+def rig(nodes: int, inflight: int = _INFLIGHT) -> Iterator[Rig]:
+    with tempfile.TemporaryDirectory(prefix="mqtt-kafka-bridge-bench-") as directory:
+        made = Rig(Path(directory), nodes, inflight)
+        with made.kafka:
+            made.mosquitto.start()
+            try:
+                yield made
+            finally:
+                made.mosquitto.kill9()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a Kafka topic holds of a backlog."""
+
+    different: int
+    copies: int  # beyond the first of each number
+
+
+class TopicReader:
+    """How far a topic is filled, and with what."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self._partitions = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap,
+                "group.id": "bench",  # demanded by the library; nothing is ever committed
+                "enable.auto.commit": False,
+                "log_level": 0,
+            }
+        )
+
+    def size(self) -> int:
+        """Records that are committed: on all in-sync replicas."""
+        return sum(self._consumer.get_watermark_offsets(each, timeout=10.0)[1] for each in self._partitions)
+
+    def read(self, deadline: float = 120.0) -> Found:
+        """Everything that is in the topic now. Raises ValueError for a record that is none of the bench."""
+        left = self.size()
+        numbers: set[int] = set()
+        self._consumer.assign(self._partitions)
+        ends = time.monotonic() + deadline
+        read = 0
+        while read < left and time.monotonic() < ends:
+            for message in self._consumer.consume(10_000, timeout=1.0):
+                if message.error() is None:
+                    read += 1
+                    numbers.add(backlog.number_of(message.value()))
+        self._consumer.unassign()
+        return Found(len(numbers), read - len(numbers))
+
+    def close(self) -> None:
+        self._consumer.close()
