@@ -1,0 +1,109 @@
+"""What kit.py decides, on made-up machines; tests/run itself proves that it installs."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import debian, kit
+
+
+def make_java(directory: Path, version: str) -> Path:
+    java = directory / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.touch(mode=0o755)
+    (directory / "release").write_text(f'IMPLEMENTOR="Debian"\nJAVA_VERSION="{version}"\n')
+    return java
+
+
+@pytest.mark.parametrize("version", ["17", "17.0.15", "21.0.1", "25"])
+def test_a_java_that_is_new_enough_is_taken_from_java_home(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    java = make_java(tmp_path, version)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert kit.java() == java
+
+
+@pytest.mark.parametrize("version", ["1.8.0_392", "11.0.2"])
+def test_an_old_java_is_passed_over(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    java = make_java(tmp_path, version)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    assert kit.java() != java
+
+
+def test_jars_and_packages_are_kept_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kit.cache() == tmp_path / "mqtt-kafka-bridge"
+    with pytest.raises(kit.KitError, match="Kafka's jars are not there yet"):
+        kit.kafka_jars()
+
+
+def test_a_full_disk_is_said_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30, 2**20))  # type: ignore[attr-defined]
+    with pytest.raises(kit.KitError, match=r"1500 MB are needed on the disk of .*, 1 MB are free"):
+        kit.provide("lab")
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("E: You don't have enough free space in /var: not enough free space", "the disk is full"),
+        ("Temporary failure resolving 'deb.debian.org'", "no network"),
+        ("[ERROR] Unknown host repo.maven.apache.org", "no network"),
+        ("E: Unable to locate package mosquito", "E: Unable to locate package mosquito"),
+        ("", "exit code 1"),
+    ],
+)
+def test_a_step_that_fails_says_in_one_line_what_to_do(
+    output: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    kit.cache().mkdir()
+    with pytest.raises(kit.KitError, match=f"packages failed: .*{said}.*kit.log") as raised:
+        kit._step("packages", [sys.executable, "-c", f"print({output!r}); raise SystemExit(1)"])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_machine_without_apt_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(kit.KitError, match=r"not Debian \(no apt-get\).*haproxy, mosquitto"):
+        kit._install_packages(["haproxy", "mosquitto"])
+
+
+def test_one_without_rights_is_told_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, **_: "/usr/bin/apt-get" if name == "apt-get" else None)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    with pytest.raises(kit.KitError, match=r"as root: apt-get install --no-install-recommends haproxy"):
+        kit._install_packages(["haproxy"])
+
+
+@pytest.mark.parametrize("before", [None, "#!/bin/sh\nexit 104\n"])
+def test_policy_rc_d_is_as_it_was(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "policy-rc.d"
+    monkeypatch.setattr(debian, "_POLICY", policy)
+    monkeypatch.setattr(debian, "_ASIDE", tmp_path / "aside")
+    if before:
+        policy.write_text(before)
+    with debian._nothing_starts():
+        assert "exit 101" in policy.read_text()
+    assert (policy.read_text() if policy.exists() else None) == before
+
+
+def test_what_a_killed_run_left_of_policy_rc_d_is_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = tmp_path / "policy-rc.d"
+    monkeypatch.setattr(debian, "_POLICY", policy)
+    monkeypatch.setattr(debian, "_ASIDE", tmp_path / "aside")
+    policy.write_text(debian._OURS)
+    (tmp_path / "aside").write_text("#!/bin/sh\nexit 104\n")
+    with debian._nothing_starts():
+        pass
+    assert policy.read_text() == "#!/bin/sh\nexit 104\n"
