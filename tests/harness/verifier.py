@@ -85,6 +85,7 @@ class Verifier:
         """Returns when it is settled from where it reads. Raises NotInTime."""
         silent = logging.getLogger("tests.verifier.librdkafka")  # it reports each broker that a test kills
         silent.propagate = False
+        silent.addHandler(logging.NullHandler())  # without one, logging prints it all the same
         self._consumer = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=silent)
         partitions = wait_until(self._partitions, deadline, f"Kafka has the topics {', '.join(self._topics)}")
         self._consumer.assign(partitions or [])

@@ -117,7 +117,7 @@ class Chain:
                 running.enter_context(self._relay)
             for topic in (SENSORS, OTHERS):
                 self.kafka.create_topic(topic)
-            begin("bridge: live", self._start_bridge, self._stop_bridge)
+            begin("bridge: live at HAProxy, with its topics in Kafka", self._start_bridge, self._stop_bridge)
             self.verifier.start()
             running.callback(self.verifier.stop)
             begin(

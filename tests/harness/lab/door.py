@@ -5,12 +5,13 @@ import fcntl
 import json
 import os
 import queue
+import shutil
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 from tests.harness.kit import cache
 from tests.harness.lab.verbs import LabError
@@ -27,9 +28,20 @@ class Request:
 
     words: Sequence[str]
     _answer: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
+    _delivered: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, text: str, *, good: bool = True) -> None:
+        """Returns when the answer has left, for the lab may end right afterwards."""
         self._answer.put((good, text))
+        self._delivered.wait(1.0)
+
+    def serve(self, take: Callable[["Request"], None], stream: TextIO) -> None:
+        """Hand it to who answers it, and write the answer to the terminal that asked."""
+        take(self)
+        good, text = self._answer.get()
+        stream.write(json.dumps({"good": good, "text": text}) + "\n")
+        stream.flush()
+        self._delivered.set()
 
 
 class Door:
@@ -62,10 +74,7 @@ class Door:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), client, client.makefile("rw") as stream:
-            request = Request(json.loads(stream.readline()))
-            self._requests.put(request)
-            good, text = request._answer.get()
-            stream.write(json.dumps({"good": good, "text": text}) + "\n")
+            Request(json.loads(stream.readline())).serve(self._requests.put, stream)
 
 
 def ask(words: Sequence[str]) -> str:
@@ -109,8 +118,6 @@ def _pid(lock: IO[str]) -> str:
 
 def fresh_directory() -> Path:
     """An empty directory for this run; that of the run before is removed only now, for its logs."""
-    import shutil
-
     directory = RUN / "last"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.harness.conditions import NotInTime
 from tests.harness.lab import door
@@ -23,6 +23,7 @@ class Lab:
     chain: Chain
     verbs: Verbs
     began: float
+    finished: threading.Event = field(default_factory=threading.Event)
 
     def say(self, text: str) -> None:
         elapsed = int(time.monotonic() - self.began)
@@ -45,8 +46,8 @@ class Lab:
         lines = [f"{name:8} {chain.condition(name)}" for name in chain.nodes]
         for number in (1, 2):
             lines[number - 1] += (
-                f", HAProxy calls it {chain.haproxy.state(number)}, {chain.haproxy.sessions(number)} sessions"
-                f" of the bridge, {chain.haproxy.sessions(number, 'tcp-in')} of devices"
+                f", {chain.haproxy.state(number) or 'unknown'} to HAProxy; connections: "
+                f"bridge {chain.haproxy.sessions(number)}, devices {chain.haproxy.sessions(number, 'tcp-in')}"
             )
         return "\n".join([*lines, str(chain.scoreboard.take()), chain.urls()])
 
@@ -64,6 +65,7 @@ class Lab:
         with contextlib.suppress(NotInTime):
             chain.verifier.wait_for(promised, drain)
         verdict = chain.verifier.verdict(tally)
+        self.finished.set()
         outcome = Outcome(
             published=len(promised),
             lost=len(chain.scoreboard.missing(promised)),
@@ -107,11 +109,10 @@ def lab(plan: Plan, *, recorded: bool = False) -> Iterator[Lab]:
     """The chain, up, with its score told each second. Raises LabError."""
     with door.only_one():
         directory = door.fresh_directory()
-        began = time.monotonic()
         chain = Chain(plan, directory, recorded=recorded)
-        up = Lab(chain, Verbs(chain), began)
-        with _signals_as_ctrl_c(), chain.up(up.say), _ticking(up):
-            yield up
+        running = Lab(chain, Verbs(chain), time.monotonic())
+        with _signals_as_ctrl_c(), chain.up(running.say), _ticking(running):
+            yield running
 
 
 def up(plan: Plan, duration: float | None) -> int:
@@ -142,12 +143,11 @@ def up(plan: Plan, duration: float | None) -> int:
 
 @contextlib.contextmanager
 def _ticking(running: Lab) -> Iterator[None]:
-    """A line each second, also while a verb is being done."""
-    stopped = threading.Event()
+    """A line each second, also while a verb is being done, until it is finished."""
 
     def tick() -> None:
         before = 0
-        while not stopped.wait(1.0):
+        while not running.finished.wait(1.0):
             score = running.chain.scoreboard.take()
             running.say(f"{score}, {score.delivered - before:>3}/s")
             before = score.delivered
@@ -157,19 +157,19 @@ def _ticking(running: Lab) -> Iterator[None]:
     try:
         yield
     finally:
-        stopped.set()
+        running.finished.set()
         thread.join()
 
 
 @contextlib.contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the lab as Ctrl-C does; once it is ending, all is ended in order."""
+    """SIGTERM and a closed terminal end the lab as Ctrl-C does, also where a shell had it ignore that."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
     handlers: dict[int, Callable[..., object] | int | None] = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield
