@@ -73,7 +73,7 @@ class Service:
         _spare_the_collector()
         while not self._is_over():
             due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
-            if self._pipeline.has_acknowledgements:
+            if self._pipeline.has_work:
                 due = 0.0
             if due > 0:
                 self._kafka.sleep()
@@ -191,6 +191,7 @@ class DryRun:
             self._loop.post(self._stop)
 
     def connected(self, session_present: bool, mqtt5: bool) -> None: ...
+    def session_lost(self) -> None: ...
     def handed_over(self, acknowledgements: int) -> None: ...
     def taken_over(self) -> None: ...
     def disconnected(self) -> None: ...

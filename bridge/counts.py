@@ -32,4 +32,5 @@ class Counts:
             "skipped": self.skipped,
             "dropped": self.dropped.total(),
             "joined": self.joined,
+            "sessions_lost": self.sessions_lost,
         }

@@ -136,6 +136,11 @@ class Lane:
         if self.state in (LaneState.LIVE, LaneState.PROBING):
             self.state = LaneState.DRAINING
 
+    def drain(self) -> None:
+        """Another producer comes: what this one has in flight must be reported first, to keep the order."""
+        if self.state is LaneState.LIVE:
+            self.state = LaneState.DRAINING
+
     def is_alone(self, message: Message) -> bool:
         return self.state is LaneState.PROBING and message in self.in_flight
 

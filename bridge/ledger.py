@@ -87,6 +87,8 @@ class Ledger:
     def connected(self, session_present: bool, window_known: bool) -> None:
         """A CONNACK came. `window_known`: the broker honours `window` (MQTT 5)."""
         self.epoch += 1
+        self._order.clear()  # what the last read of the old connection has left
+        self._offered.clear()
         self._above = self._remembered = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
         self._begins_resumed = session_present
         if not session_present:

@@ -45,11 +45,3 @@ class NoAnswer:
 
     topic: str
     reason: str
-
-
-class QueueFull(Exception):
-    """The producer takes no more for now."""
-
-
-class TooLarge(Exception):
-    """Larger than what any Kafka broker takes in one request."""

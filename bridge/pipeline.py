@@ -21,7 +21,7 @@ from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState
 from bridge.ledger import Ledger
 from bridge.message import RETAIN, Message, Packet, Release
 from bridge.observe.events import Event, log
-from bridge.outcome import Answer, Failure, NoAnswer, QueueFull, TooLarge, Verdict
+from bridge.outcome import Answer, Failure, NoAnswer, Verdict
 from bridge.routing import Plan, Router, Subscription
 from bridge.settings import Settings
 
@@ -40,18 +40,20 @@ class Acknowledger(Protocol):
 class Kafka(Protocol):
     """What of kafka.cluster.Cluster is used here; its words are described there."""
 
-    is_broken: bool
     answers: deque[Answer | NoAnswer]
 
     @property
-    def wants_renewal(self) -> bool: ...
+    def is_broken(self) -> bool: ...
+    @property
+    def wants_smaller_batches(self) -> bool: ...
     @property
     def delivered(self) -> deque[Message]: ...
-    def produce(self, message: Message) -> None: ...
+    def produce(self, message: Message) -> Failure | None: ...
     def poll(self) -> None: ...
     def take_failures(self) -> list[Failure]: ...
     def ask(self, topic: str) -> None: ...
-    def renew(self) -> None: ...
+    def retire(self) -> None: ...
+    def rebuild(self) -> None: ...
 
 
 class Pipeline:
@@ -69,7 +71,7 @@ class Pipeline:
         self._plans: dict[bytes, Plan | None] = {}
         self._lanes: dict[str, Lane] = {}
         self._held: dict[Lane, str] = {}  # lanes that are not LIVE, and what was said about it
-        self._renewing = False
+        self._stirred = False  # something is to be done at the next turn
         self._sequence = 0
         self._qos0_messages = self._qos0_bytes = 0
         self._say_dropped_at = 0.0
@@ -87,6 +89,9 @@ class Pipeline:
 
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         self._ledger.connected(session_present, window_known=mqtt5)
+
+    def session_lost(self) -> None:
+        self.counts.sessions_lost += 1
 
     def disconnected(self) -> None:
         self._ledger.disconnected()
@@ -135,7 +140,7 @@ class Pipeline:
                 continue
             if lane.offer(message):
                 produce(message)
-            elif lane not in self._held:
+            else:
                 self._hold(lane)
 
     # -- a turn of the loop ----------------------------------------------------------------------------
@@ -145,6 +150,7 @@ class Pipeline:
 
         Returns for how many seconds nothing is due here.
         """
+        self._stirred = False
         self._kafka.poll()
         self._take_delivered()
         for failure in self._kafka.take_failures():
@@ -153,10 +159,10 @@ class Pipeline:
             self._take_answers()
         if self._kafka.is_broken:
             self._start_over()
-        if self._kafka.wants_renewal or self._renewing:
-            self._renew_when_empty()
+        if self._kafka.wants_smaller_batches:
+            self._retire()
         now = time.monotonic()
-        if self._held and not self._renewing:
+        if self._held:
             self._see_to_lanes(now)
         settled = self._ledger.take_settled()
         if settled:
@@ -166,9 +172,9 @@ class Pipeline:
         return self._next_due(now)
 
     @property
-    def has_acknowledgements(self) -> bool:
-        """Something was settled without Kafka: the next turn should come at once."""
-        return self._ledger.has_settled
+    def has_work(self) -> bool:
+        """The next turn should come at once: something was settled without Kafka, or a lane stirred."""
+        return self._stirred or self._ledger.has_settled
 
     @property
     def is_empty(self) -> bool:
@@ -207,21 +213,15 @@ class Pipeline:
     def _hold(self, lane: Lane) -> None:
         """The lane has something that waits: it is seen to at each turn."""
         self._held.setdefault(lane, "")
+        self._stirred = True
 
     # -- producing -------------------------------------------------------------------------------------
 
     def _produce(self, message: Message) -> None:
         """Hand a message to Kafka that its lane has launched."""
-        if self._renewing:
-            message.plan.lane.put_back(message)
-            self._hold(message.plan.lane)
-            return
-        try:
-            self._kafka.produce(message)
-        except QueueFull:
-            self._not_now(message, "librdkafka's queue is full")
-        except TooLarge:
-            self._give_up(message, "larger than what Kafka takes in one request")
+        failure = self._kafka.produce(message)
+        if failure:
+            self._failed(failure)
 
     def _take_delivered(self) -> None:
         delivered, settle = self._kafka.delivered, self._settle
@@ -236,7 +236,7 @@ class Pipeline:
             self._ledger.settle(message)
         else:
             self._qos0_messages -= 1
-            self._qos0_bytes -= len(message.payload)
+            self._qos0_bytes -= _weight(message)
 
     def _failed(self, failure: Failure) -> None:
         message, verdict = failure.message, failure.verdict
@@ -316,22 +316,23 @@ class Pipeline:
 
     def _start_over(self) -> None:
         """The producer is fatally wrong: what it had is produced again by a new one."""
-        self._kafka.renew()
+        self._kafka.rebuild()
         for lane in self._lanes.values():
             lane.start_over()
             self._hold(lane)
 
-    def _renew_when_empty(self) -> None:
-        """A topic takes only smaller batches: nothing is produced until the old producer is empty."""
-        self._renewing = any(lane.in_flight for lane in self._lanes.values())
-        if not self._renewing:
-            self._kafka.renew()
+    def _retire(self) -> None:
+        """A topic takes only smaller batches: another producer makes them, the old one finishes its own."""
+        for lane in self._lanes.values():
+            lane.drain()
+            self._hold(lane)
+        self._kafka.retire()
 
     # -- QoS 0 and the clock -----------------------------------------------------------------------------
 
     def _drops_qos0(self, message: Message) -> bool:
         """QoS 0 has no window: what is beyond the bounds is dropped. It counts as received all the same."""
-        size = len(message.payload)
+        size = _weight(message)
         limits = self._settings.mqtt
         if self._qos0_messages < limits.qos0_messages and self._qos0_bytes + size <= limits.qos0_bytes:
             self._qos0_messages += 1
@@ -356,3 +357,7 @@ class Pipeline:
         due = [self._look_at_clock_at]
         due += [lane.retry_at for lane in self._held if lane.state is LaneState.HELD]
         return max(0.0, min(due) - now)
+
+
+def _weight(message: Message) -> int:
+    return len(message.topic) + len(message.payload)

@@ -25,6 +25,7 @@ _TABLE = {
         " --producer --topic {topic}",
     ),
     31: (Verdict.NOT_NOW, "no permission on the cluster; allow it: kafka-acls.sh --add --cluster"),
+    -184: (Verdict.NOT_NOW, "librdkafka's queue is full"),
     76: (Verdict.NOT_NOW, "the brokers do not know this compression.type"),
     FATAL: (Verdict.PRODUCER_LOST, "the producer can do no more"),
     -144: (Verdict.PRODUCER_LOST, "the producer was fenced"),

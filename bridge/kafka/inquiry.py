@@ -8,7 +8,6 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
-from bridge.errors import BridgeError
 from bridge.kafka.options import client_options
 from bridge.outcome import Answer, NoAnswer
 from bridge.settings import KafkaSettings
@@ -60,8 +59,8 @@ class Inquiry:
                 answer: Answer | NoAnswer = _ask(admin, topic, self._settings.bootstrap_servers)
             except KafkaException as error:
                 answer = NoAnswer(topic, str(error.args[0].str()))
-            except BridgeError as error:
-                answer = NoAnswer(topic, str(error))
+            except Exception as error:
+                answer = NoAnswer(topic, str(error) or type(error).__name__)
             self._tell(answer)
 
 
@@ -77,13 +76,17 @@ def _ask(admin: AdminClient, topic: str, bootstrap_servers: str) -> Answer | NoA
             f" --topic {topic} --partitions 3 --replication-factor 3"
         )
         return Answer(topic, exists=False, way_out=way_out)
+    return Answer(topic, exists=True, limit=_limit(admin, topic))
+
+
+def _limit(admin: AdminClient, topic: str) -> int | None:
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    future = admin.describe_configs([resource], request_timeout=_PATIENCE_FOR_LIMIT)[resource]
     try:
+        future = admin.describe_configs([resource], request_timeout=_PATIENCE_FOR_LIMIT)[resource]
         config = future.result(_PATIENCE_FOR_LIMIT + 1)
-    except (KafkaException, TimeoutError):  # no permission, or a cluster that does not tell
-        return Answer(topic, exists=True)
-    return Answer(topic, exists=True, limit=int(config["max.message.bytes"].value) - _BATCH_OVERHEAD)
+        return int(config["max.message.bytes"].value) - _BATCH_OVERHEAD
+    except (KafkaException, TimeoutError, KeyError, TypeError):
+        return None  # no permission, or a cluster that does not tell
 
 
 def _without_producing(options: dict[str, Any]) -> dict[str, Any]:

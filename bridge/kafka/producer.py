@@ -18,16 +18,19 @@ from confluent_kafka import Producer as RdProducer
 
 from bridge.errors import ConfigurationError
 from bridge.message import Message
-from bridge.outcome import QueueFull, TooLarge
 
 _ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA: the partitioner decides
+_QUEUE_FULL = -184  # _QUEUE_FULL and _FATAL of rdkafka.h
+_FATAL = -150
 _WAIT = 1.0  # seconds the thread waits at most in one poll; with nothing to report it waits again
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
 
 
 class Producer:
-    """`wake` and `on_error` are called from other threads: `on_error` with code and text of an error
+    """`is_broken`: a fatal error was raised, nothing more will be delivered or reported.
+
+    `wake` and `on_error` are called from other threads: `on_error` with code and text of an error
     that is not of one message.
     """
 
@@ -43,14 +46,16 @@ class Producer:
         self._produce = self._rd.produce
         self.delivered: deque[Message] = deque()
         self.failed: deque[FailedReport] = deque()
+        self.is_broken = False
         self._wake = wake
+        self._on_error = on_error
         self._gate = Semaphore(0)
         self._waits = False
         self._closed = False
         Thread(target=self._wait_for_reports, name="reports", daemon=True).start()
 
-    def produce(self, message: Message) -> None:
-        """Hand a message to librdkafka. Raises QueueFull or TooLarge, and then it is not handed over."""
+    def produce(self, message: Message) -> FailedReport | None:
+        """Hand a message to librdkafka. What it returns is a report that came at once."""
         plan = message.plan
         headers = plan.by_flags[message.flags] if message.properties is None else None
         try:
@@ -63,16 +68,16 @@ class Producer:
                 timestamp=message.timestamp,
                 headers=headers or plan.headers(message),
             )
-        except BufferError:
-            raise QueueFull from None
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                raise TooLarge from None
-            raise
+        except BufferError as full:
+            return message, _QUEUE_FULL, str(full)
+        except KafkaException as refused:  # what it knows of the topic already, or of itself
+            error = refused.args[0]
+            return message, error.code(), error.str()
+        return None
 
     def poll(self) -> None:
         """Take the reports that are there into `delivered` and `failed`."""
-        self._rd.poll(0)
+        self._poll(0)
 
     def sleep(self) -> None:
         """The loop is about to sleep: wake it when there is something to report."""
@@ -99,10 +104,24 @@ class Producer:
         else:
             self.failed.append((message, error.code(), error.str()))
 
+    def _poll(self, seconds: float) -> int:
+        """How many events there were. A fatal error is not told to error_cb but raised here."""
+        try:
+            return self._rd.poll(seconds)
+        except (KafkaException, SystemError) as fatal:
+            self.is_broken = True
+            self._on_error(_FATAL, str(fatal))
+            return 1
+
+    @property
+    def is_empty(self) -> bool:
+        """Everything was reported, and the reports were taken."""
+        return not len(self._rd) and not self.delivered and not self.failed
+
     def _wait_for_reports(self) -> None:
         while True:
             self._gate.acquire()
-            while not self._closed and not self._rd.poll(_WAIT):
+            while not self._closed and not self._poll(_WAIT):
                 pass
             if self._closed:
                 return

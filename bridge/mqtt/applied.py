@@ -3,10 +3,10 @@
 A persistent session keeps filters that the settings have dropped since, and a SUBSCRIBE that it does
 not need would bring all retained messages again. So the last state is kept in a small file:
 
-    {"client_id": "mqtt-kafka-bridge", "applied": {"sensors/#": [1, 0]}, "uncertain": ["alarms/#"]}
+    {"session": "mqtt-kafka-bridge at emq:1884", "applied": {"sensors/#": [1, 0]}, "uncertain": ["alarms/#"]}
 
 `applied` was granted by a SUBACK, with this QoS and Subscription Identifier (0: none). `uncertain` may or
-may not be subscribed: a change was under way. No file, or one of another client id, means unknown, and
+may not be subscribed: a change was under way. No file, or one of another session, means unknown, and
 unknown means SUBSCRIBE.
 """
 
@@ -26,9 +26,9 @@ class AppliedFilters:
     Without a directory nothing outlives the process: for sessions that do not either.
     """
 
-    def __init__(self, directory: Path | None, client_id: str) -> None:
+    def __init__(self, directory: Path | None, session: str) -> None:
         self._path = directory and directory / "subscriptions.json"
-        self._client_id = client_id
+        self._session = session
         self.known = False
         self.applied: Granted = {}
         self.uncertain: set[str] = set()
@@ -58,18 +58,17 @@ class AppliedFilters:
     def _load(self, path: Path) -> None:
         try:
             found = json.loads(path.read_text())
-            if found["client_id"] == self._client_id:
-                self.applied = {
-                    name: (qos, identifier) for name, (qos, identifier) in found["applied"].items()
-                }
-                self.uncertain = set(found["uncertain"])
-                self.known = True
-        except (OSError, ValueError, KeyError, TypeError):
+            applied = {name: (int(qos), int(number)) for name, (qos, number) in found["applied"].items()}
+            uncertain = {str(name) for name in found["uncertain"]}
+            self.known = found["session"] == self._session
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
+        if self.known:
+            self.applied, self.uncertain = applied, uncertain
 
     def _save(self, path: Path) -> None:
         content = {
-            "client_id": self._client_id,
+            "session": self._session,
             "applied": self.applied,
             "uncertain": sorted(self.uncertain),
         }

@@ -19,6 +19,8 @@ def connect_in_background(settings: MqttSettings, done: Connected) -> None:
             sock: socket.socket | OSError = connect(settings)
         except OSError as error:
             sock = error
+        except Exception as error:
+            sock = OSError(str(error))
         done(sock)
 
     Thread(target=work, name="connect", daemon=True).start()
@@ -32,8 +34,9 @@ def connect(settings: MqttSettings) -> socket.socket:
     for family, kind, protocol, _, address in socket.getaddrinfo(
         settings.host, settings.port, type=socket.SOCK_STREAM
     ):
-        sock = socket.socket(family, kind, protocol)
+        sock: socket.socket | None = None
         try:
+            sock = socket.socket(family, kind, protocol)
             _set_options(sock, settings.tcp)
             sock.settimeout(settings.tcp.connect_timeout)
             sock.connect(address)
@@ -43,7 +46,8 @@ def connect(settings: MqttSettings) -> socket.socket:
             sock.setblocking(False)
         except OSError as error:
             failure = error
-            sock.close()
+            if sock:
+                sock.close()
         else:
             return sock
     raise failure or OSError(f"{settings.host} has no address")

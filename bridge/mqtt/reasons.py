@@ -4,6 +4,7 @@ Paho turns the return codes of MQTT 3.1.1 into them: 1 is 0x84, 2 is 0x85, 3 is 
 """
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
+KEEP_ALIVE_TIMEOUT = 0x8D  # paho gives it too when no PINGRESP came
 SESSION_TAKEN_OVER = 0x8E
 
 # "Never like this": trying again soon is of no use, a person has to change something.

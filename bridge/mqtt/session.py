@@ -25,7 +25,12 @@ from bridge.mqtt.backoff import Backoff
 from bridge.mqtt.client import TappedClient
 from bridge.mqtt.connector import connect_in_background
 from bridge.mqtt.protocol import Protocol as ProtocolChoice
-from bridge.mqtt.reasons import CONNACK_WAYS_OUT, SESSION_TAKEN_OVER, UNSUPPORTED_PROTOCOL_VERSION
+from bridge.mqtt.reasons import (
+    CONNACK_WAYS_OUT,
+    KEEP_ALIVE_TIMEOUT,
+    SESSION_TAKEN_OVER,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
 from bridge.mqtt.subscriptions import Subscriptions
 from bridge.mqtt.tap import Tap
 from bridge.observe.events import Event, log
@@ -34,6 +39,7 @@ from bridge.settings import MqttSettings, read_mqtt_password
 
 _READS_PER_TURN = 4  # then Kafka's reports have their turn, and acknowledgements leave
 _PAHO_LOOKS_EVERY = 1.0  # seconds between two of paho's looks at keepalive
+_BEFORE_CONNACK = {0x20, 0xF0, None}  # CONNACK and AUTH; None: nothing came
 _FAREWELL = 1.0  # seconds the broker gets to close its side after DISCONNECT
 _SHORT_LIFE, _SHORT_LIVES = 5.0, 3  # LIVE for less, this often in a row: another uses the client id
 
@@ -54,6 +60,9 @@ class Handler(Protocol):
         """What to subscribe when the broker refuses these filters. Raises ConfigurationError."""
 
     def connected(self, session_present: bool, mqtt5: bool) -> None: ...
+    def session_lost(self) -> None:
+        """The broker no longer knew a session that should have been there."""
+
     def receive(self, packets: list[Packet]) -> None: ...
     def handed_over(self, acknowledgements: int) -> None: ...
     def disconnected(self) -> None: ...
@@ -78,7 +87,8 @@ class Session:
         self._handler = handler
         self._client_id = client_id
         self._clean = state_directory is None
-        self._subscriptions = Subscriptions(handler.subscriptions, AppliedFilters(state_directory, client_id))
+        record = AppliedFilters(state_directory, f"{client_id} at {settings.host}:{settings.port}")
+        self._subscriptions = Subscriptions(handler.subscriptions, record)
         self._protocol = ProtocolChoice(settings.protocol)
         self._backoff = Backoff(settings.reconnect)
         self._tap: Tap | None = None
@@ -92,7 +102,7 @@ class Session:
         self._live_since = 0.0
         # Deadlines, in monotonic seconds; 0: none
         self._connect_at = time.monotonic()
-        self._connack_by = 0.0
+        self._answer_by = 0.0  # to CONNECT, SUBSCRIBE or UNSUBSCRIBE
         self._look_at = 0.0
         self._ask_again_at = 0.0
         self._farewell_by = 0.0
@@ -114,7 +124,7 @@ class Session:
             each
             for each in (
                 self._connect_at,
-                self._connack_by,
+                self._answer_by,
                 self._look_at,
                 self._ask_again_at,
                 self._farewell_by,
@@ -136,7 +146,7 @@ class Session:
         """The service stops: nothing is read any more, acknowledgements still leave."""
         if self._tap:
             self._loop.forget(self._tap.fileno())
-        self._connect_at = self._ask_again_at = self._look_at = 0.0
+        self._connect_at = self._ask_again_at = 0.0
         self._set(State.STOPPING if self._tap else State.STOPPED)
 
     def say_goodbye(self) -> None:
@@ -186,6 +196,8 @@ class Session:
                     if not self._connack:
                         raise MalformedPacket("PUBLISH before CONNACK")
                     self._handler.receive(packets)
+            if not self._connack and tap.head not in _BEFORE_CONNACK:
+                raise MalformedPacket("what answers is no MQTT broker, or no CONNACK comes first")
             if for_paho:
                 client.loop_read()
                 self._see_if_closed()
@@ -230,9 +242,10 @@ class Session:
         if self._connect_at and now >= self._connect_at:
             self._connect_at = 0.0
             self._connect()
-        if self._connack_by and now >= self._connack_by:
-            log(Event.MQTT_CONNACK_TIMEOUT, seconds=self._settings.connack_timeout)
-            self._lost("no CONNACK")
+        if self._answer_by and now >= self._answer_by:
+            awaited = "SUBACK" if self._connack else "CONNACK"
+            log(Event.MQTT_CONNACK_TIMEOUT, awaited=awaited, seconds=self._settings.connack_timeout)
+            self._lost(f"no {awaited}")
         if self._look_at and now >= self._look_at and self._client:
             self._look_at = now + _PAHO_LOOKS_EVERY
             self._client.loop_misc()
@@ -240,6 +253,7 @@ class Session:
         if self._ask_again_at and now >= self._ask_again_at and self._client:
             self._ask_again_at = 0.0
             self._subscriptions.ask_again(self._client)
+            self._live_when_subscribed()
         if self._farewell_by and self._tap:
             self._part(self._tap, now)
 
@@ -279,7 +293,7 @@ class Session:
         self._client.listen(self._on_connack, self._on_suback, self._on_unsuback, self._on_closed)
         self._connack = False
         self._closed_because = ""
-        self._connack_by = time.monotonic() + self._settings.connack_timeout
+        self._answer_by = time.monotonic() + self._settings.connack_timeout
         self._client.send_connect()
         self._see_if_closed()
 
@@ -306,15 +320,18 @@ class Session:
         client = self._client
         if client is None:
             return
+        if self._connack:
+            raise MalformedPacket("a second CONNACK")
         self._connack = True
-        self._connack_by = 0.0
         self._look_at = time.monotonic() + _PAHO_LOOKS_EVERY
         log(
             Event.MQTT_CONNECTED,
             session_present=session_present,
             protocol="5" if client.mqtt5 else "3.1.1",
         )
-        if not session_present and (self._expects_session or self._subscriptions.expects_session):
+        expected = self._expects_session or (self._subscriptions.expects_session and not self._clean)
+        if expected and not session_present:
+            self._handler.session_lost()
             log(
                 Event.MQTT_SESSION_LOST,
                 client_id=self._client_id,
@@ -358,7 +375,9 @@ class Session:
 
     def _live_when_subscribed(self) -> None:
         if not self._subscriptions.settled:
+            self._answer_by = time.monotonic() + self._settings.connack_timeout
             return
+        self._answer_by = 0.0
         if self._subscriptions.some_refused and not self._ask_again_at:
             self._ask_again_at = time.monotonic() + self._backoff.refused_delay()
         if self.state is State.SUBSCRIBING and self._subscriptions.any_granted:
@@ -372,6 +391,8 @@ class Session:
         self._closed_because = f"DISCONNECT from the broker: {reason}" if by_broker else str(reason)
         if by_broker and reason.value == SESSION_TAKEN_OVER:
             self._taken_over("the broker says so")
+        elif reason.value == KEEP_ALIVE_TIMEOUT:
+            log(Event.MQTT_KEEPALIVE_TIMEOUT)
 
     def _see_if_closed(self) -> None:
         """Paho's callbacks have said what they know, and paho has returned."""
@@ -379,7 +400,7 @@ class Session:
             return
         tap_error = self._tap.error if self._tap else None
         because = _why(tap_error) if tap_error else self._closed_because
-        if not self._connack and self._next_delay is None and self._connack_by:
+        if not self._connack and self._next_delay is None:
             was_mqtt5 = self._protocol.mqtt5
             if not self._closed_because.startswith("CONNACK"):
                 self._protocol.closed_before_connack()
@@ -434,7 +455,8 @@ class Session:
             return
         self._loop.forget(tap.fileno())
         tap.close_socket()
-        self._connack_by = self._look_at = self._ask_again_at = self._farewell_by = 0.0
+        self._report_handed_over(tap)
+        self._answer_by = self._look_at = self._ask_again_at = self._farewell_by = 0.0
         if self._connack:
             self._connack = False
             self._handler.disconnected()

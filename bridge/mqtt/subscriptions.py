@@ -60,22 +60,27 @@ class Subscriptions:
             log(Event.MQTT_SUBSCRIPTIONS_UNKNOWN)
 
     def apply(self, sender: Sender) -> None:
-        """Ask for what is missing, then take off what is not wanted: a gap would lose messages."""
+        """Ask for what is missing. Take off what is not wanted only when that is granted, or refused:
+        in a gap the broker would drop what devices publish.
+        """
         record = self._record
         wanted = {each.filter: each for each in self._wanted(self._refused)}
-        have = {
-            name: granted
-            for name, granted in record.applied.items()
-            if name in wanted and granted == _as_granted(wanted[name])
-        }
-        missing = [each for name, each in wanted.items() if name not in have]
-        surplus = [name for name in (*record.applied, *sorted(record.uncertain)) if name not in wanted]
-        if not missing and not surplus:
+        missing = [each for name, each in wanted.items() if record.applied.get(name) != _as_granted(each)]
+        if missing:
+            applied = {
+                name: granted
+                for name, granted in record.applied.items()
+                if name not in wanted or granted == _as_granted(wanted[name])
+            }
+            record.record(applied, record.uncertain | {each.filter for each in missing})
+            self._ask(sender, missing)
             return
-        record.record(have, {each.filter for each in missing} | set(surplus))
-        self._ask(sender, missing)
+        surplus = {*record.applied, *record.uncertain}.difference(wanted)
         if surplus:
-            self._taken_off[sender.send_unsubscribe(surplus)] = surplus
+            applied = {name: granted for name, granted in record.applied.items() if name in wanted}
+            record.record(applied, surplus)
+            filters = sorted(surplus)
+            self._taken_off[sender.send_unsubscribe(filters)] = filters
 
     def ask_again(self, sender: Sender) -> None:
         """Refused filters may be granted by now: somebody mended the broker's access rules."""
@@ -106,8 +111,8 @@ class Subscriptions:
                 " denies # and $SYS/# by default), or change the route's filter",
             )
         self._record.record(applied, uncertain)
-        if refused != self._refused:  # what a refused filter would have covered needs its own, or no longer
-            self._refused = refused
+        self._refused = refused
+        if not self._asked:  # what a refused filter would have covered needs its own, or no longer
             self.apply(sender)
 
     def taken_off(self, number: int) -> None:

@@ -65,7 +65,12 @@ class Tap:
             self._flush()
             if self._outgoing:
                 raise BlockingIOError
-        taken = self._sock.send(data)
+        try:
+            taken = self._sock.send(data)
+        except _NOT_NOW:
+            # TLS has taken the bytes all the same: it wants them again, before any others.
+            self._inside_a_packet |= isinstance(self._sock, ssl.SSLSocket)
+            raise
         self._inside_a_packet = taken < len(data)
         return taken
 
@@ -127,6 +132,11 @@ class Tap:
                 self._missing = wanted - held
                 self._data, self._position = b"", 0
         return self._ended
+
+    @property
+    def head(self) -> int | None:
+        """The first byte that was not taken yet."""
+        return self._data[self._position] if self._position < len(self._data) else None
 
     def write(self, data: bytes, acknowledgements: bool) -> None:
         """Send `data` behind what waits already. Raises OSError when the connection broke."""

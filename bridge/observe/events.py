@@ -42,11 +42,12 @@ class Event(StrEnum):
 
     MQTT_CONNECTING            = "mqtt.connecting",            DEBUG,   "an attempt begins"
     MQTT_CONNECT_FAILED        = "mqtt.connect_failed",        WARNING, "name resolution, TCP or TLS failed; tried again"
-    MQTT_CONNACK_TIMEOUT       = "mqtt.connack_timeout",       WARNING, "connected, but no CONNACK within mqtt.connack_timeout; tried again"
+    MQTT_CONNACK_TIMEOUT       = "mqtt.connack_timeout",       WARNING, "connected, but no CONNACK or SUBACK within mqtt.connack_timeout; connecting anew"
     MQTT_REFUSED               = "mqtt.refused",               ERROR,   "CONNACK says never like this (password, permission, client id); tried again slowly"
     MQTT_UNAVAILABLE           = "mqtt.unavailable",           WARNING, "CONNACK says not now, or the connection closed before it; tried again"
     MQTT_CONNECTED             = "mqtt.connected",             DEBUG,   "CONNACK came; filters may still have to be subscribed"
     MQTT_LIVE                  = "mqtt.live",                  INFO,    "the session is up and subscribed: messages flow"
+    MQTT_KEEPALIVE_TIMEOUT     = "mqtt.keepalive_timeout",     WARNING, "no PINGRESP in time: the peer hangs or is gone; connecting anew"
     MQTT_CLOSED                = "mqtt.closed",                WARNING, "a connection that was up has ended, and why"
     MQTT_BACKING_OFF           = "mqtt.backing_off",           DEBUG,   "the next attempt waits, for how long"
     MQTT_PROTOCOL_FALLBACK     = "mqtt.protocol_fallback",     INFO,    "the broker speaks no MQTT 5; 3.1.1 from here on"

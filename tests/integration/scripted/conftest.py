@@ -11,9 +11,14 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.kafka import KafkaCluster
 from tests.harness.records import Record, records
 from tests.harness.scripted import ScriptedBroker
+from tests.harness.scripted_connection import Connection
 from tests.harness.simulated import SimulatedBroker
 
 _numbers = itertools.count(1)
+
+NewBridge = Callable[..., BridgeProcess]  # new_bridge({"t/#": topic}, {"protocol": "5"}, stop_timeout="2s")
+Values = Callable[[str], list[bytes]]
+InKafka = Callable[[str], list[Record]]
 
 # A broker that was cut off is tried again within moments.
 QUICK = {"min_delay": "50ms", "max_delay": "200ms"}
@@ -53,19 +58,19 @@ def held_topic(new_held_topic: Callable[[], HeldTopic]) -> HeldTopic:
 
 
 @pytest.fixture
-def in_kafka(kafka: KafkaCluster) -> Callable[[str], list[Record]]:
+def in_kafka(kafka: KafkaCluster) -> InKafka:
     """What a topic holds now: in_kafka("iot")."""
     return lambda topic: records(kafka.bootstrap, topic)
 
 
 @pytest.fixture
-def values(in_kafka: Callable[[str], list[Record]]) -> Callable[[str], list[bytes]]:
+def values(in_kafka: InKafka) -> Values:
     """The values of the records that a topic holds now."""
     return lambda topic: [record.value for record in in_kafka(topic)]
 
 
 @pytest.fixture
-def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[Callable[..., BridgeProcess]]:
+def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[NewBridge]:
     """Makes a bridge between a broker and `kafka`, not started yet; all are ended with the test.
 
     `routes` maps MQTT filter to Kafka topic, or is a list as in the settings.
@@ -109,12 +114,28 @@ def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[Callable[...,
 
 
 @pytest.fixture
-def new_bridge(
-    new_bridge_to: Callable[..., BridgeProcess], broker: ScriptedBroker
-) -> Callable[..., BridgeProcess]:
+def new_bridge(new_bridge_to: NewBridge, broker: ScriptedBroker) -> NewBridge:
     """The same, with the scripted broker: new_bridge({"t/#": topic})."""
 
     def create(routes: Any, mqtt: Mapping[str, Any] | None = None, **tables: Any) -> BridgeProcess:
         return new_bridge_to(broker, routes, mqtt, **tables)
 
     return create
+
+
+@pytest.fixture
+def running(new_bridge: NewBridge, topic: str) -> BridgeProcess:
+    """A bridge that has started, from t/# to `topic`."""
+    bridge = new_bridge({"t/#": topic})
+    bridge.start()
+    return bridge
+
+
+@pytest.fixture
+def live(broker: ScriptedBroker, running: BridgeProcess) -> Connection:
+    """The connection of `running`, new session and subscribed."""
+    connection = broker.next_connection()
+    connection.connack()
+    connection.expect_subscribe()
+    running.wait_live()
+    return connection

@@ -6,14 +6,12 @@ none, whatever the broker does. Doubled is bounded by what was in flight at the 
 
 import random
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
-from tests.harness.bridge import BridgeProcess
 from tests.harness.model_session import Identifiers
-from tests.harness.records import Record
 from tests.harness.simulated import SimulatedBroker
+from tests.integration.scripted.conftest import InKafka, NewBridge
 
 MESSAGES = 1500
 CUTS = 12
@@ -25,9 +23,9 @@ WINDOW = 20
 def test_no_family_of_brokers_makes_the_bridge_lose(
     identifiers: Identifiers,
     seed: int,
-    new_bridge_to: Callable[..., BridgeProcess],
+    new_bridge_to: NewBridge,
     topic: str,
-    in_kafka: Callable[[str], list[Record]],
+    in_kafka: InKafka,
 ) -> None:
     chance = random.Random(seed)
     with SimulatedBroker(identifiers, WINDOW) as broker:

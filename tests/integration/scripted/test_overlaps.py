@@ -1,15 +1,10 @@
 """Filters that overlap: a broker may send a copy for each subscription, and one record is right."""
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.harness.bridge import BridgeProcess
 from tests.harness.fields import Property
 from tests.harness.scripted import ScriptedBroker
-
-NewBridge = Callable[..., BridgeProcess]
-Values = Callable[[str], list[bytes]]
+from tests.integration.scripted.conftest import NewBridge, Values
 
 
 def routes(topic: str) -> list[dict[str, str]]:

@@ -6,19 +6,14 @@ example in protobuf, and what no format allows for.
 
 import json
 import zlib
-from collections.abc import Callable
 from itertools import count
 
 import pytest
 
-from tests.harness.bridge import BridgeProcess
 from tests.harness.fields import Property
-from tests.harness.records import Record
 from tests.harness.scripted import ScriptedBroker
 from tests.harness.scripted_connection import Connection
-
-NewBridge = Callable[..., BridgeProcess]
-InKafka = Callable[[str], list[Record]]
+from tests.integration.scripted.conftest import InKafka, NewBridge
 
 TASMOTA = (
     b'{"Time":"2024-03-01T12:00:00","ENERGY":{"TotalStartTime":"2023-01-01T00:00:00","Total":123.456,'

@@ -3,18 +3,12 @@
 Each test names the rule without which it fails.
 """
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.harness.bridge import BridgeProcess
 from tests.harness.packets import Ack, Kind
 from tests.harness.scripted import ScriptedBroker
 from tests.harness.scripted_connection import Connection
-from tests.integration.scripted.conftest import HeldTopic
-
-NewBridge = Callable[..., BridgeProcess]
-Values = Callable[[str], list[bytes]]
+from tests.integration.scripted.conftest import HeldTopic, NewBridge, Values
 
 UNKNOWN_IDENTIFIER = 0x92
 

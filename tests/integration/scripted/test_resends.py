@@ -13,10 +13,7 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 from tests.harness.scripted import ScriptedBroker
 from tests.harness.scripted_connection import Connection
-from tests.integration.scripted.conftest import HeldTopic
-
-NewBridge = Callable[..., BridgeProcess]
-Values = Callable[[str], list[bytes]]
+from tests.integration.scripted.conftest import HeldTopic, NewBridge, Values
 
 WINDOW = 10
 

@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.harness.bridge import BridgeProcess
 from tests.harness.scripted import ScriptedBroker
 from tests.harness.tls import Authority, TlsDoor
-
-NewBridge = Callable[..., BridgeProcess]
-Values = Callable[[str], list[bytes]]
+from tests.integration.scripted.conftest import NewBridge, Values
 
 
 @pytest.fixture

@@ -1,33 +1,19 @@
-"""How a session comes up: CONNACK, SUBACK, what is on record, and which MQTT is spoken."""
+"""How a connection comes up or is refused, and who is told: CONNECT, CONNACK, take-over."""
 
 import time
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 from tests.harness.fields import Property
-from tests.harness.packets import Subscribe
 from tests.harness.scripted import ScriptedBroker
 from tests.harness.scripted_connection import Connection
+from tests.integration.scripted.conftest import NewBridge, Values
 
-NewBridge = Callable[..., BridgeProcess]
-Values = Callable[[str], list[bytes]]
-
-MALFORMED_PACKET = 0x81
-UNSUPPORTED_PROTOCOL_VERSION = 0x84
 BAD_USER_NAME_OR_PASSWORD = 0x86
 NOT_AUTHORIZED = 0x87
 SESSION_TAKEN_OVER = 0x8E
-
-
-def filters(subscribe: Subscribe) -> dict[str, int]:
-    return {each.filter: each.qos for each in subscribe.filters}
-
-
-# -- CONNECT and CONNACK -----------------------------------------------------------------------------------
 
 
 def test_what_the_first_connect_says(broker: ScriptedBroker, new_bridge: NewBridge, topic: str) -> None:
@@ -42,15 +28,6 @@ def test_what_the_first_connect_says(broker: ScriptedBroker, new_bridge: NewBrid
         assert hello.properties[Property.SESSION_EXPIRY] == 7200
         assert hello.properties[Property.RECEIVE_MAXIMUM] == 7
         assert hello.properties.get(Property.TOPIC_ALIAS_MAXIMUM, 0) == 0
-
-
-def test_retained_messages_are_asked_for_only_by_a_new_subscription(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str
-) -> None:
-    new_bridge({"t": topic}).start()
-    with broker.connection() as connection:
-        connection.connack()
-        assert [each.retain_handling for each in connection.expect_subscribe().filters] == [1]
 
 
 def test_what_comes_in_one_piece_with_connack_is_not_lost(
@@ -99,6 +76,24 @@ def test_no_connack_at_all_is_left_after_its_timeout(
     with bridge.log_contains("mqtt.connack_timeout"):
         assert broker.next_connection().expect_end() == "closed by the bridge"
     broker.wait_connects(2)
+
+
+def test_the_broker_may_ask_for_a_shorter_keepalive(broker: ScriptedBroker, running: BridgeProcess) -> None:
+    """MQTT 5, 3.2.2.3.14: what CONNACK says must be used, or the broker ends the connection."""
+    with broker.connection() as connection:
+        connection.connack(properties={Property.SERVER_KEEP_ALIVE: 2})
+        connection.expect_pings(2, deadline=8)
+
+
+@pytest.mark.parametrize(
+    "data", ["20 00", "20 01 00", "20 02 01 00", "20 05 00 00 02 7e 00", "20 03 00 7e 00"]
+)
+def test_a_connack_that_makes_no_sense(data: str, broker: ScriptedBroker, running: BridgeProcess) -> None:
+    with broker.connection() as connection:
+        connection.send(bytes.fromhex(data))
+        connection.expect_end()
+    with broker.always(lambda connection: connection.connack()):
+        running.wait_live()
 
 
 @pytest.mark.parametrize("reason", [BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED])
@@ -193,125 +188,6 @@ def test_a_session_that_was_lost_while_the_bridge_was_down_is_said(
         bridge.wait_for("mqtt.session_lost")
 
 
-# -- SUBSCRIBE and SUBACK ----------------------------------------------------------------------------------
-
-
-def test_a_resumed_session_with_known_filters_gets_no_subscribe(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str
-) -> None:
-    """It would bring all retained messages again. Known over a restart of the bridge, too."""
-    bridge = new_bridge({"t": topic})
-    bridge.start()
-    with broker.connection() as first:
-        first.connack()
-        first.expect_subscribe()
-        bridge.wait_live()
-    for restarted in (False, True):
-        if restarted:
-            bridge.kill9()
-            bridge.start()
-        with broker.connection() as again, bridge.log_contains("mqtt.live"):
-            again.connack(session_present=True)
-            again.expect_silence(0.3)
-
-
-def test_a_death_before_suback_is_followed_by_subscribe(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str
-) -> None:
-    """Else the session would be present and subscribed to nothing, for ever."""
-    bridge = new_bridge({"t": topic})
-    bridge.start()
-    first = broker.next_connection()
-    first.answers_subscribe = False
-    first.connack()
-    first.expect_subscribe()
-    bridge.kill9()
-    bridge.start()
-    with broker.connection() as second:
-        second.connack(session_present=True)
-        assert filters(second.expect_subscribe()) == {"t": 2}
-        bridge.wait_live()
-
-
-def test_a_lost_session_forgets_its_filters_before_it_subscribes_again(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str
-) -> None:
-    """Known filters, session lost, killed before SUBACK: the record of the old session must be gone."""
-    bridge = new_bridge({"t": topic})
-    bridge.start()
-    with broker.connection() as first:
-        first.connack()
-        bridge.wait_live()
-    second = broker.next_connection()
-    second.answers_subscribe = False
-    second.connack(session_present=False)
-    second.expect_subscribe()
-    bridge.kill9()
-    bridge.start()
-    with broker.connection() as third:
-        third.connack(session_present=True)
-        third.expect_subscribe()
-
-
-def test_a_filter_that_the_settings_dropped_is_taken_off_the_session(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str, tmp_path: Any
-) -> None:
-    bridge = new_bridge({"a/#": topic, "b": topic})
-    bridge.start()
-    with broker.connection() as first:
-        first.connack()
-        bridge.wait_live()
-        bridge.terminate()
-    bridge.settings.write_text(bridge.settings.read_text().replace('"a/#"', '"c"'))
-    bridge.start()
-    with broker.connection() as second:
-        second.connack(session_present=True)
-        assert filters(second.expect_subscribe()) == {"c": 2}
-        assert second.expect_unsubscribe().filters == ("a/#",)
-        bridge.wait_for("mqtt.unsubscribed")
-
-
-def test_a_refused_filter_leaves_the_others_working(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
-) -> None:
-    reconnect = {"min_delay": "50ms", "max_delay": "200ms", "refused_delay": "2s"}
-    bridge = new_bridge({"good": topic, "secret": topic}, {"reconnect": reconnect})
-    bridge.start()
-    with broker.connection() as connection:
-        connection.grants = lambda subscribe: [
-            NOT_AUTHORIZED if each.filter == "secret" else each.qos for each in subscribe.filters
-        ]
-        connection.connack()
-        connection.expect_subscribe()
-        refused = bridge.wait_for("mqtt.subscribe_refused", filter="secret")
-        assert refused["way_out"]
-        bridge.wait_live()
-        connection.publish(b"good", b"x", qos=1, identifier=1)
-        connection.expect_puback(1)
-
-        asked = time.monotonic()
-        again = connection.expect_subscribe()  # slowly, and only what was refused
-        assert filters(again) == {"secret": 2}
-        assert time.monotonic() - asked > 0.5
-        connection.grants = lambda subscribe: [each.qos for each in subscribe.filters]
-        connection.expect_subscribe()
-        connection.publish(b"secret", b"y", qos=1, identifier=2)
-        connection.expect_puback(2)
-    assert values(topic) == [b"x", b"y"]
-
-
-def test_a_refused_filter_on_3_1_1(broker: ScriptedBroker, new_bridge: NewBridge, topic: str) -> None:
-    bridge = new_bridge({"good": topic, "secret": topic}, {"protocol": "3.1.1"})
-    bridge.start()
-    with broker.connection() as connection:
-        connection.grants = lambda subscribe: [
-            0x80 if each.filter == "secret" else each.qos for each in subscribe.filters
-        ]
-        connection.connack()
-        bridge.wait_for("mqtt.subscribe_refused", filter="secret")
-        bridge.wait_live()
-
-
 # -- the client id is taken by somebody else -----------------------------------------------------------------
 
 
@@ -347,61 +223,3 @@ def test_a_take_over_on_3_1_1_is_seen_by_its_pattern(
         wait_until(lambda: bridge.entries("mqtt.live"), 10, "it is live")
         connection.close()
     bridge.wait_for("mqtt.taken_over")
-
-
-# -- which MQTT --------------------------------------------------------------------------------------------
-
-
-def speaks_only_3_1_1(answer: Callable[[Connection], None]) -> Callable[[Connection], None]:
-    """A broker that answers MQTT 5 so, and 3.1.1 as it should."""
-
-    def script(connection: Connection) -> None:
-        if connection.version == 5:
-            answer(connection)
-        else:
-            connection.connack()
-
-    return script
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        lambda connection: connection.connack(reason=UNSUPPORTED_PROTOCOL_VERSION),
-        lambda connection: connection.send(bytes.fromhex("20020001")),
-        lambda connection: connection.reset(),
-    ],
-    ids=["CONNACK 0x84", "CONNACK 1 as of 3.1.1", "just closes"],
-)
-def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str, answer: Callable[[Connection], None]
-) -> None:
-    """EMQ 2.x of the founding document answers; RabbitMQ 3.10 just closes."""
-    bridge = new_bridge({"t": topic})
-    with broker.always(speaks_only_3_1_1(answer)):
-        bridge.start()
-        live = bridge.wait_live()
-        assert live["protocol"] == "3.1.1"
-        assert bridge.entries("mqtt.protocol_fallback")
-        assert broker.hellos[-1].version == 4
-        assert not broker.hellos[-1].clean_start
-
-
-def test_a_broker_that_was_away_is_not_taken_for_an_old_one(
-    broker: ScriptedBroker, new_bridge: NewBridge, topic: str
-) -> None:
-    """HAProxy closes too when no EMQ is up; a session resumed in 3.1.1 would lose what MQTT 5 carries."""
-    bridge = new_bridge({"t": topic})
-    with broker.always(lambda connection: connection.reset()):
-        bridge.start()
-        broker.wait_connects(5)
-    with broker.always(lambda connection: connection.connack()):
-        assert bridge.wait_live()["protocol"] == "5"
-
-
-def test_mqtt_5_alone_can_be_asked_for(broker: ScriptedBroker, new_bridge: NewBridge, topic: str) -> None:
-    bridge = new_bridge({"t": topic}, {"protocol": "5"})
-    with broker.always(lambda connection: connection.connack(reason=UNSUPPORTED_PROTOCOL_VERSION)):
-        bridge.start()
-        assert "mqtt.protocol" in bridge.wait_for("mqtt.refused")["way_out"]
-    assert {hello.version for hello in broker.hellos} == {5}

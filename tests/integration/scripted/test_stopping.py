@@ -1,0 +1,57 @@
+"""SIGTERM in the middle of things: what is acknowledged is in Kafka, what is not comes again."""
+
+import os
+import signal
+
+from tests.harness.bridge import BridgeProcess
+from tests.harness.conditions import wait_until
+from tests.harness.packets import Ack
+from tests.harness.scripted import ScriptedBroker
+from tests.harness.scripted_connection import Connection
+from tests.integration.scripted.conftest import HeldTopic, NewBridge, Values
+
+
+def test_a_stop_waits_for_kafka_and_sends_its_acknowledgements(
+    broker: ScriptedBroker, running: BridgeProcess, live: Connection, topic: str, values: Values
+) -> None:
+    """SIGTERM in the middle of traffic: every message is acknowledged or comes again, none twice."""
+    with live.one_segment():
+        for identifier in range(1, 501):
+            live.publish(b"t", b"%d" % identifier, qos=1, identifier=identifier)
+    wait_until(lambda: live.received[1:], 10, "the first acknowledgements are there")
+    assert running.terminate() == 0
+
+    live.expect_disconnect(0)
+    acked = [packet.identifier for packet in live.received if isinstance(packet, Ack)]
+    assert sorted(values(topic), key=int) == [b"%d" % number for number in acked]
+
+
+def test_a_stop_with_kafka_away_ends_at_its_deadline(
+    broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic
+) -> None:
+    """What is not confirmed is not acknowledged: the broker keeps it, and the session."""
+    bridge = new_bridge({"t": held_topic.name}, stop_timeout="2s")
+    bridge.start()
+    connection = broker.next_connection()
+    connection.connack()
+    connection.expect_subscribe()
+    with bridge.log_contains("kafka.topic_missing"):
+        connection.publish(b"t", b"x", qos=1, identifier=1)
+    assert bridge.terminate(deadline=8) == 0
+    assert bridge.entries("service.stop_deadline", in_flight=1)
+    connection.expect_disconnect(0)
+    assert not any(isinstance(packet, Ack) for packet in connection.received)
+
+
+def test_a_second_signal_leaves_at_once(
+    broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic
+) -> None:
+    bridge = new_bridge({"t": held_topic.name}, stop_timeout="60s")
+    bridge.start()
+    connection = broker.next_connection()
+    connection.connack()
+    with bridge.log_contains("kafka.topic_missing"):
+        connection.publish(b"t", b"x", qos=1, identifier=1)
+    with bridge.log_contains("service.stopping"):
+        os.kill(bridge.pid, signal.SIGTERM)
+    assert bridge.terminate(deadline=5) == 1

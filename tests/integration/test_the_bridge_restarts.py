@@ -1,0 +1,56 @@
+"""The bridge is stopped, killed and started under load."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.integration.flow import assert_nothing_lost_or_doubled
+
+WINDOW = 100  # mqtt.receive_maximum
+
+
+def test_sigterm_and_start_under_load_lose_and_double_nothing(new_flow: Callable[..., Any]) -> None:
+    with new_flow(rate=200) as flow:
+        for _ in range(5):
+            assert flow.bridge.terminate() == 0
+            flow.devices.wait_sent(50)
+            flow.bridge.start()
+            flow.bridge.wait_live()
+            flow.goes_on()
+    assert_nothing_lost_or_doubled(flow)
+
+
+def test_kill_9_loses_nothing_and_doubles_at_most_the_window(new_flow: Callable[..., Any]) -> None:
+    kills = 3
+    with new_flow(rate=200) as flow:
+        for _ in range(kills):
+            flow.bridge.kill9()
+            flow.devices.wait_sent(50)
+            flow.bridge.start()
+            flow.bridge.wait_live()
+            flow.goes_on()
+    assert not flow.verdict.lost, flow.verdict
+    assert flow.verdict.copies <= kills * WINDOW, flow.verdict
+    assert not flow.verdict.inversions, flow.verdict
+
+
+def test_no_subscribe_is_sent_where_the_session_has_the_filters(new_flow: Callable[..., Any]) -> None:
+    with new_flow() as flow:
+        flow.bridge.terminate()
+        flow.bridge.start()
+        flow.bridge.wait_live()
+        assert not flow.bridge.entries("mqtt.session_lost")
+        assert not flow.bridge.entries("mqtt.subscriptions_unknown")
+    assert_nothing_lost_or_doubled(flow)
+
+
+def test_a_second_signal_leaves_at_once(new_flow: Callable[..., Any]) -> None:
+    with new_flow(rate=50) as flow:
+        flow.bridge.hang()
+        flow.bridge._signal(15)
+        flow.bridge._signal(2)
+        flow.bridge.resume()
+        flow.bridge.wait_end(10)
+        flow.bridge.start()
+        flow.bridge.wait_live()
+        flow.goes_on()
+    assert not flow.verdict.lost
