@@ -17,6 +17,9 @@ from tests.harness.process import Node, Process
 
 MQTT, DASHBOARD = 1883, 18083
 
+# For how many seconds brokers are waited for that somebody else starts: a real EMQX takes its time.
+EXTERNAL_DEADLINE = 60.0
+
 # CONNECT of MQTT 3.1.1, clean session, keep alive 10 s, an empty client id: any broker may take it (3.1.3-6).
 _CONNECT = bytes.fromhex("100c 0004 4d515454 04 02 000a 0000")
 _CONNACK = bytes.fromhex("2002 0000")
@@ -215,7 +218,9 @@ class ExternalNode(Node):
 
     def wait_ready(self) -> None:
         host, port = self._address.rsplit(":", 1)
-        wait_until(lambda: answers_connect(host, int(port)), 60.0, f"{self._address} answers CONNECT")
+        wait_until(
+            lambda: answers_connect(host, int(port)), EXTERNAL_DEADLINE, f"{self._address} answers CONNECT"
+        )
 
     def start(self) -> None:
         self._run("start")

@@ -160,7 +160,8 @@ class RabbitPair(Brokers):
         peer = 3 - number
         if self.node(number).was_killed and self.node(peer).alive:
             part = f"{{mqtt_node, r{number}@localhost}}"
-            self._control("eval", f"io:format(\"~p~n\", [catch ra:restart_server({part})]), catch ra:trigger_election({part}).", at=peer)
+            start = f"catch ra:restart_server(coordination, {part})"
+            self._control("eval", f"{start}, catch ra:trigger_election({part}).", at=peer)
         return False
 
     def _control(self, *command: str, at: int = 1) -> None:
