@@ -155,6 +155,10 @@ class Chain:
         """What the relay has noted."""
         return list(self._relay.sightings) if self._relay else []
 
+    def story(self, name: str) -> str:
+        """How often the broker sent the message with this id, and what the bridge answered."""
+        return self._relay.story(name) if self._relay else f"{name}: nothing was recorded"
+
     def condition(self, name: str) -> str:
         """ "up", "down" or "hung"; for a broker that is not ours what HAProxy's checks say."""
         node = self.nodes[name]

@@ -49,12 +49,14 @@ def rounds(plan: Plan, count: int) -> int:
                 f"{running.chain.verifier.doubled - doubled} doubled"
             )
         allowed = bound if plan.brokers == "rabbitmq" else 0
-        verdict = running.judge()
+        outcome = running.judge()
         running.say(f"in flight at all cuts {bound}, so doubled at most {allowed}")
+        for name in outcome.suspects[:10]:
+            running.say(running.chain.story(name))
         if running.verbs.unseen:
             running.say(f"did not happen: {', '.join(running.verbs.unseen)}")
-        good = verdict.published and not verdict.lost and verdict.doubled <= allowed
-        in_order = not verdict.out_of_order or plan.brokers == "rabbitmq"
+        good = outcome.published and not outcome.lost and outcome.doubled <= allowed
+        in_order = not outcome.out_of_order or plan.brokers == "rabbitmq"
         return int(not (good and in_order and not running.verbs.unseen))
 
 

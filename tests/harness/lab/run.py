@@ -66,11 +66,13 @@ class Lab:
             chain.verifier.wait_for(promised, drain)
         verdict = chain.verifier.verdict(tally)
         self.finished.set()
+        missing = chain.scoreboard.missing(promised)
         outcome = Outcome(
             published=len(promised),
-            lost=len(chain.scoreboard.missing(promised)),
+            lost=len(missing),
             doubled=verdict.copies,
             out_of_order=len(verdict.inversions),
+            suspects=(*sorted(missing), *verdict.doubled),
         )
         self.say(str(outcome))
         if tally.unknown:
@@ -92,6 +94,8 @@ class Outcome:
     lost: int
     doubled: int
     out_of_order: int
+    suspects: tuple[str, ...] = ()
+    """The ids that were lost, then those that were doubled."""
 
     def __str__(self) -> str:
         return (
