@@ -11,7 +11,7 @@ from tests.harness.process import Process
 # threads that have ended, where /proc/PID/stat counts in hundredths of a second.
 _SCHED = 2
 
-_QUIET_SECONDS, _QUIET_COST = 0.5, 0.004
+_QUIET_SECONDS, _QUIET_COST = 0.5, 0.01
 
 
 def cpu_seconds(process: Process) -> float:

@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-_WAIT = 0.01  # seconds in paho's select when nothing comes; then Kafka's reports have their turn
+_WAIT = 0.05  # seconds in paho's select when nothing comes; then Kafka's reports have their turn
 
 
 def main(address: str, client_id: str, topic_filter: str, bootstrap: str, topic: str, protocol: str) -> None:
