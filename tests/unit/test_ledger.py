@@ -1,0 +1,356 @@
+"""One test for each rule of the ledger; each fails when its rule is taken out."""
+
+import pytest
+
+from bridge.ledger import UNKNOWN_WINDOW, Ledger
+from bridge.message import DUP, Message, State
+
+WINDOW = 3
+
+
+class Broker:
+    """Sends to a ledger and takes its acknowledgements."""
+
+    def __init__(self, window_known: bool = True) -> None:
+        self.ledger = Ledger(WINDOW)
+        self._window_known = window_known
+        self.ledger.connected(session_present=False, window_known=window_known)
+
+    def send(
+        self,
+        number: int,
+        *,
+        dup: bool = False,
+        qos: int = 1,
+        payload: bytes = b"v",
+        topic: bytes = b"t",
+    ) -> Message | None:
+        """The message, if it is to be produced."""
+        message = Message(topic, qos << 1 | (DUP if dup else 0), number, None, payload)
+        return message if self.ledger.receive(message) else None
+
+    def new(self, number: int, qos: int = 1, payload: bytes = b"v") -> Message:
+        message = self.send(number, qos=qos, payload=payload)
+        assert message
+        return message
+
+    def acknowledged(self, handed_over: bool = True) -> list[int]:
+        """The identifiers that are acknowledged now."""
+        ready = self.ledger.take_settled()
+        if handed_over:
+            self.ledger.handed_over(len(ready))
+        return [message.packet_id for message in ready]
+
+    def delivered(self, message: Message, handed_over: bool = True) -> None:
+        self.ledger.settle(message)
+        self.acknowledged(handed_over)
+
+    def reconnect(self, session_present: bool = True) -> None:
+        self.ledger.disconnected()
+        self.ledger.connected(session_present, window_known=self._window_known)
+
+    def counts_upward(self) -> None:
+        """Show identifiers above the window, all acknowledged."""
+        for number in range(1, WINDOW + 2):
+            self.delivered(self.new(number, payload=b"%d" % number))
+
+
+@pytest.fixture
+def broker() -> Broker:
+    return Broker()
+
+
+# -- acknowledging ---------------------------------------------------------------------------------------
+
+
+def test_a_message_is_acknowledged_only_when_it_is_settled(broker: Broker) -> None:
+    message = broker.new(1)
+    assert broker.acknowledged() == []
+    assert not broker.ledger.has_settled
+    broker.ledger.settle(message)
+    assert broker.ledger.has_settled
+    assert broker.acknowledged() == [1]
+    assert message.state == State.ACKED
+
+
+def test_acknowledgements_leave_in_order_of_arrival(broker: Broker) -> None:
+    first, second, third = (broker.new(number) for number in (7, 5, 9))
+    broker.ledger.settle(third)
+    broker.ledger.settle(second)
+    assert broker.acknowledged() == []
+    broker.ledger.settle(first)
+    assert broker.acknowledged() == [7, 5, 9]
+
+
+def test_an_acknowledgement_is_offered_once(broker: Broker) -> None:
+    message = broker.new(1)
+    broker.ledger.settle(message)
+    broker.ledger.settle(message)
+    assert broker.acknowledged() == [1]
+    assert broker.acknowledged() == []
+
+
+def test_what_came_on_an_earlier_connection_is_not_acknowledged(broker: Broker) -> None:
+    message = broker.new(1)
+    broker.reconnect()
+    broker.ledger.settle(message)
+    assert broker.acknowledged() == []
+
+
+def test_a_new_connection_waits_for_nothing_of_the_old_one(broker: Broker) -> None:
+    broker.new(1)
+    broker.ledger.settle(broker.new(2))
+    broker.reconnect()
+    message = broker.new(3)
+    broker.ledger.settle(message)
+    assert broker.acknowledged() == [3]
+
+
+def test_what_comes_after_the_end_of_a_connection_shifts_no_later_acknowledgement(broker: Broker) -> None:
+    broker.ledger.disconnected()
+    late = broker.new(1)
+    broker.ledger.settle(late)
+    broker.acknowledged(handed_over=False)
+    broker.ledger.connected(session_present=True, window_known=True)
+    message = broker.new(2)
+    broker.delivered(message)
+    assert (late.state, message.state) == (State.SETTLED, State.ACKED)
+
+
+def test_unacknowledged_is_what_the_kernel_has_not_taken(broker: Broker) -> None:
+    message = broker.new(1)
+    broker.new(2)
+    broker.ledger.settle(message)
+    broker.acknowledged(handed_over=False)
+    assert broker.ledger.unacknowledged == 2
+    broker.ledger.handed_over(1)
+    assert broker.ledger.unacknowledged == 1
+
+
+# -- rule 1: on the same connection ----------------------------------------------------------------------
+
+
+def test_rule_1_a_copy_on_the_same_connection_joins(broker: Broker) -> None:
+    message = broker.new(1)
+    assert broker.send(1, dup=True) is None
+    broker.ledger.settle(message)
+    assert broker.acknowledged() == [1]
+
+
+def test_rule_1_a_copy_of_what_was_acknowledged_is_not_produced_again(broker: Broker) -> None:
+    broker.delivered(broker.new(1))
+    assert broker.send(1, dup=True) is None
+
+
+def test_rule_1_it_is_acknowledged_again_where_the_broker_counts_upward(broker: Broker) -> None:
+    broker.counts_upward()
+    assert broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1)) is None
+    assert broker.acknowledged() == [WINDOW + 1]
+
+
+def test_rule_1_it_is_not_acknowledged_again_where_that_could_hit_another_message(broker: Broker) -> None:
+    broker.delivered(broker.new(1))
+    broker.send(1, dup=True)
+    assert broker.acknowledged() == []
+
+
+def test_rule_1_one_resend_after_another_under_the_same_identifier_is_produced(broker: Broker) -> None:
+    broker.reconnect()
+    resend = broker.send(1, dup=True)
+    assert resend
+    broker.delivered(resend)
+    assert broker.send(1, dup=True)
+
+
+# -- rule 2: from an earlier connection, acknowledgement not handed over ---------------------------------
+
+
+def test_rule_2_a_copy_joins_where_the_broker_keeps_identifiers(broker: Broker) -> None:
+    first, second = broker.new(1, payload=b"1"), broker.new(2, payload=b"2")
+    broker.delivered(first)
+    broker.reconnect()
+    assert broker.send(2, dup=True, payload=b"2") is None
+    broker.ledger.settle(second)
+    assert broker.acknowledged() == [2]
+
+
+def test_rule_2_a_copy_is_produced_where_the_broker_numbers_anew(broker: Broker) -> None:
+    broker.new(1)
+    broker.reconnect()
+    assert broker.send(1, dup=True)
+
+
+def test_rule_2_once_seen_to_keep_identifiers_it_is_believed_to(broker: Broker) -> None:
+    broker.new(1)
+    broker.new(2)
+    broker.reconnect()
+    broker.send(2, dup=True)
+    broker.reconnect()
+    assert broker.send(1, dup=True) is None
+
+
+def test_rule_2_a_pubrel_shows_it_too(broker: Broker) -> None:
+    broker.new(1)
+    broker.reconnect()
+    broker.ledger.release(5)
+    assert broker.send(1, dup=True) is None
+
+
+def test_rule_2_what_a_new_session_begins_with_shows_nothing(broker: Broker) -> None:
+    broker.reconnect(session_present=False)
+    broker.new(5)
+    assert not broker.ledger.keeps_identifiers
+
+
+def test_rule_2_settled_before_the_copy_came_it_is_acknowledged_at_once(broker: Broker) -> None:
+    broker.new(1)
+    message = broker.new(2)
+    broker.reconnect()
+    broker.ledger.settle(message)
+    broker.send(2, dup=True)
+    assert broker.acknowledged() == [2]
+
+
+# -- rule 3: from an earlier connection, acknowledgement handed over -------------------------------------
+
+
+def test_rule_3_a_copy_joins_where_the_broker_counts_upward(broker: Broker) -> None:
+    broker.counts_upward()
+    broker.reconnect()
+    assert broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1)) is None
+    assert broker.acknowledged() == [WINDOW + 1]
+
+
+def test_rule_3_a_copy_is_produced_where_identifiers_stay_within_the_window(broker: Broker) -> None:
+    for number in range(1, WINDOW + 1):
+        broker.delivered(broker.new(number))
+    broker.reconnect()
+    assert broker.send(WINDOW, dup=True)
+
+
+def test_rule_3_a_copy_is_produced_where_identifiers_went_back(broker: Broker) -> None:
+    broker.counts_upward()
+    broker.delivered(broker.new(2, payload=b"again"))
+    broker.reconnect()
+    assert broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))
+
+
+def test_rule_3_one_follows_65535_and_that_is_no_step_back(broker: Broker) -> None:
+    for number in (65_534, 65_535, 1, 2):
+        broker.delivered(broker.new(number))
+    assert broker.ledger.counts_upward
+
+
+def test_rule_3_what_left_the_window_is_forgotten(broker: Broker) -> None:
+    broker.counts_upward()
+    broker.reconnect()
+    broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))  # shows that identifiers are kept
+    assert broker.send(1, dup=True, payload=b"1")
+
+
+def test_rule_3_without_receive_maximum_a_constant_stands_for_the_window() -> None:
+    broker = Broker(window_known=False)
+    broker.delivered(broker.new(UNKNOWN_WINDOW))
+    assert not broker.ledger.counts_upward
+    broker.delivered(broker.new(UNKNOWN_WINDOW + 1))
+    assert broker.ledger.counts_upward
+
+
+# -- rule 4: in doubt, produce ----------------------------------------------------------------------------
+
+
+def test_rule_4_dup_0_never_joins(broker: Broker) -> None:
+    broker.new(1)
+    assert broker.send(1)
+
+
+def test_rule_4_it_takes_the_place_of_what_had_its_identifier(broker: Broker) -> None:
+    old, new = broker.new(1, payload=b"old"), broker.new(1, payload=b"new")
+    broker.ledger.settle(old)
+    assert broker.acknowledged() == []
+    broker.ledger.settle(new)
+    assert broker.acknowledged() == [1]
+
+
+@pytest.mark.parametrize(
+    "other", [{"payload": b"w"}, {"topic": b"u"}, {"qos": 2}], ids=lambda other: [*other][0]
+)
+def test_rule_4_what_differs_does_not_join(broker: Broker, other: dict[str, int]) -> None:
+    broker.new(1)
+    assert broker.send(1, dup=True, **other)  # type: ignore[arg-type]
+
+
+def test_rule_4_nothing_joins_what_a_lost_session_had(broker: Broker) -> None:
+    broker.new(1)
+    broker.new(2)
+    broker.reconnect()
+    broker.send(2, dup=True)
+    broker.reconnect(session_present=False)
+    assert broker.send(1, dup=True)
+
+
+def test_rule_4_nothing_joins_what_was_before_another_client_had_the_session(broker: Broker) -> None:
+    broker.new(1)
+    broker.new(2)
+    broker.ledger.forget_session()
+    broker.reconnect()
+    assert broker.send(2, dup=True)
+
+
+# -- QoS 2 ------------------------------------------------------------------------------------------------
+
+
+def test_qos_2_joins_until_its_pubrel(broker: Broker) -> None:
+    broker.new(1)
+    broker.delivered(broker.new(2, qos=2))
+    broker.reconnect()
+    assert broker.send(2, dup=True, qos=2) is None
+    assert broker.acknowledged() == [2]
+
+
+def test_qos_2_after_its_pubrel_the_identifier_is_free(broker: Broker) -> None:
+    broker.delivered(broker.new(2, qos=2))
+    assert broker.ledger.release(2)
+    assert not broker.ledger.release(2)
+    assert broker.send(2, dup=True, qos=2)
+
+
+def test_qos_2_is_remembered_beyond_the_window(broker: Broker) -> None:
+    broker.delivered(broker.new(2, qos=2))
+    for number in range(3, 3 * WINDOW):
+        broker.delivered(broker.new(number))
+    assert broker.send(2, dup=True, qos=2) is None
+
+
+def test_pubrel_of_a_qos_1_message_releases_nothing(broker: Broker) -> None:
+    message = broker.new(1)
+    assert not broker.ledger.release(1)
+    broker.ledger.settle(message)
+    assert broker.acknowledged() == [1]
+
+
+# -- memory -----------------------------------------------------------------------------------------------
+
+
+def test_a_large_payload_is_kept_as_its_digest_once_it_is_acknowledged(broker: Broker) -> None:
+    payload = b"x" * 100_000
+    message = broker.new(2, qos=2, payload=payload)
+    broker.delivered(message)
+    assert len(message.payload) < 100
+    assert broker.send(2, dup=True, qos=2, payload=payload) is None
+    assert broker.send(2, dup=True, qos=2, payload=b"y" * 100_000)
+
+
+def test_a_payload_that_is_still_to_be_produced_is_kept_whole(broker: Broker) -> None:
+    payload = b"x" * 100_000
+    message = broker.new(2, payload=payload)
+    broker.reconnect()
+    assert message.payload == payload
+    broker.ledger.settle(message)
+    assert len(message.payload) < 100
+
+
+def test_what_is_remembered_is_bounded_by_the_window(broker: Broker) -> None:
+    for number in range(1, 1000):
+        broker.delivered(broker.new(number))
+    assert len(broker.ledger._known) <= WINDOW
