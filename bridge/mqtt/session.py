@@ -188,16 +188,14 @@ class Session:
     def _take_packets(self, tap: Tap, client: TappedClient) -> None:
         for_paho = True
         while for_paho and self._tap is tap:
+            if not self._connack and tap.head not in _BEFORE_CONNACK:
+                raise MalformedPacket("what answers is no MQTT broker, or no CONNACK comes first")
             packets: list[Packet] = []
             try:
                 for_paho = tap.packets(client.mqtt5, packets)
             finally:
                 if packets:
-                    if not self._connack:
-                        raise MalformedPacket("PUBLISH before CONNACK")
                     self._handler.receive(packets)
-            if not self._connack and tap.head not in _BEFORE_CONNACK:
-                raise MalformedPacket("what answers is no MQTT broker, or no CONNACK comes first")
             if for_paho:
                 client.loop_read()
                 self._see_if_closed()
