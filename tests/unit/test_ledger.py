@@ -272,9 +272,7 @@ def test_rule_4_it_takes_the_place_of_what_had_its_identifier(broker: Broker) ->
     assert broker.acknowledged() == [1]
 
 
-@pytest.mark.parametrize(
-    "other", [{"payload": b"w"}, {"topic": b"u"}, {"qos": 2}], ids=lambda other: [*other][0]
-)
+@pytest.mark.parametrize("other", [{"payload": b"w"}, {"topic": b"u"}, {"qos": 2}], ids=str)
 def test_rule_4_what_differs_does_not_join(broker: Broker, other: dict[str, int]) -> None:
     broker.new(1)
     assert broker.send(1, dup=True, **other)  # type: ignore[arg-type]

@@ -1,0 +1,66 @@
+"""Which MQTT version is spoken with a broker that says nothing about it."""
+
+import pytest
+
+from bridge.mqtt.protocol import Protocol
+
+
+@pytest.mark.parametrize(("setting", "mqtt5"), [("auto", True), ("5", True), ("3.1.1", False)])
+def test_the_first_attempt(setting: str, mqtt5: bool) -> None:
+    assert Protocol(setting).mqtt5 is mqtt5  # type: ignore[arg-type]
+
+
+def test_a_broker_that_says_it_knows_no_mqtt_5_is_believed() -> None:
+    protocol = Protocol("auto")
+    assert protocol.version_refused()
+    assert not protocol.mqtt5
+    assert protocol.accepted()
+    assert protocol.fell_back
+
+
+def test_a_broker_that_just_closes_has_to_prove_it() -> None:
+    protocol = Protocol("auto")
+    protocol.closed_before_connack()
+    assert not protocol.mqtt5
+    assert not protocol.accepted()  # 3.1.1 works; but was it the balancer that closed before?
+    assert protocol.mqtt5
+    protocol.closed_before_connack()
+    assert not protocol.mqtt5
+    assert protocol.accepted()
+
+
+def test_a_balancer_that_closed_is_no_proof() -> None:
+    protocol = Protocol("auto")
+    protocol.closed_before_connack()
+    assert not protocol.accepted()
+    assert protocol.mqtt5
+    assert protocol.accepted()
+    assert protocol.mqtt5
+    assert not protocol.fell_back
+
+
+def test_while_nobody_answers_both_are_tried_in_turn() -> None:
+    protocol = Protocol("auto")
+    tried = []
+    for _ in range(4):
+        tried.append(protocol.mqtt5)
+        protocol.closed_before_connack()
+    assert tried == [True, False, True, False]
+
+
+def test_who_has_spoken_mqtt_5_is_never_asked_in_3_1_1() -> None:
+    protocol = Protocol("auto")
+    assert protocol.accepted()
+    for _ in range(3):
+        protocol.closed_before_connack()
+        assert protocol.mqtt5
+
+
+@pytest.mark.parametrize("setting", ["5", "3.1.1"])
+def test_a_version_that_was_set_stays(setting: str) -> None:
+    protocol = Protocol(setting)  # type: ignore[arg-type]
+    before = protocol.mqtt5
+    assert not protocol.version_refused()
+    protocol.closed_before_connack()
+    assert protocol.accepted()
+    assert protocol.mqtt5 is before
