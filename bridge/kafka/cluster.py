@@ -115,7 +115,8 @@ class Cluster:
     @property
     def is_broken(self) -> bool:
         """The producer is fatally wrong, and it is time to `rebuild` it."""
-        broken = self._fatal or self._producer.is_broken
+        producers = (self._producer, *self._retiring)
+        broken = self._fatal or any(producer.is_broken for producer in producers)
         return broken and time.monotonic() >= self._rebuilt_at + self._rebuild_delay
 
     def rebuild(self) -> None:

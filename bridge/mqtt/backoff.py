@@ -5,13 +5,16 @@ from collections.abc import Callable
 
 from bridge.settings import ReconnectSettings
 
+_MOMENT = 2.0  # seconds
+
 
 class Backoff:
     """Full jitter, so that all clients of a balancer that comes back do not come back in step.
 
-    The first attempt after a connection that was LIVE is at once: while no subscription exists, EMQ
-    acknowledges what devices publish and drops it. The count starts anew only after a session was LIVE
-    for `stable_after`: HAProxy accepts connections, and closes them, when no EMQ is up.
+    The first attempt after a connection that was LIVE is at once: while the bridge is away EMQ's queue
+    fills, or drops what devices publish. Two clients that take a session from each other are LIVE for a
+    moment only, and do not count. The delays of further attempts start anew only after a session was
+    LIVE for `stable_after`.
     """
 
     def __init__(
@@ -20,13 +23,15 @@ class Backoff:
         self._settings = settings
         self._uniform = uniform
         self._attempts = 0  # since the connection was last stable
+        self._at_once = True
 
     def next_delay(self) -> float:
         """Seconds to wait before the next attempt."""
-        attempts, self._attempts = self._attempts, self._attempts + 1
-        if attempts == 0:
+        if self._at_once:
+            self._at_once = False
             return 0.0
-        ceiling = self._settings.min_delay * 2.0 ** min(attempts - 1, 32)
+        attempts, self._attempts = self._attempts, self._attempts + 1
+        ceiling = self._settings.min_delay * 2.0 ** min(attempts, 32)
         return self._uniform(0.0, min(self._settings.max_delay, ceiling))
 
     def refused_delay(self) -> float:
@@ -34,5 +39,7 @@ class Backoff:
         return self._uniform(0.5, 1.0) * self._settings.refused_delay
 
     def was_live_for(self, seconds: float) -> None:
+        """A connection has ended that was LIVE for so long; 0: it never was."""
+        self._at_once = seconds >= _MOMENT
         if seconds >= self._settings.stable_after:
             self._attempts = 0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from typing import Protocol
 
+from bridge.errors import MalformedPacket
 from bridge.mqtt.applied import AppliedFilters
 from bridge.observe.events import Event, log
 from bridge.routing import Subscription
@@ -87,11 +88,14 @@ class Subscriptions:
         self._ask(sender, [each for each in self._wanted(()) if each.filter in self._refused])
 
     def granted(self, sender: Sender, number: int, reasons: list[int]) -> None:
-        """SUBACK, one reason code for each filter that was asked for."""
+        """SUBACK, one reason code for each filter that was asked for. Raises MalformedPacket."""
         applied = dict(self._record.applied)
         uncertain = set(self._record.uncertain)
         refused = set(self._refused)
-        for subscription, reason in zip(self._asked.pop(number, ()), reasons, strict=False):
+        asked = self._asked.pop(number, [])
+        if len(reasons) != len(asked):
+            raise MalformedPacket(f"SUBACK with {len(reasons)} reason codes for {len(asked)} filters")
+        for subscription, reason in zip(asked, reasons, strict=True):
             name = subscription.filter
             uncertain.discard(name)
             if reason < _REFUSED:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from tests.harness.conditions import wait_until
 from tests.integration.flow import assert_nothing_lost_or_doubled
 
 WINDOW = 100  # mqtt.receive_maximum
@@ -49,7 +50,8 @@ def test_a_second_signal_leaves_at_once(new_flow: Callable[..., Any]) -> None:
         flow.bridge._signal(15)
         flow.bridge._signal(2)
         flow.bridge.resume()
-        flow.bridge.wait_end(10)
+        wait_until(lambda: not flow.bridge.alive, 10, "the bridge has ended")
+        assert flow.bridge.returncode == 1
         flow.bridge.start()
         flow.bridge.wait_live()
         flow.goes_on()
