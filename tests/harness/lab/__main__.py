@@ -11,7 +11,7 @@ from tests.harness.conditions import NotInTime
 from tests.harness.host import PortInUse
 from tests.harness.kit import KitError
 from tests.harness.lab import door
-from tests.harness.lab.chain import Plan
+from tests.harness.lab.chain import TOPICS, Plan
 from tests.harness.lab.rounds import rounds
 from tests.harness.lab.run import up
 from tests.harness.lab.verbs import VERBS, LabError
@@ -40,7 +40,7 @@ def _do(arguments: argparse.Namespace) -> int:
         case "publish":
             print(publish(arguments.topic, arguments.text))
         case "consume":
-            for line in itertools.islice(consume(), arguments.count):
+            for line in itertools.islice(consume(arguments.topics or TOPICS), arguments.count):
                 print(line, flush=True)
         case "status" | "down":
             print(door.ask([arguments.command]))
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     sent.add_argument("topic", nargs="?", default="sensors/house/visitor/temp", metavar="TOPIC")
     sent.add_argument("text", nargs="?", default="21.5", metavar="TEXT")
     read = commands.add_parser("consume", help="show what comes out of Kafka, until Ctrl-C")
+    read.add_argument("topics", nargs="*", metavar="TOPIC", help=f"only these of {', '.join(TOPICS)}")
     read.add_argument("--count", type=int, metavar="N", help="only so many records")
     commands.add_parser("status", help="which host is up, down or hung, and the score")
     commands.add_parser("down", help="end what `up` started, as its Ctrl-C does")

@@ -19,7 +19,7 @@ from tests.harness.rabbitmq import RabbitPair
 from tests.harness.relay import RecordingRelay, Sighting
 from tests.harness.verifier import Verifier
 
-SENSORS, OTHERS = "iot.sensors", "iot.others"  # Kafka topics
+TOPICS = SENSORS, OTHERS = "iot.sensors", "iot.others"  # of Kafka
 
 _ROUTES = [
     {
@@ -64,7 +64,7 @@ class Chain:
         self.devices = Devices(
             network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
         )
-        self.verifier = Verifier(self.kafka.bootstrap, [SENSORS, OTHERS])
+        self.verifier = Verifier(self.kafka.bootstrap, TOPICS)
         self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos)
         self.nodes: Mapping[str, Node] = {
             "emq1": self.emq.node(1),
@@ -115,7 +115,7 @@ class Chain:
             )
             if self._relay:
                 running.enter_context(self._relay)
-            for topic in (SENSORS, OTHERS):
+            for topic in TOPICS:
                 self.kafka.create_topic(topic)
             begin("bridge: live at HAProxy, with its topics in Kafka", self._start_bridge, self._stop_bridge)
             self.verifier.start()

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
@@ -11,7 +11,7 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, Topic
 from tests.harness.haproxy import DEVICES
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import CLIENTS
-from tests.harness.lab.chain import OTHERS, SENSORS
+from tests.harness.lab.chain import TOPICS
 from tests.harness.lab.verbs import LabError
 from tests.harness.packets import Ack, Connect, Disconnect, Frames, Kind, Publish
 
@@ -36,8 +36,8 @@ def publish(topic: str, text: str) -> str:
     raise LabError("HAProxy closed the connection: no EMQ node is up, see deploy/lab status")
 
 
-def consume() -> Iterator[str]:
-    """A line for each record that Kafka takes from now on. Raises LabError."""
+def consume(topics: Sequence[str] = TOPICS) -> Iterator[str]:
+    """A line for each record that Kafka takes into these topics from now on. Raises LabError."""
     consumer = Consumer(
         {
             "bootstrap.servers": ",".join(f"{host.address}:{CLIENTS}" for host in _NETWORK.kafka),
@@ -51,7 +51,7 @@ def consume() -> Iterator[str]:
             consumer.assign(
                 [
                     TopicPartition(topic, partition, OFFSET_END)
-                    for topic in (SENSORS, OTHERS)
+                    for topic in topics
                     for partition in consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
                 ]
             )
