@@ -171,7 +171,6 @@ def test_a_session_is_live_when_its_filters_are_granted(world: World) -> None:
     assert world.session.state is State.LIVE
 
 
-@pytest.mark.xfail(strict=True, reason="G16: the byte behind CONNACK is taken for the first one")
 def test_a_message_glued_to_connack_is_taken_behind_it(world: World) -> None:
     world.connect()
     world.send(Connack(session_present=True), message(7))

@@ -1,0 +1,344 @@
+"""One librdkafka producer, and what the bridge does with its errors; on librdkafka's own mock of Kafka.
+
+librdkafka is asked for errors that no broker gives on demand, through the library inside the wheel.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import confluent_kafka
+import pytest
+
+from bridge.errors import ConfigurationError
+from bridge.kafka import cluster as cluster_module
+from bridge.kafka import inquiry as inquiry_module
+from bridge.kafka.cluster import Cluster
+from bridge.kafka.inquiry import Inquiry
+from bridge.kafka.options import BATCH_SIZE, producer_options
+from bridge.kafka.producer import Producer
+from bridge.loop import Loop
+from bridge.message import Message
+from bridge.outcome import Answer, NoAnswer, Verdict
+from bridge.settings import KafkaSettings
+from tests.harness.conditions import wait_until
+
+DENIED, OUT_OF_ORDER = 29, 45  # Kafka protocol guide, "Error Codes"
+QUIET = {"log_level": 0}
+NOBODY = "127.47.0.1:1"
+
+
+class Rdkafka:
+    """What confluent_kafka does not show of librdkafka."""
+
+    def __init__(self) -> None:
+        wheel = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+        self._library = ctypes.CDLL(str(next(wheel.glob("librdkafka-*"))))
+        self._library.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
+        self._library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+
+    @staticmethod
+    def _handle(client: Any) -> ctypes.c_void_p:
+        # The rd_kafka_t* stands first in confluent_kafka's Handle, behind CPython's object header.
+        return ctypes.c_void_p.from_address(id(client) + object.__basicsize__)
+
+    def cluster(self, client: Any) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._library.rd_kafka_handle_mock_cluster(self._handle(client)))
+
+    def bootstrap(self, cluster: ctypes.c_void_p) -> str:
+        found: bytes = self._library.rd_kafka_mock_cluster_bootstraps(cluster)
+        return found.decode()
+
+    def make_fatal(self, client: Any) -> None:
+        self._library.rd_kafka_test_fatal_error(self._handle(client), OUT_OF_ORDER, b"a test")
+
+    def refuse_topic(self, cluster: ctypes.c_void_p, topic: str, code: int) -> None:
+        self._library.rd_kafka_mock_topic_set_error(cluster, topic.encode(), code)
+
+
+class Kafka:
+    """librdkafka's mock with one broker."""
+
+    def __init__(self) -> None:
+        self.rdkafka = Rdkafka()
+        self._host = confluent_kafka.Producer(
+            {"bootstrap.servers": "mock", "test.mock.num.brokers": 1, **QUIET}
+        )
+        self._cluster = self.rdkafka.cluster(self._host)
+        self.bootstrap = self.rdkafka.bootstrap(self._cluster)
+
+    def refuse_topic(self, topic: str, code: int) -> None:
+        self.rdkafka.refuse_topic(self._cluster, topic, code)
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Kafka:
+    return Kafka()
+
+
+@pytest.fixture
+def new_producer() -> Iterator[Callable[..., Producer]]:
+    made: list[Producer] = []
+
+    def new(bootstrap: str, **callbacks: Any) -> Producer:
+        settings = KafkaSettings(bootstrap_servers=bootstrap)
+        callbacks = {"wake": lambda: None, "on_error": lambda code, text: None, **callbacks}
+        made.append(Producer({**producer_options(settings, BATCH_SIZE), **QUIET}, **callbacks))
+        return made[-1]
+
+    yield new
+    for producer in made:
+        producer.close()
+    wait_until(lambda: not _threads("reports", "purge"), 10, "a producer's threads to end")
+
+
+def _threads(*names: str) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name in names]
+
+
+def message(topic: str = "topic", payload: bytes = b"v") -> Message:
+    made = Message(b"t", 2, 1, None, payload)
+    made.plan = SimpleNamespace(
+        kafka_topic=topic, key=b"k", raw=True, by_flags=[None] * 16, headers=lambda _: [("h", b"1")]
+    )
+    return made
+
+
+def reported(producer: Producer, count: int = 1) -> None:
+    def enough() -> bool:
+        producer.poll()
+        return len(producer.delivered) + len(producer.failed) >= count
+
+    wait_until(enough, 10, "the delivery reports")
+
+
+# -- messages --------------------------------------------------------------------------------------------
+
+
+def test_what_kafka_has_is_reported_as_delivered(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    producer = new_producer(kafka.bootstrap)
+    sent = [message() for _ in range(3)]
+    for each in sent:
+        assert producer.produce(each) is None
+    reported(producer, 3)
+    assert list(producer.delivered) == sent
+    assert producer.is_empty is False  # not before the reports were taken
+    producer.delivered.clear()
+    assert producer.is_empty
+
+
+def test_a_loop_that_sleeps_is_woken_by_a_report(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    woken = threading.Event()
+    producer = new_producer(kafka.bootstrap, wake=woken.set)
+    producer.produce(message())
+    producer.sleep()
+    assert woken.wait(10)
+    assert producer.delivered
+
+
+def test_it_is_woken_each_time_it_sleeps(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    woken = threading.Semaphore(0)
+    producer = new_producer(kafka.bootstrap, wake=woken.release)
+    for number in range(1, 200):
+        producer.produce(message())
+        while len(producer.delivered) < number:  # as the loop does: sleep, wake, look, sleep again
+            producer.sleep()
+            assert woken.acquire(timeout=10)
+
+
+def test_what_is_larger_than_any_request_is_reported_at_once(new_producer: Callable[..., Producer]) -> None:
+    report = new_producer(NOBODY).produce(message(payload=bytes(100_000_001)))
+    assert report
+    assert report[1] == 10
+
+
+def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
+    kafka: Kafka, new_producer: Callable[..., Producer]
+) -> None:
+    kafka.refuse_topic("denied", DENIED)
+    producer = new_producer(kafka.bootstrap)
+    assert producer.produce(message("denied")) is None
+    reported(producer)
+    assert producer.failed.popleft()[1] == DENIED
+    report = producer.produce(message("denied"))
+    assert report
+    assert report[1] == DENIED
+
+
+def test_options_that_librdkafka_refuses_are_the_users_to_mend() -> None:
+    with pytest.raises(ConfigurationError, match=r"kafka\.options"):
+        Producer({"no.such.option": 1}, lambda: None, lambda code, text: None)
+
+
+# -- fatal errors ----------------------------------------------------------------------------------------
+
+
+def test_a_fatal_error_breaks_the_producer_and_not_the_loop(
+    kafka: Kafka, new_producer: Callable[..., Producer]
+) -> None:
+    errors: list[int] = []
+    producer = new_producer(kafka.bootstrap, on_error=lambda code, text: errors.append(code))
+    kafka.rdkafka.make_fatal(producer._rd)
+    report = producer.produce(message())
+    assert report
+    assert report[1] == -150
+
+    def broken() -> bool:
+        producer.poll()
+        return producer.is_broken
+
+    wait_until(broken, 10, "the fatal error to be seen")
+    assert -150 in errors
+
+
+def test_a_fatal_error_wakes_a_loop_that_sleeps(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    woken = threading.Event()
+    producer = new_producer(kafka.bootstrap, wake=woken.set)
+    producer.sleep()
+    kafka.rdkafka.make_fatal(producer._rd)
+    assert woken.wait(10)
+    assert producer.is_broken
+    woken.clear()
+    producer.sleep()  # and the thread that waits is still there
+    assert "reports" in _threads("reports")
+
+
+def test_a_producer_can_be_closed_while_its_thread_waits() -> None:
+    options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
+    producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
+    producer.sleep()
+    producer.close()
+    wait_until(lambda: not _threads("reports", "purge"), 10, "its threads to end")
+
+
+# -- the cluster: the producer's life ----------------------------------------------------------------------
+
+
+class World:
+    def __init__(self, bootstrap: str) -> None:
+        self.loop = Loop()
+        settings = KafkaSettings(bootstrap_servers=bootstrap, options={"log_level": 0})
+        self.cluster = Cluster(settings, self.loop)
+
+    def close(self) -> None:
+        self.cluster.close()
+        wait_until(lambda: not _threads("reports", "purge", "inquiry"), 10, "the cluster's threads to end")
+        self.loop.close()
+
+    def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+        """Run the loop until it holds."""
+
+        def holds() -> object:
+            self.loop.wait(0)
+            self.cluster.poll()
+            return condition()
+
+        wait_until(holds, seconds, "the cluster")
+
+
+@pytest.fixture
+def world(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(cluster_module, "_FIRST_REBUILD", 0.05)
+    world = World(kafka.bootstrap)
+    yield world
+    world.close()
+
+
+def test_a_producer_that_is_lost_is_rebuilt_and_delivers(kafka: Kafka, world: World) -> None:
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    failure = world.cluster.produce(message())
+    assert failure
+    assert failure.verdict is Verdict.PRODUCER_LOST
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    assert not world.cluster.is_broken
+    again = message()
+    assert world.cluster.produce(again) is None
+    world.until(lambda: world.cluster.delivered)
+    assert list(world.cluster.delivered) == [again]
+
+
+def test_one_rebuild_does_not_chase_the_next(kafka: Kafka, world: World) -> None:
+    world.until(lambda: True)
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    world.until(lambda: world.cluster._producer.is_broken)
+    assert not world.cluster.is_broken  # not yet
+    world.until(lambda: world.cluster.is_broken)
+
+
+def test_what_a_retired_producer_has_in_flight_is_still_reported(world: World) -> None:
+    first, second = message(), message()
+    world.cluster.produce(first)
+    world.cluster.retire()
+    world.cluster.produce(second)
+    world.until(lambda: len(world.cluster.delivered) == 2)
+    assert set(world.cluster.delivered) == {first, second}
+    assert not world.cluster._retiring
+
+
+def test_a_retired_producer_that_is_lost_is_seen_by_what_it_had_in_flight(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_FIRST_REBUILD", 0.0)
+    world = World(NOBODY)
+    retired = world.cluster._producer._rd
+    world.cluster.produce(message())
+    world.cluster.retire()
+    kafka.rdkafka.make_fatal(retired)
+    world.until(lambda: [each.verdict for each in world.cluster.take_failures()] == [Verdict.PRODUCER_LOST])
+    assert world.cluster.is_broken
+    world.close()
+
+
+# -- questions ---------------------------------------------------------------------------------------------
+
+
+def test_a_topic_is_asked_about_once_until_it_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    may_answer = threading.Event()
+
+    def ask(_: object, topic: str, __: str) -> Answer:
+        asked.append(topic)
+        may_answer.wait(10)
+        return Answer(topic, exists=True, limit=BATCH_SIZE)
+
+    monkeypatch.setattr(inquiry_module, "_ask", ask)
+    for _ in range(5):
+        world.cluster.ask("a")
+    may_answer.set()
+    world.until(lambda: world.cluster.answers)
+    assert asked == ["a"]
+    world.cluster.ask("a")
+    world.until(lambda: len(world.cluster.answers) == 2)
+
+
+def test_a_question_that_goes_wrong_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object) -> Answer:
+        raise KeyError("max.message.bytes")
+
+    monkeypatch.setattr(inquiry_module, "_ask", ask)
+    answers: list[Answer | NoAnswer] = []
+    inquiry = Inquiry(KafkaSettings(bootstrap_servers=NOBODY, options={"log_level": 0}), answers.append)
+    inquiry.ask("a")
+    wait_until(lambda: len(answers) == 1, 10, "the first answer")
+    inquiry.ask("b")
+    wait_until(lambda: len(answers) == 2, 10, "the second answer")
+    assert all(isinstance(answer, NoAnswer) for answer in answers)
+    wait_until(lambda: not _threads("inquiry"), 10, "the thread to end")
+
+
+def test_a_smaller_limit_asks_for_smaller_batches(world: World) -> None:
+    world.cluster._take_answer(Answer("a", exists=True, limit=BATCH_SIZE - 1))
+    assert world.cluster.wants_smaller_batches
+    world.cluster.retire()
+    assert not world.cluster.wants_smaller_batches
+    world.cluster._take_answer(Answer("b", exists=True, limit=BATCH_SIZE))
+    assert not world.cluster.wants_smaller_batches
