@@ -76,9 +76,11 @@ class HAProxy(Process):
         super().spawn()
 
     def kill9(self) -> None:
+        ran = self.alive
         super().kill9()
-        # The master is gone; its worker, killed as well, is nobody's child of ours and ends a moment later.
-        wait_until(lambda: not any(map(self.host.listens, _PORTS)), 10.0, "HAProxy's ports are free")
+        if ran:
+            # The master is gone; its worker, killed as well, is no child of ours and ends a moment later.
+            wait_until(lambda: not any(map(self.host.listens, _PORTS)), 10.0, "HAProxy's ports are free")
 
     def stop(self) -> None:
         """End it at once, with the sessions it carries."""
