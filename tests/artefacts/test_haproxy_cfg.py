@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from bridge.settings.mqtt import MqttSettings
+from bridge.units import DURATION
 from tests.harness.haproxy import CONFIGURATION
 
 TEXT = CONFIGURATION.read_text()
@@ -117,6 +119,36 @@ def test_a_storm_of_devices_cannot_take_the_place_of_the_bridge() -> None:
     listeners = [section for section in SECTIONS if section.startswith(("frontend", "listen"))]
 
     assert sum(map(maxconn, listeners)) < maxconn("global")
+
+
+def seconds(section: str, directive: str) -> float:
+    (value,) = (line.split()[-1] for line in SECTIONS[section] if line.startswith(f"{directive} "))
+    return float(DURATION.parse(value))
+
+
+@pytest.mark.parametrize("section", ["defaults mqtt", "listen mqtt-kafka from mqtt"])
+def test_the_bridge_expects_the_idle_limit_that_is_configured_here(section: str) -> None:
+    """Its keepalive is checked against this default of mqtt.idle_limit."""
+    shortest = min(seconds(section, "timeout client"), seconds(section, "timeout server"))
+
+    assert MqttSettings.model_fields["idle_limit"].default == shortest
+
+
+@pytest.mark.parametrize(
+    ("section", "side", "limit"),
+    [
+        ("defaults mqtt", "srvtcpka", r"default-server .* tcp-ut (\S+)"),
+        ("listen mqtt-kafka from mqtt", "clitcpka", r"bind .* tcp-ut (\S+)"),
+    ],
+)
+def test_a_host_that_vanished_is_found_as_soon_when_busy_as_when_idle(
+    section: str, side: str, limit: str
+) -> None:
+    idle, interval = (seconds(section, f"{side}-{name}") for name in ("idle", "intvl"))
+    (count,) = (int(line.split()[1]) for line in SECTIONS[section] if line.startswith(f"{side}-cnt "))
+    (busy,) = (found[1] for line in SECTIONS[section] if (found := re.match(limit, line)))
+
+    assert idle + interval * count == DURATION.parse(busy)
 
 
 def test_the_check_asks_what_every_broker_must_refuse() -> None:
