@@ -31,10 +31,18 @@ def test_jitter_is_full() -> None:
     assert {backoff.next_delay() for _ in range(10)} == {0.0}
 
 
-def test_a_short_life_does_not_start_the_count_anew() -> None:
+def test_after_any_live_session_the_first_attempt_is_made_at_once_and_the_count_goes_on() -> None:
+    backoff = Backoff(SETTINGS, longest)
+    assert [backoff.next_delay() for _ in range(3)] == [0.0, 0.2, 0.4]
+    backoff.was_live_for(29.9)
+    assert [backoff.next_delay() for _ in range(2)] == [0.0, 0.8]
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.9])
+def test_what_lived_for_a_moment_only_does_not_count_as_live(seconds: float) -> None:
     backoff = Backoff(SETTINGS, longest)
     backoff.next_delay()
-    backoff.was_live_for(29.9)
+    backoff.was_live_for(seconds)
     assert backoff.next_delay() == 0.2
 
 
@@ -43,7 +51,7 @@ def test_a_long_life_does() -> None:
     for _ in range(5):
         backoff.next_delay()
     backoff.was_live_for(30.0)
-    assert backoff.next_delay() == 0.0
+    assert [backoff.next_delay() for _ in range(2)] == [0.0, 0.2]
 
 
 @pytest.mark.parametrize(("uniform", "seconds"), [(shortest, 30.0), (longest, 60.0)])
