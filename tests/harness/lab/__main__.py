@@ -3,7 +3,9 @@
 # ruff: noqa: T201 - a command line prints
 
 import argparse
+import contextlib
 import itertools
+import re
 import sys
 
 from bridge.units import DURATION
@@ -55,7 +57,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         qos=arguments.qos,
         devices=arguments.devices,
         brokers=arguments.brokers,
-        emq=tuple(arguments.emq.split(",")) if arguments.emq else (),
+        emq=arguments.emq,
         emq_ctl=arguments.emq_ctl,
     )
 
@@ -66,26 +68,26 @@ def _parser() -> argparse.ArgumentParser:
         description="The six hosts of the founding document on this machine: devices -> HAProxy -> EMQ x2 -> "
         "HAProxy -> bridge -> Kafka x3.",
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
 
     running = commands.add_parser("up", help="bring all up and let messages flow, until Ctrl-C")
     running.add_argument("--for", dest="duration", type=_duration, metavar="60s", help="end by itself")
     _add_plan(running)
     repeated = commands.add_parser("rounds", help="kill and hang every host in turn, and end by itself")
-    repeated.add_argument("--count", type=int, default=10, metavar="N", help="rounds (10)")
+    repeated.add_argument("--count", type=_count, default=10, metavar="N", help="rounds (10)")
     _add_plan(repeated)
 
     for verb, does in zip(
-        VERBS, ("ends it at once", "brings it back", "stops it", "lets it go on"), strict=True
+        VERBS, ("it dies at once", "bring it back", "it stops answering", "it goes on"), strict=True
     ):
-        command = commands.add_parser(verb, help=f"{verb} a host: {does}")
+        command = commands.add_parser(verb, help=f"a host: {does}")
         command.add_argument("host", metavar="HOST", choices=_HOSTS.split(), help=_HOSTS.replace(" ", ", "))
     sent = commands.add_parser("publish", help="send a message as a device would")
     sent.add_argument("topic", nargs="?", default="sensors/house/visitor/temp", metavar="TOPIC")
     sent.add_argument("text", nargs="?", default="21.5", metavar="TEXT")
     read = commands.add_parser("consume", help="show what comes out of Kafka, until Ctrl-C")
     read.add_argument("topics", nargs="*", metavar="TOPIC", help=f"only these of {', '.join(TOPICS)}")
-    read.add_argument("--count", type=int, metavar="N", help="only so many records")
+    read.add_argument("--count", type=_count, metavar="N", help="only so many records")
     commands.add_parser("status", help="which host is up, down or hung, and the score")
     commands.add_parser("down", help="end what `up` started, as its Ctrl-C does")
     return parser
@@ -94,14 +96,16 @@ def _parser() -> argparse.ArgumentParser:
 def _add_plan(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rate", type=_positive, default=50.0, metavar="N", help="messages a second (50)")
     command.add_argument("--qos", type=int, choices=(0, 1, 2), default=1, help="of the devices (1)")
-    command.add_argument("--devices", type=int, default=20, metavar="N", help="how many (20)")
+    command.add_argument("--devices", type=_count, default=20, metavar="N", help="how many (20)")
     command.add_argument(
         "--brokers",
         choices=("doors", "rabbitmq"),
         default="doors",
         help="what plays EMQ: one mosquitto behind two doors (the default), or a RabbitMQ pair",
     )
-    command.add_argument("--emq", metavar="HOST:PORT,HOST:PORT", help="two brokers of yours instead")
+    command.add_argument(
+        "--emq", type=_pair, default=(), metavar="HOST:PORT,HOST:PORT", help="two brokers of yours instead"
+    )
     command.add_argument(
         "--emq-ctl", metavar="CMD", help="how to fail them: CMD kill9|start|sigstop|sigcont 1|2"
     )
@@ -115,9 +119,23 @@ def _duration(text: str) -> float:
 
 
 def _positive(text: str) -> float:
-    if (number := float(text)) <= 0:
-        raise ValueError(text)
-    return number
+    with contextlib.suppress(ValueError):
+        if (number := float(text)) > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _pair(text: str) -> tuple[str, ...]:
+    pair = tuple(text.split(","))
+    if len(pair) != 2 or not all(re.fullmatch(r".+:\d+", address) for address in pair):
+        raise argparse.ArgumentTypeError("two brokers are needed, as HOST:PORT,HOST:PORT")
+    return pair
 
 
 if __name__ == "__main__":
