@@ -38,23 +38,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_process_is_left_behind() -> Iterator[None]:
-    before, tracked = _children(), process.running()
+    actors, others = process.running(), _other_children()
     yield
-    left = process.running() - tracked
+    left = process.running() - actors
     for actor in left:
         actor.kill9()
     assert not left, f"left running: {left}"
     try:
-        wait_until(lambda: _children() <= before, 2.0, "")
+        wait_until(lambda: _other_children() <= others, 2.0, "")
     except NotInTime:
-        pytest.fail(f"left running, beside the harness's actors: {sorted(_children() - before)}")
+        pytest.fail(f"left running, beside the harness's actors: {sorted(_other_children() - others)}")
 
 
-def _children() -> set[str]:
-    """This process's living children, each as "pid command line"."""
+def _other_children() -> set[str]:
+    """This process's living children that are no actors, each as "pid command line"."""
+    actors = {str(actor.pid) for actor in process.running()}
     found = set()
     for listing in Path("/proc/self/task").glob("*/children"):
-        for pid in listing.read_text().split():
+        for pid in set(listing.read_text().split()) - actors:
             try:
                 command = (
                     Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
