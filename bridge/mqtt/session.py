@@ -118,7 +118,7 @@ class Session:
         self._keep_time()
         if self._tap and self.state is not State.STOPPING:
             self._loop.watch(self._tap.fileno(), write=self._wants_write())
-        if more:
+        if more or self.state is State.STOPPED:
             return 0.0
         due = [
             each

@@ -48,9 +48,15 @@ def new_flow(
     """with new_flow(rate=100, qos=1, version=4, protocol="auto") as flow: ..."""
 
     @contextmanager
-    def create(rate: float = 100.0, qos: int = 1, version: int = 4, protocol: str = "auto") -> Iterator[Flow]:
+    def create(
+        rate: float = 100.0,
+        qos: int = 1,
+        version: int = 4,
+        protocol: str = "auto",
+        filter: str = "sensors/{site}/{device}/temp",  # noqa: A002 - the setting's name
+    ) -> Iterator[Flow]:
         topic = new_topic()
-        route = {"name": "sensors", "filter": "sensors/{site}/{device}/temp", "topic": topic, "qos": qos}
+        route = {"name": "sensors", "filter": filter, "topic": topic, "qos": qos}
         with (
             Verifier(kafka.bootstrap, [topic]) as verifier,
             new_bridge(routes=[route | {"key": "{device}"}], mqtt={"protocol": protocol}) as bridge,

@@ -38,7 +38,7 @@ def test_the_session_outlives_many_keepalives_while_kafka_is_away(
     new_bridge: Callable[..., Any], new_topic: Callable[..., str], kafka: KafkaCluster
 ) -> None:
     route = {"name": "all", "filter": "sensors/#", "topic": new_topic()}
-    quick = {"keepalive": "5s", "tcp": {"keepalive_idle": "2s", "keepalive_interval": "1s"}}
+    quick = {"keepalive": "6s", "tcp": {"keepalive_idle": "2s", "keepalive_interval": "1s"}}
     with new_bridge(routes=[route], mqtt=quick, log={"level": "debug"}) as bridge, kafka.all_hung():
 
         def pings() -> int:

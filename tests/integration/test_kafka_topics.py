@@ -1,0 +1,126 @@
+"""What a Kafka topic does not take: it is not there, or the record is too large for it."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.harness.bridge import BridgeProcess
+from tests.harness.conditions import wait_until
+from tests.harness.haproxy import DEVICES, HAProxy
+from tests.harness.kafka import KafkaCluster
+from tests.harness.records import records
+
+LIMIT = 20_000  # bytes: max.message.bytes of a small topic
+
+
+@pytest.fixture
+def publish(haproxy: HAProxy) -> Callable[..., None]:
+    """publish("t", b"...") as a device does, at QoS 1: it returns when EMQ has acknowledged."""
+
+    def publish(topic: str, *payloads: bytes) -> None:
+        for payload in payloads:
+            command = ["mosquitto_pub", "-h", haproxy.host.address, "-p", str(DEVICES), "-q", "1"]
+            subprocess.run([*command, "-t", topic, "-s"], input=payload, check=True, timeout=20)
+
+    return publish
+
+
+@pytest.fixture
+def values(kafka: KafkaCluster) -> Callable[[str, int], list[bytes]]:
+    """values(topic, count): the values in a topic, once there are so many."""
+
+    def wait(topic: str, count: int) -> list[bytes]:
+        def enough() -> list[bytes] | None:
+            found = [record.value for record in records(kafka.bootstrap, topic)]
+            return found if len(found) >= count else None
+
+        return wait_until(enough, 40.0, f"{count} records are in {topic}")
+
+    return wait
+
+
+def route(topic: str, filter_: str = "t") -> dict[str, Any]:
+    return {"name": f"to-{topic}", "filter": filter_, "topic": topic}
+
+
+def test_a_missing_topic_is_named_with_the_command_that_creates_it_and_gets_all_once_it_is_there(
+    new_bridge: Callable[..., BridgeProcess],
+    kafka: KafkaCluster,
+    publish: Callable[..., None],
+    values: Callable[[str, int], list[bytes]],
+) -> None:
+    with new_bridge(routes=[route("not.there.yet")]) as bridge:
+        publish("t", b"1", b"2")
+        said = bridge.wait_for("kafka.topic_missing", topic="not.there.yet")
+        assert "kafka-topics.sh" in said["way_out"]
+        assert "--create --topic not.there.yet" in said["way_out"]
+        publish("t", b"3")
+        kafka.create_topic("not.there.yet", partitions=1)
+        assert values("not.there.yet", 3) == [b"1", b"2", b"3"]
+        bridge.wait_for("kafka.lane_live", topic="not.there.yet")
+
+
+def test_an_oversize_message_is_given_up_and_its_neighbours_go_their_way_in_order(
+    new_bridge: Callable[..., BridgeProcess],
+    new_topic: Callable[..., str],
+    publish: Callable[..., None],
+    values: Callable[[str, int], list[bytes]],
+) -> None:
+    topic = new_topic(partitions=1, config={"max.message.bytes": LIMIT})
+    with new_bridge(routes=[route(topic)]) as bridge:
+        publish("t", b"before", os.urandom(2 * LIMIT), b"after")
+        assert values(topic, 2) == [b"before", b"after"]
+        said = bridge.wait_for("kafka.refused", topic=topic, size=2 * LIMIT)
+        assert "max.message.bytes" in said["reason"]
+    (last,) = bridge.entries("service.stopped")
+    assert (last["delivered"], last["given_up"], last["in_flight"]) == (2, 1, 0)
+
+
+def test_what_fits_only_when_it_is_compressed_is_delivered(
+    new_bridge: Callable[..., BridgeProcess],
+    new_topic: Callable[..., str],
+    publish: Callable[..., None],
+    values: Callable[[str, int], list[bytes]],
+) -> None:
+    topic = new_topic(partitions=1, config={"max.message.bytes": LIMIT})
+    large = b"x" * 10 * LIMIT
+    with new_bridge(routes=[route(topic)]):
+        publish("t", b"before", large, b"after")
+        assert values(topic, 3) == [b"before", large, b"after"]
+
+
+def test_a_limit_that_is_lowered_while_the_bridge_runs_costs_only_what_is_too_large(
+    new_bridge: Callable[..., BridgeProcess],
+    new_topic: Callable[..., str],
+    kafka: KafkaCluster,
+    publish: Callable[..., None],
+    values: Callable[[str, int], list[bytes]],
+) -> None:
+    topic = new_topic(partitions=1)
+    with new_bridge(routes=[route(topic)]) as bridge:
+        publish("t", b"first")
+        values(topic, 1)
+        kafka.alter_topic_config(topic, {"max.message.bytes": LIMIT})
+        publish("t", b"second", os.urandom(2 * LIMIT), b"third")
+        assert values(topic, 3) == [b"first", b"second", b"third"]
+        bridge.wait_for("kafka.refused", topic=topic)
+
+
+def test_a_topic_that_is_deleted_in_use_holds_its_messages_until_it_is_there_again(
+    new_bridge: Callable[..., BridgeProcess],
+    new_topic: Callable[..., str],
+    kafka: KafkaCluster,
+    publish: Callable[..., None],
+    values: Callable[[str, int], list[bytes]],
+) -> None:
+    topic = new_topic(partitions=1)
+    with new_bridge(routes=[route(topic)]):
+        publish("t", b"1")
+        values(topic, 1)
+        kafka.delete_topic(topic)
+        publish("t", b"2", b"3")
+        kafka.create_topic(topic, partitions=1)
+        assert values(topic, 2)[-2:] == [b"2", b"3"]
