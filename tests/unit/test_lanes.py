@@ -123,6 +123,19 @@ def test_only_who_is_alone_can_be_blamed(live: Lane) -> None:
     assert not live.is_alone(second)
 
 
+def test_a_large_one_among_those_that_waited_goes_alone_too() -> None:
+    lane = Lane("topic")
+    small, large, last = message(), message(LIMIT), message()
+    for each in (small, large, last):
+        lane.offer(each)
+    lane.answered(LIMIT)
+    assert list(lane.release()) == [small]
+    lane.delivered(small)
+    assert list(lane.release()) == [large]
+    lane.delivered(large)
+    assert list(lane.release()) == [last]
+
+
 def test_each_of_several_suspects_goes_alone_and_the_rest_together(live: Lane) -> None:
     suspects, rest = [message(), message()], [message(), message()]
     for each in suspects:

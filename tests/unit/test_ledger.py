@@ -90,6 +90,13 @@ def test_an_acknowledgement_is_offered_once(broker: Broker) -> None:
     assert broker.acknowledged() == []
 
 
+def test_a_late_second_report_changes_nothing(broker: Broker) -> None:
+    message = broker.new(1)
+    broker.delivered(message)
+    broker.ledger.settle(message)
+    assert message.state == State.ACKED
+
+
 def test_what_came_on_an_earlier_connection_is_not_acknowledged(broker: Broker) -> None:
     message = broker.new(1)
     broker.reconnect()
@@ -202,6 +209,16 @@ def test_rule_2_what_a_new_session_begins_with_shows_nothing(broker: Broker) -> 
     assert not broker.ledger.keeps_identifiers
 
 
+def test_rule_2_the_next_session_may_be_another_brokers(broker: Broker) -> None:
+    broker.reconnect()
+    broker.delivered(broker.new(5))
+    assert broker.ledger.keeps_identifiers
+    broker.reconnect(session_present=False)
+    broker.new(1)
+    broker.reconnect()
+    assert broker.send(1, dup=True)
+
+
 def test_rule_2_settled_before_the_copy_came_it_is_acknowledged_at_once(broker: Broker) -> None:
     broker.new(1)
     message = broker.new(2)
@@ -299,8 +316,9 @@ def test_rule_4_nothing_joins_what_was_before_another_client_had_the_session(bro
 
 
 def test_qos_2_joins_until_its_pubrel(broker: Broker) -> None:
-    broker.new(1)
-    broker.delivered(broker.new(2, qos=2))
+    message = broker.new(2, qos=2)
+    broker.delivered(message)
+    assert message.state == State.ACKED
     broker.reconnect()
     assert broker.send(2, dup=True, qos=2) is None
     assert broker.acknowledged() == [2]

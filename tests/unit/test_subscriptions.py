@@ -127,6 +127,14 @@ def test_a_death_before_unsuback_takes_it_off_again(tmp_path: Path) -> None:
     assert session.sent == [("unsubscribe", ["b"])]
 
 
+def test_what_was_asked_for_and_perhaps_granted_is_taken_off_too(tmp_path: Path) -> None:
+    live(tmp_path, "a")
+    Session(tmp_path, "a", "b").connect(session_present=True)  # b is asked for, and no SUBACK
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    assert session.sent == [("unsubscribe", ["b"])]
+
+
 def test_narrower_filters_stay_until_the_wider_one_is_granted(tmp_path: Path) -> None:
     live(tmp_path, "s/+")
     session = Session(tmp_path, "#")

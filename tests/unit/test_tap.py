@@ -393,13 +393,14 @@ def test_acknowledgements_leave_by_tls(tls_pair: tuple[Tap, Broker]) -> None:
     assert tap.take_handed_over() == 3
 
 
-@pytest.mark.xfail(strict=True, reason="G8: TLS must be given the same bytes again after it could not write")
 def test_what_tls_could_not_write_is_not_mixed_with_what_comes_after(tls_pair: tuple[Tap, Broker]) -> None:
     tap, broker = tls_pair
     ping, pings = b"\xc0\x00", 0
-    with pytest.raises((BlockingIOError, ssl.SSLWantWriteError)):
+    try:
         while True:
             pings += tap.send(ping) // len(ping)
+    except (BlockingIOError, ssl.SSLWantWriteError):
+        pass
     got = broker.receive()
     tap.write(ACK, acknowledgements=True)
     assert tap.send(ping) == len(ping)
