@@ -1,5 +1,6 @@
 """The session over a socket pair, with a broker at the other end that does as it is told."""
 
+import queue
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
+from bridge.mqtt import connector
 from bridge.mqtt import session as session_module
 from bridge.mqtt.session import Session, State
 from bridge.routing import Subscription
@@ -465,6 +467,75 @@ def test_a_stop_before_connack_does_not_wait_for_it(world: World) -> None:
     world.broker.close()
     world.turn()
     assert world.session.state is State.STOPPED
+
+
+@pytest.mark.xfail(strict=True, reason="G19: what is in flight to Kafka is waited for at full speed")
+def test_a_session_that_has_stopped_lets_the_loop_sleep(world: World) -> None:
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    world.turn()
+    world.session.take_no_more()
+    assert world.turn() > 0
+
+
+# -- connecting: what blocks runs in a thread, and always comes back ----------------------------------------
+
+
+_NO_FAMILY = 255  # as AF_INET6 is where IPv6 was turned off
+
+
+def connected(settings: MqttSettings) -> socket.socket | OSError:
+    results: queue.SimpleQueue[socket.socket | OSError] = queue.SimpleQueue()
+    connector.connect_in_background(settings, results.put)
+    return results.get(timeout=10)
+
+
+def test_a_name_that_is_none_comes_back_as_no_connection() -> None:
+    assert isinstance(connected(MqttSettings(host="emq..lan")), OSError)
+
+
+def test_an_address_family_that_this_machine_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.47.0.3", 0)) as server:
+        address = server.getsockname()
+        found = [(family, socket.SOCK_STREAM, 0, "", address) for family in (_NO_FAMILY, socket.AF_INET)]
+        monkeypatch.setattr(connector.socket, "getaddrinfo", lambda *_, **__: found)
+        result = connected(MqttSettings(host="broker", port=address[1]))
+        assert isinstance(result, socket.socket)
+        with result:
+            assert result.getpeername() == address
+            assert not result.getblocking()
+
+
+def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.47.0.3", 0)) as server:
+        address = server.getsockname()
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", each)
+            for each in (("127.47.0.4", address[1]), address)
+        ]
+        monkeypatch.setattr(connector.socket, "getaddrinfo", lambda *_, **__: found)
+        result = connected(MqttSettings(host="broker", port=address[1]))
+        assert isinstance(result, socket.socket)
+        result.close()
+
+
+def test_a_host_that_vanished_is_noticed_by_the_kernel() -> None:
+    with socket.create_server(("127.47.0.3", 0)) as server:
+        host, port = server.getsockname()
+        result = connected(MqttSettings(host=host, port=port))
+    assert isinstance(result, socket.socket)
+    with result:
+        tcp = {
+            name: result.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT", "TCP_NODELAY")
+        }
+        assert result.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert tcp == {
+        "TCP_KEEPIDLE": 20,
+        "TCP_KEEPINTVL": 5,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 35_000,
+        "TCP_NODELAY": 1,
+    }
 
 
 # -- idle --------------------------------------------------------------------------------------------------
