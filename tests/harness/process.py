@@ -90,7 +90,7 @@ class Process(Node):
         self._env = dict(env)
         self._cwd = cwd
         self._ready = ready
-        self._deadline = deadline
+        self.deadline = deadline
         self._child: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
@@ -125,7 +125,7 @@ class Process(Node):
                 )
             return bool(self._ready())
 
-        wait_until(is_up, self._deadline, lambda: f"{self.name} is ready{self.log_tail()}")
+        wait_until(is_up, self.deadline, lambda: f"{self.name} is ready{self.log_tail()}")
 
     def wait_end(self, deadline: float = 60.0) -> None:
         """Wait for a program that does its work and ends. Raises RuntimeError if it failed."""

@@ -15,7 +15,8 @@ from tests.harness.host import Host, PortInUse
 from tests.harness.process import Process, running
 
 SLEEPS = ["sleep", "600"]
-TICKS = ["sh", "-c", "while :; do echo tick; sleep 0.02; done"]
+# No shell: one that was stopped while it starts a command is not stopped but waits for it (vfork).
+TICKS = [sys.executable, "-uc", "import time\nwhile not time.sleep(0.02): print('tick')"]
 
 
 def is_gone(pid: int) -> bool:
