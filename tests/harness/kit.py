@@ -9,6 +9,7 @@ kafka/pom.xml into a cache. With nothing missing it takes a fraction of a second
 only, for it is what makes everything else available. Raises KitError.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -56,16 +57,24 @@ def provide(purpose: str) -> None:
     """Install what is missing for "lab", "rabbitmq" (the lab on that broker) or "tests"."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this runs on whatever Python the machine has
         raise KitError(f"Python 3.11 or newer is needed, python3 is {sys.version.split()[0]}")
-    packages = _missing_packages(_WANTED[purpose])
-    if not (packages or not _jars_path().exists() or not _venv_is_current()):
+    if _is_complete(purpose):
         return
-    _require_space()
-    if packages:
-        _install_packages(packages)
-    if not _venv_is_current():
-        _build_venv()
-    if not _jars_path().exists():
-        _fetch_jars()
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "kit.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests/run and deploy/lab may be started side by side
+        if _is_complete(purpose):
+            return
+        _require_space()
+        if packages := _missing_packages(_WANTED[purpose]):
+            _install_packages(packages)
+        if not _venv_is_current():
+            _build_venv()
+        if not _jars_path().exists():
+            _fetch_jars()
+
+
+def _is_complete(purpose: str) -> bool:
+    return not _missing_packages(_WANTED[purpose]) and _jars_path().exists() and _venv_is_current()
 
 
 def java() -> Path:
@@ -186,7 +195,6 @@ def _fetch_jars() -> None:
 
 
 def _require_space() -> None:
-    cache().mkdir(parents=True, exist_ok=True)
     for place in (cache(), ROOT, Path("/usr")):
         free = shutil.disk_usage(place).free // 2**20
         if free < _SPACE:
@@ -220,3 +228,5 @@ if __name__ == "__main__":
         provide(sys.argv[1])
     except KitError as error:
         sys.exit(f"kit: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
