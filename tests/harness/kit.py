@@ -41,7 +41,8 @@ _SPACE = 1500  # MB for packages, jars and .venv together on a bare Debian 12, w
 _WAYS_OUT = {
     r"No space left|not enough free space": "the disk is full",
     r"Temporary failure|Could not resolve|Unknown host|Name or service not known|Network is unreachable"
-    r"|Could not (?:connect|transfer)|NoPluginFoundForPrefix|Failed to establish a new connection|Connection timed out": "no network, which is"
+    r"|Could not (?:connect|transfer)|NoPluginFoundForPrefix"
+    r"|Failed to establish a new connection|Connection timed out": "no network, which is"
     " needed once to download what is missing",
     r"Could not get lock": "another apt or dpkg is at work: try again when it is done",
     r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|PKIX path": "a certificate is not trusted here:"
