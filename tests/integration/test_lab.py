@@ -38,13 +38,13 @@ def ask(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Process]:
-    """`deploy/lab up`, not started yet; it is ready when its messages are on their way."""
+    """`deploy/lab up`, not started yet; it is ready when a second terminal may ask."""
     process = Process(
         "lab",
         ["deploy/lab", "up"],
         log=tmp_path / "lab.log",
         cwd=ROOT,
-        ready=lambda: "published" in process.log.read_text(),
+        ready=lambda: "dashboards http" in process.log.read_text(),
         deadline=UP,
     )
     yield process
