@@ -153,8 +153,10 @@ class DryRun:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._loop.post(self._stop))
         try:
+            due = self._session.turn()
             while self._session.state is not State.STOPPED:
-                self._loop.wait(self._session.turn())
+                self._loop.wait(due)
+                due = self._session.turn()
         except BrokenPipeError:  # `| head` has seen enough
             self._session.abandon()
             return 0

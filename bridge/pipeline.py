@@ -104,7 +104,8 @@ class Pipeline:
 
     def receive(self, packets: list[Packet]) -> None:
         plans, ledger_receive = self._plans, self._ledger.receive
-        counts, produce = self.counts, self._produce
+        counts, produce = self.counts, self._kafka.produce
+        received = 0
         timestamp = time.time_ns() // 1_000_000 if self._believes_clock else NO_TIMESTAMP
         for packet in packets:
             if type(packet) is Release:
@@ -117,9 +118,8 @@ class Pipeline:
                     continue
             elif self._drops_qos0(message):
                 continue
-            counts.received += 1
-            self._sequence += 1
-            message.sequence = self._sequence
+            received += 1
+            message.sequence = self._sequence + received
             message.timestamp = timestamp
             plan = plans.get(message.topic)
             if plan is None:
@@ -139,9 +139,13 @@ class Pipeline:
                 self._settle(message)
                 continue
             if lane.offer(message):
-                produce(message)
+                failure = produce(message)
+                if failure:
+                    self._failed(failure)
             else:
                 self._hold(lane)
+        counts.received += received
+        self._sequence += received
 
     # -- a turn of the loop ----------------------------------------------------------------------------
 
@@ -225,11 +229,12 @@ class Pipeline:
 
     def _take_delivered(self) -> None:
         delivered, settle = self._kafka.delivered, self._settle
-        for _ in range(len(delivered)):
+        count = len(delivered)
+        for _ in range(count):
             message = delivered.popleft()
             message.plan.lane.delivered(message)
-            self.counts.delivered += 1
             settle(message)
+        self.counts.delivered += count
 
     def _settle(self, message: Message) -> None:
         if message.flags & 0x06:

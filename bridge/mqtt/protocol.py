@@ -32,6 +32,10 @@ class Protocol:
         return self._belief not in (_Belief.CLOSED_ON_5, _Belief.ONLY_3_1_1)
 
     @property
+    def name(self) -> str:
+        return "5" if self.mqtt5 else "3.1.1"
+
+    @property
     def fell_back(self) -> bool:
         return self._belief is _Belief.ONLY_3_1_1
 

@@ -9,21 +9,20 @@ a new socket, a new tap and a new paho client, so nothing of an old connection c
 
 import socket
 import time
-from collections.abc import Collection, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bridge.errors import BridgeError, MalformedPacket
 from bridge.loop import Loop
-from bridge.message import Message, Packet
+from bridge.message import Message
 from bridge.mqtt import wire
 from bridge.mqtt.applied import AppliedFilters
 from bridge.mqtt.backoff import Backoff
-from bridge.mqtt.client import TappedClient
+from bridge.mqtt.connection import Connection
 from bridge.mqtt.connector import connect_in_background
+from bridge.mqtt.handler import Handler
 from bridge.mqtt.protocol import Protocol as ProtocolChoice
 from bridge.mqtt.reasons import (
     CONNACK_WAYS_OUT,
@@ -32,14 +31,10 @@ from bridge.mqtt.reasons import (
     UNSUPPORTED_PROTOCOL_VERSION,
 )
 from bridge.mqtt.subscriptions import Subscriptions
-from bridge.mqtt.tap import Tap
 from bridge.observe.events import Event, log
-from bridge.routing import Subscription
 from bridge.settings import MqttSettings, read_mqtt_password
 
-_READS_PER_TURN = 4  # then Kafka's reports have their turn, and acknowledgements leave
 _PAHO_LOOKS_EVERY = 1.0  # seconds between two of paho's looks at keepalive
-_BEFORE_CONNACK = {0x20, 0xF0, None}  # CONNACK and AUTH; None: nothing came
 _FAREWELL = 1.0  # seconds the broker gets to close its side after DISCONNECT
 _SHORT_LIFE, _SHORT_LIVES = 5.0, 3  # LIVE for less, this often in a row: another uses the client id
 
@@ -51,23 +46,6 @@ class State(Enum):
     BACKING_OFF = "backing_off"
     STOPPING = "stopping"
     STOPPED = "stopped"
-
-
-class Handler(Protocol):
-    """Who the session works for."""
-
-    def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
-        """What to subscribe when the broker refuses these filters. Raises ConfigurationError."""
-
-    def connected(self, session_present: bool, mqtt5: bool) -> None: ...
-    def session_lost(self) -> None:
-        """The broker no longer knew a session that should have been there."""
-
-    def receive(self, packets: list[Packet]) -> None: ...
-    def handed_over(self, acknowledgements: int) -> None: ...
-    def disconnected(self) -> None: ...
-    def taken_over(self) -> None:
-        """Another client has the session, or had it. Called before `disconnected`."""
 
 
 class Session:
@@ -91,11 +69,7 @@ class Session:
         self._subscriptions = Subscriptions(handler.subscriptions, record)
         self._protocol = ProtocolChoice(settings.protocol)
         self._backoff = Backoff(settings.reconnect)
-        self._tap: Tap | None = None
-        self._client: TappedClient | None = None
-        self._connack = False  # this connection has had its CONNACK
-        self._sent_fin = False
-        self._closed_because = ""  # set by paho's callbacks, acted on when paho has returned
+        self._connection: Connection | None = None
         self._next_delay: float | None = None  # where not the backoff decides
         self._expects_session = False
         self._short_lives = 0
@@ -112,126 +86,84 @@ class Session:
     def turn(self) -> float:
         """Do what is due. Returns for how many seconds nothing else is due: 0 where there is more to read."""
         more = False
-        if self._tap and self.state is not State.STOPPING:
-            more = self._read()
-        self._write()
+        if self._connection and self.state is not State.STOPPING:
+            more = self._read(self._connection)
+        if self._connection:
+            self._flush(self._connection)
         self._keep_time()
-        if self._tap and self.state is not State.STOPPING:
-            self._loop.watch(self._tap.fileno(), write=self._wants_write())
-        if more or self.state is State.STOPPED:
+        if self._connection and self.state is not State.STOPPING:
+            self._watch(self._connection)
+        if more:
             return 0.0
-        due = [
-            each
-            for each in (
-                self._connect_at,
-                self._answer_by,
-                self._look_at,
-                self._ask_again_at,
-                self._farewell_by,
-            )
-            if each
-        ]
+        deadlines = (self._connect_at, self._answer_by, self._look_at, self._ask_again_at, self._farewell_by)
+        due = [deadline for deadline in deadlines if deadline]
         return max(0.0, min(due) - time.monotonic()) if due else 60.0
 
     def acknowledge(self, messages: list[Message]) -> None:
         """PUBACK or PUBREC for messages that came on this connection, in this order."""
-        self._send(wire.acknowledgements(messages), acknowledgements=True)
+        if self._connection:
+            self._send(self._connection, wire.acknowledgements(messages), acknowledgements=True)
 
     def complete(self, packet_id: int, known: bool) -> None:
         """PUBCOMP."""
-        if self._client:
-            self._send(wire.pubcomp(packet_id, known, self._client.mqtt5), acknowledgements=False)
+        if self._connection:
+            answer = wire.pubcomp(packet_id, known, self._connection.mqtt5)
+            self._send(self._connection, answer, acknowledgements=False)
 
     def take_no_more(self) -> None:
         """The service stops: nothing is read any more, acknowledgements still leave."""
-        if self._tap:
-            self._loop.forget(self._tap.fileno())
+        if self._connection:
+            self._loop.forget(self._connection.fileno())
         self._connect_at = self._ask_again_at = 0.0
-        self._set(State.STOPPING if self._tap else State.STOPPED)
+        self.state = State.STOPPING if self._connection else State.STOPPED
 
     def say_goodbye(self) -> None:
         """DISCONNECT, which keeps the session, behind the acknowledgements; then comes STOPPED."""
-        if self._tap and self._client:
+        if self._connection:
             self._farewell_by = time.monotonic() + _FAREWELL
-            if self._connack:
-                self._client.send_disconnect()
+            if self._connection.accepted:
+                self._connection.client.send_disconnect()
 
     def abandon(self) -> None:
         """Close at once."""
         self._drop_connection()
-        self._set(State.STOPPED)
-
-    @property
-    def is_mqtt5(self) -> bool:
-        return self._protocol.mqtt5
+        self.state = State.STOPPED
 
     # -- reading and writing -------------------------------------------------------------------------
 
-    def _read(self) -> bool:
+    def _read(self, connection: Connection) -> bool:
         """True: there may be more to read."""
-        tap, client = self._tap, self._client
-        if tap is None or client is None:
+        try:
+            more = connection.read(self._handler.receive)
+        except MalformedPacket as error:
+            self._malformed(connection, error)
             return False
-        more = True
-        for _ in range(_READS_PER_TURN):
-            more = tap.fill()
-            try:
-                self._take_packets(tap, client)
-            except MalformedPacket as error:
-                self._malformed(client, error)
-            if self._tap is not tap:
-                return False
-            if not more:
-                break
+        self._see_if_closed(connection)
         return more
 
-    def _take_packets(self, tap: Tap, client: TappedClient) -> None:
-        for_paho = True
-        while for_paho and self._tap is tap:
-            if not self._connack and tap.head not in _BEFORE_CONNACK:
-                raise MalformedPacket("what answers is no MQTT broker, or no CONNACK comes first")
-            packets: list[Packet] = []
-            try:
-                for_paho = tap.packets(client.mqtt5, packets)
-            finally:
-                if packets:
-                    self._handler.receive(packets)
-            if for_paho:
-                client.loop_read()
-                self._see_if_closed()
-
-    def _send(self, data: bytes, acknowledgements: bool) -> None:
-        tap = self._tap
-        if tap is None:
-            return
+    def _send(self, connection: Connection, data: bytes, acknowledgements: bool) -> None:
         try:
-            tap.write(data, acknowledgements)
+            connection.write(data, acknowledgements)
         except OSError as error:
-            self._lost(_why(error))
+            self._lost(connection, _why(error))
             return
-        self._report_handed_over(tap)
+        self._report_handed_over(connection)
 
-    def _write(self) -> None:
-        tap, client = self._tap, self._client
-        if tap is None or client is None:
-            return
+    def _flush(self, connection: Connection) -> None:
         try:
-            tap.flush()
+            connection.flush()
         except OSError as error:
-            self._lost(_why(error))
+            self._lost(connection, _why(error))
             return
-        self._report_handed_over(tap)
-        if client.want_write():
-            client.loop_write()
-            self._report_handed_over(tap)
-            self._see_if_closed()
+        self._report_handed_over(connection)
+        self._see_if_closed(connection)
 
-    def _report_handed_over(self, tap: Tap) -> None:
-        if count := tap.take_handed_over():
+    def _report_handed_over(self, connection: Connection) -> None:
+        if count := connection.take_handed_over():
             self._handler.handed_over(count)
 
-    def _wants_write(self) -> bool:
-        return bool((self._tap and self._tap.wants_write) or (self._client and self._client.want_write()))
+    def _watch(self, connection: Connection) -> None:
+        self._loop.watch(connection.fileno(), write=connection.wants_write)
 
     # -- time ----------------------------------------------------------------------------------------
 
@@ -240,25 +172,34 @@ class Session:
         if self._connect_at and now >= self._connect_at:
             self._connect_at = 0.0
             self._connect()
+        connection = self._connection
+        if connection is None:
+            return
         if self._answer_by and now >= self._answer_by:
-            awaited = "SUBACK" if self._connack else "CONNACK"
+            awaited = "SUBACK" if connection.accepted else "CONNACK"
             log(Event.MQTT_CONNACK_TIMEOUT, awaited=awaited, seconds=self._settings.connack_timeout)
-            self._lost(f"no {awaited}")
-        if self._look_at and now >= self._look_at and self._client:
+            self._lost(connection, f"no {awaited}")
+        elif self._farewell_by:
+            self._part(connection, now)
+        elif self._look_at and now >= self._look_at:
             self._look_at = now + _PAHO_LOOKS_EVERY
-            self._client.loop_misc()
-            self._see_if_closed()
-        if self._ask_again_at and now >= self._ask_again_at and self._client:
+            connection.look()
+            self._see_if_closed(connection)
+        elif self._ask_again_at and now >= self._ask_again_at:
             self._ask_again_at = 0.0
-            self._subscriptions.ask_again(self._client)
+            self._subscriptions.ask_again(connection.client)
             self._live_when_subscribed()
-        if self._farewell_by and self._tap:
-            self._part(self._tap, now)
+
+    def _part(self, connection: Connection, now: float) -> None:
+        if connection.part() or now >= self._farewell_by:
+            self.abandon()
+        else:
+            self._watch(connection)
 
     # -- connecting ----------------------------------------------------------------------------------
 
     def _connect(self) -> None:
-        self._set(State.CONNECTING)
+        self.state = State.CONNECTING
         log(Event.MQTT_CONNECTING, host=self._settings.host, port=self._settings.port)
         connect_in_background(self._settings, lambda result: self._loop.post(lambda: self._tcp(result)))
 
@@ -268,12 +209,8 @@ class Session:
                 result.close()
             return
         if isinstance(result, OSError):
-            log(
-                Event.MQTT_CONNECT_FAILED,
-                host=self._settings.host,
-                port=self._settings.port,
-                reason=_why(result),
-            )
+            address = {"host": self._settings.host, "port": self._settings.port}
+            log(Event.MQTT_CONNECT_FAILED, **address, reason=_why(result))
             self._back_off()
             return
         try:
@@ -284,49 +221,33 @@ class Session:
             self._next_delay = self._backoff.refused_delay()
             self._back_off()
             return
-        self._tap = Tap(result)
-        self._client = TappedClient(
-            self._tap, self._settings, self._client_id, self._protocol.mqtt5, self._clean, password
+        connection = Connection(
+            result, self._settings, self._client_id, self._protocol.mqtt5, self._clean, password
         )
-        self._client.listen(self._on_connack, self._on_suback, self._on_unsuback, self._on_closed)
-        self._connack = False
-        self._closed_because = ""
+        self._connection = connection
+        connection.client.listen(self._on_connack, self._on_suback, self._on_unsuback, self._on_closed)
         self._answer_by = time.monotonic() + self._settings.connack_timeout
-        self._client.send_connect()
-        self._see_if_closed()
-
-    def _part(self, tap: Tap, now: float) -> None:
-        """FIN behind the last byte, then wait for the broker's: a close with unread data would send RST."""
-        if not self._sent_fin and not self._wants_write():
-            self._sent_fin = True
-            tap.finish_sending()
-        if now >= self._farewell_by or (self._sent_fin and tap.discard()):
-            self.abandon()
-        else:
-            self._loop.watch(tap.fileno(), write=self._wants_write())
+        connection.client.send_connect()
+        self._see_if_closed(connection)
 
     # -- what paho tells; nothing is closed inside its callbacks ----------------------------------------
 
     def _on_connack(self, session_present: bool, reason: ReasonCode) -> None:
+        connection = self._connection
+        if connection is None:
+            return
         if reason.is_failure:
-            self._refused(reason)
+            self._refused(connection, reason)
             return
         if not self._protocol.accepted():
-            self._closed_because = "learned that 3.1.1 is spoken; is MQTT 5 spoken too?"
+            connection.closed_because = "learned that 3.1.1 is spoken; is MQTT 5 spoken too?"
             self._next_delay = 0.0
             return
-        client = self._client
-        if client is None:
-            return
-        if self._connack:
+        if connection.accepted:
             raise MalformedPacket("a second CONNACK")
-        self._connack = True
+        connection.accepted = True
         self._look_at = time.monotonic() + _PAHO_LOOKS_EVERY
-        log(
-            Event.MQTT_CONNECTED,
-            session_present=session_present,
-            protocol="5" if client.mqtt5 else "3.1.1",
-        )
+        log(Event.MQTT_CONNECTED, session_present=session_present, protocol=self._protocol.name)
         expected = self._expects_session or (self._subscriptions.expects_session and not self._clean)
         if expected and not session_present:
             self._handler.session_lost()
@@ -337,14 +258,14 @@ class Session:
                 " mqtt.session_expiry keep it",
             )
         self._expects_session = not self._clean
-        self._handler.connected(session_present, client.mqtt5)
-        self._set(State.SUBSCRIBING)
+        self._handler.connected(session_present, connection.mqtt5)
+        self.state = State.SUBSCRIBING
         self._subscriptions.connected(session_present)
-        self._subscriptions.apply(client)
+        self._subscriptions.apply(connection.client)
         self._live_when_subscribed()
 
-    def _refused(self, reason: ReasonCode) -> None:
-        self._closed_because = f"CONNACK: {reason}"
+    def _refused(self, connection: Connection, reason: ReasonCode) -> None:
+        connection.closed_because = f"CONNACK: {reason}"
         if reason.value == UNSUPPORTED_PROTOCOL_VERSION and self._protocol.version_refused():
             log(Event.MQTT_PROTOCOL_FALLBACK, reason=str(reason))
             self._next_delay = 0.0
@@ -363,8 +284,8 @@ class Session:
         )
 
     def _on_suback(self, number: int, reasons: list[int]) -> None:
-        if self._client:
-            self._subscriptions.granted(self._client, number, reasons)
+        if self._connection:
+            self._subscriptions.granted(self._connection.client, number, reasons)
             self._live_when_subscribed()
 
     def _on_unsuback(self, number: int) -> None:
@@ -380,41 +301,43 @@ class Session:
             self._ask_again_at = time.monotonic() + self._backoff.refused_delay()
         if self.state is State.SUBSCRIBING and self._subscriptions.any_granted:
             self._live_since = time.monotonic()
-            self._set(State.LIVE)
-            log(Event.MQTT_LIVE, client_id=self._client_id, protocol="5" if self.is_mqtt5 else "3.1.1")
+            self.state = State.LIVE
+            log(Event.MQTT_LIVE, client_id=self._client_id, protocol=self._protocol.name)
 
     def _on_closed(self, reason: ReasonCode, by_broker: bool) -> None:
-        if self._closed_because:
+        connection = self._connection
+        if connection is None or connection.closed_because:
             return
-        self._closed_because = f"DISCONNECT from the broker: {reason}" if by_broker else str(reason)
+        connection.closed_because = f"DISCONNECT from the broker: {reason}" if by_broker else str(reason)
         if by_broker and reason.value == SESSION_TAKEN_OVER:
             self._taken_over("the broker says so")
         elif reason.value == KEEP_ALIVE_TIMEOUT:
             log(Event.MQTT_KEEPALIVE_TIMEOUT)
 
-    def _see_if_closed(self) -> None:
+    def _see_if_closed(self, connection: Connection) -> None:
         """Paho's callbacks have said what they know, and paho has returned."""
-        if not self._closed_because or self.state in (State.STOPPING, State.STOPPED):
+        if connection is not self._connection or not connection.closed_because:
             return
-        tap_error = self._tap.error if self._tap else None
-        because = _why(tap_error) if tap_error else self._closed_because
-        if not self._connack and self._next_delay is None:
+        if self.state is State.STOPPING:
+            return
+        because = _why(connection.error) if connection.error else connection.closed_because
+        if not connection.accepted and self._next_delay is None:
             was_mqtt5 = self._protocol.mqtt5
-            if not self._closed_because.startswith("CONNACK"):
+            if not connection.closed_because.startswith("CONNACK"):
                 self._protocol.closed_before_connack()
                 log(Event.MQTT_UNAVAILABLE, reason=f"closed before CONNACK: {because}")
             if self._protocol.fell_back and was_mqtt5:
                 log(Event.MQTT_PROTOCOL_FALLBACK, reason="closed on MQTT 5, answered on 3.1.1")
                 self._next_delay = 0.0
-        self._lost(because)
+        self._lost(connection, because)
 
     # -- the end of a connection ---------------------------------------------------------------------
 
-    def _malformed(self, client: TappedClient, error: MalformedPacket) -> None:
+    def _malformed(self, connection: Connection, error: MalformedPacket) -> None:
         log(Event.MQTT_MALFORMED_PACKET, reason=error.reason)
-        self._closed_because = f"malformed packet: {error.reason}"
-        client.send_disconnect(malformed=True)
-        self._lost(self._closed_because)
+        connection.closed_because = f"malformed packet: {error.reason}"
+        connection.client.send_disconnect(malformed=True)
+        self._lost(connection, connection.closed_because)
 
     def _taken_over(self, evidence: str) -> None:
         self._next_delay = self._backoff.refused_delay()
@@ -426,17 +349,17 @@ class Session:
             way_out="give each bridge its own mqtt.client_id (with a $share group they divide the work)",
         )
 
-    def _lost(self, because: str) -> None:
-        if self._tap is None:
+    def _lost(self, connection: Connection, because: str) -> None:
+        if connection is not self._connection:
             return
-        if self._connack:
+        if connection.accepted:
             lived = time.monotonic() - self._live_since if self.state is State.LIVE else 0.0
             log(Event.MQTT_CLOSED, reason=because, live_seconds=round(lived, 1))
             self._backoff.was_live_for(lived)
             self._watch_for_a_rival(lived)
         self._drop_connection()
         if self.state is State.STOPPING:
-            self._set(State.STOPPED)
+            self.state = State.STOPPED
         else:
             self._back_off()
 
@@ -444,19 +367,18 @@ class Session:
         """MQTT 3.1.1 does not say that a session was taken over: it just closes, again and again."""
         short = self.state is State.LIVE and lived < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
-        if self._short_lives >= _SHORT_LIVES and not self.is_mqtt5 and self._next_delay is None:
+        if self._short_lives >= _SHORT_LIVES and not self._protocol.mqtt5 and self._next_delay is None:
             self._taken_over(f"closed {self._short_lives} times in a row soon after it was live")
 
     def _drop_connection(self) -> None:
-        tap, self._tap, self._client = self._tap, None, None
-        if tap is None:
+        connection, self._connection = self._connection, None
+        if connection is None:
             return
-        self._loop.forget(tap.fileno())
-        tap.close_socket()
-        self._report_handed_over(tap)
+        self._loop.forget(connection.fileno())
+        connection.close()
+        self._report_handed_over(connection)
         self._answer_by = self._look_at = self._ask_again_at = self._farewell_by = 0.0
-        if self._connack:
-            self._connack = False
+        if connection.accepted:
             self._handler.disconnected()
 
     def _back_off(self) -> None:
@@ -464,11 +386,8 @@ class Session:
         if delay is None:
             delay = self._backoff.next_delay()
         self._connect_at = time.monotonic() + delay
-        self._set(State.BACKING_OFF)
+        self.state = State.BACKING_OFF
         log(Event.MQTT_BACKING_OFF, seconds=round(delay, 2))
-
-    def _set(self, state: State) -> None:
-        self.state = state
 
 
 def _why(error: OSError) -> str:

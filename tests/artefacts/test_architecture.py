@@ -145,18 +145,9 @@ def test_there_is_no_import_cycle() -> None:
         visit(module, ())
 
 
-@pytest.mark.parametrize("module", [name for name in sorted(MODULES) if name != "mqtt.session"])
+@pytest.mark.parametrize("module", sorted(MODULES))
 def test_a_file_can_be_read_in_one_go(module: str) -> None:
-    assert _lines(module) < LONGEST_FILE
-
-
-@pytest.mark.xfail(strict=True, reason="G15: mqtt/session.py is being split")
-def test_the_session_can_be_read_in_one_go() -> None:
-    assert _lines("mqtt.session") < LONGEST_FILE
-
-
-def _lines(module: str) -> int:
-    return len(MODULES[module].read_text().splitlines())
+    assert len(MODULES[module].read_text().splitlines()) < LONGEST_FILE
 
 
 def test_every_event_is_logged_somewhere() -> None:
