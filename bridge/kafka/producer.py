@@ -9,6 +9,7 @@ to and fro for every single report.
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from threading import Semaphore, Thread
 from typing import Any
@@ -95,8 +96,9 @@ class Producer:
         Thread(target=self._purge, name="purge", daemon=True).start()
 
     def _purge(self) -> None:
-        self._rd.purge()
-        self._rd.close()
+        with suppress(KafkaException):  # after a fatal error even this raises
+            self._rd.purge()
+            self._rd.close()
 
     def _reported(self, message: Message, error: KafkaError | None, _record: object) -> None:
         if error is None:

@@ -209,8 +209,8 @@ class Session:
                 result.close()
             return
         if isinstance(result, OSError):
-            address = {"host": self._settings.host, "port": self._settings.port}
-            log(Event.MQTT_CONNECT_FAILED, **address, reason=_why(result))
+            at = self._settings
+            log(Event.MQTT_CONNECT_FAILED, host=at.host, port=at.port, reason=_why(result))
             self._back_off()
             return
         try:
