@@ -47,7 +47,7 @@ def test_pings_go_on_while_kafka_is_away(
         connection.expect_pings(3, deadline=20)
         held_topic.release()
         connection.expect_pubacks(range(1, 11), deadline=30)
-    assert len(broker.connects) == 1
+        assert len(broker.connects) == 1
 
 
 def test_qos_0_beyond_the_bound_is_dropped_and_counted(
