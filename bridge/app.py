@@ -16,8 +16,9 @@ from bridge.mqtt.session import Session, State
 from bridge.observe import logging
 from bridge.observe.events import Event, log
 from bridge.pipeline import Pipeline
-from bridge.routing import Router, Subscription
+from bridge.routing import Router
 from bridge.settings import Settings
+from bridge.topics import Subscription
 
 _MINUTE = 60.0
 

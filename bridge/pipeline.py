@@ -22,8 +22,9 @@ from bridge.ledger import Ledger
 from bridge.message import RETAIN, Message, Packet, Release
 from bridge.observe.events import Event, log
 from bridge.outcome import Answer, Failure, NoAnswer, Verdict
-from bridge.routing import Plan, Router, Subscription
+from bridge.routing import Plan, Router
 from bridge.settings import Settings
+from bridge.topics import Subscription
 
 _PLANS = 20_000  # MQTT topics whose plans are kept; beyond it all are made anew
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds

@@ -20,7 +20,7 @@ is taken. A change of routes may so double what was queued, but loses nothing.
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, Literal
 from zlib import crc32
@@ -29,7 +29,7 @@ from bridge.envelope import envelope
 from bridge.errors import ConfigurationError, Unroutable
 from bridge.message import DUP, RETAIN, Message, Properties
 from bridge.routes import Route, RouteEntry, Source, check
-from bridge.topics import covers, kafka_legal, matches, overlaps, why_bad_kafka_topic
+from bridge.topics import Subscription, covers, kafka_legal, matches, overlaps, why_bad_kafka_topic
 
 Headers = list[tuple[str, bytes]]
 
@@ -40,15 +40,6 @@ _FLAG_HEADER = {
     "mqtt.retained": [("mqtt.retained", b"true" if flags & RETAIN else b"false") for flags in range(16)],
     "mqtt.duplicate": [("mqtt.duplicate", b"true" if flags & DUP else b"false") for flags in range(16)],
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """One entry of SUBSCRIBE. `identifier` is None where no other subscription overlaps."""
-
-    filter: str
-    qos: int
-    identifier: int | None
 
 
 class Plan:

@@ -11,6 +11,7 @@ Source of the rules: MQTT 5, 4.7 and 4.8.2 (3.1.1 has the same without shared su
 """
 
 import re
+from dataclasses import dataclass
 
 MAX_UTF8 = 65_535  # bytes of a topic or a filter: its length goes in two bytes (MQTT 5, 1.5.4)
 
@@ -22,6 +23,15 @@ _KAFKA_INTERNAL = frozenset(
 
 # Prefixes that a broker takes off before it matches: the topics of what arrives don't have them.
 _FOREIGN_PREFIXES = ("$queue/", "$exclusive/")
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One entry of SUBSCRIBE. `identifier` is None where no other subscription overlaps."""
+
+    filter: str
+    qos: int
+    identifier: int | None
 
 
 def why_bad_filter(pattern: str) -> str | None:

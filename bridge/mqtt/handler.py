@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from bridge.message import Packet
-from bridge.routing import Subscription
+from bridge.topics import Subscription
 
 
 class Handler(Protocol):

@@ -7,7 +7,7 @@ from typing import Protocol
 from bridge.errors import MalformedPacket
 from bridge.mqtt.applied import AppliedFilters
 from bridge.observe.events import Event, log
-from bridge.routing import Subscription
+from bridge.topics import Subscription
 
 Wanted = Callable[[Collection[str]], Sequence[Subscription]]  # what to subscribe when these are refused
 

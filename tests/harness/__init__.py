@@ -10,6 +10,10 @@
     BridgeProcess   the bridge itself                               bridge.py
     Devices         publishers                                      devices.py
     Verifier        what came out of Kafka                          verifier.py
+    RecordingRelay  a cable between bridge and HAProxy, with notes  relay.py
+    ScriptedBroker  a broker that does what a test says             scripted.py
+    SimulatedBroker a broker family: how it numbers and resends     simulated.py
+    TlsDoor         TLS in front of any of them                     tls.py
 
 Tests and deploy/lab are built on the same classes, and kit.py gets both what they need. Whatever a
 process could be killed by, the verbs read alike:

@@ -14,8 +14,8 @@ from bridge.message import Message, Packet, Release
 from bridge.mqtt import connector
 from bridge.mqtt import session as session_module
 from bridge.mqtt.session import Session, State
-from bridge.routing import Subscription
 from bridge.settings import MqttSettings
+from bridge.topics import Subscription
 from tests.harness.packets import (
     Ack,
     Connack,

@@ -8,7 +8,7 @@ import pytest
 from bridge.errors import MalformedPacket
 from bridge.mqtt.applied import AppliedFilters
 from bridge.mqtt.subscriptions import Subscriptions
-from bridge.routing import Subscription
+from bridge.topics import Subscription
 
 NOT_AUTHORISED = 0x87
 
