@@ -145,7 +145,7 @@ class Session:
         try:
             connection.write(data, acknowledgements)
         except OSError as error:
-            self._lost(connection, _why(error))
+            self._broke(connection, error)
             return
         self._report_handed_over(connection)
 
@@ -153,9 +153,15 @@ class Session:
         try:
             connection.flush()
         except OSError as error:
-            self._lost(connection, _why(error))
+            self._broke(connection, error)
             return
         self._report_handed_over(connection)
+        self._see_if_closed(connection)
+
+    def _broke(self, connection: Connection, error: OSError) -> None:
+        connection.closed_because = connection.closed_because or _why(error)
+        if self.state is State.STOPPING:
+            self._lost(connection, connection.closed_because)
         self._see_if_closed(connection)
 
     def _report_handed_over(self, connection: Connection) -> None:
@@ -209,8 +215,7 @@ class Session:
                 result.close()
             return
         if isinstance(result, OSError):
-            at = self._settings
-            log(Event.MQTT_CONNECT_FAILED, host=at.host, port=at.port, reason=_why(result))
+            log(Event.MQTT_CONNECT_FAILED, host=self._settings.host, reason=_why(result))
             self._back_off()
             return
         try:
