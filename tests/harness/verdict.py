@@ -32,25 +32,28 @@ def id_of(value: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`doubled` holds the copies beyond the first; `inversions` pairs (came late, had come already)."""
+    """`doubled` says where all records of such an id are, as "topic/partition@offset"; `inversions` holds
+    pairs (came late, had come already).
+    """
 
     delivered: int
     lost: frozenset[str]
-    doubled: dict[str, int]
+    doubled: dict[str, tuple[str, ...]]
     inversions: tuple[tuple[str, str], ...]
     unknown_delivered: int
     strangers: frozenset[str]
 
     @property
     def copies(self) -> int:
-        return sum(self.doubled.values())
+        return sum(len(places) - 1 for places in self.doubled.values())
 
     def __str__(self) -> str:
         parts = [f"delivered {self.delivered}", f"lost {len(self.lost)}", f"doubled {self.copies}"]
         parts += [f"out of order {len(self.inversions)}", f"unknown but delivered {self.unknown_delivered}"]
-        for name, ids in (("lost", self.lost), ("doubled", self.doubled), ("strange", self.strangers)):
+        for name, ids in (("lost", self.lost), ("strange", self.strangers)):
             if ids:
                 parts.append(f"{name}: {' '.join(sorted(ids, key=_by_number)[:10])}")
+        parts += [f"{name} is at {' and '.join(places)}" for name, places in list(self.doubled.items())[:10]]
         if self.inversions:
             parts.append("inverted: " + " ".join("<".join(pair) for pair in self.inversions[:10]))
         return ", ".join(parts)
@@ -65,7 +68,7 @@ class Evidence:
     """Everything seen in Kafka, judged as it comes. Records of one partition come in order of offset."""
 
     def __init__(self) -> None:
-        self._copies: dict[str, int] = {}
+        self._places: dict[str, list[str]] = {}
         self._latest: dict[tuple[str, str, int, str], int] = {}
         self._inversions: list[tuple[str, str]] = []
         self._at: dict[str, int] = {}
@@ -74,8 +77,9 @@ class Evidence:
         if record.offset <= self._at.get(record.partition, -1):
             raise ValueError(f"{record} was read already")
         self._at[record.partition] = record.offset
-        self._copies[record.id] = self._copies.get(record.id, 0) + 1
-        if self._copies[record.id] > 1:
+        places = self._places.setdefault(record.id, [])
+        places.append(f"{record.partition}@{record.offset}")
+        if len(places) > 1:
             return  # by first occurrence: a copy that comes late is doubled, not out of order
         publisher, number = _by_number(record.id)
         stream = publisher, record.mqtt_topic, record.qos, record.partition
@@ -88,23 +92,23 @@ class Evidence:
     @property
     def delivered(self) -> int:
         """How many different ids."""
-        return len(self._copies)
+        return len(self._places)
 
     @property
     def copies(self) -> int:
         """How many records beyond the first of their id."""
-        return sum(self._copies.values()) - len(self._copies)
+        return sum(len(places) - 1 for places in self._places.values())
 
     def missing(self, ids: set[str]) -> set[str]:
-        return ids - self._copies.keys()
+        return ids - self._places.keys()
 
     def verdict(self, tally: Tally) -> Verdict:
         sent = tally.acked | tally.unknown | tally.unmatched | tally.refused | tally.sent0
         return Verdict(
             delivered=self.delivered,
             lost=frozenset(self.missing(tally.acked)),
-            doubled={name: count - 1 for name, count in self._copies.items() if count > 1},
+            doubled={name: tuple(places) for name, places in self._places.items() if len(places) > 1},
             inversions=tuple(self._inversions),
-            unknown_delivered=len(tally.unknown & self._copies.keys()),
-            strangers=frozenset(self._copies.keys() - sent),
+            unknown_delivered=len(tally.unknown & self._places.keys()),
+            strangers=frozenset(self._places.keys() - sent),
         )

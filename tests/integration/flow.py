@@ -78,6 +78,5 @@ def new_flow(
 def assert_nothing_lost_or_doubled(flow: Flow) -> None:
     verdict = flow.verdict
     assert verdict is not None
-    assert not verdict.lost, verdict
-    assert not verdict.doubled, verdict
-    assert not verdict.inversions, verdict
+    good = not (verdict.lost or verdict.doubled or verdict.inversions)
+    assert good, f"{verdict}{flow.bridge.log_tail(100)}"

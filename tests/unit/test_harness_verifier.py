@@ -31,7 +31,7 @@ def test_an_acknowledged_id_that_is_not_in_kafka_is_lost() -> None:
 def test_an_id_that_is_there_three_times_is_doubled_twice() -> None:
     verdict = judge("a-1", "a-1", "a-2", "a-1", acked="a-1 a-2")
 
-    assert verdict.doubled == {"a-1": 2}
+    assert verdict.doubled == {"a-1": ("iot/0@0", "iot/0@1", "iot/0@3")}
     assert verdict.copies == 2
 
 
@@ -49,7 +49,8 @@ def test_numbers_are_compared_as_numbers() -> None:
 def test_a_copy_that_comes_late_is_doubled_but_not_out_of_order() -> None:
     verdict = judge("a-1", "a-2", "a-1", acked="a-1 a-2")
 
-    assert verdict.doubled == {"a-1": 1}
+    assert verdict.doubled == {"a-1": ("iot/0@0", "iot/0@2")}
+    assert "a-1 is at iot/0@0 and iot/0@2" in str(verdict)
     assert not verdict.inversions
 
 
