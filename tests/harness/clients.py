@@ -29,6 +29,9 @@ _BUILD = 300.0  # seconds: on a Raspberry Pi Go compiles its own library for min
 _WRONG = re.compile(r"EINTEGRITY|EUSAGE|checksum mismatch|missing go\.sum entry")
 
 
+_not_here: dict[str, str] = {}  # directory -> why: what could not be had is not asked for again and again
+
+
 class NotHere(Exception):
     """This machine cannot have the client. The text says why, and what helps."""
 
@@ -107,12 +110,18 @@ def _cc(source: Path, into: Path) -> None:
 
 def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:
     """The directory of what was made of tests/clients/`name`; made now if there is none."""
+    if name in _not_here:
+        raise NotHere(_not_here[name])
     source = _SOURCES / name
     target = kit.cache() / "clients" / f"{name}-{_digest(source)}"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as partial:
-            make(source, Path(partial))
+            try:
+                make(source, Path(partial))
+            except NotHere as error:
+                _not_here[name] = str(error)
+                raise
             Path(partial).rename(target)  # what was cut short is never taken for a whole one
     return target
 

@@ -12,6 +12,7 @@ from tests.harness import clients
 @pytest.fixture(autouse=True)
 def _a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(clients, "_not_here", {})
 
 
 def download(tmp_path: Path, program: str) -> None:
@@ -98,3 +99,18 @@ def test_what_could_not_be_made_leaves_nothing_behind(
     with pytest.raises(RuntimeError, match="does not compile"):
         clients._kept("client", make)
     assert not list((tmp_path / "cache").rglob("half"))
+
+
+def test_what_cannot_be_had_is_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "_SOURCES", tmp_path)
+    (tmp_path / "client").mkdir()
+    asked: list[Path] = []
+
+    def make(source: Path, _into: Path) -> None:
+        asked.append(source)
+        raise clients.NotHere("no network")
+
+    for _ in range(2):
+        with pytest.raises(clients.NotHere, match="no network"):
+            clients._kept("client", make)
+    assert len(asked) == 1
