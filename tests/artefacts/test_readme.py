@@ -1,17 +1,55 @@
-"""README's example configuration is one that the bridge takes."""
+"""What README shows is so: its commands, its configuration, its dry run, its tables."""
 
+import io
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import pytest
+
+from bridge.dryrun import Preview
+from bridge.message import Message
+from bridge.routing import Router
+from bridge.settings import RouteSettings
+from tests.artefacts import pages
 from tests.harness.kit import ROOT
 
-README = (ROOT / "README.md").read_text()
+README = pages.README.read_text()
+LAB, COMMANDS = "tests/integration/test_lab.py", "tests/integration/test_readme_commands.py"
+
+# Every command of README -> the test that runs it.
+RUN_BY = {
+    "deploy/lab up --for 60s": f"{LAB}::test_the_readmes_first_command_shows_that_messages_flow",
+    "tests/run": f"{COMMANDS}::test_tests_run_passes_on_a_trivial_selection",
+    "deploy/lab kill emq1": f"{COMMANDS}::test_what_readme_says_to_the_lab",
+    "deploy/lab start emq1": f"{COMMANDS}::test_what_readme_says_to_the_lab",
+    "deploy/lab publish garden/gate open": f"{COMMANDS}::test_what_readme_says_to_the_lab",
+    "deploy/lab consume": f"{COMMANDS}::test_what_readme_says_to_the_lab",
+    "deploy/lab status": f"{COMMANDS}::test_what_readme_says_to_the_lab",
+    "deploy/lab down": f"{COMMANDS}::test_what_readme_says_to_the_lab",
+    ".venv/bin/bridge --config bridge.toml": f"{COMMANDS}::test_the_service_with_readmes_example",
+    ".venv/bin/bridge config --config bridge.toml": f"{COMMANDS}::test_the_settings_in_force",
+    ".venv/bin/bridge --dry-run --config bridge.toml": f"{COMMANDS}::test_a_dry_run_prints_what_readme_shows",
+}
+
+
+def test_every_command_has_its_test() -> None:
+    assert set(pages.commands(pages.README)) == set(RUN_BY)
+
+
+@pytest.mark.parametrize(("command", "test"), RUN_BY.items(), ids=RUN_BY)
+def test_the_test_of_a_command_exists_and_runs_it(command: str, test: str) -> None:
+    file, _, name = test.partition("::")
+    assert name in pages.tests_of(ROOT / file)
+    source = (ROOT / file).read_text()
+    taken_from_readme = "README.md" in source and " ".join(command.split()[:2]) in source
+    assert command in source or taken_from_readme
 
 
 def test_the_example_configuration_is_accepted(tmp_path: Path) -> None:
-    (example,) = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (example,) = pages.fenced(pages.README, "toml")
     file = tmp_path / "bridge.toml"
     file.write_text(example)
 
@@ -23,8 +61,55 @@ def test_the_example_configuration_is_accepted(tmp_path: Path) -> None:
     assert "sensors/{site}/{device}/temp" in done.stdout
 
 
-def test_every_page_that_is_linked_exists() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)", README)
+def test_the_dry_run_is_what_the_example_makes_of_these_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """test_readme_commands.py has the same from a real broker."""
+    monkeypatch.setenv("COLUMNS", "80")
+    (example,), (shown,) = pages.fenced(pages.README, "toml"), pages.fenced(pages.README, "text")
+    routes = [RouteSettings.model_validate(route) for route in tomllib.loads(example)["routes"]]
+    stream = io.StringIO()
+    preview = Preview(Router(routes, shared=False), json=False, stream=stream)
+    for topic, payload in MESSAGES.items():
+        preview.message(Message(topic.encode(), 1 << 1, 1, None, payload.encode()))
+    preview.summary()
+    assert [line.rstrip() for line in stream.getvalue().splitlines()] == shown.splitlines()
 
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+
+# What README's dry run shows, in this order, at QoS 1.
+MESSAGES = {"sensors/kitchen/d1/temp": "21.5", "debug/d1/heap": "18764", "zigbee2mqtt/lamp": '{"state":"ON"}'}
+
+
+def rows(table: str, heading: str) -> list[list[str]]:
+    """The cells of each row of the first table after `heading`."""
+    lines = table.partition(heading)[2].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|---"))
+    found = []
+    for line in lines[start + 1 :]:
+        if not line.startswith("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def test_what_the_table_of_guarantees_speaks_of_is_in_the_long_one() -> None:
+    long = {row[0] for row in rows((ROOT / "docs/reference/guarantees.md").read_text(), "## QoS 1 and 2")}
+    short = {row[0] for row in rows(README, "## What is guaranteed")}
+    assert len(short) >= 7
+    assert short <= long
+
+
+def test_the_figures_are_those_of_the_page_about_them() -> None:
+    (bench,) = re.findall(r"<!-- bench -->(.*?)<!-- /bench -->", README, re.DOTALL)
+    figures = [figure for row in rows(bench, "\n") for figure in row[1:] if figure]
+    page = re.findall(r"[\d.,]*\d", (ROOT / "docs/explanation/performance.md").read_text())
+    assert len(figures) >= 6
+    assert set(figures) - set(page) == set()
+
+
+def test_the_labs_picture_is_shown_once_it_is_there() -> None:
+    picture = "docs/images/lab.svg"
+    assert (f"]({picture})" in README) == (ROOT / picture).exists()
+
+
+def test_other_bridges_are_compared_on_the_day_that_their_page_gives() -> None:
+    (day,) = re.findall(r"^As of (\d{4}-\d\d-\d\d)", README, re.MULTILINE)
+    assert f"**{day}**" in (ROOT / "docs/explanation/other-bridges.md").read_text()

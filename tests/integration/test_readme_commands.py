@@ -1,0 +1,280 @@
+"""The commands of README and of the tutorial, run as they are written there.
+
+What talks to the lab takes the founding addresses: no other lab may be up on this machine meanwhile.
+tests/artefacts/test_readme.py and test_docs.py see to it that no command is missing here.
+"""
+
+import itertools
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.artefacts import pages
+from tests.artefacts.test_docs import TUTORIAL
+from tests.artefacts.test_readme import MESSAGES
+from tests.harness.brokers import Brokers
+from tests.harness.conditions import wait_until
+from tests.harness.haproxy import DEVICES, SUBSCRIBER, HAProxy
+from tests.harness.host import LAB, Network
+from tests.harness.kafka import KafkaCluster
+from tests.harness.kit import ROOT
+from tests.harness.process import Process
+from tests.harness.records import records
+
+UP = 60.0  # s until the lab runs, of which Kafka takes most
+
+
+_PROGRAMS = {
+    ".venv/bin/bridge": f"{shlex.quote(sys.executable)} -m bridge",
+    ".venv/bin/python": shlex.quote(sys.executable),  # .venv's, when tests/run has started this
+    "deploy/lab": shlex.quote(str(ROOT / "deploy/lab")),
+}
+
+
+def program(command: str) -> str:
+    """The command with its program by the full path, so that it can be run in any directory."""
+    name, _, rest = command.partition(" ")
+    return f"{_PROGRAMS.get(name, name)} {rest}"
+
+
+class Terminal:
+    """Runs commands in `directory`. The founding network of the pages is the one of this run's lab."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._left_running: list[Process] = []
+        self._numbers = itertools.count(1)
+        self._env = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+
+    def run(self, command: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", self._here(command)],
+            cwd=self.directory,
+            env=os.environ | self._env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    def good(self, command: str) -> str:
+        """What it prints; it must succeed."""
+        done = self.run(command)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def leave_running(self, command: str, says: str = "") -> Process:
+        """Start it and wait until it has said that."""
+        process = Process(
+            command.split()[0].rpartition("/")[2],
+            ["sh", "-c", f"exec {self._here(command)}"],
+            log=self.directory / f"terminal{next(self._numbers)}.log",
+            env=self._env,
+            cwd=self.directory,
+            ready=lambda: says in process.log.read_text(),
+            deadline=UP,
+        )
+        self._left_running.append(process)
+        process.start()
+        return process
+
+    def close(self) -> None:
+        for process in reversed(self._left_running):
+            process.kill9()
+
+    def _here(self, command: str) -> str:
+        return program(command).replace("127.30.1", LAB)
+
+
+def says(process: Process, text: str, deadline: float = 30.0) -> None:
+    wait_until(
+        lambda: text in process.log.read_text(), deadline, lambda: f"{text!r} is said{process.log_tail(40)}"
+    )
+
+
+# -- which need no lab -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.close()
+
+
+@pytest.fixture
+def example(terminal: Terminal, haproxy: HAProxy, kafka: KafkaCluster) -> Path:
+    """README's bridge.toml, with this network's addresses and a password that is there."""
+    (text,) = pages.fenced(pages.README, "toml")
+    password = terminal.directory / "mqtt-password"
+    password.write_text("secret\n")
+    for theirs, ours in {
+        "172.30.1.10": haproxy.host.address,
+        "172.30.1.31:9092,172.30.1.32:9092,172.30.1.33:9092": kafka.bootstrap,
+        "/etc/mqtt-kafka-bridge/mqtt-password": str(password),
+    }.items():
+        assert theirs in text
+        text = text.replace(theirs, ours)
+    file = terminal.directory / "bridge.toml"
+    file.write_text(f'state_directory = "{terminal.directory}"\n{text}')
+    return file
+
+
+def publish(haproxy: HAProxy, topic: str, payload: str) -> None:
+    """As a device does, at QoS 1."""
+    host = ["-h", haproxy.host.address, "-p", str(DEVICES)]
+    subprocess.run(["mosquitto_pub", *host, "-q", "1", "-t", topic, "-m", payload], check=True, timeout=20)
+
+
+def test_tests_run_passes_on_a_trivial_selection() -> None:
+    """tests/run, which can't run all of itself."""
+    done = subprocess.run(
+        ["tests/run", "tests/unit/test_units.py", "-q"],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+def test_the_settings_in_force(terminal: Terminal, example: Path) -> None:
+    shown = terminal.good(".venv/bin/bridge config --config bridge.toml")
+    assert "sensors/{site}/{device}/temp" in shown
+    assert "bridge.toml" in shown, "where a value came from is said"
+
+
+def test_the_service_with_readmes_example(
+    terminal: Terminal, example: Path, haproxy: HAProxy, kafka: KafkaCluster, emq: Brokers
+) -> None:
+    kafka.create_topic("iot.kitchen")
+    bridge = terminal.leave_running(".venv/bin/bridge --config bridge.toml", says='"mqtt.live"')
+    publish(haproxy, "sensors/kitchen/d1/temp", "21.5")
+    wait_until(lambda: _values(kafka, "iot.kitchen") == [b"21.5"], 30.0, "the message is in Kafka")
+    assert bridge.terminate() == 0
+
+
+def _values(kafka: KafkaCluster, topic: str) -> list[bytes]:
+    return [record.value for record in records(kafka.bootstrap, topic)]
+
+
+def test_a_dry_run_prints_what_readme_shows(
+    terminal: Terminal, example: Path, haproxy: HAProxy, emq: Brokers
+) -> None:
+    dry_run = terminal.leave_running(".venv/bin/bridge --dry-run --config bridge.toml")
+    # It says nothing before the first message; one that README does not show is sent until it is seen.
+    wait_until(lambda: publish(haproxy, "debug/there", "") or dry_run.log.read_text(), 30.0, "it is there")
+    for topic, payload in MESSAGES.items():
+        publish(haproxy, topic, payload)
+    says(dry_run, "zigbee2mqtt/lamp")
+    assert dry_run.terminate() == 0
+    (shown,) = pages.fenced(pages.README, "text")
+    printed = [line.rstrip() for line in dry_run.log.read_text().splitlines() if "debug/there" not in line]
+    in_readme = shown.splitlines()
+    assert printed[:5] == in_readme[:5]
+    assert printed[-1] == in_readme[-1]
+
+
+# -- which talk to the lab -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lab(terminal: Terminal) -> Process:
+    """`deploy/lab up`, which a second terminal may ask."""
+    process = terminal.leave_running("deploy/lab up", says="delivered")  # so it is the only one
+    wait_until(lambda: terminal.run("deploy/lab status").returncode == 0, UP, "it answers")
+    return process
+
+
+def test_what_readme_says_to_the_lab(lab: Process, terminal: Terminal) -> None:
+    consumer = terminal.leave_running("deploy/lab consume", says="iot.sensors/")
+    assert "emq1 killed" in terminal.good("deploy/lab kill emq1")
+    assert "emq1 started" in terminal.good("deploy/lab start emq1")
+    terminal.good("deploy/lab publish garden/gate open")
+    says(consumer, "garden/gate")
+    assert "emq1 " in terminal.good("deploy/lab status")
+    assert "lost 0, doubled 0" in terminal.good("deploy/lab down")
+
+
+def test_the_tutorial(lab: Process, terminal: Terminal) -> None:
+    """Step by step, from its first command, `deploy/lab up`, on."""
+    steps = iter(pages.commands(TUTORIAL))
+
+    def step(begins: str) -> str:
+        command = next(steps)
+        assert command.startswith(begins), f"{command} where the test expects {begins}"
+        return command
+
+    _tutorial(step, terminal)
+    assert list(steps) == []
+
+
+_OWN_BROKER = (
+    ".venv/bin/bridge --config garden.toml --mqtt.host 127.0.0.1 --mqtt.port 11883 --mqtt.client_id garden2"
+)
+
+
+def _tutorial(step: Callable[[str], str], terminal: Terminal) -> None:
+    step("deploy/lab up")
+    # 2. routes
+    terminal.good(step("cat > garden.toml <<'END_OF_FILE'"))
+    assert "garden" in terminal.good(step(".venv/bin/bridge config --config garden.toml"))
+    settings = terminal.directory / "garden.toml"
+    text = settings.read_text()
+    settings.write_text(text.replace("filter", "filtre"))
+    refused = terminal.run(".venv/bin/bridge config --config garden.toml")
+    assert refused.returncode == 2
+    assert "filtre" in refused.stderr
+    assert "did you mean" in refused.stderr
+    settings.write_text(text)
+    # 3. a dry run
+    dry_run = terminal.leave_running(step(".venv/bin/bridge --dry-run --count 1 --config garden.toml"))
+    send = step("deploy/lab publish garden/gate/open yes")
+    wait_until(lambda: bool(terminal.good(send)) and not dry_run.alive, 30.0, "the dry run has ended")
+    (shown,) = pages.fenced(TUTORIAL, "text")
+    assert [line.rstrip() for line in dry_run.log.read_text().splitlines()] == shown.splitlines()
+    # 4. into Kafka
+    bridge = terminal.leave_running(step(".venv/bin/bridge --config garden.toml"), says='"mqtt.live"')
+    assert step("deploy/lab publish garden/gate/open yes") == send
+    terminal.good(send)
+    says(bridge, '"kafka.topic_missing"')
+    terminal.good(step(".venv/bin/python - <<'END_OF_FILE'"))
+    says(bridge, '"kafka.lane_live"')
+    consumer = terminal.leave_running(step("deploy/lab consume garden"))
+    wait_until(
+        lambda: bool(terminal.good(send)) and "yes" in consumer.log.read_text(), 30.0, "it is consumed"
+    )
+    # 5. kill something
+    terminal.good(step("deploy/lab kill emq1"))
+    terminal.good(step('deploy/lab publish garden/gate/open "is anybody there"'))
+    says(consumer, "is anybody there")
+    terminal.good(step("deploy/lab start emq1"))
+    # 6. a broker of one's own
+    terminal.leave_running(step("/usr/sbin/mosquitto -p 11883"), says="running")
+    terminal.leave_running(step(_OWN_BROKER), says='"mqtt.live"')
+    other = [
+        "mosquitto_pub",
+        "-p",
+        "11883",
+        "-q",
+        "1",
+        "-t",
+        "garden/pond/level",
+        "-m",
+        "from a broker of my own",
+    ]
+    subprocess.run(other, check=True, timeout=20)
+    says(consumer, "from a broker of my own")
+
+
+def test_the_addresses_of_the_tutorial_are_the_labs() -> None:
+    lab, page = Network(), TUTORIAL.read_text()
+    hosts = [lab.haproxy, *lab.emq, lab.kafka[0], lab.kafka[2]]
+    assert [host.address for host in hosts if host.address.replace(LAB, "127.30.1") not in page] == []
+    assert f"ports {DEVICES} and {SUBSCRIBER}" in page
