@@ -105,11 +105,6 @@ def test_the_figures_are_those_of_the_page_about_them() -> None:
     assert set(figures) - set(page) == set()
 
 
-def test_the_labs_picture_is_shown_once_it_is_there() -> None:
-    picture = "docs/images/lab.svg"
-    assert (f"]({picture})" in README) == (ROOT / picture).exists()
-
-
 def test_other_bridges_are_compared_on_the_day_that_their_page_gives() -> None:
     (day,) = re.findall(r"^As of (\d{4}-\d\d-\d\d)", README, re.MULTILINE)
     assert f"**{day}**" in (ROOT / "docs/explanation/other-bridges.md").read_text()

@@ -1,15 +1,19 @@
-"""Cells of docs/reference/guarantees.md that no other test holds: QoS 2 and QoS 0 while something fails."""
+"""What docs/ promises and no other test holds: QoS 2 and QoS 0 while something fails, and a raised limit."""
 
 import contextlib
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
-from tests.harness.haproxy import HAProxy
+from tests.harness.haproxy import DEVICES, HAProxy
 from tests.harness.kafka import KafkaCluster
+from tests.harness.records import records
 from tests.integration.flow import Flow, assert_nothing_lost_or_doubled
 from tests.integration.test_a_broker_node_fails import node_of_the_session
 
@@ -94,3 +98,27 @@ def test_qos_0_outlives_kafka_s_faults_within_the_bounds(
         )
         assert not flow.bridge.entries("qos0.dropped")
     assert not flow.verdict.doubled, flow.verdict
+
+
+def test_a_limit_that_is_raised_holds_at_once(
+    new_bridge: Callable[..., BridgeProcess],
+    new_topic: Callable[..., str],
+    haproxy: HAProxy,
+    kafka: KafkaCluster,
+) -> None:
+    """docs/how-to/prepare-kafka.md"""
+    topic = new_topic(config={"max.message.bytes": 20_000})
+    large = os.urandom(40_000)
+
+    def publish() -> None:
+        host = ["-h", haproxy.host.address, "-p", str(DEVICES)]
+        subprocess.run(
+            ["mosquitto_pub", *host, "-q", "1", "-t", "t", "-s"], input=large, check=True, timeout=20
+        )
+
+    with new_bridge(routes=[{"name": "large", "filter": "t", "topic": topic}]) as bridge:
+        publish()
+        bridge.wait_for("kafka.refused", size=len(large))
+        kafka.alter_topic_config(topic, {"max.message.bytes": 100_000})
+        publish()
+        wait_until(lambda: len(records(kafka.bootstrap, topic)) == 1, 30.0, "the second one is in Kafka")
