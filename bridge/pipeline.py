@@ -229,12 +229,15 @@ class Pipeline:
             self._failed(failure)
 
     def _take_delivered(self) -> None:
-        delivered, settle = self._kafka.delivered, self._settle
+        delivered, settle = self._kafka.delivered, self._ledger.settle
         count = len(delivered)
         for _ in range(count):
             message = delivered.popleft()
             message.plan.lane.delivered(message)
-            settle(message)
+            if message.flags & 0x06:
+                settle(message)
+            else:
+                self._settle(message)
         self.counts.delivered += count
 
     def _settle(self, message: Message) -> None:

@@ -12,6 +12,10 @@ _OPTIONS: dict[str, str | int | bool] = {
     # The guarantee. Settings that would break it are refused in settings/kafka_options.py.
     "acks": "all",
     "enable.idempotence": True,
+    # With more, a request that fails makes the ones behind it fail too (out of order), and librdkafka
+    # answers that with a new producer epoch, in which Kafka no longer recognises what another partition
+    # sends again (librdkafka issue 4953). What comes meanwhile fills the next request, which costs less.
+    "max.in.flight.requests.per.connection": 1,
     # A message that times out in an idempotent producer comes back doubled or out of order. So nothing
     # times out there; what can't be delivered yet is held.
     "message.timeout.ms": 0,

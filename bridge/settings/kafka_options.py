@@ -27,10 +27,6 @@ def _one_of(*texts: str) -> Callable[[str], bool]:
     return lambda text: text in texts
 
 
-def _whole_number(lowest: int, highest: int) -> Callable[[str], bool]:
-    return lambda text: text.lstrip("-").isdigit() and lowest <= int(text) <= highest
-
-
 _FOREVER = 2147483647  # librdkafka's own default for retries
 
 REFUSALS = (
@@ -66,9 +62,9 @@ REFUSALS = (
     ),
     Refusal(
         ("max.in.flight.requests.per.connection", "max.in.flight"),
-        "Kafka keeps order and recognises doubles within five requests",
-        "1 to 5",
-        _whole_number(1, 5),
+        "of several requests the later ones fail with the first, and what is sent again then may be doubled",
+        "1",
+        _one_of("1"),
     ),
     Refusal(
         ("queuing.strategy",),
