@@ -1,16 +1,22 @@
 """The pages in docs/: all can be found, no link is broken, and what they name exists."""
 
+import io
+import json
 import logging
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bridge import cli
+from bridge.dryrun import Preview
+from bridge.message import Message
 from bridge.observe.events import Event
 from bridge.routing import Router
-from bridge.settings import STANDARD_HEADERS, describe
+from bridge.settings import STANDARD_HEADERS, RouteSettings, describe
 from tests.artefacts import pages
 from tests.artefacts.test_readme import rows
 from tests.harness.kit import ROOT
@@ -143,6 +149,7 @@ def test_the_other_commands_of_contributing_are_run_elsewhere() -> None:
     assert others == {"deploy/lab up", "tests/run", "tests/bench/run drain"}
 
 
+needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq (apt-get install jq)")
 LINES = [
     '{"timestamp": "t1", "level": "info", "event": "mqtt.live", "client_id": "b", "protocol": "5"}',
     '{"timestamp": "t2", "level": "error", "event": "kafka.topic_missing", "topic": "iot", "way_out": "w"}',
@@ -150,13 +157,32 @@ LINES = [
     '{"timestamp": "t4", "level": "warning", "event": "mqtt.session_lost", "client_id": "b", "meaning": "m"}',
 ]
 FILTERS = [command for command in pages.commands(LOG) if command.startswith("jq ")]
+DRY_RUN, _, DRY_RUN_FILTER = pages.commands(LOG)[-1].partition(" | ")
 
 
+@needs_jq
 @pytest.mark.parametrize("command", FILTERS)
 def test_each_filter_of_the_log_finds_its_lines_and_no_others(command: str, tmp_path: Path) -> None:
     (tmp_path / "bridge.log").write_text("\n".join(LINES) + "\n")
-    if subprocess.run(["which", "jq"], capture_output=True).returncode:
-        pytest.skip("there is no jq here")
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert 0 < len(done.stdout.splitlines()) < len(LINES)
+
+
+@needs_jq
+def test_the_filter_of_the_dry_run_knows_its_fields(tmp_path: Path) -> None:
+    parser, _ = cli.command_line()
+    assert parser.parse_args(DRY_RUN.split()[1:]).dry_run
+    lines = io.StringIO()
+    router = Router([RouteSettings(name="all", filter="a/{b}", topic="iot", key="{b}")])
+    Preview(router, json=True, stream=lines).message(Message(b"a/b", 0, 0, None, b"c"))
+    done = subprocess.run(
+        ["sh", "-c", DRY_RUN_FILTER], input=lines.getvalue(), capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == {
+        "topic": "a/b",
+        "action": "produce",
+        "route": "all",
+        "kafka_topic": "iot",
+        "key": "b",
+    }
