@@ -3,12 +3,16 @@
 It takes the founding addresses 127.30.1.*: no other lab may be up on this machine meanwhile.
 """
 
+import base64
+import contextlib
 import os
 import re
 import shlex
 import signal
 import socket
 import subprocess
+import termios
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +55,71 @@ def lab(tmp_path: Path) -> Iterator[Process]:
     process.kill9()
 
 
+class Terminal:
+    """80x24, with a program in it. `display` is what it shows: the last whole picture of the view."""
+
+    def __init__(self, *command: str, term: str) -> None:
+        self._ours, self._theirs = os.openpty()
+        termios.tcsetwinsize(self._ours, (24, 80))
+        os.set_blocking(self._ours, False)
+        self.output = b""
+        self.modes_before = self.modes
+        self.program = subprocess.Popen(
+            ["setsid", "--ctty", *command],
+            cwd=ROOT,
+            stdin=self._theirs,
+            stdout=self._theirs,
+            stderr=self._theirs,
+            env={name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
+            | {"TERM": term},
+        )
+
+    @property
+    def modes(self) -> list[object]:
+        return termios.tcgetattr(self._theirs)
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    @property
+    def display(self) -> str:
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self._ours, 65536):
+                self.output += data
+        *_, whole, _ = [b"", b"", *self.output.split(b"\x1b[H")]
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", whole.decode())
+
+    @property
+    def lines(self) -> str:
+        """What stands on it after the view has gone, or without one."""
+        _ = self.display
+        return self.output.rpartition(b"\x1b[?1049l")[2].decode().replace("\r\n", "\n")
+
+    def wait_for(self, text: str, deadline: float) -> None:
+        wait_until(lambda: re.search(text, self.display), deadline, lambda: f"{text!r} in\n{self.display}")
+
+    def wait_end(self) -> int:
+        wait_until(lambda: self.lines and self.program.poll() is not None, 30.0, lambda: self.display)
+        return self.program.wait()
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.program.kill()
+        self.program.wait()
+        os.close(self._ours)
+        os.close(self._theirs)
+
+
+def answer_of(url: str, user: str = "") -> str:
+    request = urllib.request.Request(url)
+    if user:
+        request.add_header("Authorization", "Basic " + base64.b64encode(user.encode()).decode())
+    with urllib.request.urlopen(request, timeout=10.0) as answer:
+        return str(answer.read().decode())
+
+
 def nothing_listens() -> bool:
     hosts = (*NETWORK.emq, NETWORK.haproxy, *NETWORK.kafka)
     return not any(host.listens(port) for host in hosts for port in (1883, 1884, 8080, 8081, 9092, 9093))
@@ -83,7 +152,7 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
     assert "a lab is up already" in ask("up").stderr
     killed = ask("kill", "emq1")
     assert (killed.returncode, killed.stderr) == (0, "")
-    assert re.search(r"emq1 killed.*HAProxy calls it DOWN after", killed.stdout)
+    assert re.search(r"emq1 was killed.*HAProxy calls it DOWN after", killed.stdout)
     assert re.search(r"^emq1 +down, DOWN to HAProxy", ask("status").stdout, re.MULTILINE)
     assert "emq1 is down: deploy/lab start emq1" in ask("kill", "emq1").stderr
     assert "UP after" in ask("start", "emq1").stdout
@@ -111,6 +180,51 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
     assert nothing_listens()
 
 
+def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_can() -> None:
+    with Terminal("deploy/lab", "up", term="xterm") as terminal:
+        terminal.wait_for("a-g kill or start a host", UP)
+        assert "one mosquitto behind two doors stands in" in terminal.display
+        address = NETWORK.haproxy.address
+        for url in (f"http://{address}:8080/", f"http://{address}:8081/haproxy?stats"):
+            assert url in terminal.display
+        assert re.match(r"emq[12]$", answer_of(f"http://{address}:8080/"))
+        assert "tcp-in" in answer_of(f"http://{address}:8081/haproxy?stats", "admin:lab")
+
+        terminal.type("b")
+        terminal.wait_for(r"(?s)○ down .*emq1 was killed; .*calls\s+it\s+DOWN\s+after", 30.0)
+        assert re.search(r"^emq1 +down", ask("status").stdout, re.MULTILINE)
+        terminal.type("b")
+        terminal.wait_for(r"(?s)emq1 was started in .*UP\s+after", 30.0)
+        assert "○ down" not in terminal.display
+
+        terminal.type("G")
+        terminal.wait_for("(?s)■ hung.*kafka3 hangs", 5.0)
+        terminal.type("G")
+        terminal.wait_for("kafka3 goes on", 5.0)
+        assert ask("publish", "garden/visitor", "hello").returncode == 0
+        terminal.wait_for(r"(?s)hello was sent to garden/visitor; .*topic\s+iot\.others", 5.0)
+        terminal.type("\x1b[D\x1b[Cz")  # arrow keys, whose codes end with a letter, and no key at all
+
+        assert terminal.modes != terminal.modes_before
+        terminal.type("q")
+        assert terminal.wait_end() == 0
+        assert terminal.modes == terminal.modes_before
+        assert terminal.output.count(b"\x1b[?25l") == terminal.output.count(b"\x1b[?25h")  # the cursor
+        assert "emq1 was killed; " in terminal.lines
+        assert re.search(
+            r"published (\d+), delivered \1, lost 0, doubled 0, out of order 0$", terminal.lines, re.MULTILINE
+        )
+    assert nothing_listens()
+
+
+def test_a_dumb_terminal_gets_a_line_each_second() -> None:
+    with Terminal("deploy/lab", "up", "--for", "4s", term="dumb") as terminal:
+        wait_until(lambda: "lost 0, doubled 0, out of order 0" in terminal.lines, UP + 30.0, "the verdict")
+        assert terminal.wait_end() == 0
+        assert b"\x1b" not in terminal.output
+        assert len(re.findall(r"^\d\d:\d\d published", terminal.lines, re.MULTILINE)) >= 4
+
+
 def test_ctrl_c_while_it_comes_up_ends_what_was_started(lab: Process) -> None:
     lab.spawn()
     wait_until(lambda: NETWORK.haproxy.listens(DEVICES), UP, "HAProxy serves")
@@ -127,7 +241,8 @@ def test_a_port_in_use_is_named_with_the_way_to_find_who_uses_it() -> None:
         refused = ask("up")
 
     assert refused.returncode == 1
-    assert "haproxy cannot listen on 127.30.1.10:1883: Address already in use" in refused.stderr
+    port = f"{NETWORK.haproxy.address}:{DEVICES}"
+    assert f"haproxy cannot listen on {port}: Address already in use" in refused.stderr
     assert "ss -ltnp" in refused.stderr
 
 

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import re
 import sys
+from pathlib import Path
 
 from bridge.units import DURATION
 from tests.harness.conditions import NotInTime
@@ -14,10 +15,11 @@ from tests.harness.host import PortInUse
 from tests.harness.kit import KitError
 from tests.harness.lab import door
 from tests.harness.lab.chain import TOPICS, Plan
+from tests.harness.lab.picture import picture
 from tests.harness.lab.rounds import rounds
 from tests.harness.lab.run import up
 from tests.harness.lab.verbs import VERBS, LabError
-from tests.harness.lab.visitor import consume, publish
+from tests.harness.lab.visitor import consume
 
 _HOSTS = "emq1 emq2 haproxy kafka1 kafka2 kafka3 bridge"
 
@@ -39,8 +41,10 @@ def _do(arguments: argparse.Namespace) -> int:
             return up(_plan(arguments), arguments.duration)
         case "rounds":
             return rounds(_plan(arguments), arguments.count)
+        case "picture":
+            return picture(arguments.file)
         case "publish":
-            print(publish(arguments.topic, arguments.text))
+            print(door.ask(["publish", arguments.topic, arguments.text]))
         case "consume":
             for line in itertools.islice(consume(arguments.topics or TOPICS), arguments.count):
                 print(line, flush=True)
@@ -70,19 +74,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
 
-    running = commands.add_parser("up", help="bring all up and let messages flow, until Ctrl-C")
+    running = commands.add_parser(
+        "up", help="bring all up and let messages flow, until Ctrl-C; a live view on a terminal"
+    )
     running.add_argument("--for", dest="duration", type=_duration, metavar="60s", help="end by itself")
     _add_plan(running)
     repeated = commands.add_parser("rounds", help="kill and hang every host in turn, and end by itself")
     repeated.add_argument("--count", type=_count, default=10, metavar="N", help="rounds (10)")
     _add_plan(repeated)
 
+    drawn = commands.add_parser("picture", help="bring all up, kill emq1, and write the view as an SVG")
+    drawn.add_argument("file", type=Path, metavar="FILE.svg")
+
     for verb, does in zip(
         VERBS, ("it dies at once", "bring it back", "it stops answering", "it goes on"), strict=True
     ):
         command = commands.add_parser(verb, help=f"a host: {does}")
         command.add_argument("host", metavar="HOST", choices=_HOSTS.split(), help=_HOSTS.replace(" ", ", "))
-    sent = commands.add_parser("publish", help="send a message as a device would")
+    sent = commands.add_parser("publish", help="send a message as a device would, and say where it came out")
     sent.add_argument("topic", nargs="?", default="sensors/house/visitor/temp", metavar="TOPIC")
     sent.add_argument("text", nargs="?", default="21.5", metavar="TEXT")
     read = commands.add_parser("consume", help="show what comes out of Kafka, until Ctrl-C")

@@ -1,19 +1,22 @@
 """The chain: devices -> HAProxy -> EMQ x2 -> HAProxy -> bridge -> Kafka x3."""
 
 import contextlib
+import csv
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.harness.bridge import BridgeProcess
+from tests.harness.bridge import BridgeProcess, Entry, Journal
 from tests.harness.brokers import Brokers, External, TwoDoors
 from tests.harness.devices import Devices
 from tests.harness.haproxy import CONSOLE, DASHBOARDS, DEVICES, PASSWORD, SUBSCRIBER, USER, HAProxy
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import KafkaCluster
 from tests.harness.lab.score import Scoreboard
+from tests.harness.lab.snapshot import Seat
 from tests.harness.process import Node, Process
 from tests.harness.rabbitmq import RabbitPair
 from tests.harness.relay import RecordingRelay, Sighting
@@ -44,6 +47,22 @@ class Plan:
     emq_ctl: str | None = None
 
 
+class _SharedJournal(Journal):
+    """For several threads: each watches what follows on a verb of its own."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._lock = threading.Lock()
+
+    def mark(self) -> int:
+        with self._lock:
+            return super().mark()
+
+    def matching(self, event: str, fields: Mapping[str, object], mark: int = 0) -> list[Entry]:
+        with self._lock:
+            return super().matching(event, fields, mark)
+
+
 class Chain:
     """All hosts of the founding document, the bridge and the devices, as long as `up()` lasts.
 
@@ -61,6 +80,7 @@ class Chain:
             subscriber = self._relay.address, self._relay.port
         self.kafka = KafkaCluster(network, directory)
         self.bridge = BridgeProcess(self._settings(*subscriber), directory)
+        self.bridge.journal = _SharedJournal(self.bridge.journal.path)
         self.devices = Devices(
             network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
         )
@@ -75,6 +95,7 @@ class Chain:
             "kafka3": self.kafka.node(3),
             "bridge": self.bridge,
         }
+        self.starting: set[str] = set()  # hosts that were started and don't serve yet
 
     def _brokers(self, network: Network, directory: Path) -> Brokers:
         if self.plan.emq:
@@ -92,7 +113,7 @@ class Chain:
         }
 
     @contextlib.contextmanager
-    def up(self, say: Callable[[str], None]) -> Iterator[None]:
+    def up(self, say: Callable[[str], object]) -> Iterator[None]:
         """Inside, messages are on their way; afterwards all that was started has ended."""
         with contextlib.ExitStack() as running:
 
@@ -137,6 +158,23 @@ class Chain:
             case "external":
                 return f"emq1, emq2: {', '.join(self.emq.addresses)}, which run already"
 
+    @property
+    def is_controlled(self) -> bool:
+        """Whether the EMQ nodes can be killed and hung from here."""
+        return self.emq.family != "external" or self.plan.emq_ctl is not None
+
+    @property
+    def stand_in(self) -> str:
+        """What plays EMQ, in a sentence for the view."""
+        match self.emq.family:
+            case "mosquitto":
+                return "emq1 and emq2 are not EMQ: one mosquitto behind two doors stands in for them."
+            case "rabbitmq":
+                return "emq1 and emq2 are not EMQ: two RabbitMQ nodes with mirrored sessions stand in."
+            case "external":
+                hint = "" if self.is_controlled else " Without --emq-ctl nothing here can kill them."
+                return f"emq1, emq2: {', '.join(self.emq.addresses)}.{hint}"
+
     def _start_bridge(self) -> None:
         self.bridge.start()
         self.bridge.wait_live()
@@ -160,20 +198,43 @@ class Chain:
         return self._relay.story(name) if self._relay else f"{name}: nothing was recorded"
 
     def condition(self, name: str) -> str:
-        """ "up", "down" or "hung"; for a broker that is not ours what HAProxy's checks say."""
+        """ "up", "down", "hung" or "starts"; for a broker that is not ours what HAProxy's checks say."""
         node = self.nodes[name]
         if not isinstance(node, Process):
-            return {"UP": "up", "DOWN": "down"}.get(self.haproxy.state(int(name[-1])) or "", "unknown")
-        if not node.alive:
-            return "down"
-        with contextlib.suppress(OSError):
+            seat = (self.seats() or {}).get(name)
+            return {"UP": "up", "DOWN": "down"}.get(seat.state if seat else "", "unknown")
+        with contextlib.suppress(OSError):  # it has just been ended, by the main thread
+            if not node.alive:
+                return "down"
             state = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()[0]
-            return "hung" if state == "T" else "up"
+            return "hung" if state == "T" else "starts" if name in self.starting else "up"
         return "down"
 
+    def seats(self) -> dict[str, Seat] | None:
+        """What HAProxy knows of both EMQ nodes; None while it does not answer."""
+        if self.condition("haproxy") != "up":
+            return None  # one that hangs would be waited for
+        try:
+            rows = list(csv.DictReader(self.haproxy.ask("show stat").removeprefix("# ").splitlines()))
+        except OSError:
+            return None
+        found = {(row["pxname"], row["svname"]): row for row in rows}
+        return {
+            f"emq{number}": Seat(
+                state=found["mqtt-kafka", f"server{number}"]["status"].split()[0],
+                devices=int(found["tcp-in", f"server{number}"]["scur"]),
+                bridge=int(found["mqtt-kafka", f"server{number}"]["scur"]),
+            )
+            for number in (1, 2)
+        }
+
+    @property
+    def dashboards(self) -> str:
+        return f"http://{self.haproxy.host.address}:{DASHBOARDS}/"
+
+    @property
+    def console(self) -> str:
+        return f"http://{self.haproxy.host.address}:{CONSOLE}/haproxy?stats"
+
     def urls(self) -> str:
-        address = self.haproxy.host.address
-        return (
-            f"dashboards http://{address}:{DASHBOARDS}/  "
-            f"console http://{address}:{CONSOLE}/haproxy?stats ({USER}, {PASSWORD})"
-        )
+        return f"dashboards {self.dashboards}  console {self.console} ({USER}, {PASSWORD})"

@@ -24,16 +24,18 @@ _SOCKET = RUN / "door"
 
 @dataclass
 class Request:
-    """What was asked for, by the words of a command line. It must be answered once."""
+    """What was asked for, by the words of a command line. It must be answered once, by any thread."""
 
     words: Sequence[str]
+    is_awaited: bool = True  # by a second terminal; not by who pressed a key
     _answer: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
     _delivered: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, text: str, *, good: bool = True) -> None:
         """Returns when the answer has left, for the lab may end right afterwards."""
-        self._answer.put((good, text))
-        self._delivered.wait(1.0)
+        if self.is_awaited:
+            self._answer.put((good, text))
+            self._delivered.wait(1.0)
 
     def serve(self, take: Callable[["Request"], None], stream: TextIO) -> None:
         """Hand it to who answers it, and write the answer to the terminal that asked."""
@@ -45,7 +47,7 @@ class Request:
 
 
 class Door:
-    """Takes requests in a thread; who owns the door answers them one by one."""
+    """Takes requests in a thread; who owns the door sees to it that each is answered."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
@@ -61,6 +63,10 @@ class Door:
             return self._requests.get(timeout=timeout)
         except queue.Empty:
             return None
+
+    def press(self, words: Sequence[str]) -> None:
+        """Ask for it from inside, not waiting for an answer."""
+        self._requests.put(Request(words, is_awaited=False))
 
     def close(self) -> None:
         _SOCKET.unlink(missing_ok=True)

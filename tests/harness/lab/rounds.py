@@ -57,7 +57,7 @@ def _step(running: Lab, verb: str, name: str) -> Iterator[tuple[int, float]]:
     chain = running.chain
     is_cut = verb in ("kill", "hang") and name.startswith("emq") and chain.haproxy.sessions(int(name[-1])) > 0
     connection, at = chain.connections, time.monotonic()
-    running.answer([verb, name])
+    running.do(verb, name)
     if is_cut:
         yield connection, at
 

@@ -1,16 +1,20 @@
-"""deploy/lab up: the chain runs, the score is told each second, and a second terminal gets its answers."""
+"""deploy/lab up: the chain runs, a view or a line each second tells the score, and who asks gets answers."""
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from tests.harness.conditions import NotInTime, wait_until
-from tests.harness.lab import door
+from tests.harness.lab import door, visitor
 from tests.harness.lab.chain import Chain, Plan
-from tests.harness.lab.verbs import VERBS, LabError, Verbs
+from tests.harness.lab.screen import Screen, is_for_people
+from tests.harness.lab.snapshot import Snapshot, Told
+from tests.harness.lab.verbs import VERBS, Deed, LabError, Verbs
+from tests.harness.lab.watch import Watch
 from tests.harness.process import Process
 
 _DRAIN, _SHORT_DRAIN = 60.0, 10.0  # s for what is in flight at the end; short where somebody waits for it
@@ -28,37 +32,116 @@ class Lab:
 
     chain: Chain
     verbs: Verbs
+    watch: Watch
     began: float
+    ends: float | None = None  # as time.monotonic() says it
+    told: list[Told] = field(default_factory=list)
+    keys: str = f"the keys work once the bridge has seen {_LEARNT} messages"  # why they don't yet
     finished: threading.Event = field(default_factory=threading.Event)
+    screen: Screen | None = None  # shows what is told, while it is there
 
-    def say(self, text: str) -> None:
-        elapsed = int(time.monotonic() - self.began)
-        print(f"{elapsed // 60:02}:{elapsed % 60:02} {text}", flush=True)  # noqa: T201
+    def say(self, text: str, *, goes_on: bool = False) -> Told:
+        told = Told(time.monotonic() - self.began, text, goes_on)
+        self.told.append(told)
+        self._print(told)
+        return told
 
-    def answer(self, words: list[str]) -> str:
-        """Do what a second terminal asks, and say so here as well. Raises LabError."""
-        match words:
+    def end(self, told: Told, text: str) -> str:
+        """What went on has come to its end, which `text` tells. Returns `text`."""
+        told.text, told.goes_on = text, False
+        self._print(Told(time.monotonic() - self.began, text))
+        return text
+
+    def tell_score(self, text: str) -> None:
+        """Each second, where there is no view that shows it."""
+        self._print(Told(time.monotonic() - self.began, text))
+
+    def _print(self, told: Told) -> None:
+        if self.screen is None:
+            print(told, flush=True)  # noqa: T201
+
+    # -- what is asked for -------------------------------------------------------------------------
+
+    def take(self, request: door.Request) -> None:
+        """Begin what is asked for; a thread of its own answers when all is seen that follows."""
+        match list(request.words):
             case ["status"]:
-                return self.status()
+                request.answer(self.status())
+            case ["publish", topic, text]:
+                self._aside(request, lambda: self.publish(topic, text))
             case [verb, name] if verb in VERBS:
-                self.say(f"{verb} {name} ...")
-                text = self.verbs.do(verb, name)
-                self.say(text)
-                return text
-        raise LabError(f"what is {' '.join(words)}?")
+                told = self.say(f"{verb} {name}", goes_on=True)
+                try:
+                    deed = self.verbs.begin(verb, name)
+                except LabError as error:
+                    request.answer(self.end(told, str(error)), good=False)
+                else:
+                    self._aside(request, lambda: self._follow(deed, told))
+            case words:
+                request.answer(f"what is {' '.join(words)}?", good=False)
+
+    def _aside(self, request: door.Request, work: Callable[[], str]) -> None:
+        def answer() -> None:
+            try:
+                request.answer(work())
+            except LabError as error:
+                request.answer(str(error), good=False)
+
+        threading.Thread(target=answer, name=" ".join(request.words), daemon=True).start()
+
+    def do(self, verb: str, name: str) -> str:
+        """Do it, and wait for what follows. Raises LabError."""
+        told = self.say(f"{verb} {name}", goes_on=True)
+        return self._follow(self.verbs.begin(verb, name), told)
+
+    def _follow(self, deed: Deed, told: Told) -> str:
+        def tell(text: str) -> None:
+            told.text = text
+
+        with self._ending(told):
+            return self.end(told, self.verbs.follow(deed, tell))
+
+    def publish(self, topic: str, text: str) -> str:
+        """Send a message, and say where it came out of Kafka. Raises LabError."""
+        told = self.say(f"publish {topic} {text}", goes_on=True)
+        with self._ending(told), visitor.Reader() as reader:
+            told.text = sent = f"{text} was sent to {topic}; {visitor.publish(topic, text)}"
+            try:
+                return self.end(told, f"{sent}, Kafka has it in {reader.find(topic, text)}")
+            except NotInTime:
+                return self.end(told, f"{sent}, Kafka does not have it yet")
+
+    @contextlib.contextmanager
+    def _ending(self, told: Told) -> Iterator[None]:
+        """What fails inside is told as the end of it."""
+        try:
+            yield
+        except LabError as error:
+            self.end(told, str(error))
+            raise
+
+    def snapshot(self) -> Snapshot:
+        now = time.monotonic()
+        ends_in = None if self.ends is None else self.ends - now
+        return self.watch.snapshot(now - self.began, ends_in, self.told, self.keys)
 
     def status(self) -> str:
         chain = self.chain
-        lines = [f"{name:8} {chain.condition(name)}" for name in chain.nodes]
-        for number in (1, 2):
-            lines[number - 1] += (
-                f", {chain.haproxy.state(number) or 'unknown'} to HAProxy; connections: "
-                f"bridge {chain.haproxy.sessions(number)}, devices {chain.haproxy.sessions(number, 'tcp-in')}"
-            )
+        seats = chain.seats() or {}
+        lines = []
+        for name in chain.nodes:
+            line = f"{name:8} {chain.condition(name)}"
+            if seat := seats.get(name):
+                line += (
+                    f", {seat.state} to HAProxy; connections: bridge {seat.bridge}, devices {seat.devices}"
+                )
+            lines.append(line)
         return "\n".join([*lines, str(chain.scoreboard.take()), chain.urls()])
 
     def require_all_alive(self) -> None:
-        """Raises LabError when a program has ended that nobody killed."""
+        """Raises LabError when a program has ended that nobody killed, and RuntimeError when the view has."""
+        if self.screen is not None:
+            self.screen.require_alive()
         for name, node in self.chain.nodes.items():
             if isinstance(node, Process) and not node.alive and name not in self.verbs.put_out:
                 raise LabError(f"{name} has ended by itself with {node.returncode}{node.log_tail()}")
@@ -66,12 +149,17 @@ class Lab:
     def judge(self, drain: float = 60.0) -> "Outcome":
         """Let the devices fall silent, wait `drain` s for what is in flight, and tell what became of all."""
         chain = self.chain
+        self.verbs.give_up()
+        if self.screen is not None:
+            self.screen.press = None
+        self.keys = "it ends: no device publishes, what is in flight is waited for"
         tally = chain.devices.stop()
         promised = chain.scoreboard.promised()
         with contextlib.suppress(NotInTime):
             chain.verifier.wait_for(promised, drain)
         verdict = chain.verifier.verdict(tally)
         self.finished.set()
+        self.leave_screen()
         missing = chain.scoreboard.missing(promised)
         outcome = Outcome(
             published=len(promised),
@@ -90,6 +178,14 @@ class Lab:
         if outcome.lost and out:
             self.say(f"{', '.join(out)}: not up, so what is called lost may still be on its way")
         return outcome
+
+    def leave_screen(self) -> None:
+        """Back to the terminal's own lines, which now tell what the view has told."""
+        if (screen := self.screen) is not None:
+            screen.close()
+            self.screen = None
+            for told in self.told[screen.first :]:
+                print(told, flush=True)  # noqa: T201
 
 
 @dataclass(frozen=True)
@@ -115,13 +211,13 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def lab(plan: Plan, *, recorded: bool = False) -> Iterator[Lab]:
-    """The chain, up, with its score told each second. Raises LabError."""
+def lab(plan: Plan, *, recorded: bool = False, shown: bool = False) -> Iterator[Lab]:
+    """The chain, up, with its score told each second, by a view if `shown`. Raises LabError."""
     with door.only_one():
         directory = door.fresh_directory()
         chain = Chain(plan, directory, recorded=recorded)
-        running = Lab(chain, Verbs(chain), time.monotonic())
-        with _signals_as_ctrl_c(), chain.up(running.say), _ticking(running):
+        running = Lab(chain, Verbs(chain), Watch(chain), time.monotonic())
+        with _signals_as_ctrl_c(), chain.up(running.say), _watching(running, shown):
             with contextlib.suppress(NotInTime):
                 wait_until(lambda: chain.verifier.delivered >= _LEARNT, _LEARNING, "")
             yield running
@@ -129,22 +225,23 @@ def lab(plan: Plan, *, recorded: bool = False) -> Iterator[Lab]:
 
 def up(plan: Plan, duration: float | None) -> int:
     """Run until that many seconds have passed, Ctrl-C, or `deploy/lab down`. Returns the exit code."""
-    with lab(plan) as running, contextlib.closing(door.Door()) as requests:
-        running.say(running.chain.urls())
-        ends = None if duration is None else time.monotonic() + duration
+    shown = is_for_people(sys.stdin, sys.stdout)
+    with lab(plan, shown=shown) as running, contextlib.closing(door.Door()) as requests:
+        running.ends = None if duration is None else time.monotonic() + duration
+        if running.screen is None:
+            running.say(running.chain.urls())
+        else:
+            running.screen.press, running.keys = requests.press, ""
         drain, asker = _DRAIN, None
         try:
-            while ends is None or time.monotonic() < ends:
+            while running.ends is None or time.monotonic() < running.ends:
                 running.require_all_alive()
                 if (request := requests.next(timeout=0.2)) is None:
                     continue
                 if request.words == ["down"]:
                     drain, asker = _SHORT_DRAIN, request
                     break
-                try:
-                    request.answer(running.answer(list(request.words)))
-                except LabError as error:
-                    request.answer(str(error), good=False)
+                running.take(request)
         except KeyboardInterrupt:
             drain = _SHORT_DRAIN
         outcome = running.judge(drain)
@@ -154,22 +251,27 @@ def up(plan: Plan, duration: float | None) -> int:
 
 
 @contextlib.contextmanager
-def _ticking(running: Lab) -> Iterator[None]:
-    """A line each second, also while a verb is being done, until it is finished."""
+def _watching(running: Lab, shown: bool) -> Iterator[None]:
+    """Look each second, and tell it by a line or by the view, until it is finished."""
+    if shown:
+        running.screen = Screen(running.snapshot, first=len(running.told))
 
     def tick() -> None:
         before = 0
         while not running.finished.wait(1.0):
-            score = running.chain.scoreboard.take()
-            running.say(f"{score}, {score.delivered - before:>3}/s")
+            score = running.watch.look()
+            running.tell_score(f"{score}, {score.delivered - before:>3}/s")
             before = score.delivered
 
     thread = threading.Thread(target=tick, name="score", daemon=True)
     thread.start()
     try:
+        if running.screen is not None:
+            running.screen.open()
         yield
     finally:
         running.finished.set()
+        running.leave_screen()
         thread.join()
 
 

@@ -1,6 +1,5 @@
 """What the lab says each second about the messages on their way."""
 
-import itertools
 import time
 from dataclasses import dataclass
 
@@ -10,6 +9,10 @@ from tests.harness.verifier import Verifier
 
 # RabbitMQ delivers what it requeued after what came later. Seconds.
 _PATIENCE = 10.0
+
+# How far beyond the last message that is missing one is looked for that was delivered: a device that lost its
+# connection has given up at most its window, and numbers those no message will ever have.
+_AHEAD = Device.WINDOW + 2
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Scoreboard:
         missing = self.missing(promised)
         now = time.monotonic()
         self._overtaken_at = {
-            name: self._overtaken_at.get(name, now) for name in missing if self._is_overtaken(name)
+            name: self._overtaken_at.get(name, now) for name in overtaken(promised, missing)
         }
         lost = sum(now - at > _PATIENCE for at in self._overtaken_at.values())
         return Score(
@@ -64,8 +67,25 @@ class Scoreboard:
             doubled=self._verifier.doubled,
         )
 
-    def _is_overtaken(self, name: str) -> bool:
+
+def overtaken(promised: set[str], missing: set[str]) -> set[str]:
+    """Those of `missing` of whose device something later was delivered; ids are "<device>-<number>"."""
+    gaps: dict[str, list[int]] = {}
+    for name in missing:
         device, _, number = name.rpartition("-")
-        later = itertools.islice(itertools.count(int(number) + 1), Device.WINDOW)
-        ids = {f"{device}-{successor}" for successor in later}
-        return len(self.missing(ids)) < len(ids)
+        gaps.setdefault(device, []).append(int(number))
+    return {
+        f"{device}-{number}"
+        for device, numbers in gaps.items()
+        for number in _before_the_last(device, sorted(numbers, reverse=True), promised)
+    }
+
+
+def _before_the_last(device: str, missing: list[int], promised: set[str]) -> list[int]:
+    """Those of `missing`, highest first, that stand before the last one that was delivered."""
+    later = missing[0] + _AHEAD
+    for place, number in enumerate(missing):
+        if any(f"{device}-{between}" in promised for between in range(number + 1, later)):
+            return missing[place:]
+        later = number
+    return []

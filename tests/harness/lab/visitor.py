@@ -4,10 +4,11 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
+from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import CLIENTS
@@ -30,23 +31,59 @@ def publish(topic: str, text: str) -> str:
             while data := client.recv(4096):
                 if Ack(Kind.PUBACK, 1) in frames.feed(data):
                     client.sendall(Disconnect().encode(version=4))
-                    return f"EMQ has it ({1000 * (time.monotonic() - began):.0f} ms); see: deploy/lab consume"
+                    return f"EMQ had it after {1000 * (time.monotonic() - began):.0f} ms"
     except OSError as error:
-        raise LabError(f"nothing published at {address[0]}:{address[1]}: {error}") from error
-    raise LabError("HAProxy closed the connection: no EMQ node is up, see deploy/lab status")
+        reason = error.strerror or error
+        raise LabError(f"{text} was not sent: {address[0]}:{address[1]}: {reason}") from error
+    raise LabError(f"{text} was not sent: HAProxy closed the connection, since no EMQ node is up")
+
+
+class Reader:
+    """Reads what comes into Kafka from now on. Raises LabError when Kafka does not answer."""
+
+    def __init__(self) -> None:
+        self._consumer = _consumer()
+        try:
+            self._consumer.assign(self._ends())
+        except KafkaException as error:
+            self._consumer.close()
+            raise LabError(f"nothing was sent: Kafka does not answer ({error.args[0].str()})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._consumer.close()
+
+    def find(self, topic: str, text: str, patience: float = 30.0) -> str:
+        """Where a message of this MQTT topic came out. Raises NotInTime."""
+
+        def found() -> str:
+            while (record := self._consumer.poll(0.1)) is not None:
+                headers: Any = record.headers() or []
+                if record.value() == text.encode() and ("mqtt.topic", topic.encode()) in headers:
+                    return (
+                        f"topic {record.topic()}, partition {record.partition()}, "
+                        f"offset {record.offset()}, key {_text(record.key())}"
+                    )
+            return ""
+
+        return wait_until(found, patience, "it came out of Kafka")
+
+    def _ends(self) -> list[TopicPartition]:
+        partitions = [
+            TopicPartition(topic, number)
+            for topic in TOPICS
+            for number in self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
+        ]
+        for partition in partitions:
+            _, partition.offset = self._consumer.get_watermark_offsets(partition, timeout=5.0)
+        return partitions
 
 
 def consume(topics: Sequence[str] = TOPICS) -> Iterator[str]:
     """A line for each record that Kafka takes into these topics from now on. Raises LabError."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": ",".join(f"{host.address}:{CLIENTS}" for host in _NETWORK.kafka),
-            "group.id": "visitor",
-            "enable.auto.commit": False,
-            "log_level": 0,
-        }
-    )
-    with contextlib.closing(consumer):
+    with contextlib.closing(_consumer()) as consumer:
         try:
             consumer.assign(
                 [
@@ -61,6 +98,17 @@ def consume(topics: Sequence[str] = TOPICS) -> Iterator[str]:
             record = consumer.poll(0.2)
             if record is not None and record.error() is None:
                 yield _line(record)
+
+
+def _consumer() -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": ",".join(f"{host.address}:{CLIENTS}" for host in _NETWORK.kafka),
+            "group.id": "visitor",
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+    )
 
 
 def _line(record: Message) -> str:

@@ -1,0 +1,80 @@
+"""What is to be seen of the chain: some of it looked at each second, the rest whenever it is drawn."""
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from tests.harness.haproxy import PASSWORD, USER
+from tests.harness.lab.chain import Chain
+from tests.harness.lab.score import Score
+from tests.harness.lab.snapshot import Seat, Snapshot, Told
+from tests.harness.process import Process
+
+# Seconds. Over a single one 50 messages a second look like 49, 51, 50.
+_RATE_OVER = 3
+
+_QUEUE = 1000  # what EMQ holds by default for a session that takes nothing; TwoDoors does the same
+
+
+class Watch:
+    """`look` waits for what it looks at, so it has a thread of its own; `snapshot` never waits."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+        self._score = Score(0, 0, 0, 0, 0)
+        self._seats: dict[str, Seat] | None = None
+        self._scores: deque[tuple[float, Score]] = deque(maxlen=_RATE_OVER + 1)
+
+    def look(self) -> Score:
+        self._seats = self._chain.seats()
+        self._score = self._chain.scoreboard.take()
+        self._scores.append((time.monotonic(), self._score))
+        return self._score
+
+    def snapshot(self, elapsed: float, ends_in: float | None, told: Sequence[Told], keys: str) -> Snapshot:
+        chain = self._chain
+        published_rate, delivered_rate = self._rates()
+        return Snapshot(
+            elapsed=int(elapsed),
+            ends_in=None if ends_in is None else max(0, int(ends_in)),
+            stand_in=chain.stand_in,
+            devices=chain.plan.devices,
+            conditions=self._conditions(),
+            beyond_reach=frozenset() if chain.is_controlled else frozenset(("emq1", "emq2")),
+            seats=self._seats if chain.condition("haproxy") != "down" else _NOBODY,
+            score=self._score,
+            published_rate=published_rate,
+            delivered_rate=delivered_rate,
+            dashboards=chain.dashboards if chain.emq.family != "rabbitmq" else "none: RabbitMQ has its own",
+            console=f"{chain.console}   ({USER}, {PASSWORD})",
+            told=tuple(str(entry) for entry in told),
+            warning=self._warning(),
+            keys=keys,
+        )
+
+    def _rates(self) -> tuple[float, float]:
+        """Messages a second, published and delivered."""
+        if len(self._scores) < 2:
+            return 0.0, 0.0
+        (first, before), (last, now) = self._scores[0], self._scores[-1]
+        seconds = last - first
+        return (now.published - before.published) / seconds, (now.delivered - before.delivered) / seconds
+
+    def _warning(self) -> str:
+        if self._chain.emq.family == "mosquitto" and self._score.in_flight > 0.9 * _QUEUE:
+            return f"EMQ keeps {_QUEUE} messages for the bridge, and drops the oldest beyond these"
+        return ""
+
+    def _conditions(self) -> Mapping[str, str]:
+        return {
+            name: self._chain.condition(name) if isinstance(node, Process) else self._checked(name)
+            for name, node in self._chain.nodes.items()
+        }
+
+    def _checked(self, name: str) -> str:
+        """A broker that is not ours, as HAProxy's checks have it."""
+        seat = (self._seats or {}).get(name)
+        return {"UP": "up", "DOWN": "down"}.get(seat.state if seat else "", "unknown")
+
+
+_NOBODY = {name: Seat("DOWN", 0, 0) for name in ("emq1", "emq2")}
