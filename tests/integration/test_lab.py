@@ -152,7 +152,7 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
     assert "a lab is up already" in ask("up").stderr
     killed = ask("kill", "emq1")
     assert (killed.returncode, killed.stderr) == (0, "")
-    assert re.search(r"emq1 was killed.*HAProxy calls it DOWN after", killed.stdout)
+    assert re.search(r"emq1 killed.*HAProxy calls it DOWN after", killed.stdout)
     assert re.search(r"^emq1 +down, DOWN to HAProxy", ask("status").stdout, re.MULTILINE)
     assert "emq1 is down: deploy/lab start emq1" in ask("kill", "emq1").stderr
     assert "UP after" in ask("start", "emq1").stdout
@@ -191,10 +191,10 @@ def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_ca
         assert "tcp-in" in answer_of(f"http://{address}:8081/haproxy?stats", "admin:lab")
 
         terminal.type("b")
-        terminal.wait_for(r"(?s)○ down .*emq1 was killed; .*calls\s+it\s+DOWN\s+after", 30.0)
+        terminal.wait_for(r"(?s)○ down .*emq1 killed; .*calls\s+it\s+DOWN\s+after", 30.0)
         assert re.search(r"^emq1 +down", ask("status").stdout, re.MULTILINE)
         terminal.type("b")
-        terminal.wait_for(r"(?s)emq1 was started in .*UP\s+after", 30.0)
+        terminal.wait_for(r"(?s)emq1 started in .*UP\s+after", 30.0)
         assert "○ down" not in terminal.display
 
         terminal.type("G")
@@ -210,11 +210,22 @@ def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_ca
         assert terminal.wait_end() == 0
         assert terminal.modes == terminal.modes_before
         assert terminal.output.count(b"\x1b[?25l") == terminal.output.count(b"\x1b[?25h")  # the cursor
-        assert "emq1 was killed; " in terminal.lines
+        assert "emq1 killed; " in terminal.lines
         assert re.search(
             r"published (\d+), delivered \1, lost 0, doubled 0, out of order 0$", terminal.lines, re.MULTILINE
         )
     assert nothing_listens()
+
+
+def test_the_picture_for_readme_is_of_a_real_lab_and_holds_nothing_of_this_machine(tmp_path: Path) -> None:
+    done = ask("picture", str(tmp_path / "lab.svg"))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    svg = (tmp_path / "lab.svg").read_text()
+    words = re.sub(r"<[^>]*>", " ", svg).replace("&#160;", " ")
+    assert "○ down" in words
+    assert "emq1 killed; the bridge went over to emq2" in words or "emq1 killed; messages flow" in words
+    assert not re.search(rf"{ROOT}|{Path.home()}|{tmp_path}", svg)
 
 
 def test_a_dumb_terminal_gets_a_line_each_second() -> None:

@@ -16,7 +16,7 @@ VERBS = ("kill", "start", "hang", "resume")
 # From which condition of a host each verb leads to which, and the verb that helps where it doesn't fit.
 _FROM = {"kill": ("up", "hung", "starts"), "start": ("down",), "hang": ("up",), "resume": ("hung",)}
 _WAY_OUT = {"up": "hang", "down": "start", "hung": "resume", "starts": "kill"}
-_PAST = {"kill": "was killed", "start": "was started", "hang": "hangs", "resume": "goes on"}
+_PAST = {"kill": "killed", "start": "started", "hang": "hangs", "resume": "goes on"}
 
 Watched = Mapping[str, Callable[[], object]]
 
@@ -42,7 +42,7 @@ class Deed:
 
     def __str__(self) -> str:
         done = f"{self.name} {_PAST[self.verb]}" + ("" if self.took is None else f" in {_time(self.took)}")
-        followed = ["what it had in flight may come twice"] if done == "bridge was killed" else []
+        followed = ["what it had in flight may come twice"] if done == "bridge killed" else []
         followed += [f"{what} after {_time(taken)}" for what, taken in self.seen.items()]
         followed += [f"not seen within {self.patience:g} s: {what}" for what in self.in_vain]
         return "; ".join([done, ", ".join(followed)] if followed else [done])
