@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence
 from typing import TextIO
 
 from bridge import __version__
-from bridge.errors import ConfigurationError
 from bridge.kafka.cluster import Cluster
 from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
@@ -26,7 +25,7 @@ _MINUTE = 60.0
 def run(settings: Settings) -> int:
     """The service. Returns the exit status when a signal has stopped it."""
     logging.set_up(settings.log.level, settings.log.format)
-    _refuse_overlaps(settings)
+    Router(settings.routes).require_protocol(settings.mqtt.protocol)
     for warning in settings.warnings():
         log(Event.CONFIG_WARNING, warning=warning)
     return Service(settings).run()
@@ -36,16 +35,6 @@ def dry_run(settings: Settings, count: int | None, json: bool, client_id: str | 
     """Show what would be produced, beside a running bridge and without touching what it has."""
     logging.set_up("warning" if settings.log.level == "info" else settings.log.level, settings.log.format)
     return DryRun(settings, count, json, client_id or f"{settings.mqtt.client_id}-dry-run", sys.stdout).run()
-
-
-def _refuse_overlaps(settings: Settings) -> None:
-    clash = Router(settings.routes).needs_mqtt5
-    if clash and settings.mqtt.protocol != "5":
-        raise ConfigurationError(
-            f'routes "{clash[0]}" and "{clash[1]}": their filters overlap and neither covers the other, so'
-            " a broker of MQTT 3.1.1 may send a message once for each of them; change a filter, or set"
-            ' mqtt.protocol = "5", which can tell the copies apart'
-        )
 
 
 class Service:

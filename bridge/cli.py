@@ -74,7 +74,8 @@ def _run(arguments: Sequence[str]) -> int:
 def _show(configuration: Configuration) -> int:
     from bridge.routing import Router
 
-    Router(configuration.settings.routes)  # which knows whether filters and templates are right
+    settings = configuration.settings
+    Router(settings.routes).require_protocol(settings.mqtt.protocol)  # wrong routes are found here
     sys.stdout.write(as_toml(configuration))
     sys.stdout.flush()
     return SUCCESS

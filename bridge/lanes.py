@@ -116,10 +116,8 @@ class Lane:
         del self.in_flight[message]
         self.waiting.append(message)
         if self.state is not LaneState.HELD:
-            self.state = LaneState.HELD
             self._was_held = True
-            self.retry_at = now + self._delay
-            self._delay = min(2 * self._delay, _LAST_RETRY)
+            self._hold(now)
 
     def suspect(self, message: Message) -> None:
         """It failed in company, of something that may be its own fault: it is produced again, alone."""
@@ -127,13 +125,6 @@ class Lane:
         self.waiting.append(message)
         self._suspects.add(message)
         if self.state is not LaneState.HELD:
-            self.state = LaneState.DRAINING
-
-    def put_back(self, message: Message) -> None:
-        """It was launched, but can't be produced right now: it waits again, in its place."""
-        del self.in_flight[message]
-        self.waiting.append(message)
-        if self.state in (LaneState.LIVE, LaneState.PROBING):
             self.state = LaneState.DRAINING
 
     def drain(self) -> None:
@@ -146,8 +137,10 @@ class Lane:
 
     def start_over(self) -> None:
         """The producer is gone, with all that was in flight: it is produced again by a new one."""
-        for message in list(self.in_flight):
-            self.put_back(message)
+        if self.in_flight and self.state in (LaneState.LIVE, LaneState.PROBING):
+            self.state = LaneState.DRAINING
+        self.waiting += self.in_flight
+        self.in_flight.clear()
 
     # -- asking about the topic ------------------------------------------------------------------------
 
@@ -160,9 +153,7 @@ class Lane:
     def not_answered(self, now: float) -> None:
         """Kafka is not there, or the topic is not."""
         if self.state is LaneState.ASKING:
-            self.state = LaneState.HELD
-            self.retry_at = now + self._delay
-            self._delay = min(2 * self._delay, _LAST_RETRY)
+            self._hold(now)
 
     def ask_if_due(self, now: float) -> bool:
         """True: the topic is to be asked about now."""
@@ -172,6 +163,11 @@ class Lane:
         return True
 
     # ------------------------------------------------------------------------------------------------
+
+    def _hold(self, now: float) -> None:
+        self.state = LaneState.HELD
+        self.retry_at = now + self._delay
+        self._delay = min(2 * self._delay, _LAST_RETRY)
 
     def _launch(self, message: Message) -> Message:
         self.in_flight[message] = None

@@ -143,6 +143,23 @@ def test_config_knows_whether_routes_can_work(machine: Machine, capsys: pytest.C
     assert "{sit}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("protocol", "status"), [("auto", 2), ("5", 0)])
+def test_config_knows_whether_mqtt_can_carry_the_routes(
+    machine: Machine, capsys: pytest.CaptureFixture[str], protocol: str, status: int
+) -> None:
+    machine.write(f'''
+mqtt = {{ host = "emq", protocol = "{protocol}" }}
+kafka.bootstrap_servers = "kafka:9092"
+routes = [
+    {{ name = "kitchen", filter = "kitchen/#", topic = "a" }},
+    {{ name = "temperature", filter = "+/temperature", topic = "b" }},
+]
+''')
+
+    assert cli.main(["config"]) == status
+    assert ('"kitchen" and "temperature"' in capsys.readouterr().err) is (status == 2)
+
+
 # -- what is handed to the app -------------------------------------------------------------------------
 
 
