@@ -201,8 +201,8 @@ class Router:
         """Raises ConfigurationError where `mqtt.protocol` allows an MQTT that can't carry these routes."""
         if self.needs_mqtt5 and protocol != "5":
             raise ConfigurationError(
-                'routes "{}" and "{}": their filters overlap and neither covers the other, so a broker of MQTT'
-                " 3.1.1 may send a message once for each of them; change a filter, or set"
+                'routes "{}" and "{}": their filters overlap and neither covers the other, so a broker of'
+                " MQTT 3.1.1 may send a message once for each of them; change a filter, or set"
                 ' mqtt.protocol = "5", which can tell the copies apart'.format(*self.needs_mqtt5)
             )
 
