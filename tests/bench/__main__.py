@@ -33,8 +33,7 @@ def main() -> int:
         "--peers",
         choices=[peer.slug for peer in ALL],
         nargs="+",
-        default=[peer.slug for peer in ALL],
-        help="which of them (default: all)",
+        help="which of them (default: all that can be had here)",
     )
     command.set_defaults(measure=_drain)
 
@@ -60,13 +59,16 @@ def main() -> int:
 
 
 def _drain(arguments: argparse.Namespace) -> None:
-    chosen = [peer for peer in ALL if peer.slug in arguments.peers]
+    chosen = _at_hand(arguments.peers)
     nodes = arguments.nodes or 1
-    rounds: dict[str, list[list[Drain]]] = {version: [] for version in arguments.mqtt}
+    versions = [each for each in arguments.mqtt if any(peer.speaks(_VERSIONS[each]) for peer in chosen)]
+    if not versions:
+        raise RuntimeError(f"none of these peers speaks MQTT {' or '.join(arguments.mqtt)}")
+    rounds: dict[str, list[list[Drain]]] = {version: [] for version in versions}
     with rig(nodes) as here:
         for number in range(arguments.rounds):
-            for version in arguments.mqtt:
-                peers = [peer for peer in chosen if _VERSIONS[version] or not peer.only_mqtt5]
+            for version in versions:
+                peers = [peer for peer in chosen if peer.speaks(_VERSIONS[version])]
                 turn = [
                     _told(drain(here, peer, arguments.messages, _VERSIONS[version]), number + 1, version)
                     for peer in _rotated(peers, number)
@@ -75,6 +77,22 @@ def _drain(arguments: argparse.Namespace) -> None:
     for version, done in rounds.items():
         text = f"MQTT {version}, QoS 1, {arguments.messages:,} messages of 100 bytes, {nodes} Kafka broker(s)"
         print(f"\n{report.heading(f'{text}, {len(done)} rounds')}\n\n{report.drains(done)}")
+
+
+def _at_hand(slugs: list[str] | None) -> list[Peer]:
+    """The peers of these names, or all that can be had. Raises KitError for one that was named and cannot."""
+    found = []
+    for peer in ALL:
+        if slugs is None or peer.slug in slugs:
+            try:
+                peer.prepare()
+            except KitError as error:
+                if slugs is not None:
+                    raise
+                print(f"bench: without {peer.name}: {error}", file=sys.stderr)
+                continue
+            found.append(peer)
+    return found
 
 
 def _told(done: Drain, turn: int, version: str) -> Drain:

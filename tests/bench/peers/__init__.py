@@ -4,6 +4,7 @@ Each has its best setting that still acknowledges to EMQ only what Kafka has:
 
 plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost it more, see plain_paho.py.
 mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; the choices are in mq-bridge.yaml.
+Telegraf     batches of 20,000, lz4, acks=all; the choices are in telegraf.conf. It has MQTT 3.1.1 alone.
 the bridge   as it is shipped, with a Receive Maximum as large as the others'.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from tests.bench.peers import telegraf_build
 from tests.harness.bridge import BridgeProcess
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
@@ -54,6 +56,12 @@ class Peer:
     slug: str
     process: Callable[[Place], Process]
     only_mqtt5: bool = False
+    only_mqtt311: bool = False
+    prepare: Callable[[], object] = lambda: None
+    """Gets its program where that is more than a Python package. Raises KitError where it cannot be had."""
+
+    def speaks(self, mqtt5: bool) -> bool:
+        return not (self.only_mqtt311 if mqtt5 else self.only_mqtt5)
 
 
 def bridge_settings(place: Place) -> dict[str, Any]:
@@ -80,6 +88,17 @@ def mq_bridge(place: Place) -> Process:
     return _python(place, "mq_bridge", configuration)
 
 
+def telegraf(place: Place, flush_interval: str = "100ms") -> Process:
+    """`flush_interval` is how long a batch that isn't full waits: it decides latency, and idle CPU."""
+    configuration = place.directory / f"{place.client_id}.conf"
+    configuration.write_text(_fill_in("telegraf.conf", place, flush_interval=flush_interval))
+    return Process(
+        place.client_id,
+        [telegraf_build.program(), "--config", configuration],
+        log=place.directory / f"{place.client_id}.log",
+    )
+
+
 def bare_producer(place: Place) -> Process:
     """No bridge: a connected producer that waits, against which being idle is measured."""
     return _python(place, "bare_producer", place.bootstrap, place.topic)
@@ -87,6 +106,13 @@ def bare_producer(place: Place) -> Process:
 
 PLAIN_PAHO = Peer("plain paho loop", "paho", plain_paho)
 MQ_BRIDGE = Peer("mq-bridge 1.2.0 (Rust)", "mq-bridge", mq_bridge)
+TELEGRAF = Peer(
+    f"Telegraf {telegraf_build.VERSION} (Go)",
+    "telegraf",
+    telegraf,
+    only_mqtt311=True,
+    prepare=telegraf_build.program,
+)
 BRIDGE = Peer("mqtt-kafka-bridge", "bridge", bridge)
 BRIDGE_100 = Peer(
     "mqtt-kafka-bridge, Receive Maximum 100 (its default)",
@@ -94,10 +120,10 @@ BRIDGE_100 = Peer(
     lambda place: bridge(place, receive_maximum=100),
     only_mqtt5=True,  # MQTT 3.1.1 has no Receive Maximum
 )
-ALL = (PLAIN_PAHO, MQ_BRIDGE, BRIDGE, BRIDGE_100)
+ALL = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF, BRIDGE, BRIDGE_100)
 
 
-def _fill_in(name: str, place: Place, protocol: str) -> str:
+def _fill_in(name: str, place: Place, **more: str) -> str:
     return Template((_HERE / name).read_text()).substitute(
         host=place.mqtt_host,
         port=place.mqtt_port,
@@ -105,7 +131,7 @@ def _fill_in(name: str, place: Place, protocol: str) -> str:
         filter=place.filter,
         bootstrap=place.bootstrap,
         topic=place.topic,
-        protocol=protocol,
+        **more,
     )
 
 
