@@ -172,8 +172,9 @@ class Chain:
             case "rabbitmq":
                 return "emq1 and emq2 are not EMQ: two RabbitMQ nodes with mirrored sessions stand in."
             case "external":
-                hint = "" if self.is_controlled else " Without --emq-ctl nothing here can kill them."
-                return f"emq1, emq2: {', '.join(self.emq.addresses)}.{hint}"
+                if self.is_controlled:
+                    return f"emq1 and emq2 are brokers of yours: {', '.join(self.emq.addresses)}."
+                return "emq1 and emq2 are brokers of yours, which only --emq-ctl could kill and hang."
 
     def _start_bridge(self) -> None:
         self.bridge.start()

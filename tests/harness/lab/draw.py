@@ -5,6 +5,7 @@ symbol. Lines that nothing goes through are dotted.
 """
 
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
@@ -28,7 +29,7 @@ _KEY = Style(color="cyan", bold=True)
 _BAD = Style(color="red", bold=True)
 
 # The chain's columns, and the row that single hosts stand on.
-_DEVICES, _HAPROXY, _EMQ, _BRIDGE, _KAFKA = 1, 20, 36, 57, 72
+_DEVICES, _HAPROXY, _EMQ, _BRIDGE, _KAFKA = 1, 19, 35, 56, 71
 _MIDDLE = 3
 _ROWS = {"haproxy": 3, "emq1": 1, "emq2": 5, "bridge": 3, "kafka1": 1, "kafka2": 3, "kafka3": 5}  # of states
 _COLUMNS = {"haproxy": _HAPROXY, "emq": _EMQ, "bridge": _BRIDGE, "kafka": _KAFKA}
@@ -126,6 +127,7 @@ def _told(entry: str, width: int) -> Iterator[Text]:
     words = "".join(character if character.isprintable() else "?" for character in words.split("\n")[0])
     measure = Console(width=width, file=io.StringIO(), color_system=None)
     for number, line in enumerate(Text(words).wrap(measure, width - len(time) - 3)):
+        line.rstrip()
         yield Text.assemble(" ", (time if not number else " " * len(time), _FAINT), " ", line)
 
 
@@ -152,13 +154,15 @@ class _Canvas:
 
     def lines(self) -> Iterator[Text]:
         for row in self._rows:
-            line = Text.assemble(*row)
+            runs = itertools.groupby(row, key=lambda cell: cell[1])
+            line = Text.assemble(*(("".join(cell[0] for cell in run), style) for style, run in runs))
             line.rstrip()
             yield line
 
 
 def _chain(now: Snapshot) -> Iterable[Text]:
     canvas = _Canvas(_CHAIN_HEIGHT)
+    _lines(canvas, now)
     _devices(canvas, now)
     for key, name in HOSTS.items():
         row, column = _ROWS[name], _COLUMNS[name.rstrip("123")]
@@ -169,7 +173,6 @@ def _chain(now: Snapshot) -> Iterable[Text]:
     _sessions(canvas, now)
     canvas.put(_MIDDLE + 1, _BRIDGE, "delivers")
     canvas.put(_MIDDLE + 2, _BRIDGE, f"{now.delivered_rate:.0f} msg/s")
-    _lines(canvas, now)
     return canvas.lines()
 
 

@@ -45,7 +45,7 @@ class Watch:
             score=self._score,
             published_rate=published_rate,
             delivered_rate=delivered_rate,
-            dashboards=chain.dashboards if chain.emq.family != "rabbitmq" else "none: RabbitMQ has its own",
+            dashboards=chain.dashboards if chain.emq.family != "rabbitmq" else "none with RabbitMQ",
             console=f"{chain.console}   ({USER}, {PASSWORD})",
             told=tuple(str(entry) for entry in told),
             warning=self._warning(),
