@@ -94,7 +94,7 @@ class TappedClient(Client):
         self,
         connack: Callable[[bool, ReasonCode], None],
         suback: Callable[[int, list[int]], None],
-        unsuback: Callable[[int], None],
+        unsuback: Callable[[int, list[int]], None],
         closed: Callable[[ReasonCode, bool], None],
     ) -> None:
         """`closed` gets paho's reason, and whether the broker gave it in a DISCONNECT."""
@@ -105,8 +105,8 @@ class TappedClient(Client):
         def on_subscribe(_c: Client, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
             suback(mid, [reason.value for reason in reasons])
 
-        def on_unsubscribe(_c: Client, _u: Any, mid: int, _r: Any, _p: Any) -> None:
-            unsuback(mid)
+        def on_unsubscribe(_c: Client, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
+            unsuback(mid, [reason.value for reason in reasons])
 
         def on_disconnect(_c: Client, _u: Any, flags: DisconnectFlags, reason: ReasonCode, _p: Any) -> None:
             closed(reason, flags.is_disconnect_packet_from_server)

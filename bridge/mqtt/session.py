@@ -293,8 +293,8 @@ class Session:
             self._subscriptions.granted(self._connection.client, number, reasons)
             self._live_when_subscribed()
 
-    def _on_unsuback(self, number: int) -> None:
-        self._subscriptions.taken_off(number)
+    def _on_unsuback(self, number: int, reasons: list[int]) -> None:
+        self._subscriptions.taken_off(number, reasons)
         self._live_when_subscribed()
 
     def _live_when_subscribed(self) -> None:

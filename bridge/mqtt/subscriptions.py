@@ -11,7 +11,7 @@ from bridge.topics import Subscription
 
 Wanted = Callable[[Collection[str]], Sequence[Subscription]]  # what to subscribe when these are refused
 
-_REFUSED = 0x80  # SUBACK: this reason code and above (MQTT 5, 3.9.3; 3.1.1: Failure)
+_REFUSED = 0x80  # SUBACK and UNSUBACK: this reason code and above (MQTT 5, 2.4; 3.1.1: Failure)
 
 
 class Sender(Protocol):
@@ -119,13 +119,17 @@ class Subscriptions:
         if not self._asked:  # what a refused filter would have covered needs its own, or no longer
             self.apply(sender)
 
-    def taken_off(self, number: int) -> None:
-        """UNSUBACK."""
+    def taken_off(self, number: int, reasons: Sequence[int]) -> None:
+        """UNSUBACK. `reasons`: one for each filter; MQTT 3.1.1 has none and can't refuse."""
         filters = self._taken_off.pop(number, [])
-        applied = {name: qos for name, qos in self._record.applied.items() if name not in filters}
-        self._record.record(applied, self._record.uncertain.difference(filters))
-        if filters:
-            log(Event.MQTT_UNSUBSCRIBED, filters=filters)
+        refused = [name for name, reason in zip(filters, reasons, strict=False) if reason >= _REFUSED]
+        gone = [name for name in filters if name not in refused]
+        # What was refused stays uncertain, so the next connection tries it again.
+        self._record.record(self._record.applied, self._record.uncertain.difference(gone))
+        if gone:
+            log(Event.MQTT_UNSUBSCRIBED, filters=gone)
+        if refused:
+            log(Event.MQTT_UNSUBSCRIBE_REFUSED, filters=refused)
 
     def _ask(self, sender: Sender, subscriptions: list[Subscription]) -> None:
         # A SUBSCRIBE carries one Subscription Identifier (MQTT 5, 3.8.2.1.2).

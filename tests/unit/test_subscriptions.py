@@ -114,9 +114,23 @@ def test_what_the_settings_no_longer_name_is_taken_off(tmp_path: Path) -> None:
     session.connect(session_present=True)
     assert session.sent == [("unsubscribe", ["b"])]
     assert not session.subscriptions.settled
-    session.subscriptions.taken_off(1)
+    session.subscriptions.taken_off(1, [0])
     assert session.subscriptions.settled
     assert list(session.record.applied) == ["a"]
+
+
+@pytest.mark.parametrize(("reasons", "again"), [([0x87], True), ([0x11], False), ([], False)])
+def test_what_the_broker_does_not_take_off_is_tried_again(
+    tmp_path: Path, reasons: list[int], again: bool
+) -> None:
+    live(tmp_path, "a", "b")
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    session.subscriptions.taken_off(1, reasons)
+    assert session.subscriptions.settled
+    session.sent.clear()
+    session.connect(session_present=True)
+    assert session.sent == ([("unsubscribe", ["b"])] if again else [])
 
 
 def test_a_death_before_unsuback_takes_it_off_again(tmp_path: Path) -> None:
@@ -219,7 +233,7 @@ def test_answers_to_what_was_not_asked_change_nothing(tmp_path: Path) -> None:
     session.connect(session_present=False)
     with pytest.raises(MalformedPacket):
         session.grant(7, 1)
-    session.subscriptions.taken_off(7)
+    session.subscriptions.taken_off(7, [])
     assert not session.subscriptions.any_granted
 
 
