@@ -52,7 +52,7 @@ KAFKA_GONE = replace(
     conditions=UP | dict.fromkeys(("kafka1", "kafka2", "kafka3"), "down"),
     delivered_rate=0.0,
     score=Score(published=103041, delivered=100000, in_flight=1032, lost=2009, doubled=0),
-    warning="EMQ keeps 1000 messages for the bridge, and drops the oldest beyond these",
+    warning="EMQ keeps 1000 messages for the bridge: what goes beyond is lost",
     told=tuple(f"01:0{n} kafka{n} killed; not seen within 30 s: messages flow" for n in (1, 2, 3)),
 )
 STATES = [ALL_UP, EMQ1_DEAD, KAFKA2_HUNG, BRIDGE_STOPPED, KAFKA_GONE]
