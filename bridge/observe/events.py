@@ -58,7 +58,7 @@ class Event(StrEnum):
     MQTT_UNSUBSCRIBED          = "mqtt.unsubscribed",          INFO,    "filters that the settings no longer name were taken off the session"
     MQTT_UNSUBSCRIBE_REFUSED   = "mqtt.unsubscribe_refused",   WARNING, "UNSUBACK refused a filter that the settings no longer name; its messages still come"
     MQTT_SUBSCRIPTIONS_UNKNOWN = "mqtt.subscriptions_unknown", INFO,    "what the session is subscribed to is not on record; subscribing again"
-    MQTT_STATE_UNWRITABLE      = "mqtt.state_unwritable",      ERROR,   "state_directory can't be written; each connect subscribes again"
+    MQTT_STATE_UNWRITABLE      = "mqtt.state_unwritable",      ERROR,   "state_directory can't be written; each start subscribes again"
     MQTT_MALFORMED_PACKET      = "mqtt.malformed_packet",      ERROR,   "the broker broke the protocol; connecting anew"
 
     KAFKA_ERROR                = "kafka.error",                WARNING, "librdkafka reports an error that time may cure"

@@ -52,7 +52,7 @@ def _heading(table: Key) -> Iterator[str]:
 
 def _aligned(rows: list[Row]) -> Iterator[str]:
     settings = [(_setting(key, text), source) for key, text, source in rows]
-    width = max(len(setting) for setting, _ in settings if len(setting) <= 50)
+    width = max((len(setting) for setting, _ in settings if len(setting) <= 50), default=0)
     return (f"{setting:<{width}}  # {source}" for setting, source in settings)
 
 
