@@ -1,45 +1,59 @@
 """What a live session costs in which nothing happens, beside a bare producer that waits just so."""
 
+import contextlib
 import time
+from collections.abc import Mapping, Sequence
 
 from tests.bench import backlog, meter, report
-from tests.bench.peers import BRIDGE_100, bare_producer
+from tests.bench.peers import Peer, bare_producer
 from tests.bench.rig import PARTITIONS, Rig, TopicReader
 from tests.harness.conditions import wait_until
 from tests.harness.process import Process
 
+_BARE = "a bare producer"
 
-def measure(rig: Rig, seconds: float) -> str:
-    """Both over the same time, after each of them has produced a message: so they are connected."""
-    place, beside = rig.place("idle", mqtt5=True), rig.place("bare", mqtt5=True)
-    for each in (place, beside):
-        rig.kafka.create_topic(each.topic, partitions=PARTITIONS)
-    bare = bare_producer(beside)
-    with rig.live(BRIDGE_100, place) as bridge:
+
+def measure(here: Rig, peers: Sequence[Peer], seconds: float) -> str:
+    """All over the same time, after each has produced a message: so they are connected."""
+    with contextlib.ExitStack() as running:
+        processes = {peer.name: _connected(here, peer, running) for peer in peers}
+        place = here.place("bare", mqtt5=True)
+        here.kafka.create_topic(place.topic, partitions=PARTITIONS)
+        bare = processes[_BARE] = bare_producer(place)
+        running.callback(bare.kill9)
         bare.start()
-        try:
-            meter.wait_quiet(bridge)
-            backlog.publish(place.mqtt_host, place.mqtt_port, place.site, 1)
-            reader = TopicReader(place.bootstrap, place.topic)
-            wait_until(lambda: reader.size() == 1, 15.0, "the message is in Kafka")
-            reader.close()
-            meter.wait_quiet(bridge)
-            meter.wait_quiet(bare)
-            rows = _watch({"mqtt-kafka-bridge": bridge, "a bare producer": bare}, seconds)
-        finally:
-            bare.kill9()
-    return report.table(["idle", "% of a core", "MB at the start", "MB at the end"], rows)
+        for each in processes.values():
+            meter.wait_quiet(each)
+        rows = _watch(processes, seconds)
+    return report.table(["idle", "% of a core", "more than bare", "MB at the start", "MB at the end"], rows)
 
 
-def _watch(processes: dict[str, Process], seconds: float) -> list[list[str]]:
+def _connected(here: Rig, peer: Peer, running: contextlib.ExitStack) -> Process:
+    place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
+    here.kafka.create_topic(place.topic, partitions=PARTITIONS)
+    process = running.enter_context(here.live(peer, place))
+    meter.wait_quiet(process)
+    backlog.publish(place.mqtt_host, place.mqtt_port, place.site, 1)
+    with contextlib.closing(TopicReader(place.bootstrap, place.topic)) as reader:
+        wait_until(lambda: reader.size() == 1, 15.0, f"{peer.name} has put the message into Kafka")
+    return process
+
+
+def _watch(processes: Mapping[str, Process], seconds: float) -> list[list[str]]:
     before = {name: (meter.cpu_seconds(each), meter.resident_mb(each)) for name, each in processes.items()}
     began = time.monotonic()
     time.sleep(seconds)
     elapsed = time.monotonic() - began
-    rows, shares = [], []
-    for name, each in processes.items():
-        cpu, memory = before[name]
-        shares.append((meter.cpu_seconds(each) - cpu) / elapsed * 100)
-        rows.append([name, f"{shares[-1]:.3f}", f"{memory:.1f}", f"{meter.resident_mb(each):.1f}"])
-    rows.append(["difference", f"{shares[0] - shares[1]:+.3f}", "", ""])
-    return rows
+    shares = {
+        name: (meter.cpu_seconds(each) - before[name][0]) / elapsed * 100 for name, each in processes.items()
+    }
+    return [
+        [
+            name,
+            f"{shares[name]:.3f}",
+            f"{shares[name] - shares[_BARE]:+.3f}",
+            f"{before[name][1]:.1f}",
+            f"{meter.resident_mb(each):.1f}",
+        ]
+        for name, each in processes.items()
+    ]

@@ -1,7 +1,4 @@
-"""How long a message is under way, and what a small window yields, by how long librdkafka waits for more.
-
-Both decide what linger.ms should be: waiting fills batches, and a window of 32 waits with it.
-"""
+"""How long a message is under way, and what it costs, when messages come one by one."""
 
 import contextlib
 import socket
@@ -15,14 +12,11 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.bench import backlog, meter, report
-from tests.bench.drain import drain
-from tests.bench.peers import Peer, Place, bridge_settings
-from tests.bench.rig import PARTITIONS, Rig, rig
-from tests.harness.bridge import BridgeProcess
+from tests.bench.peers import Peer, Place
+from tests.bench.rig import PARTITIONS, Rig
 from tests.harness.conditions import NotInTime
 from tests.harness.packets import Publish
 
-_WINDOW = 32  # of EMQ, by default
 _DEADLINE = 30.0  # seconds beyond the last message sent
 
 
@@ -30,69 +24,41 @@ class Latency(NamedTuple):
     p50: float  # ms
     p99: float  # ms
     cpu_us: float  # a message
+    share: float  # % of a core, at this rate
 
 
-def measure(nodes: int, lingers: Sequence[int], rounds: int, rate: int, count: int) -> str:
+def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int) -> str:
     """`count` messages at `rate` messages/s, publisher and consumer in this process."""
-    found: dict[int, list[Latency]] = {linger: [] for linger in lingers}
-    with rig(nodes) as here:
-        for _ in range(rounds):
-            for linger in lingers:
-                found[linger].append(_one(here, linger, rate, count))
-    columns = [f"linger.ms, at {rate} messages/s", "p50 ms", "p99 ms", "CPU µs a message"]
+    found: dict[Peer, list[Latency]] = {peer: [] for peer in peers}
+    for _ in range(rounds):
+        for peer in peers:
+            found[peer].append(_one(here, peer, rate, count))
+    columns = [f"at {rate} messages/s", "p50 ms", "p99 ms", "CPU µs a message", "% of a core"]
     return report.table(
         columns,
         (
-            [str(linger), *(report.spread([one[place] for one in values]) for place in range(3))]
-            for linger, values in found.items()
+            [
+                peer.name,
+                *(report.spread([one[place] for one in values]) for place in range(len(Latency._fields))),
+            ]
+            for peer, values in found.items()
         ),
     )
 
 
-def measure_window(nodes: int, lingers: Sequence[int], rounds: int, count: int) -> str:
-    """A backlog of `count` through a broker that has 32 messages in flight and no more."""
-    peers = [_peer(linger) for linger in lingers]
-    rates: dict[str, list[float]] = {peer.name: [] for peer in peers}
-    costs: dict[str, list[float]] = {peer.name: [] for peer in peers}
-    with rig(nodes, inflight=_WINDOW) as here:
-        for _ in range(rounds):
-            for peer in peers:
-                done = drain(here, peer, count, mqtt5=True)
-                rates[peer.name].append(done.rate)
-                costs[peer.name].append(done.cpu_us)
-    return report.table(
-        [f"linger.ms, window of {_WINDOW}", "messages/s", "CPU µs a message"],
-        (
-            [peer.name, report.spread(rates[peer.name], digits=0), report.spread(costs[peer.name])]
-            for peer in peers
-        ),
-    )
-
-
-def _peer(linger: int) -> Peer:
-    def process(place: Place) -> BridgeProcess:
-        settings = bridge_settings(place)
-        settings["mqtt"]["receive_maximum"] = 100
-        settings["kafka"]["options"] = {"linger.ms": linger}
-        return BridgeProcess(settings, place.directory, name=place.client_id)
-
-    return Peer(str(linger), f"linger-{linger}", process, only_mqtt5=True)
-
-
-def _one(here: Rig, linger: int, rate: int, count: int) -> Latency:
-    peer = _peer(linger)
-    place = here.place(peer.slug, mqtt5=True)
+def _one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
+    place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
     with here.live(peer, place) as process, _arrivals(place) as arrived:
         meter.wait_quiet(process)
         _send(place, rate, rate, arrived)  # a second of it, to have everything connected and in cache
         arrived.clear()
-        before = meter.cpu_seconds(process)
+        before, began = meter.cpu_seconds(process), time.monotonic()
         _send(place, rate, count, arrived)
-        cpu = meter.cpu_seconds(process) - before
+        cpu, elapsed = meter.cpu_seconds(process) - before, time.monotonic() - began
         cuts = quantiles(arrived, n=100)
         here.forget_session(place)
-    return Latency(cuts[49] * 1e3, cuts[98] * 1e3, cpu / count * 1e6)
+    return Latency(cuts[49] * 1e3, cuts[98] * 1e3, cpu / count * 1e6, cpu / elapsed * 100)
 
 
 def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:

@@ -57,7 +57,7 @@ def _reading(consumer: Consumer, into: list[Record], end: int, start: int) -> Ca
         nonlocal at
         if at >= end:
             return True
-        for message in consumer.consume(1000, timeout=0.5):
+        for message in consumer.consume(min(1000, end - at), timeout=0.5):  # waits for all of them
             if message.error() is None:
                 into.append(_record(message))
                 at = (message.offset() or 0) + 1

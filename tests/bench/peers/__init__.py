@@ -5,13 +5,14 @@ Each has its best setting that still acknowledges to EMQ only what Kafka has:
 plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost it more, see plain_paho.py.
 mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; the choices are in mq-bridge.yaml.
 Telegraf     batches of 20,000, lz4, acks=all; the choices are in telegraf.conf. It has MQTT 3.1.1 alone.
-the bridge   as it is shipped, with a Receive Maximum as large as the others'.
+the bridge   a Receive Maximum of 5000 and batches that are waited for; and once more as it is shipped.
 """
 
 import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -55,13 +56,12 @@ class Peer:
     name: str
     slug: str
     process: Callable[[Place], Process]
-    only_mqtt5: bool = False
     only_mqtt311: bool = False
     prepare: Callable[[], object] = lambda: None
     """Gets its program where that is more than a Python package. Raises KitError where it cannot be had."""
 
     def speaks(self, mqtt5: bool) -> bool:
-        return not (self.only_mqtt311 if mqtt5 else self.only_mqtt5)
+        return not (mqtt5 and self.only_mqtt311)
 
 
 def bridge_settings(place: Place) -> dict[str, Any]:
@@ -69,10 +69,10 @@ def bridge_settings(place: Place) -> dict[str, Any]:
     return tomllib.loads(_fill_in("bridge.toml", place, protocol="5" if place.mqtt5 else "3.1.1"))
 
 
-def bridge(place: Place, receive_maximum: int | None = None) -> BridgeProcess:
+def bridge(place: Place, *, as_shipped: bool = False) -> BridgeProcess:
     settings = bridge_settings(place)
-    if receive_maximum is not None:
-        settings["mqtt"]["receive_maximum"] = receive_maximum
+    if as_shipped:
+        del settings["mqtt"]["receive_maximum"], settings["kafka"]["options"]
     return BridgeProcess(settings, place.directory, name=place.client_id)
 
 
@@ -114,13 +114,11 @@ TELEGRAF = Peer(
     prepare=telegraf_build.program,
 )
 BRIDGE = Peer("mqtt-kafka-bridge", "bridge", bridge)
-BRIDGE_100 = Peer(
-    "mqtt-kafka-bridge, Receive Maximum 100 (its default)",
-    "bridge-100",
-    lambda place: bridge(place, receive_maximum=100),
-    only_mqtt5=True,  # MQTT 3.1.1 has no Receive Maximum
-)
-ALL = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF, BRIDGE, BRIDGE_100)
+AS_SHIPPED = Peer("mqtt-kafka-bridge, as shipped", "as-shipped", lambda place: bridge(place, as_shipped=True))
+TELEGRAF_IN_USE = replace(TELEGRAF, process=partial(telegraf, flush_interval="20ms"))
+
+FOR_BACKLOGS = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF, BRIDGE, AS_SHIPPED)
+FOR_USE = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF_IN_USE, AS_SHIPPED)  # where messages come one by one, or 32
 
 
 def _fill_in(name: str, place: Place, **more: str) -> str:
