@@ -3,6 +3,7 @@
 A Raspberry Pi has no battery clock: until the network has told it the time it shows some day in the
 past. A record stamped with 1970 would be deleted by Kafka's retention at once, and 0 means "now" to
 librdkafka; so a message that comes while the clock is wrong gets -1, which Kafka stores as "none".
+That has a price of its own: docs/decisions/0008-kafka-forgets-what-has-no-timestamp.md.
 """
 
 import ctypes
@@ -14,14 +15,20 @@ from bridge import RELEASED
 NO_TIMESTAMP = -1
 
 _RTC = Path("/sys/class/rtc/rtc0")
+_CPUS = Path("/proc/cpuinfo")
 _TIME_ERROR = 5  # adjtimex(2): the kernel's clock is not synchronised
 
 
 def is_believable() -> bool:
-    """Not before this release, and set by something: the network, or a battery clock."""
+    """Not before this release, and set by something: the network, a battery, or a virtual machine's host."""
     if time.time() < RELEASED.timestamp():
         return False
-    return _RTC.exists() or _is_synchronised()
+    return _RTC.exists() or _is_virtual() or _is_synchronised()
+
+
+def _is_virtual() -> bool:
+    # CPUID's hypervisor bit. Virtual machines of other architectures have an RTC.
+    return b" hypervisor" in _CPUS.read_bytes()
 
 
 def _is_synchronised() -> bool:

@@ -37,7 +37,7 @@ class Event(StrEnum):
     SERVICE_STOPPED            = "service.stopped",            INFO,    "the last line of a clean stop"
     SERVICE_FAILED             = "service.failed",             ERROR,   "an error that the bridge has no answer to; it exits, systemd starts it again"
     CONFIG_WARNING             = "config.warning",             WARNING, "a setting is allowed, but has a price that is easily overlooked"
-    CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock is not to be believed; records get no timestamp"
+    CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock is not to be believed; records get no timestamp, and Kafka may double them when a broker dies"
     CLOCK_RIGHT                = "clock.right",                INFO,    "the clock is right again; records get timestamps"
 
     MQTT_CONNECTING            = "mqtt.connecting",            DEBUG,   "an attempt begins"

@@ -26,7 +26,6 @@ ALL = (*pages.PAGES, *pages.DOCS)
 RUNBOOK = ROOT / "docs" / "runbook.md"
 GUARANTEES = ROOT / "docs" / "reference" / "guarantees.md"
 TUTORIAL = ROOT / "docs" / "tutorial" / "your-first-messages.md"
-LAB_PICTURE = "docs/images/lab.svg"
 LOG = ROOT / "docs" / "how-to" / "read-the-log.md"
 
 
@@ -43,8 +42,6 @@ def test_no_link_is_broken(page: Path) -> None:
     for link in pages.links(page):
         target, _, anchor = link.partition("#")
         file = (page.parent / target).resolve() if target else page
-        if link == LAB_PICTURE and not file.exists():
-            continue  # it is made by a command, and demanded once it was
         if not file.exists() or (anchor and anchor not in pages.anchors(file)):
             broken.append(link)
     assert broken == []

@@ -34,6 +34,10 @@ class Flow:
             lambda: f"messages flow again: {self.verifier.delivered} delivered, {before} before",
         )
 
+    def catches_up(self, deadline: float = 60.0) -> None:
+        """Wait until what EMQ had queued by now is in Kafka: only its window is in flight again."""
+        self.verifier.wait_for(set(self.devices.tally.acked), deadline)
+
 
 NewFlow = Callable[..., "contextmanager[Flow]"]
 

@@ -24,6 +24,17 @@ def test_a_broker_hangs(new_flow: Callable[..., Any], kafka: KafkaCluster) -> No
     assert_nothing_lost_or_doubled(flow)
 
 
+def test_all_brokers_are_killed_at_once(new_flow: Callable[..., Any], kafka: KafkaCluster) -> None:
+    """Each loads what it knows of the producer from its disk: decision 0008."""
+    with new_flow(rate=50) as flow:
+        for _ in range(3):
+            with kafka.all_dead():
+                flow.devices.wait_sent(50)
+            flow.goes_on()
+            flow.catches_up()
+    assert_nothing_lost_or_doubled(flow)
+
+
 def test_kafka_is_out_of_reach_for_30_seconds(new_flow: Callable[..., Any], kafka: KafkaCluster) -> None:
     """At 20 messages a second EMQ's queue of 1,000 holds what comes meanwhile."""
     with new_flow(rate=20) as flow:

@@ -14,6 +14,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPat
     monkeypatch.setattr(clock.time, "time", lambda: (RELEASED + timedelta(days=100)).timestamp())
     monkeypatch.setattr(clock, "_is_synchronised", lambda: True)
     monkeypatch.setattr(clock, "_RTC", tmp_path / "none")
+    monkeypatch.setattr(clock, "_CPUS", tmp_path / "cpuinfo")
+    (tmp_path / "cpuinfo").write_text("Features\t: fp asimd evtstrm crc32 cpuid\n")
     return monkeypatch
 
 
@@ -29,6 +31,12 @@ def test_a_clock_that_nothing_has_set_is_not(machine: pytest.MonkeyPatch) -> Non
 def test_a_battery_clock_is_believed_without_the_network(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
     machine.setattr(clock, "_is_synchronised", lambda: False)
     machine.setattr(clock, "_RTC", tmp_path)
+    assert clock.is_believable()
+
+
+def test_a_virtual_machine_has_the_clock_of_its_host(machine: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    machine.setattr(clock, "_is_synchronised", lambda: False)
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu vme sse4_2 hypervisor lahf_lm\n")
     assert clock.is_believable()
 
 
