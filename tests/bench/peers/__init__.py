@@ -8,6 +8,7 @@ Telegraf     batches of 20,000, lz4, acks=all; the choices are in telegraf.conf.
 the bridge   a Receive Maximum of 5000 and batches that are waited for; and once more as it is shipped.
 """
 
+import json
 import sys
 import tomllib
 from collections.abc import Callable
@@ -91,7 +92,8 @@ def mq_bridge(place: Place) -> Process:
 def telegraf(place: Place, flush_interval: str = "100ms") -> Process:
     """`flush_interval` is how long a batch that isn't full waits: it decides latency, and idle CPU."""
     configuration = place.directory / f"{place.client_id}.conf"
-    configuration.write_text(_fill_in("telegraf.conf", place, flush_interval=flush_interval))
+    brokers = json.dumps(place.bootstrap.split(","))  # as TOML writes a list too
+    configuration.write_text(_fill_in("telegraf.conf", place, flush_interval=flush_interval, brokers=brokers))
     return Process(
         place.client_id,
         [telegraf_build.program(), "--config", configuration],
