@@ -60,6 +60,17 @@ class RabbitNode(Process):
         super().kill9()
 
 
+def _require_localhost() -> None:
+    """Raises RuntimeError where that name does not resolve, as in a bare root directory without /etc/hosts."""
+    try:
+        socket.getaddrinfo("localhost", MQTT)
+    except socket.gaierror:
+        raise RuntimeError(
+            "localhost does not resolve, and RabbitMQ's nodes are called by it; "
+            "write the line `127.0.0.1 localhost` into /etc/hosts"
+        ) from None
+
+
 class RabbitPair(Brokers):
     """Two nodes on the founding addresses; needs the package rabbitmq-server. Ready in 17-30 s."""
 
@@ -115,6 +126,7 @@ class RabbitPair(Brokers):
     def start(self) -> None:
         for host in self._hosts:
             host.require_free(MQTT, _AMQP)
+        _require_localhost()
         self._write_cookie()
         self._epmd.start()
         try:

@@ -6,6 +6,7 @@ tests/artefacts/test_readme.py and test_docs.py see to it that no command is mis
 
 import itertools
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -260,6 +261,8 @@ def _tutorial(step: Callable[[str], str], terminal: Terminal) -> None:
     terminal.leave_running(step(_OWN_BROKER), says='"mqtt.live"')
     other = [
         "mosquitto_pub",
+        "-h",
+        "127.0.0.1",
         "-p",
         "11883",
         "-q",
@@ -278,3 +281,24 @@ def test_the_addresses_of_the_tutorial_are_the_labs() -> None:
     hosts = [lab.haproxy, *lab.emq, lab.kafka[0], lab.kafka[2]]
     assert [host.address for host in hosts if host.address.replace(LAB, "127.30.1") not in page] == []
     assert f"ports {DEVICES} and {SUBSCRIBER}" in page
+
+
+def test_the_command_behind_the_figures(tmp_path: Path) -> None:
+    """With less to drain and fewer peers: it installs, measures, finds all messages in Kafka, and draws."""
+    (command,) = set(re.findall(r"`(tests/bench/run drain [^`]*)`", (ROOT / "README.md").read_text()))
+    smaller = command.replace("200000", "1000").replace("docs/images", str(tmp_path))
+
+    done = subprocess.run(
+        ["sh", "-c", f"{smaller} --rounds 1 --mqtt 5 --peers paho bridge"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" | ")[0] for line in done.stdout.splitlines()[-2:]] == [
+        "| plain paho loop",
+        "| mqtt-kafka-bridge",
+    ]
+    assert "plain paho loop" in (tmp_path / "bench.svg").read_text()
