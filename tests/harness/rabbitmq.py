@@ -61,7 +61,7 @@ class RabbitNode(Process):
 
 
 def _require_localhost() -> None:
-    """Raises RuntimeError where that name does not resolve, as in a bare root directory without /etc/hosts."""
+    """Raises RuntimeError where that name does not resolve, as in a bare root without /etc/hosts."""
     try:
         socket.getaddrinfo("localhost", MQTT)
     except socket.gaierror:
