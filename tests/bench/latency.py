@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from tests.bench import backlog, meter, report
 from tests.bench.peers import Peer, Place
 from tests.bench.rig import PARTITIONS, Rig
-from tests.harness.conditions import NotInTime
+from tests.harness.conditions import wait_until
 from tests.harness.packets import Publish
 
 _DEADLINE = 30.0  # seconds beyond the last message sent
@@ -74,11 +74,11 @@ def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
             connection.sendall(Publish(backlog.topic(place.site, number), value, 1, packet_id).encode(4))
             with contextlib.suppress(BlockingIOError):
                 connection.recv(65536, socket.MSG_DONTWAIT)
-        ends = time.monotonic() + _DEADLINE
-        while len(arrived) < expected:
-            if time.monotonic() > ends:
-                raise NotInTime(f"{len(arrived)} of {expected} messages came out of Kafka")
-            time.sleep(0.01)
+        wait_until(
+            lambda: len(arrived) >= expected,
+            _DEADLINE,
+            lambda: f"{expected} messages came out of Kafka, {len(arrived)} so far",
+        )
 
 
 @contextlib.contextmanager

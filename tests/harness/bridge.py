@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -115,30 +116,30 @@ class BridgeProcess(Process):
 
 
 class Journal:
-    """A log of JSON lines that is still being written. Other lines are passed over."""
+    """A log of JSON lines that is still being written. Other lines are passed over. For any thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._entries: list[Entry] = []
         self._read = 0
+        self._lock = threading.Lock()  # over the reading on
 
     def mark(self) -> int:
         """The place where the log ends now, for `matching`."""
-        self._catch_up()
-        return len(self._entries)
+        return len(self._caught_up())
 
     def matching(self, event: str, fields: Mapping[str, object], mark: int = 0) -> list[Entry]:
         """All entries of this event from `mark` on that have these fields with these values."""
-        self._catch_up()
         return [
             entry
-            for entry in self._entries[mark:]
+            for entry in self._caught_up()[mark:]
             if entry.get("event") == event
             and all(name in entry and entry[name] == value for name, value in fields.items())
         ]
 
-    def _catch_up(self) -> None:
-        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as log:
+    def _caught_up(self) -> list[Entry]:
+        """All entries up to now."""
+        with self._lock, contextlib.suppress(FileNotFoundError), self.path.open("rb") as log:
             log.seek(self._read)
             for line in log:
                 if not line.endswith(b"\n"):
@@ -147,6 +148,7 @@ class Journal:
                 with contextlib.suppress(ValueError):
                     if isinstance(entry := json.loads(line), dict):
                         self._entries.append(entry)
+        return self._entries
 
 
 def toml(tables: Mapping[str, Any]) -> str:

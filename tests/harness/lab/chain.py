@@ -2,21 +2,20 @@
 
 import contextlib
 import csv
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.harness.bridge import BridgeProcess, Entry, Journal
+from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers, External, TwoDoors
 from tests.harness.devices import Devices
 from tests.harness.haproxy import CONSOLE, DASHBOARDS, DEVICES, PASSWORD, SUBSCRIBER, USER, HAProxy
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import KafkaCluster
 from tests.harness.lab.score import Scoreboard
-from tests.harness.lab.snapshot import Seat
+from tests.harness.lab.snapshot import Seat, checked
 from tests.harness.process import Node, Process
 from tests.harness.rabbitmq import RabbitPair
 from tests.harness.relay import RecordingRelay, Sighting
@@ -47,22 +46,6 @@ class Plan:
     emq_ctl: str | None = None
 
 
-class _SharedJournal(Journal):
-    """For several threads: each watches what follows on a verb of its own."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._lock = threading.Lock()
-
-    def mark(self) -> int:
-        with self._lock:
-            return super().mark()
-
-    def matching(self, event: str, fields: Mapping[str, object], mark: int = 0) -> list[Entry]:
-        with self._lock:
-            return super().matching(event, fields, mark)
-
-
 class Chain:
     """All hosts of the founding document, the bridge and the devices, as long as `up()` lasts.
 
@@ -80,7 +63,6 @@ class Chain:
             subscriber = self._relay.address, self._relay.port
         self.kafka = KafkaCluster(network, directory)
         self.bridge = BridgeProcess(self._settings(*subscriber), directory)
-        self.bridge.journal = _SharedJournal(self.bridge.journal.path)
         self.devices = Devices(
             network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
         )
@@ -202,8 +184,7 @@ class Chain:
         """ "up", "down", "hung" or "starts"; for a broker that is not ours what HAProxy's checks say."""
         node = self.nodes[name]
         if not isinstance(node, Process):
-            seat = (self.seats() or {}).get(name)
-            return {"UP": "up", "DOWN": "down"}.get(seat.state if seat else "", "unknown")
+            return checked((self.seats() or {}).get(name))
         with contextlib.suppress(OSError):  # it has just been ended, by the main thread
             if not node.alive:
                 return "down"

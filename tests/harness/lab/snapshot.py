@@ -27,6 +27,11 @@ class Seat:
     bridge: int
 
 
+def checked(seat: Seat | None) -> str:
+    """The condition of a broker that is not ours, as HAProxy's checks have it."""
+    return {"UP": "up", "DOWN": "down"}.get(seat.state if seat else "", "unknown")
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A moment of the lab. What HAProxy knows (`seats`) is None while it does not answer."""

@@ -65,10 +65,6 @@ class Verbs:
         self.put_out: set[str] = set()  # killed on purpose, so nobody wonders that they are gone
         self.unseen: list[str] = []  # consequences that were waited for in vain
 
-    def do(self, verb: str, name: str) -> str:
-        """Do it and say what followed. Raises LabError."""
-        return self.follow(self.begin(verb, name))
-
     def begin(self, verb: str, name: str) -> Deed:
         """Do it without waiting for what follows. Raises LabError."""
         self._require(verb, name)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tests.harness.haproxy import PASSWORD, USER
 from tests.harness.lab.chain import Chain
 from tests.harness.lab.score import Score
-from tests.harness.lab.snapshot import Seat, Snapshot, Told
+from tests.harness.lab.snapshot import Seat, Snapshot, Told, checked
 from tests.harness.process import Process
 
 # Seconds. Over a single one 50 messages a second look like 49, 51, 50.
@@ -72,15 +72,11 @@ class Watch:
         return ""
 
     def _conditions(self) -> Mapping[str, str]:
+        seats = self._seats or {}
         return {
-            name: self._chain.condition(name) if isinstance(node, Process) else self._checked(name)
+            name: self._chain.condition(name) if isinstance(node, Process) else checked(seats.get(name))
             for name, node in self._chain.nodes.items()
         }
-
-    def _checked(self, name: str) -> str:
-        """A broker that is not ours, as HAProxy's checks have it."""
-        seat = (self._seats or {}).get(name)
-        return {"UP": "up", "DOWN": "down"}.get(seat.state if seat else "", "unknown")
 
 
 _NOBODY = {name: Seat("DOWN", 0, 0) for name in ("emq1", "emq2")}
