@@ -1,6 +1,7 @@
 """The composition root: it alone knows all the parts, builds them, and starts and stops them in order."""
 
 import gc
+import json
 import signal
 import sys
 import time
@@ -8,6 +9,7 @@ from collections.abc import Collection, Sequence
 from typing import TextIO
 
 from bridge import __version__
+from bridge.counts import STATES
 from bridge.kafka.cluster import Cluster
 from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
@@ -17,6 +19,7 @@ from bridge.observe.events import Event, log
 from bridge.pipeline import Pipeline
 from bridge.routing import Router
 from bridge.settings import Settings
+from bridge.spool.spool import Spool
 from bridge.topics import Subscription
 
 _MINUTE = 60.0
@@ -25,10 +28,11 @@ _MINUTE = 60.0
 def run(settings: Settings) -> int:
     """The service. Returns the exit status when a signal has stopped it."""
     logging.set_up(settings.log.level, settings.log.format)
-    Router(settings.routes).require_protocol(settings.mqtt.protocol)
+    router = Router(settings.routes)
+    router.require_protocol(settings.mqtt.protocol)
     for warning in settings.warnings():
         log(Event.CONFIG_WARNING, warning=warning)
-    return Service(settings).run()
+    return Service(settings, router).run()
 
 
 def dry_run(settings: Settings, count: int | None, json: bool, client_id: str | None) -> int:
@@ -40,12 +44,21 @@ def dry_run(settings: Settings, count: int | None, json: bool, client_id: str | 
 class Service:
     """The bridge as systemd runs it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, router: Router) -> None:
         log(Event.SERVICE_STARTING, version=__version__)
         self._settings = settings
         self._loop = Loop()
         self._kafka = Cluster(settings.kafka, self._loop)
-        self._pipeline = Pipeline(settings, self._kafka)
+        routes = json.dumps([route.model_dump(mode="json") for route in settings.routes])
+        self._spool = Spool(
+            settings.spool,
+            settings.state_directory,
+            self._loop,
+            f"{__version__} {routes}",
+            router.destination,
+        )
+        self._pipeline = Pipeline(settings, router, self._kafka, self._spool)
+        self._pipeline.take_up(self._spool.backlogs, self._spool.identifiers)
         self._session = Session(
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )
@@ -69,6 +82,7 @@ class Service:
                 self._kafka.sleep()
             self._loop.wait(due)
         self._kafka.close()
+        self._spool.close(self._pipeline.open_identifiers)
         log(Event.SERVICE_STOPPED, **self._pipeline.counts.as_fields())
         return 1 if self._left_at_once else 0
 
@@ -88,6 +102,7 @@ class Service:
         log(Event.SERVICE_STOPPING, in_flight=self._pipeline.counts.in_flight)
         self._stop_by = time.monotonic() + self._settings.stop_timeout
         self._session.take_no_more()
+        self._pipeline.stop_reading()
 
     def _keep_time(self) -> float:
         now = time.monotonic()
@@ -106,9 +121,9 @@ class Service:
     def _say_what_flowed(self) -> None:
         counts = self._pipeline.counts.as_fields()
         before, self._last_counts = self._last_counts, counts
-        if counts != before or counts["in_flight"]:
-            flowed = {name: counts[name] - before[name] for name in counts if name != "in_flight"}
-            log(Event.FLOW_MINUTE, **flowed, in_flight=counts["in_flight"])
+        if counts != before or any(counts[name] for name in STATES):
+            flowed = {name: now if name in STATES else now - before[name] for name, now in counts.items()}
+            log(Event.FLOW_MINUTE, **flowed)
 
 
 def _spare_the_collector() -> None:

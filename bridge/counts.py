@@ -1,10 +1,14 @@
 """What went through the bridge, as sums that must add up. Pure.
 
-At any moment:  received = settled + in flight + dropped     settled = delivered + given up + skipped
+At any moment:  received + restored = settled + in flight + dropped
+                settled = delivered + spooled + dead-lettered + skipped
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
+
+
+STATES = ("in_flight", "spooled")  # what is, and not what was since the start
 
 
 @dataclass(slots=True)
@@ -13,7 +17,9 @@ class Counts:
 
     received: int = 0
     delivered: int = 0  # Kafka holds it on all in-sync replicas
-    given_up: int = 0  # can never be delivered; each one was an ERROR in the log
+    restored: int = 0  # were on disk when the bridge was started
+    spooled: int = 0  # on disk now, and not in Kafka as far as is known
+    dead_lettered: int = 0  # can never be delivered; each one was an ERROR in the log
     skipped: int = 0  # by a route: action drop, retained skip, the copy of another subscription
     joined: int = 0  # copies of messages that were known
     dropped: Counter[str] = field(default_factory=Counter)  # QoS 0 only, by reason
@@ -21,14 +27,17 @@ class Counts:
 
     @property
     def in_flight(self) -> int:
-        return self.received - self.delivered - self.given_up - self.skipped - self.dropped.total()
+        settled = self.delivered + self.spooled + self.dead_lettered + self.skipped
+        return self.received + self.restored - settled - self.dropped.total()
 
     def as_fields(self) -> dict[str, int]:
         return {
             "received": self.received,
             "delivered": self.delivered,
             "in_flight": self.in_flight,
-            "given_up": self.given_up,
+            "restored": self.restored,
+            "spooled": self.spooled,
+            "dead_lettered": self.dead_lettered,
             "skipped": self.skipped,
             "dropped": self.dropped.total(),
             "joined": self.joined,

@@ -3,7 +3,9 @@
     BridgeError                 a sentence for a person, which tells the way out    exit status 1
     ├── ConfigurationError      one line for each wrong setting                     exit status 2
     ├── Unroutable              no route can take this message
-    └── MalformedPacket         the broker sent what MQTT forbids
+    ├── MalformedPacket         the broker sent what MQTT forbids
+    ├── CorruptSegment          a row of the spool is not what was written
+    └── SpoolUnusable           the spool can't be opened, read or written
 
 What the bridge can cure by itself (a connection that broke, a Kafka broker that died) is no exception
 but a state: see mqtt/session.py and kafka/faults.py.
@@ -38,3 +40,16 @@ class MalformedPacket(BridgeError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class CorruptSegment(BridgeError):
+    """The disk gave back other bytes than it was given."""
+
+
+class SpoolUnusable(BridgeError):
+    """Nothing can be committed, or read, for the time being. `reason` names the file."""
+
+    def __init__(self, reason: str, way_out: str = "put the disk and the file's rights in order") -> None:
+        self.reason = reason
+        self.way_out = way_out
+        super().__init__(f"{reason}; {way_out}")

@@ -1,9 +1,10 @@
-"""One lane for each Kafka topic: whether its messages may be produced, and in which order they wait.
+"""One lane for each Kafka topic: whether its messages may be produced, and where they wait, in which order.
 
-Pure: no Kafka, no clock of its own. A lane goes through these states:
+Pure: no Kafka, no disk, no clock of its own. A lane goes through these states:
 
-    ASKING     the topic's limit is being asked of Kafka; messages wait
-    LIVE       messages are produced as they come; nothing waits
+    ASKING     the topic's limit is being asked of Kafka
+    LIVE       messages are produced as they come; nothing waits, nothing is on disk
+    SPOOLING   Kafka is late: what comes is written to disk too, and produced in its turn
     HELD       something is wrong that time or a person can cure; asked again at `retry_at`
     DRAINING   nothing is produced until all that is in flight was reported
     PROBING    the first message that waits is in flight, alone
@@ -12,57 +13,117 @@ Pure: no Kafka, no clock of its own. A lane goes through these states:
     ASKING --no answer, or no such topic--> HELD --retry_at--> ASKING
     any --a report says "not now"--> HELD
     LIVE --a suspect comes--> DRAINING       (suspect: may be what Kafka can never take)
+    LIVE --the oldest message is late--> SPOOLING --no longer, and no row is left--> LIVE
+    Wherever this says LIVE, it is SPOOLING while Kafka is late or rows are left.
 
 Why probe: a record that Kafka refuses takes its whole batch with it, so only of one that was alone is it
 known that it is the bad one. Suspects are what exceeds the topic's limit (it may still fit once it is
 compressed) and what failed together with others; each of them is produced alone, in its place.
 
-What always holds: a message is either waiting or in flight; of one lane they are produced in order of
-arrival; one whose fate is not known is never given up.
+A lane's messages stand in this order, which is that of their arrival:
+
+    in_flight   librdkafka has them                    in memory
+    waiting     to be produced next                    in memory
+    stored      on disk alone, read when there is room       counted
+    behind      to be written, and then stored         in memory
+
+While Kafka is late every message that is not on disk yet is written, wherever it stands, in segments
+(segment.py). What is in memory stays there: its segment is deleted when all of it was delivered, so a crash
+replays what was in flight, and of the segments just begun the rest. Only beyond `room` a message is on disk
+alone. Everything behind what is stored goes that way too, or it would overtake.
+
+What always holds: of one lane messages are produced in order of arrival; one whose fate is not known is
+never given up; one that may have been acknowledged is in memory with its segment on disk, or on disk alone;
+a segment is deleted only when Kafka holds all of it, or the dead letters do.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 
-from bridge.message import Message
+from bridge.message import Kept, Message, digest
+from bridge.segment import Segment, Wanted, cut
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; doubled each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
+_KEPT_OVER = 1024  # bytes; the ledger replaces a larger payload by its digest once it is acknowledged
 
 
 class LaneState(Enum):
     ASKING = auto()
     LIVE = auto()
+    SPOOLING = auto()
     HELD = auto()
     DRAINING = auto()
     PROBING = auto()
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much of a lane that spools may be in memory, in flight or waiting."""
+
+    messages: int
+    size: int  # bytes of payload
+
+
 class Lane:
-    """`in_flight` holds what librdkafka has, in order of arrival; `waiting` what it does not have."""
+    """`late`: Kafka has not confirmed something within spool.after."""
 
     __slots__ = (
         "_delay",
+        "_done",
+        "_kept",
+        "_last_stored",
+        "_read_to",
+        "_reading",
+        "_segments",
+        "_size",
         "_suspects",
+        "_unwritten",
         "_was_held",
+        "behind",
         "in_flight",
+        "late",
         "limit",
         "retry_at",
+        "room",
         "state",
+        "stored",
         "topic",
         "waiting",
     )
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, room: Room) -> None:
         self.topic = topic
         self.state = LaneState.ASKING
         self.limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka takes for certain
+        self.room = room
         self.in_flight: dict[Message, None] = {}
         self.waiting: list[Message] = []
+        self.behind: deque[Message] = deque()
+        self.stored = 0  # messages on disk alone
+        self.late = False
         self.retry_at = 0.0  # monotonic seconds; while HELD
         self._suspects: set[Message] = set()
         self._was_held = False
         self._delay = _FIRST_RETRY
+        self._segments: dict[Message, Segment] = {}  # of what is in memory and was written, or is being
+        self._unwritten: list[Message] = []  # to be written next
+        self._done: list[Segment] = []  # to be deleted
+        self._kept = 0  # messages in memory whose segment is on disk
+        self._size = 0  # bytes in flight and waiting; only while not LIVE
+        self._reading = False
+        self._read_to = self._last_stored = 0  # sequence numbers: the stored ones are between them
+
+    @property
+    def spooled(self) -> int:
+        """Messages that are on disk, and not in Kafka as far as is known."""
+        return self.stored + self._kept
+
+    @property
+    def _spools(self) -> bool:
+        return bool(self.late or self.stored or self._reading or self.behind or self._segments)
 
     # -- messages ------------------------------------------------------------------------------------
 
@@ -72,8 +133,14 @@ class Lane:
             if len(message.payload) + message.plan.overhead <= self.limit or not self._is_suspect(message):
                 self.in_flight[message] = None
                 return True
-            self.state = LaneState.DRAINING
-        self.waiting.append(message)
+            self._leave_live(LaneState.DRAINING)
+        if self.stored or self._reading or self.behind or (self.late and not self._has_room):
+            self.behind.append(message)
+            self._unwritten.append(message)
+        else:
+            self._wait(message)
+            if self.late:
+                self._unwritten.append(message)
         return False
 
     def release(self) -> Iterator[Message]:
@@ -81,22 +148,27 @@ class Lane:
 
         A message is in flight from the moment it is yielded.
         """
+        self._move_up()
         if self.state is LaneState.DRAINING and not self.in_flight:
+            if not self.waiting and (self.stored or self._reading):
+                return  # what is to be probed is being read
             self.waiting.sort(key=_arrival)
             if self.waiting and (self._was_held or self._is_suspect(self.waiting[0])):
                 self.state = LaneState.PROBING
                 yield self._launch(self.waiting.pop(0))
                 return
-            self.state = LaneState.LIVE
-        if self.state is LaneState.LIVE and self.waiting:
+            self.state = LaneState.SPOOLING
+        if self.state is LaneState.SPOOLING:
             waiting, self.waiting = self.waiting, []
             for position, message in enumerate(waiting):
-                if self.state is not LaneState.LIVE or self._is_suspect(message):
-                    if self.state is LaneState.LIVE:
+                if self.state is not LaneState.SPOOLING or self._is_suspect(message):
+                    if self.state is LaneState.SPOOLING:
                         self.state = LaneState.DRAINING
                     self.waiting = waiting[position:] + self.waiting
                     return
                 yield self._launch(message)
+            if self.state is LaneState.SPOOLING and not self._spools and not self.waiting:
+                self.state = LaneState.LIVE
 
     # -- reports -------------------------------------------------------------------------------------
 
@@ -104,43 +176,145 @@ class Lane:
         """Kafka holds it."""
         del self.in_flight[message]
         if self.state is not LaneState.LIVE:
+            self._size -= len(message.payload)
+            self._finished(message)
             self._progress(message)
 
     def given_up(self, message: Message) -> None:
-        """It was alone, and Kafka can never take it."""
+        """It was alone, and Kafka can never take it. To be followed by `buried`."""
         del self.in_flight[message]
+        self._size -= len(message.payload)
         self._progress(message)
+
+    def buried(self, message: Message) -> None:
+        """The dead letters hold what was given up, on disk."""
+        self._finished(message)
 
     def failed(self, message: Message, now: float) -> None:
         """Not now: it is produced again, in its place, when the lane is no longer held."""
-        del self.in_flight[message]
-        self.waiting.append(message)
+        self._take_back(message)
         if self.state is not LaneState.HELD:
             self._was_held = True
             self._hold(now)
 
     def suspect(self, message: Message) -> None:
         """It failed in company, of something that may be its own fault: it is produced again, alone."""
-        del self.in_flight[message]
-        self.waiting.append(message)
+        self._take_back(message)
         self._suspects.add(message)
         if self.state is not LaneState.HELD:
             self.state = LaneState.DRAINING
 
     def drain(self) -> None:
         """Another producer comes: what this one has in flight must be reported first, to keep the order."""
-        if self.state is LaneState.LIVE:
-            self.state = LaneState.DRAINING
+        if self.state in (LaneState.LIVE, LaneState.SPOOLING):
+            self._leave_live(LaneState.DRAINING)
 
     def is_alone(self, message: Message) -> bool:
         return self.state is LaneState.PROBING and message in self.in_flight
 
     def start_over(self) -> None:
         """The producer is gone, with all that was in flight: it is produced again by a new one."""
-        if self.in_flight and self.state in (LaneState.LIVE, LaneState.PROBING):
-            self.state = LaneState.DRAINING
+        if self.in_flight and self.state in (LaneState.LIVE, LaneState.SPOOLING, LaneState.PROBING):
+            self._leave_live(LaneState.DRAINING)
         self.waiting += self.in_flight
         self.in_flight.clear()
+
+    # -- the disk ------------------------------------------------------------------------------------
+
+    def watch(self, sequence: int) -> None:
+        """All that came up to `sequence` is older than spool.after. Sets `late`."""
+        oldest = next(iter(self.in_flight), None) or next(iter(self.waiting), None)
+        is_late = oldest is not None and oldest.sequence <= sequence
+        if is_late and not self.late:
+            self.late = True
+            if self.state is LaneState.LIVE:
+                self._leave_live(LaneState.SPOOLING)
+            everything = (*self.in_flight, *self.waiting, *self.behind)
+            self._unwritten = sorted(
+                (each for each in everything if each not in self._segments), key=_arrival
+            )
+        elif not is_late and not (self.stored or self._reading or self.behind):
+            self.late = False
+            self._unwritten.clear()
+
+    def take_unwritten(self) -> list[Segment]:
+        """What is to be written now. `committed` or `refused` follows for each, in this order."""
+        pending = [message for message in self._unwritten if not message.state]
+        self._unwritten.clear()
+        segments = list(cut(pending))
+        for segment in segments:
+            for message in segment.messages:
+                self._segments[message] = segment
+                if message.flags & 0x06 and len(message.payload) > _KEPT_OVER:
+                    message.payload = Kept(message.payload)
+        return segments
+
+    def committed(self, segment: Segment) -> None:
+        """It is on disk, synced: its messages may be acknowledged."""
+        segment.stored = True
+        messages, segment.messages = segment.messages, ()
+        if self.behind and self.behind[0] is messages[0]:
+            for message in messages:
+                self.behind.popleft()
+                del self._segments[message]
+            if not self.stored:
+                self._read_to = segment.first - 1
+            self.stored += segment.count
+            self._last_stored = segment.last
+            return
+        self._kept += segment.left
+        while self.behind and self._segments.get(self.behind[0]) is segment:
+            self._wait(self.behind.popleft())
+        if not segment.left:
+            self._done.append(segment)
+
+    def refused(self, segments: Sequence[Segment]) -> None:
+        """They could not be written: what is still to be delivered is written later."""
+        again = []
+        for segment in segments:
+            for message in segment.messages:
+                if self._segments.pop(message, None):
+                    again.append(message)
+                    if type(message.payload) is Kept:
+                        message.payload = bytes(message.payload)
+        self._unwritten = again + self._unwritten if self._spools else []
+
+    def take_done(self) -> list[Segment]:
+        """Segments that can be deleted."""
+        done, self._done = self._done, []
+        return done
+
+    def found(self, messages: int, last: int) -> None:
+        """So many are on disk from before the start, up to this sequence number."""
+        self.stored = messages
+        self._last_stored = last
+
+    def wants_rows(self) -> Wanted | None:
+        """What is to be read now; `read` follows."""
+        if not self.stored or self._reading or self.state not in (LaneState.SPOOLING, LaneState.DRAINING):
+            return None
+        messages = self.room.messages - len(self.in_flight) - len(self.waiting)
+        size = self.room.size - self._size
+        if 2 * messages < self.room.messages or 2 * size < self.room.size:
+            return None
+        self._reading = True
+        return Wanted(self._read_to, self._last_stored, messages, size)
+
+    def read(self, segments: Sequence[Segment]) -> None:
+        """They are in memory now. None: the rest can't be read, and is left to another run of the bridge."""
+        self._reading = False
+        if not segments:
+            self.stored = 0
+            self._read_to = self._last_stored
+        for segment in segments:
+            segment.stored = True
+            for message in segment.messages:
+                self._segments[message] = segment
+                self._wait(message)
+            self._kept += segment.left
+            self.stored = max(0, self.stored - segment.count)
+            self._read_to = segment.last
+            segment.messages = ()
 
     # -- asking about the topic ------------------------------------------------------------------------
 
@@ -164,6 +338,32 @@ class Lane:
 
     # ------------------------------------------------------------------------------------------------
 
+    @property
+    def _has_room(self) -> bool:
+        used = len(self.in_flight) + len(self.waiting)
+        return used < self.room.messages and self._size < self.room.size
+
+    def _leave_live(self, state: LaneState) -> None:
+        if self.state is LaneState.LIVE:
+            self._size = sum(len(message.payload) for message in self.in_flight)
+        self.state = state
+
+    def _wait(self, message: Message) -> None:
+        self.waiting.append(message)
+        self._size += len(message.payload)
+
+    def _move_up(self) -> None:
+        """Nothing is stored between: what is behind has its place in memory, as far as there is room."""
+        if not self.stored and not self._reading:
+            while self.behind and self._has_room:
+                self._wait(self.behind.popleft())
+
+    def _take_back(self, message: Message) -> None:
+        if self.state is LaneState.LIVE:
+            self._leave_live(LaneState.DRAINING)
+        del self.in_flight[message]
+        self.waiting.append(message)
+
     def _hold(self, now: float) -> None:
         self.state = LaneState.HELD
         self.retry_at = now + self._delay
@@ -172,6 +372,17 @@ class Lane:
     def _launch(self, message: Message) -> Message:
         self.in_flight[message] = None
         return message
+
+    def _finished(self, message: Message) -> None:
+        segment = self._segments.pop(message, None)
+        if type(message.payload) is Kept:
+            message.payload = digest(message.payload)
+        if segment:
+            segment.left -= 1
+            if segment.stored:
+                self._kept -= 1
+                if not segment.left:
+                    self._done.append(segment)
 
     def _progress(self, message: Message) -> None:
         self._suspects.discard(message)

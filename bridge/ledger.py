@@ -32,13 +32,17 @@ the same identifier, topic, payload and QoS, and besides:
 What a broker was seen to do is forgotten with the session: behind a balancer the next session may be
 another broker's. It is forgotten too when another client has had the session: what that one acknowledged
 is not known here.
+
+A clean stop need not double what was open at QoS 2: what `open_identifiers` tells at the end, `restore`
+takes at the next start. It then is of an earlier connection, and rule 2 holds for it.
 """
 
 from collections import deque
-from hashlib import blake2b
+from collections.abc import Iterable
 
-from bridge.message import DUP, Message
+from bridge.message import DUP, Digest, Message, OpenIdentifier, digest
 
+_QOS_2 = 0x04  # in the flags of a PUBLISH
 _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this runs for each message
 
 # MQTT 3.1.1 has no Receive Maximum, so the window of such a broker is unknown. This stands for it.
@@ -48,15 +52,7 @@ UNKNOWN_WINDOW = 1000
 # beyond it is produced again if it comes.
 _REMEMBERED = 4 * UNKNOWN_WINDOW
 
-_DIGEST_OVER = 1024  # bytes; a settled payload is only compared, so a large one is kept as its digest
-
-
-class _Digest(bytes):
-    """Stands for a payload that is no longer needed itself."""
-
-
-def _digest(payload: bytes) -> _Digest:
-    return _Digest(blake2b(payload, digest_size=32).digest())
+DIGEST_OVER = 1024  # bytes; a settled payload is only compared, so a large one is kept as its digest
 
 
 class Ledger:
@@ -190,7 +186,7 @@ class Ledger:
     # -- settling and acknowledging ------------------------------------------------------------------
 
     def settle(self, message: Message) -> None:
-        """Kafka holds the message on all in-sync replicas, or it can never be delivered."""
+        """Kafka holds the message on all in-sync replicas, or this machine's disk does."""
         if message.state:  # reported twice: by a producer that was replaced, and by the new one
             return
         message.state = _SETTLED
@@ -219,7 +215,7 @@ class Ledger:
         for _ in range(count):
             message = offered.popleft()
             message.state = _ACKED
-            if len(message.payload) > _DIGEST_OVER:
+            if len(message.payload) > DIGEST_OVER:
                 self._shrink(message)
             if again and message in again:
                 again.remove(message)  # it has its place: the broker counts from the first time
@@ -246,8 +242,36 @@ class Ledger:
         return len(self._order) + len(self._offered)
 
     def _shrink(self, message: Message) -> None:
-        if message.state and len(message.payload) > _DIGEST_OVER and type(message.payload) is bytes:
-            message.payload = _digest(message.payload)
+        if message.state and len(message.payload) > DIGEST_OVER and type(message.payload) is bytes:
+            message.payload = digest(message.payload)
+
+    # -- over a stop of the bridge -------------------------------------------------------------------
+
+    def open_identifiers(self) -> list[OpenIdentifier]:
+        """What `restore` needs after a clean stop, the oldest first. Ask last, when Kafka has reported.
+
+        What is pending is left out: nobody knows whether Kafka will hold it, so a copy is produced.
+        """
+        return [
+            OpenIdentifier(message.packet_id, message.topic, _as_digest(message.payload))
+            for message in self._known.values()
+            if message.state and message.qos == 2
+        ]
+
+    def restore(self, identifiers: Iterable[OpenIdentifier]) -> None:
+        """What was open at the last clean stop. Before the first `connected`, which tells whether it holds.
+
+        A wrong join, so a loss, takes another client that had the session between stop and start and
+        left it in place: the broker may have given one of these identifiers to a message with the same
+        topic and payload, sent it to that client, and now resend it. That is at most one message for
+        each identifier, and only until its PUBREL or its next message comes. A list that was restored
+        once is stale: whoever keeps it deletes it for good before CONNECT leaves, so that a crash can't
+        bring it back.
+        """
+        for packet_id, topic, payload_digest in identifiers:
+            message = Message(topic, _QOS_2, packet_id, None, Digest(payload_digest))
+            message.state = _SETTLED
+            self._known[packet_id] = message
 
     # -- what this broker does with identifiers ------------------------------------------------------
 
@@ -272,6 +296,10 @@ class Ledger:
 def _same(known: Message, message: Message) -> bool:
     if known.topic != message.topic or (known.flags ^ message.flags) & 0x06:
         return False
-    if type(known.payload) is _Digest:
-        return known.payload == _digest(message.payload)
+    if type(known.payload) is Digest:
+        return known.payload == digest(message.payload)
     return known.payload == message.payload
+
+
+def _as_digest(payload: bytes) -> Digest:
+    return payload if type(payload) is Digest else digest(payload)

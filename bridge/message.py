@@ -6,7 +6,8 @@ A message is built once by the wire, and every room it goes through works on tha
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 DUP, RETAIN = 0x08, 0x01  # bits of a PUBLISH's fixed header (MQTT 3.1.1, 3.3.1)
 
@@ -14,8 +15,8 @@ DUP, RETAIN = 0x08, 0x01  # bits of a PUBLISH's fixed header (MQTT 3.1.1, 3.3.1)
 class State(IntEnum):
     """Where a message stands between EMQ and Kafka. It only ever moves downwards."""
 
-    PENDING = 0  # Kafka has not confirmed it: it must not be acknowledged
-    SETTLED = 1  # Kafka holds it, or it can never be delivered: it may be acknowledged
+    PENDING = 0  # neither Kafka nor the disk holds it: it must not be acknowledged
+    SETTLED = 1  # Kafka holds it, or this machine's disk does: it may be acknowledged
     ACKED = 2  # the kernel took the last byte of its PUBACK or PUBREC
 
 
@@ -30,6 +31,18 @@ class Properties:
     correlation_data: bytes | None = None
     subscription_ids: tuple[int, ...] = ()
     user: tuple[tuple[str, str], ...] = ()  # in the order they came, repeats kept
+
+
+class Digest(bytes):
+    """Stands for a payload that is no longer needed itself, only compared."""
+
+
+class Kept(bytes):
+    """A payload that is still to be produced though its message is acknowledged: no digest replaces it."""
+
+
+def digest(payload: bytes) -> Digest:
+    return Digest(blake2b(payload, digest_size=32).digest())
 
 
 class Message:
@@ -96,3 +109,11 @@ class Release:
 
 
 Packet = Message | Release  # what goes round paho
+
+
+class OpenIdentifier(NamedTuple):
+    """A QoS 2 message that is settled and whose PUBREL has not come: all that a copy is compared with."""
+
+    packet_id: int
+    topic: bytes
+    digest: bytes  # of the payload: BLAKE2b, 32 bytes

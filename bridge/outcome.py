@@ -1,9 +1,14 @@
-"""What Kafka answers, in the words in which the pipeline decides. Pure: codes are kafka/faults.py's."""
+"""What Kafka and the disk answer, in the words in which the pipeline decides. Pure.
+
+Kafka's codes are kafka/faults.py's, the disk's errors spool/store.py's.
+"""
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from bridge.deadletter import DeadLetter
 from bridge.message import Message
+from bridge.segment import Segment
 
 
 class Verdict(Enum):
@@ -45,3 +50,32 @@ class NoAnswer:
 
     topic: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """On disk, synced: segments with their Kafka topics, and dead letters."""
+
+    segments: list[tuple[str, Segment]]
+    letters: list[DeadLetter]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """None of it is on disk. `is_full`: a limit was reached; else something is wrong with the disk."""
+
+    segments: list[tuple[str, Segment]]
+    letters: list[DeadLetter]
+    is_full: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was read for a topic, in order. Nothing: there is nothing more that can be read."""
+
+    topic: str
+    segments: list[Segment]
+
+
+FromDisk = Written | Refused | Rows

@@ -1,9 +1,10 @@
 """Receive, route, produce, settle: the way of a message, and the only place where one is settled.
 
     session --receive--> ledger: new, or a copy that joins?
-                         router: which Kafka topic, key, headers?          no route: given up
-                         lane:   now, or behind what waits?  --> Kafka
+                         router: which Kafka topic, key, headers?          no route: dead letter
+                         lane:   now, or behind what waits?  --> Kafka     Kafka is late: disk
     Kafka --report-->    lane, ledger: settled  --> acknowledgements, in order of arrival
+    disk  --committed--> lane, ledger: settled
 
 All of it runs in the loop's thread. A turn of the loop takes what the session has read, then what Kafka
 has reported, then sends acknowledgements.
@@ -11,24 +12,26 @@ has reported, then sends acknowledgements.
 
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from bridge.clock import NO_TIMESTAMP, is_believable
 from bridge.counts import Counts
+from bridge.deadletter import DeadLetter
 from bridge.errors import Unroutable
 from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState
 from bridge.ledger import Ledger
-from bridge.message import RETAIN, Message, Packet, Release
+from bridge.message import RETAIN, Message, OpenIdentifier, Packet, Release, State
 from bridge.observe.events import Event, log
 from bridge.outcome import Answer, Failure, NoAnswer, Verdict
+from bridge.qos0 import Qos0
 from bridge.routing import Plan, Router
 from bridge.settings import Settings
+from bridge.spooling import Found, Spool, Spooling
 from bridge.topics import Subscription
 
 _PLANS = 20_000  # MQTT topics whose plans are kept; beyond it all are made anew
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds
-_SAY_AGAIN_AFTER = 60.0  # seconds between two lines about QoS 0 messages that are dropped
 
 
 class Acknowledger(Protocol):
@@ -62,22 +65,31 @@ class Pipeline:
 
     session: Acknowledger
 
-    def __init__(self, settings: Settings, kafka: Kafka) -> None:
-        """Raises ConfigurationError naming routes that contradict each other."""
+    def __init__(self, settings: Settings, router: Router, kafka: Kafka, spool: Spool) -> None:
+        """`router` is that of the settings' routes, with none of them refused."""
         self.counts = Counts()
         self._settings = settings
         self._kafka = kafka
-        self._router = Router(settings.routes)
+        self._router = router
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._plans: dict[bytes, Plan | None] = {}
         self._lanes: dict[str, Lane] = {}
         self._held: dict[Lane, str] = {}  # lanes that are not LIVE, and what was said about it
         self._stirred = False  # something is to be done at the next turn
         self._sequence = 0
-        self._qos0_messages = self._qos0_bytes = 0
-        self._say_dropped_at = 0.0
+        self._qos0 = Qos0(settings.mqtt.qos0_messages, settings.mqtt.qos0_bytes, self.counts)
         self._believes_clock = True
         self._look_at_clock_at = 0.0
+        self._spooling = Spooling(spool, settings.spool.after, self.counts, self._settle, self._route_again)
+
+    def take_up(self, found: Iterable[Found], identifiers: Iterable[OpenIdentifier]) -> None:
+        """What was on disk at the start: messages, and what was open at QoS 2."""
+        for backlog in found:
+            self._lane(backlog.topic).found(backlog.messages, backlog.last)
+            self._sequence = max(self._sequence, backlog.last)
+            self.counts.restored += backlog.messages
+        self.counts.spooled = self.counts.restored
+        self._ledger.restore(identifiers)
 
     # -- the session's handler -------------------------------------------------------------------------
 
@@ -117,7 +129,7 @@ class Pipeline:
                 if not ledger_receive(message):
                     counts.joined += 1
                     continue
-            elif self._drops_qos0(message):
+            elif not self._qos0.admits(message):
                 continue
             received += 1
             message.sequence = self._sequence + received
@@ -126,8 +138,6 @@ class Pipeline:
             if plan is None:
                 plan = self._make_plan(message)
                 if plan is None:
-                    counts.given_up += 1
-                    self._settle(message)
                     continue
             message.plan = plan
             lane: Lane | None = plan.lane
@@ -166,15 +176,21 @@ class Pipeline:
             self._start_over()
         if self._kafka.wants_smaller_batches:
             self._retire()
+        for lane in self._spooling.take_results(self._lanes):
+            self._hold(lane)
         now = time.monotonic()
+        if not self.is_empty:
+            for lane in self._spooling.watch(now, self._sequence, self._lanes.values()):
+                self._hold(lane)
         if self._held:
             self._see_to_lanes(now)
+        disk_due = self._spooling.turn(now, list(self._held))
         settled = self._ledger.take_settled()
         if settled:
             self.session.acknowledge(settled)
         if now >= self._look_at_clock_at:
             self._look_at_clock(now)
-        return self._next_due(now)
+        return min(disk_due, self._next_due(now))
 
     @property
     def has_work(self) -> bool:
@@ -183,13 +199,22 @@ class Pipeline:
 
     @property
     def is_empty(self) -> bool:
-        """Nothing is in flight."""
-        return not self.counts.in_flight
+        """Nothing is in flight, not even a copy of what is on disk."""
+        return not self.counts.in_flight and not any(lane.in_flight for lane in self._held)
+
+    def stop_reading(self) -> None:
+        """The bridge is about to stop: what is on disk stays there for the next start."""
+        self._spooling.read_no_more()
+
+    @property
+    def open_identifiers(self) -> list[OpenIdentifier]:
+        """What `take_up` needs at the next start. To be asked last."""
+        return self._ledger.open_identifiers()
 
     # -- routing ---------------------------------------------------------------------------------------
 
     def _make_plan(self, message: Message) -> Plan | None:
-        """None: no route can take messages of this topic, and a person was told."""
+        """None: no route can take this message, it is a dead letter, and a person was told."""
         if len(self._plans) >= _PLANS:
             self._plans.clear()
         try:
@@ -201,6 +226,8 @@ class Pipeline:
                 size=len(message.payload),
                 reason=error.reason,
             )
+            self._spooling.bury(DeadLetter(message, error.reason))
+            self._stirred = True
             return None
         if plan.action == "produce":
             plan.lane = self._lane(plan.kafka_topic)
@@ -210,10 +237,14 @@ class Pipeline:
     def _lane(self, topic: str) -> Lane:
         lane = self._lanes.get(topic)
         if lane is None:
-            lane = self._lanes[topic] = Lane(topic)
+            lane = self._lanes[topic] = Lane(topic, self._spooling.room)
             self._hold(lane)
             self._kafka.ask(topic)
         return lane
+
+    def _route_again(self, message: Message) -> None:
+        """It was read from disk, where only what has a route is."""
+        message.plan = self._plans.get(message.topic) or self._make_plan(message)
 
     def _hold(self, lane: Lane) -> None:
         """The lane has something that waits: it is seen to at each turn."""
@@ -243,9 +274,9 @@ class Pipeline:
     def _settle(self, message: Message) -> None:
         if message.flags & 0x06:
             self._ledger.settle(message)
-        else:
-            self._qos0_messages -= 1
-            self._qos0_bytes -= _weight(message)
+        elif not message.state:
+            message.state = State.SETTLED
+            self._qos0.settled(message)
 
     def _failed(self, failure: Failure) -> None:
         message, verdict = failure.message, failure.verdict
@@ -273,12 +304,13 @@ class Pipeline:
         self._say_held(lane, reason)
 
     def _give_up(self, message: Message, reason: str) -> None:
-        message.plan.lane.given_up(message)
-        self.counts.given_up += 1
-        self._settle(message)
+        plan: Plan = message.plan
+        plan.lane.given_up(message)
+        self._spooling.bury(DeadLetter(message, reason, plan.route, plan.kafka_topic))
+        self._hold(plan.lane)
         log(
             Event.KAFKA_REFUSED,
-            topic=message.plan.kafka_topic,
+            topic=plan.kafka_topic,
             mqtt_topic=message.topic.decode("utf-8", "backslashreplace"),
             size=len(message.payload),
             reason=reason,
@@ -292,6 +324,7 @@ class Pipeline:
                 self._kafka.ask(lane.topic)
             for message in lane.release():
                 self._produce(message)
+            self._spooling.see_to(lane)
             if lane.state is LaneState.LIVE and self._held.pop(lane):
                 log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
 
@@ -337,23 +370,7 @@ class Pipeline:
             self._hold(lane)
         self._kafka.retire()
 
-    # -- QoS 0 and the clock -----------------------------------------------------------------------------
-
-    def _drops_qos0(self, message: Message) -> bool:
-        """QoS 0 has no window: what is beyond the bounds is dropped. It counts as received all the same."""
-        size = _weight(message)
-        limits = self._settings.mqtt
-        if self._qos0_messages < limits.qos0_messages and self._qos0_bytes + size <= limits.qos0_bytes:
-            self._qos0_messages += 1
-            self._qos0_bytes += size
-            return False
-        self.counts.received += 1
-        self.counts.dropped["qos0_limit"] += 1
-        now = time.monotonic()
-        if now >= self._say_dropped_at:
-            self._say_dropped_at = now + _SAY_AGAIN_AFTER
-            log(Event.QOS0_DROPPED, dropped=self.counts.dropped["qos0_limit"])
-        return True
+    # -- the clock ----------------------------------------------------------------------------------------
 
     def _look_at_clock(self, now: float) -> None:
         self._look_at_clock_at = now + _LOOK_AT_CLOCK_EVERY
@@ -365,8 +382,6 @@ class Pipeline:
     def _next_due(self, now: float) -> float:
         due = [self._look_at_clock_at]
         due += [lane.retry_at for lane in self._held if lane.state is LaneState.HELD]
+        if not self.is_empty:
+            due.append(self._spooling.watch_at)
         return max(0.0, min(due) - now)
-
-
-def _weight(message: Message) -> int:
-    return len(message.topic) + len(message.payload)

@@ -217,6 +217,14 @@ class Router:
                 return Plan(route, text, *self._copy_for(route.source, text))
         raise Unroutable("no route has a filter that matches")
 
+    def destination(self, topic: bytes) -> tuple[str, str]:
+        """The Kafka topic for messages of this MQTT topic, or an empty one and why there is none."""
+        try:
+            plan = self.plan(topic)
+        except Unroutable as error:
+            return "", error.reason
+        return plan.kafka_topic, "" if plan.kafka_topic else f'route "{plan.route}" drops it now'
+
     def _copy_for(self, wanted: Source, topic: str) -> tuple[str, frozenset[int]]:
         """The filter of the subscription whose copy is taken, and the identifiers of all others."""
         arriving = [(source, one) for source, one in self._arrivals if matches(source.pattern, topic)]

@@ -1,6 +1,6 @@
 """Every setting, once: its type, default, bounds and what it is for; and where its value comes from.
 
-    mqtt.py kafka.py routes.py root.py    the tables of the file, with the rules between settings
+    mqtt.py kafka.py routes.py spool.py root.py    the tables of the file, with the rules between settings
     kafka_options.py                      which librdkafka settings are refused, and why
     sources.py                            flags over environment over file over defaults
     problems.py                           what is wrong, a line for each thing
@@ -15,6 +15,7 @@ from bridge.settings.mqtt import MqttSettings, ReconnectSettings, TcpSettings, T
 from bridge.settings.passwords import read_kafka_password, read_mqtt_password
 from bridge.settings.root import LogSettings, Settings
 from bridge.settings.routes import STANDARD_HEADERS, RouteSettings
+from bridge.settings.spool import SpoolSettings
 
 __all__ = [
     "STANDARD_HEADERS",
@@ -24,6 +25,7 @@ __all__ = [
     "ReconnectSettings",
     "RouteSettings",
     "Settings",
+    "SpoolSettings",
     "TcpSettings",
     "TlsSettings",
     "read_kafka_password",

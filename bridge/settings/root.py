@@ -11,6 +11,7 @@ from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
 from bridge.settings.routes import RouteSettings, unique
 from bridge.settings.section import Section
+from bridge.settings.spool import SpoolSettings
 from bridge.units import Duration
 
 
@@ -33,7 +34,8 @@ class Settings(BaseSettings):
 
     state_directory: Path = Field(
         default=Path("/var/lib/mqtt-kafka-bridge"),
-        description="Where it notes what it has subscribed. Under systemd $STATE_DIRECTORY, otherwise this.",
+        description="Where it notes what it has subscribed, and keeps the spool. Under systemd"
+        " $STATE_DIRECTORY, otherwise this.",
     )
     stop_timeout: Duration = Field(
         default=20.0,
@@ -46,6 +48,9 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = Field(description="The Kafka cluster")
     routes: Annotated[list[RouteSettings], AfterValidator(unique)] = Field(
         description="Which messages go where. The first route whose filter matches takes a message."
+    )
+    spool: SpoolSettings = Field(
+        default_factory=lambda: SpoolSettings(), description="What waits on disk while Kafka is late"
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 

@@ -13,6 +13,7 @@ LONGEST_FILE = 400  # lines
 # What decides does no I/O, so it can be tested and reasoned about without any.
 PURE = {
     "counts",
+    "deadletter",
     "envelope",
     "errors",
     "kafka.faults",
@@ -26,6 +27,7 @@ PURE = {
     "outcome",
     "routes",
     "routing",
+    "segment",
     "topics",
     "units",
 }
@@ -34,7 +36,8 @@ IMPURE |= {"sys", "tempfile", "threading", "time", "paho", "confluent_kafka", "s
 
 # Who may be imported by whom: a room sees only what stands to its right.
 WIRING = {"__main__", "cli", "app"}
-DECIDING = {"pipeline", "ledger", "lanes", "routing", "routes", "dryrun"}
+DECIDING = {"pipeline", "spooling", "ledger", "lanes", "qos0", "routing", "routes", "dryrun"}
+_ADAPTERS = {"mqtt", "kafka", "spool"}
 
 
 def _modules() -> dict[str, Path]:
@@ -77,17 +80,19 @@ def _room(module: str) -> str:
     return module.partition(".")[0]
 
 
-@pytest.mark.parametrize(("library", "owner"), [("paho", "mqtt"), ("confluent_kafka", "kafka")])
+@pytest.mark.parametrize(
+    ("library", "owner"), [("paho", "mqtt"), ("confluent_kafka", "kafka"), ("sqlite3", "spool")]
+)
 def test_a_library_has_one_room_that_knows_it(library: str, owner: str) -> None:
     who = {module for module in MODULES if library in _imports(module)}
     assert who, f"nobody imports {library}: has it another name now?"
     assert {_room(module) for module in who} == {owner}
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in ("mqtt", "kafka")])
+@pytest.mark.parametrize("module", [name for name in MODULES if _room(name) in _ADAPTERS])
 def test_an_adapter_knows_neither_the_other_one_nor_who_uses_it(module: str) -> None:
-    other = "kafka" if _room(module) == "mqtt" else "mqtt"
-    forbidden = {other, "pipeline", "ledger", "lanes", "dryrun"} | WIRING
+    others = _ADAPTERS - {_room(module)}
+    forbidden = others | {"pipeline", "spooling", "ledger", "lanes", "dryrun"} | WIRING
     assert not {name for name in _own(module) if _room(name) in forbidden}
 
 
@@ -114,16 +119,16 @@ def _reached(module: str) -> set[str]:
 
 @pytest.mark.parametrize("module", sorted(DECIDING - {"dryrun"}))
 def test_what_decides_does_not_know_the_adapters(module: str) -> None:
-    assert not {name for name in _own(module) if _room(name) in {"mqtt", "kafka"} | WIRING}
+    assert not {name for name in _own(module) if _room(name) in _ADAPTERS | WIRING}
 
 
 def test_only_the_composition_root_knows_the_adapters() -> None:
-    who = {m for m in MODULES if _room(m) not in ("mqtt", "kafka") and _adapters(m)}
+    who = {m for m in MODULES if _room(m) not in _ADAPTERS and _adapters(m)}
     assert who == {"app"}
 
 
 def _adapters(module: str) -> set[str]:
-    return {name for name in _own(module) if _room(name) in ("mqtt", "kafka")}
+    return {name for name in _own(module) if _room(name) in _ADAPTERS}
 
 
 def test_nobody_imports_the_command_line_but_its_entry_point() -> None:

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState
+from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState, Room
 from bridge.message import Message
 
 LIMIT = 100
+ROOM = Room(1000, 1_000_000)
 _numbers = count(1)
 
 
@@ -20,7 +21,7 @@ def message(size: int = 1) -> Message:
 
 @pytest.fixture
 def live() -> Lane:
-    lane = Lane("topic")
+    lane = Lane("topic", ROOM)
     lane.answered(LIMIT)
     assert list(lane.release()) == []
     assert lane.state is LaneState.LIVE
@@ -28,7 +29,7 @@ def live() -> Lane:
 
 
 def test_a_new_lane_asks_first_and_holds_what_comes() -> None:
-    lane = Lane("topic")
+    lane = Lane("topic", ROOM)
     messages = [message(), message()]
     assert [lane.offer(each) for each in messages] == [False, False]
     assert lane.limit == CAUTIOUS_LIMIT
@@ -48,7 +49,7 @@ def test_the_limit_counts_key_and_headers(live: Lane) -> None:
 
 
 def test_no_answer_is_waited_out_longer_each_time() -> None:
-    lane = Lane("topic")
+    lane = Lane("topic", ROOM)
     delays = []
     for _ in range(7):
         lane.not_answered(now=100.0)
@@ -124,7 +125,7 @@ def test_only_who_is_alone_can_be_blamed(live: Lane) -> None:
 
 
 def test_a_large_one_among_those_that_waited_goes_alone_too() -> None:
-    lane = Lane("topic")
+    lane = Lane("topic", ROOM)
     small, large, last = message(), message(LIMIT), message()
     for each in (small, large, last):
         lane.offer(each)

@@ -1,137 +1,15 @@
 """The pipeline between a session that notes acknowledgements and a Kafka that does as it is told."""
 
 import time
-from collections import deque
-from itertools import count
 
 import pytest
 
 from bridge import pipeline as pipeline_module
 from bridge.clock import NO_TIMESTAMP
 from bridge.lanes import CAUTIOUS_LIMIT
-from bridge.message import DUP, Message, Packet, Properties, Release
-from bridge.outcome import Answer, Failure, NoAnswer, Verdict
-from bridge.pipeline import Pipeline
-from bridge.settings import RouteSettings, Settings
-
-ROUTES = [
-    RouteSettings(name="noise", filter="s/debug", action="drop"),
-    RouteSettings(name="fresh", filter="fresh/{device}", topic="fresh", retained="skip"),
-    RouteSettings(name="site", filter="site/{name}", topic="iot.{name}"),
-    RouteSettings(name="sensors", filter="s/#", topic="sensors"),
-]
-LIMIT = 1000
-
-
-class Session:
-    def __init__(self) -> None:
-        self.acknowledged: list[int] = []
-        self.completed: list[tuple[int, bool]] = []
-
-    def acknowledge(self, messages: list[Message]) -> None:
-        self.acknowledged += [message.packet_id for message in messages]
-
-    def complete(self, packet_id: int, known: bool) -> None:
-        self.completed.append((packet_id, known))
-
-
-class Kafka:
-    """Takes what is produced, and reports what the test says."""
-
-    def __init__(self) -> None:
-        self.is_broken = self.wants_smaller_batches = False
-        self.answers: deque[Answer | NoAnswer] = deque()
-        self.delivered: deque[Message] = deque()
-        self.in_flight: deque[Message] = deque()
-        self.produced: list[Message] = []
-        self.asked: list[str] = []
-        self.rebuilt = self.retired = 0
-        self.refuses: Verdict | None = None  # what produce() says at once
-        self._failures: list[Failure] = []
-
-    def produce(self, message: Message) -> Failure | None:
-        if self.refuses:
-            return Failure(message, self.refuses, "refused")
-        self.produced.append(message)
-        self.in_flight.append(message)
-        return None
-
-    def poll(self) -> None: ...
-
-    def take_failures(self) -> list[Failure]:
-        failures, self._failures = self._failures, []
-        return failures
-
-    def ask(self, topic: str) -> None:
-        self.asked.append(topic)
-
-    def retire(self) -> None:
-        self.retired += 1
-        self.wants_smaller_batches = False
-
-    def rebuild(self) -> None:
-        self.rebuilt += 1
-        self.is_broken = False
-        self.in_flight.clear()
-
-    def deliver(self, *numbers: int) -> None:
-        """Confirm these identifiers; without any, all that is in flight."""
-        for message in [each for each in self.in_flight if not numbers or each.packet_id in numbers]:
-            self.in_flight.remove(message)
-            self.delivered.append(message)
-
-    def fail(self, verdict: Verdict) -> None:
-        self._failures += [Failure(message, verdict, "why") for message in self.in_flight]
-        self.in_flight.clear()
-
-
-class World:
-    def __init__(self, **mqtt: object) -> None:
-        settings = Settings(mqtt={"host": "h", **mqtt}, kafka={"bootstrap_servers": "k:9092"}, routes=ROUTES)
-        self.kafka, self.session = Kafka(), Session()
-        self.pipeline = Pipeline(settings, self.kafka)
-        self.pipeline.session = self.session
-        self.counts = self.pipeline.counts
-        self.pipeline.connected(session_present=False, mqtt5=True)
-        self._numbers = count(1)
-
-    def receive(
-        self,
-        topic: bytes = b"s/1",
-        payload: bytes = b"v",
-        *,
-        qos: int = 1,
-        flags: int = 0,
-        number: int = 0,
-        properties: Properties | None = None,
-    ) -> Message:
-        message = Message(
-            topic, qos << 1 | flags, number or (next(self._numbers) if qos else 0), properties, payload
-        )
-        packets: list[Packet] = [message]
-        self.pipeline.receive(packets)
-        self.add_up()
-        return message
-
-    def turn(self) -> float:
-        due = self.pipeline.turn()
-        self.add_up()
-        return due
-
-    def answer(self, topic: str = "sensors", limit: int | None = LIMIT) -> None:
-        self.kafka.answers.append(Answer(topic, exists=True, limit=limit))
-        self.turn()
-
-    def add_up(self) -> None:
-        """What always holds of the counts."""
-        counts = self.counts
-        assert counts.in_flight >= 0
-        settled = counts.delivered + counts.given_up + counts.skipped
-        assert counts.received == settled + counts.in_flight + counts.dropped.total()
-
-    @property
-    def produced(self) -> list[int]:
-        return [message.packet_id for message in self.kafka.produced]
+from bridge.message import DUP, Release
+from bridge.outcome import Answer, NoAnswer, Verdict
+from tests.unit.world import LIMIT, World
 
 
 @pytest.fixture(autouse=True)
@@ -220,7 +98,7 @@ def test_what_no_route_takes_is_given_up_and_acknowledged_in_its_turn(world: Wor
     world.kafka.deliver()
     world.turn()
     assert world.session.acknowledged == [1, 2, 3]
-    assert world.counts.given_up == 1
+    assert world.counts.dead_lettered == 1
 
 
 def test_what_is_dropped_by_a_route_is_acknowledged(world: World) -> None:
@@ -244,7 +122,7 @@ def test_a_topic_that_is_no_utf8_is_given_up(world: World) -> None:
     world.receive(b"s/\xff")
     world.turn()
     assert world.session.acknowledged == [1, 2]
-    assert world.counts.given_up == 1
+    assert world.counts.dead_lettered == 1
 
 
 # -- copies ----------------------------------------------------------------------------------------------
@@ -319,6 +197,7 @@ def test_qos_0_that_is_skipped_or_given_up_takes_no_room() -> None:
     world = World(qos0_messages=1)
     for topic in (b"s/debug", b"elsewhere", b"s/debug"):
         world.receive(topic, qos=0)
+        world.turn()
     assert not world.counts.dropped
 
 
@@ -440,7 +319,7 @@ def test_what_is_too_large_alone_is_given_up_and_acknowledged(world: World) -> N
     world.kafka.fail(Verdict.TOO_LARGE)
     world.turn()
     assert world.session.acknowledged == [1, 2]
-    assert world.counts.given_up == 1
+    assert world.counts.dead_lettered == 1
 
 
 def test_what_is_refused_in_company_is_tried_alone_before_it_is_given_up(world: World) -> None:
@@ -448,7 +327,7 @@ def test_what_is_refused_in_company_is_tried_alone_before_it_is_given_up(world: 
         world.receive()
     world.kafka.fail(Verdict.INVALID)
     world.turn()
-    assert world.counts.given_up == 0
+    assert world.counts.dead_lettered == 0
     for number in (2, 3, 4):
         assert world.produced[-1] == number
         if number == 3:
@@ -456,7 +335,7 @@ def test_what_is_refused_in_company_is_tried_alone_before_it_is_given_up(world: 
         else:
             world.kafka.deliver()
         world.turn()
-    assert world.counts.given_up == 1
+    assert world.counts.dead_lettered == 1
     assert world.session.acknowledged == [1, 2, 3, 4]
 
 
@@ -476,7 +355,7 @@ def test_a_timestamp_that_is_refused_is_left_out(world: World) -> None:
     assert message.timestamp == NO_TIMESTAMP
     world.kafka.deliver()
     world.turn()
-    assert world.counts.given_up == 0
+    assert world.counts.dead_lettered == 0
     assert world.session.acknowledged == [1, 2]
 
 

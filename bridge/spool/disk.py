@@ -1,0 +1,51 @@
+"""How much of the disk the spool may use, and whether another bridge uses the same directory."""
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from bridge.errors import SpoolUnusable
+
+_LOCK = "spool.lock"
+
+
+def why_full(directory: Path, used: int, more: int, max_bytes: int, keep_free: int) -> str:
+    """Why `more` bytes must not be written beside the `used` ones. Empty: they may.
+
+    Raises OSError.
+    """
+    if used + more > max_bytes:
+        return f"it holds {used} bytes of spool.max_bytes = {max_bytes}"
+    state = os.statvfs(directory)
+    free = state.f_bavail * state.f_frsize
+    if free - more < keep_free:
+        return f"{directory} has {free} bytes left, of which spool.keep_free = {keep_free} stay free"
+    return ""
+
+
+def lock(directory: Path) -> int:
+    """Keep other bridges out of the directory as long as the returned descriptor is open.
+
+    Raises SpoolUnusable when one is in there, OSError when the directory can't be written.
+    """
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SpoolUnusable(
+            f"{directory}: another bridge uses this spool", "give each bridge a spool.directory of its own"
+        ) from None
+    return descriptor
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged database and what belongs to it. Returns the new name. Raises OSError."""
+    number = 1
+    while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").rename(f"{kept}{suffix}")
+    return kept

@@ -1,0 +1,299 @@
+"""The spool as the pipeline sees it, and the thread that does what blocks.
+
+The loop collects what is to be written, read and deleted; the thread gets all of it as one job when it is
+done with the last one. So a slow disk makes commits larger, not more, and keeps nobody waiting but those
+who wait for this commit.
+
+When the disk can't be used the bridge goes on with Kafka alone: what is in memory stays there, is not
+acknowledged, and the disk is tried again.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+
+from bridge.deadletter import DeadLetter
+from bridge.errors import SpoolUnusable
+from bridge.loop import Loop
+from bridge.message import OpenIdentifier
+from bridge.observe.events import Event, log
+from bridge.outcome import FromDisk, Refused, Rows, Written
+from bridge.segment import Segment, Wanted, pack
+from bridge.settings import SpoolSettings
+from bridge.spool import disk
+from bridge.spool.store import Backlog, CorruptStore, LaneOf, Store
+
+_DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
+_AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
+_SLOW = 1.0  # seconds for one commit
+_SAY_SLOW_AFTER = 60.0
+_PATIENCE_AT_STOP = 10.0  # seconds for the last commit
+
+
+@dataclass(slots=True)
+class _Job:
+    segments: list[tuple[str, Segment, bytes]] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    done: list[tuple[str, Segment]] = field(default_factory=list)
+    reads: list[tuple[str, Wanted]] = field(default_factory=list)
+
+    @property
+    def writes(self) -> bool:
+        return bool(self.segments or self.letters)
+
+    def split(self) -> tuple[list[tuple[str, Segment]], list[DeadLetter]]:
+        return [(topic, segment) for topic, segment, _ in self.segments], self.letters
+
+
+class Spool:
+    """`results` fills between two turns of the loop.
+
+    `backlogs` is what was on disk before the start, `identifiers` what the last clean stop has saved.
+    """
+
+    def __init__(
+        self, settings: SpoolSettings, state_directory: Path, loop: Loop, routes: str, lane_of: LaneOf
+    ) -> None:
+        self._settings = settings
+        self._directory = settings.directory or state_directory
+        self._loop = loop
+        self._store: Store | None = None
+        self._lock: int | None = None
+        self._was_usable = False
+        self.results: deque[FromDisk] = deque()
+        self.backlogs: list[Backlog] = []
+        self.identifiers: list[OpenIdentifier] = []
+        self._next = _Job()
+        self._undeleted: list[tuple[str, Segment]] = []  # the thread's: what a failed commit has left
+        self._busy = False
+        self._troubled = False  # what was refused last has not been written yet
+        self._again_at = self._delete_at = 0.0
+        self._say_slow_at = 0.0
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        try:
+            self._open(routes, lane_of)
+        except SpoolUnusable as error:
+            self._say_unusable(error)
+            self._again_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
+        self._thread = Thread(target=self._work, name="spool", daemon=True)
+        self._thread.start()
+
+    # -- what the pipeline hands over ------------------------------------------------------------------
+
+    @property
+    def accepts(self) -> bool:
+        """False: it would be refused. What is to be written stays with its lane until this is True."""
+        return time.monotonic() >= self._again_at
+
+    def write(self, topic: str, segments: Sequence[Segment]) -> None:
+        """Have them on disk. Their bodies are made here and now: a payload may be shrunk later."""
+        self._next.segments += [(topic, segment, pack(segment.messages)) for segment in segments]
+
+    def bury(self, letters: Sequence[DeadLetter]) -> None:
+        self._next.letters += letters
+
+    def read(self, topic: str, wanted: Wanted) -> None:
+        self._next.reads.append((topic, wanted))
+
+    def delete(self, topic: str, segments: Sequence[Segment]) -> None:
+        """Kafka holds all of them. It is enough that they are gone soon."""
+        self._next.done += [(topic, segment) for segment in segments]
+
+    def turn(self, now: float) -> float:
+        """Give the thread what has come together. Returns for how many seconds nothing is due here."""
+        job = self._next
+        if self._busy:
+            return float("inf")
+        if job.writes or job.reads or (job.done and now >= self._delete_at):
+            self._busy = True
+            self._next = _Job()
+            self._delete_at = now + _DELETE_EVERY
+            self._jobs.put(job)
+            return float("inf")
+        due = float("inf")
+        if job.done:
+            due = self._delete_at - now
+        if self._again_at > now:
+            due = min(due, self._again_at - now)
+        return due
+
+    def close(self, identifiers: Sequence[OpenIdentifier]) -> None:
+        """Write what is left, and which identifiers are open. Waits for it, but not for ever."""
+        self._jobs.put(self._next)
+        self._jobs.put(None)
+        self._thread.join(_PATIENCE_AT_STOP)
+        if self._thread.is_alive():
+            return
+        if self._store:
+            with suppress(SpoolUnusable):
+                self._store.save_identifiers(identifiers)
+            self._store.close()
+        if self._lock is not None:
+            os.close(self._lock)
+
+    # -- the thread ------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            for result in self._do(job):
+                self._loop.post(partial(self.results.append, result))
+            self._loop.post(self._is_idle)
+            self._tidy()
+
+    def _is_idle(self) -> None:
+        self._busy = False
+
+    def _do(self, job: _Job) -> list[FromDisk]:
+        results: list[FromDisk] = []
+        for topic, wanted in job.reads:
+            rows = self._read(topic, wanted)
+            self._loop.post(partial(self.results.append, rows))  # not behind the commit
+        self._undeleted += job.done
+        if not job.writes and not self._undeleted:
+            return results
+        try:
+            store = self._store or self._reopen()
+            full = job.writes and self._why_full(store, job)
+            if full:
+                store.write((), (), self._undeleted)
+                self._undeleted = []
+                results.append(self._refuse(job, full, is_full=True))
+            else:
+                self._commit(store, job)
+                if job.writes:
+                    results.append(Written(*job.split()))
+        except SpoolUnusable as error:
+            self._give_up(error)
+            if job.writes:
+                if not self._troubled:
+                    self._say_unusable(error)
+                results.append(self._refuse(job, error.reason, is_full=False))
+        return results
+
+    def _commit(self, store: Store, job: _Job) -> None:
+        began = time.monotonic()
+        store.write(job.segments, job.letters, self._undeleted)
+        self._undeleted = []
+        now = time.monotonic()
+        if self._troubled and job.writes:
+            self._troubled = False
+            log(Event.SPOOL_USABLE, path=str(store.path))
+        if now - began > _SLOW and now >= self._say_slow_at:
+            self._say_slow_at = now + _SAY_SLOW_AFTER
+            log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
+
+    def _why_full(self, store: Store, job: _Job) -> str:
+        more = sum(len(body) for _, _, body in job.segments)
+        more += sum(len(letter.message.payload) for letter in job.letters)
+        limits = self._settings
+        try:
+            return disk.why_full(self._directory, store.size, more, limits.max_bytes, limits.keep_free)
+        except OSError as error:
+            raise SpoolUnusable(f"{self._directory}: {error.strerror}") from error
+
+    def _refuse(self, job: _Job, reason: str, *, is_full: bool) -> Refused:
+        self._again_at = time.monotonic() + (_AGAIN_WHEN_FULL if is_full else _AGAIN_WHEN_UNUSABLE)
+        self._troubled = True
+        return Refused(*job.split(), is_full, reason)
+
+    def _read(self, topic: str, wanted: Wanted) -> Rows:
+        for _ in range(2):  # once more with the file opened anew
+            try:
+                segments, damaged = (self._store or self._reopen()).read(topic, wanted)
+            except SpoolUnusable as error:
+                self._give_up(error)
+                reason = error.reason
+                continue
+            for why in damaged:
+                log(Event.SPOOL_DAMAGED, reason=why)
+            return Rows(topic, segments)
+        log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
+        return Rows(topic, [])
+
+    def _tidy(self) -> None:
+        """Give space back while there is nothing else to do."""
+        with suppress(SpoolUnusable):
+            while self._store and self._jobs.empty() and self._store.give_back():
+                pass
+
+    # -- the file --------------------------------------------------------------------------------------
+
+    def _open(self, routes: str, lane_of: LaneOf) -> None:
+        """Raises SpoolUnusable."""
+        store = self._opened()
+        try:
+            moved = store.reassign(routes, lane_of)
+            self.backlogs = store.backlogs()
+            self.identifiers = store.take_identifiers()
+        except CorruptStore as error:
+            store.close()
+            self._set_aside(error.reason)
+            store = self._opened()
+        except SpoolUnusable:
+            store.close()
+            raise
+        else:
+            if moved:
+                log(Event.SPOOL_REASSIGNED, messages=moved)
+        self._store = store
+        self._was_usable = True
+
+    def _opened(self) -> Store:
+        try:
+            self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            if self._lock is None:
+                self._lock = disk.lock(self._directory)
+        except OSError as error:
+            raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
+        try:
+            return Store(self._directory)
+        except CorruptStore as error:
+            self._set_aside(error.reason)
+            return Store(self._directory)
+
+    def _reopen(self) -> Store:
+        """Raises SpoolUnusable."""
+        store = self._opened()
+        if not self._was_usable and (waiting := sum(each.messages for each in store.backlogs())):
+            store.close()
+            # Their numbers and those of this run would be mixed up.
+            raise SpoolUnusable(f"{store.path}: {waiting} messages wait in it", "restart the bridge")
+        self._store = store
+        self._was_usable = True
+        return store
+
+    def _give_up(self, error: SpoolUnusable) -> None:
+        if self._store:
+            self._store.close()
+            self._store = None
+        if isinstance(error, CorruptStore):
+            with suppress(SpoolUnusable):
+                self._set_aside(error.reason)
+
+    def _set_aside(self, reason: str) -> None:
+        """Keep a damaged file under another name, so that the next one begins empty.
+
+        Raises SpoolUnusable when even that can't be done.
+        """
+        try:
+            kept = disk.set_aside(self._directory / Store.FILE)
+        except OSError as error:
+            raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
+        log(
+            Event.SPOOL_SET_ASIDE,
+            path=str(kept),
+            reason=reason,
+            way_out=f'sqlite3 {kept} ".recover" | sqlite3 recovered.db; stop the bridge when its spool is'
+            f" empty, move recovered.db to {self._directory / Store.FILE}, and start it",
+        )
+
+    def _say_unusable(self, error: SpoolUnusable) -> None:
+        self._troubled = True
+        log(Event.SPOOL_UNUSABLE, reason=error.reason, way_out=error.way_out)

@@ -1,0 +1,332 @@
+"""The database of the spool and of the dead letters. Blocking; one thread at a time.
+
+SQLite in WAL mode with synchronous=FULL: a commit is on disk when it returns, so what it holds may be
+acknowledged. Tables:
+
+    lanes          a Kafka topic, and how many messages are on disk for it
+    segments       position = lane << 44 | sequence of the first message; the body is segment.py's
+    dead_letters   what can never be delivered as it is
+    open_identifiers  QoS 2 identifiers that were taken when the bridge was stopped
+    facts          what else has to be remembered, by name
+
+A reader beside the service (`bridge spool status`, `bridge dead-letters`) opens the same file.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from bridge.deadletter import DeadLetter
+from bridge.errors import CorruptSegment, SpoolUnusable
+from bridge.message import Message, OpenIdentifier
+from bridge.segment import Segment, Wanted, cut, pack, properties_to_json, unpack
+
+VERSION = 1
+_APPLICATION = 0x6D716B62  # "mqkb", in the file's header
+_SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
+_VACUUM_AT_ONCE = 2000  # pages
+_WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
+
+_SCHEMA = """
+CREATE TABLE lanes (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE,
+    messages INTEGER NOT NULL, bytes INTEGER NOT NULL);
+CREATE TABLE segments (position INTEGER PRIMARY KEY, messages INTEGER NOT NULL, last INTEGER NOT NULL,
+    body BLOB NOT NULL);
+CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL,
+    route TEXT NOT NULL, kafka_topic TEXT NOT NULL, mqtt_topic BLOB NOT NULL, flags INTEGER NOT NULL,
+    received INTEGER NOT NULL, properties BLOB NOT NULL, size INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE INDEX dead_letters_by_age ON dead_letters (at, size);
+CREATE TABLE open_identifiers (packet_id INTEGER PRIMARY KEY, topic BLOB NOT NULL, digest BLOB NOT NULL);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+LaneOf = Callable[[bytes], tuple[str, str]]
+"""Where messages of an MQTT topic go now: a Kafka topic, or an empty one and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What is on disk for one Kafka topic. `last`: the sequence number of the last segment's last message."""
+
+    topic: str
+    messages: int
+    size: int  # bytes
+    last: int
+
+
+class CorruptStore(SpoolUnusable):
+    """The file is no database, or a damaged one."""
+
+
+class Store:
+    """Raises SpoolUnusable, from every method, where the disk or the file does not let it work."""
+
+    FILE = "spool.db"
+
+    def __init__(self, directory: Path) -> None:
+        """Open the database, or create it."""
+        self.path = directory / self.FILE
+        self._lanes: dict[str, int] = {}
+        with self._translated():
+            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, cached_statements=32
+            )
+            try:
+                self._set_up()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _set_up(self) -> None:
+        execute = self._db.execute
+        execute("PRAGMA auto_vacuum = INCREMENTAL")  # only has an effect on a file that is being made
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA journal_size_limit = 4194304")
+        (version,) = execute("PRAGMA user_version").fetchone()
+        (application,) = execute("PRAGMA application_id").fetchone()
+        if version > VERSION:
+            raise SpoolUnusable(
+                f"{self.path}: was made by a newer version of the bridge",
+                "install that version again, and stop it when its spool is empty",
+            )
+        if version == 0 and application == 0:
+            self._create()
+        elif application != _APPLICATION:
+            raise SpoolUnusable(
+                f"{self.path}: is another program's database", "set spool.directory to another one"
+            )
+        self._lanes = {topic: number for number, topic in execute("SELECT id, topic FROM lanes")}
+
+    def _create(self) -> None:
+        with self._transaction():
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+        self.path.chmod(0o640)
+
+    # -- segments ------------------------------------------------------------------------------------
+
+    def write(
+        self,
+        segments: Iterable[tuple[str, Segment, bytes]],
+        letters: Iterable[DeadLetter] = (),
+        done: Iterable[tuple[str, Segment]] = (),
+    ) -> None:
+        """One commit: these bodies in, these dead letters in, those segments out. On disk at return."""
+        with self._translated(), self._transaction():
+            for topic, segment, body in segments:
+                self._insert(topic, segment, body)
+            for letter in letters:
+                self._bury(letter)
+            for topic, segment in done:
+                self._delete(self._lane(topic) | segment.first)
+
+    def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
+        """The segments that are wanted, and the reasons of those that had to be left out.
+
+        What is left out stays in the file.
+        """
+        found: list[Segment] = []
+        damaged: list[str] = []
+        messages, size = wanted.messages, wanted.size
+        lane = self._lane(topic)
+        after = lane | wanted.after
+        with self._translated():
+            while found == [] or (messages > 0 and size > 0):
+                row = self._db.execute(
+                    "SELECT position, messages, body FROM segments WHERE position > ? AND position <= ?"
+                    " ORDER BY position LIMIT 1",
+                    (after, lane | wanted.last),
+                ).fetchone()
+                if row is None:
+                    break
+                after, count, body = row
+                messages -= count
+                size -= len(body)
+                try:
+                    found.append(Segment(unpack(body)))
+                except CorruptSegment as error:
+                    damaged.append(f"{self.path}: segment {after}, {count} messages: {error}")
+        return found, damaged
+
+    def backlogs(self) -> list[Backlog]:
+        """What is on disk for each topic that has something there."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT id, topic, messages, bytes FROM lanes WHERE messages > 0"
+            ).fetchall()
+            return [Backlog(topic, messages, size, self._last(lane)) for lane, topic, messages, size in rows]
+
+    def reassign(self, routes: str, lane_of: LaneOf) -> int:
+        """Where `routes` differ from those of the last run: put each message where it belongs by now.
+
+        Returns how many have moved.
+        """
+        lane_of = cache(lane_of)
+        with self._translated():
+            if self._fact("routes") == routes:
+                return 0
+            moved = 0
+            with self._transaction():
+                for (position,) in self._db.execute("SELECT position FROM segments").fetchall():
+                    moved += self._reassign(position, lane_of)
+                self._db.execute("REPLACE INTO facts VALUES ('routes', ?)", (routes,))
+            return moved
+
+    def _reassign(self, position: int, lane_of: LaneOf) -> int:
+        (body,) = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()
+        topic = next(t for t, number in self._lanes.items() if number == position >> _SEQUENCE_BITS)
+        with suppress(CorruptSegment):
+            messages = unpack(body)
+            groups: dict[tuple[str, str], list[Message]] = {}
+            for message in messages:
+                groups.setdefault(lane_of(message.topic), []).append(message)
+            if list(groups) == [(topic, "")]:
+                return 0
+            self._delete(position)
+            for (now, reason), group in groups.items():
+                for message in group if reason else ():
+                    self._bury(DeadLetter(message, reason))
+                for segment in cut(group) if now else ():
+                    self._insert(now, segment, pack(segment.messages))
+            return len(messages) - len(groups.get((topic, ""), ()))
+        return 0
+
+    def _insert(self, topic: str, segment: Segment, body: bytes) -> None:
+        lane = self._lane(topic)
+        self._db.execute(
+            "INSERT INTO segments VALUES (?, ?, ?, ?)",
+            (lane | segment.first, segment.count, segment.last, body),
+        )
+        self._db.execute(
+            "UPDATE lanes SET messages = messages + ?, bytes = bytes + ? WHERE id = ?",
+            (segment.count, len(body), lane >> _SEQUENCE_BITS),
+        )
+
+    def _delete(self, position: int) -> None:
+        deleted = self._db.execute(
+            "DELETE FROM segments WHERE position = ? RETURNING messages, length(body)", (position,)
+        ).fetchall()
+        for messages, size in deleted:
+            self._db.execute(
+                "UPDATE lanes SET messages = messages - ?, bytes = bytes - ? WHERE id = ?",
+                (messages, size, position >> _SEQUENCE_BITS),
+            )
+
+    def _lane(self, topic: str) -> int:
+        """The lane's part of its segments' positions."""
+        number = self._lanes.get(topic)
+        if number is None:
+            self._db.execute(
+                "INSERT OR IGNORE INTO lanes (topic, messages, bytes) VALUES (?, 0, 0)", (topic,)
+            )
+            (number,) = self._db.execute("SELECT id FROM lanes WHERE topic = ?", (topic,)).fetchone()
+            self._lanes[topic] = number
+        return number << _SEQUENCE_BITS
+
+    def _last(self, lane: int) -> int:
+        row = self._db.execute(
+            "SELECT last FROM segments WHERE position < ? ORDER BY position DESC LIMIT 1",
+            ((lane + 1) << _SEQUENCE_BITS,),
+        ).fetchone()
+        return row[0] if row else 0
+
+    # -- dead letters --------------------------------------------------------------------------------
+
+    def _bury(self, letter: DeadLetter) -> None:
+        message = letter.message
+        properties = b"" if message.properties is None else properties_to_json(message.properties)
+        self._db.execute(
+            "INSERT INTO dead_letters (at, reason, route, kafka_topic, mqtt_topic, flags, received,"
+            " properties, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                time.time_ns() // 1_000_000,
+                letter.reason,
+                letter.route,
+                letter.kafka_topic,
+                message.topic,
+                message.flags,
+                message.timestamp,
+                properties,
+                len(message.payload) + len(message.topic) + len(properties),
+                message.payload,
+            ),
+        )
+
+    # -- identifiers ---------------------------------------------------------------------------------
+
+    def save_identifiers(self, identifiers: Iterable[OpenIdentifier]) -> None:
+        """What is open at a clean stop."""
+        with self._translated(), self._transaction():
+            self._db.execute("DELETE FROM open_identifiers")
+            self._db.executemany("INSERT INTO open_identifiers VALUES (?, ?, ?)", list(identifiers))
+
+    def take_identifiers(self) -> list[OpenIdentifier]:
+        """What the last clean stop has saved. Good for one start: later they may be other messages'."""
+        with self._translated(), self._transaction():
+            rows = self._db.execute("SELECT packet_id, topic, digest FROM open_identifiers").fetchall()
+            self._db.execute("DELETE FROM open_identifiers")
+            return [OpenIdentifier(*row) for row in rows]
+
+    # -- the file ------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file and its log that hold something."""
+        with self._translated():
+            (page,) = self._db.execute("PRAGMA page_size").fetchone()
+            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+            (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        return int((pages - free) * page)
+
+    def give_back(self) -> bool:
+        """Give some of what is no longer needed back to the file system. True: there is more."""
+        with self._translated():
+            (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+            if free < _WORTH_A_VACUUM or 2 * free < pages:
+                return False
+            # Not execute(): it steps a statement without columns only once, which frees a single page.
+            self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_AT_ONCE})")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            return True
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.close()
+
+    def _fact(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else None
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        lanes = dict(self._lanes)
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            self._lanes = lanes  # a lane that was made in it is gone again
+            with suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            kind = CorruptStore if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else SpoolUnusable
+            raise kind(f"{self.path}: {error}") from error
+        except OSError as error:
+            raise SpoolUnusable(f"{error.filename or self.path}: {error.strerror}") from error

@@ -1,0 +1,248 @@
+"""The spool on a real disk: what is committed is there, and what the disk refuses is said and kept."""
+
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bridge.deadletter import DeadLetter
+from bridge.loop import Loop
+from bridge.message import Message, OpenIdentifier, Properties
+from bridge.outcome import Refused, Rows, Written
+from bridge.segment import Segment, Wanted, cut
+from bridge.settings import SpoolSettings
+from bridge.spool.spool import Spool
+from bridge.spool.store import Store
+
+ALL = 2**44 - 1
+
+
+def message(sequence: int, payload: bytes = b"21.5", topic: bytes = b"s/1") -> Message:
+    made = Message(topic, 2, sequence, None, payload)
+    made.sequence, made.timestamp = sequence, 1_700_000_000_000
+    return made
+
+
+def destination(topic: bytes) -> tuple[str, str]:
+    return "sensors", ""
+
+
+class World:
+    """A spool with its loop."""
+
+    def __init__(
+        self, directory: Path, routes: str = "routes", lane_of=destination, **settings: object
+    ) -> None:
+        self.loop = Loop()
+        self.directory = directory
+        self.spool = Spool(SpoolSettings(keep_free=0, **settings), directory, self.loop, routes, lane_of)
+
+    def write(self, *messages: Message, topic: str = "sensors") -> list[Segment]:
+        segments = list(cut(messages))
+        self.spool.write(topic, segments)
+        return segments
+
+    def result(self, deadline: float = 10.0) -> Written | Refused | Rows:
+        end = time.monotonic() + deadline
+        while not self.spool.results:
+            assert time.monotonic() < end, "no result"
+            self.spool.turn(time.monotonic())
+            self.loop.wait(0.05)
+        return self.spool.results.popleft()
+
+    def rows(self, topic: str = "sensors", after: int = 0) -> list[Message]:
+        self.spool.read(topic, Wanted(after, ALL, 10_000, 10_000_000))
+        result = self.result()
+        assert isinstance(result, Rows)
+        return [each for segment in result.segments for each in segment.messages]
+
+    def close(self, identifiers: Sequence[OpenIdentifier] = ()) -> None:
+        self.spool.close(identifiers)
+        self.loop.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.close()
+
+
+def test_what_was_written_is_read_back_as_it_was(world: World) -> None:
+    properties = Properties(1, 60, "text/plain", "answer/here", b"\x00\xff", (3,), (("a", "1"), ("a", "ü")))
+    sent = Message("s/ü".encode(), 0x05, 7, properties, b"\x00" * 3000)
+    sent.sequence, sent.timestamp = 5, -1
+    world.write(sent)
+    assert isinstance(world.result(), Written)
+    (back,) = world.rows()
+    assert (back.topic, back.flags, back.payload, back.properties) == (
+        sent.topic,
+        sent.flags,
+        sent.payload,
+        properties,
+    )
+    assert (back.sequence, back.timestamp, back.packet_id) == (5, -1, 0)
+
+
+def test_a_start_finds_what_the_last_run_has_left(tmp_path: Path) -> None:
+    first = World(tmp_path)
+    first.write(*(message(number) for number in range(1, 1201)))
+    first.write(message(1201), topic="other")
+    first.result()
+    first.close([OpenIdentifier(7, b"s/1", b"d" * 32)])
+    second = World(tmp_path)
+    found = {each.topic: (each.messages, each.last) for each in second.spool.backlogs}
+    assert found == {"sensors": (1200, 1200), "other": (1, 1201)}
+    assert second.spool.identifiers == [OpenIdentifier(7, b"s/1", b"d" * 32)]
+    assert [each.sequence for each in second.rows()] == list(range(1, 1201))
+    second.close()
+    third = World(tmp_path)
+    assert third.spool.identifiers == [], "an identifier is good for one start"
+    third.close()
+
+
+def test_what_kafka_holds_is_deleted(world: World) -> None:
+    (segment,) = world.write(message(1), message(2))
+    world.result()
+    world.spool.delete("sensors", [segment])
+    world.write(message(3))
+    world.result()
+    assert [each.sequence for each in world.rows()] == [3]
+
+
+def test_a_delete_alone_waits_a_moment_for_company(world: World) -> None:
+    (segment,) = world.write(message(1))
+    world.result()
+    world.spool.delete("sensors", [segment])
+    assert 0 < world.spool.turn(time.monotonic()) <= 0.1
+
+
+def test_changed_routes_move_what_is_on_disk_and_bury_what_no_route_takes(tmp_path: Path) -> None:
+    first = World(tmp_path)
+    first.write(
+        message(1, topic=b"a"), message(2, topic=b"b"), message(3, topic=b"c"), message(4, topic=b"a")
+    )
+    first.result()
+    first.close()
+    now = {b"a": ("new", ""), b"b": ("sensors", ""), b"c": ("", "no route has a filter that matches")}
+    second = World(tmp_path, "other routes", lambda topic: now[topic])
+    assert {each.topic: each.messages for each in second.spool.backlogs} == {"new": 2, "sensors": 1}
+    assert [each.sequence for each in second.rows("new")] == [1, 4]
+    second.close()
+    with sqlite3.connect(tmp_path / Store.FILE) as database:
+        assert database.execute("SELECT mqtt_topic, reason FROM dead_letters").fetchall() == [
+            (b"c", "no route has a filter that matches")
+        ]
+    database.close()
+
+
+def test_a_dead_letter_is_kept_with_its_reason(world: World, tmp_path: Path) -> None:
+    world.spool.bury([DeadLetter(message(1), "too large", "sensors", "iot")])
+    assert isinstance(world.result(), Written)
+    with sqlite3.connect(tmp_path / Store.FILE) as database:
+        row = database.execute("SELECT reason, route, kafka_topic, payload FROM dead_letters").fetchone()
+    database.close()
+    assert row == ("too large", "sensors", "iot", b"21.5")
+
+
+def test_a_spool_that_is_full_refuses_and_takes_again_once_there_is_room(tmp_path: Path) -> None:
+    world = World(tmp_path, max_bytes=1_000_000)
+    (segment,) = world.write(message(1, b"x" * 600_000))
+    assert isinstance(world.result(), Written)
+    world.write(message(2, b"x" * 600_000))
+    refused = world.result()
+    assert isinstance(refused, Refused)
+    assert refused.is_full
+    assert "spool.max_bytes" in refused.reason
+    assert not world.spool.accepts
+    world.spool.delete("sensors", [segment])
+    world.write(message(2, b"x" * 600_000))
+    assert isinstance(world.result(), Refused), "there is room once the delete is committed"
+    world.write(message(2, b"x" * 600_000))
+    assert isinstance(world.result(), Written)
+    world.close()
+
+
+def test_a_directory_that_cannot_be_made_is_refused_and_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    world = World(tmp_path / "file")
+    assert not world.spool.accepts
+    world.write(message(1))
+    refused = world.result()
+    assert isinstance(refused, Refused)
+    assert not refused.is_full
+    (tmp_path / "file").unlink()
+    world.write(message(1))
+    assert isinstance(world.result(), Written)
+    world.close()
+
+
+def test_two_bridges_do_not_share_a_spool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = World(tmp_path)
+    second = World(tmp_path)
+    assert not second.spool.accepts
+    assert "another bridge uses this spool" in capsys.readouterr().out
+    second.close()
+    first.close()
+
+
+@pytest.mark.parametrize(
+    "damage", [b"no database at all, but long enough to look at" * 30, b"SQLite format 3\0" * 99]
+)
+def test_a_damaged_file_is_kept_aside_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: bytes
+) -> None:
+    (tmp_path / Store.FILE).write_bytes(damage)
+    world = World(tmp_path)
+    assert (tmp_path / f"{Store.FILE}.damaged-1").read_bytes() == damage
+    assert ".recover" in capsys.readouterr().out
+    world.write(message(1))
+    assert isinstance(world.result(), Written)
+    world.close()
+
+
+def test_a_newer_version_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    World(tmp_path).close()
+    with sqlite3.connect(tmp_path / Store.FILE) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    world = World(tmp_path)
+    assert not world.spool.accepts
+    assert "newer version" in capsys.readouterr().out
+    world.close()
+
+
+def test_a_segment_whose_bytes_have_changed_is_left_out_and_left_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = World(tmp_path)
+    first.write(message(1))
+    first.result()
+    first.write(message(2))
+    first.result()
+    first.close()
+    with sqlite3.connect(tmp_path / Store.FILE) as database:
+        database.execute("UPDATE segments SET body = zeroblob(length(body)) WHERE last = 1")
+    database.close()
+    second = World(tmp_path)
+    assert [each.sequence for each in second.rows()] == [2]
+    assert "spool.damaged" in capsys.readouterr().out
+    second.close()
+
+
+def test_space_goes_back_to_the_file_system(world: World, tmp_path: Path) -> None:
+    segments = []
+    for number in range(20):
+        segments += world.write(message(number + 1, b"x" * 1_000_000))
+        world.result()
+    full = (tmp_path / Store.FILE).stat().st_size
+    assert full > 15_000_000
+    world.spool.delete("sensors", segments)
+    world.write(message(100))
+    world.result()
+    end = time.monotonic() + 10
+    while (tmp_path / Store.FILE).stat().st_size > 5_000_000:
+        assert time.monotonic() < end, "nothing was given back"
+        world.loop.wait(0.05)

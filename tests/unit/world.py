@@ -1,0 +1,183 @@
+"""A pipeline between a session that notes acknowledgements, a Kafka that does as it is told, and a disk."""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import count
+
+from bridge.deadletter import DeadLetter
+from bridge.message import Message, Packet, Properties
+from bridge.outcome import Answer, Failure, FromDisk, NoAnswer, Refused, Rows, Verdict, Written
+from bridge.pipeline import Pipeline
+from bridge.routing import Router
+from bridge.segment import Segment, Wanted, pack, unpack
+from bridge.settings import RouteSettings, Settings
+
+ROUTES = [
+    RouteSettings(name="noise", filter="s/debug", action="drop"),
+    RouteSettings(name="fresh", filter="fresh/{device}", topic="fresh", retained="skip"),
+    RouteSettings(name="site", filter="site/{name}", topic="iot.{name}"),
+    RouteSettings(name="sensors", filter="s/#", topic="sensors"),
+]
+LIMIT = 1000
+
+
+class Session:
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+        self.completed: list[tuple[int, bool]] = []
+
+    def acknowledge(self, messages: list[Message]) -> None:
+        self.acknowledged += [message.packet_id for message in messages]
+
+    def complete(self, packet_id: int, known: bool) -> None:
+        self.completed.append((packet_id, known))
+
+
+class Kafka:
+    """Takes what is produced, and reports what the test says."""
+
+    def __init__(self) -> None:
+        self.is_broken = self.wants_smaller_batches = False
+        self.answers: deque[Answer | NoAnswer] = deque()
+        self.delivered: deque[Message] = deque()
+        self.in_flight: deque[Message] = deque()
+        self.produced: list[Message] = []
+        self.asked: list[str] = []
+        self.rebuilt = self.retired = 0
+        self.refuses: Verdict | None = None  # what produce() says at once
+        self._failures: list[Failure] = []
+
+    def produce(self, message: Message) -> Failure | None:
+        if self.refuses:
+            return Failure(message, self.refuses, "refused")
+        self.produced.append(message)
+        self.in_flight.append(message)
+        return None
+
+    def poll(self) -> None: ...
+
+    def take_failures(self) -> list[Failure]:
+        failures, self._failures = self._failures, []
+        return failures
+
+    def ask(self, topic: str) -> None:
+        self.asked.append(topic)
+
+    def retire(self) -> None:
+        self.retired += 1
+        self.wants_smaller_batches = False
+
+    def rebuild(self) -> None:
+        self.rebuilt += 1
+        self.is_broken = False
+        self.in_flight.clear()
+
+    def deliver(self, *numbers: int) -> None:
+        """Confirm these identifiers; without any, all that is in flight."""
+        for message in [each for each in self.in_flight if not numbers or each.packet_id in numbers]:
+            self.in_flight.remove(message)
+            self.delivered.append(message)
+
+    def fail(self, verdict: Verdict) -> None:
+        self._failures += [Failure(message, verdict, "why") for message in self.in_flight]
+        self.in_flight.clear()
+
+
+class Disk:
+    """Takes what is to be written, and answers when the test says so."""
+
+    def __init__(self) -> None:
+        self.results: deque[FromDisk] = deque()
+        self.accepts = True
+        self.is_quick = True  # each commit is there at once
+        self.rows: dict[int, bytes] = {}
+        self.letters: list[DeadLetter] = []
+        self.deleted: list[int] = []
+        self._writing: list[tuple[str, Segment, bytes]] = []
+        self._burying: list[DeadLetter] = []
+
+    def write(self, topic: str, segments: Sequence[Segment]) -> None:
+        self._writing += [(topic, segment, pack(segment.messages)) for segment in segments]
+
+    def bury(self, letters: Sequence[DeadLetter]) -> None:
+        self._burying += letters
+
+    def read(self, topic: str, wanted: Wanted) -> None:
+        found = [Segment(unpack(self.rows[first])) for first in sorted(self.rows) if first > wanted.after]
+        self.results.append(Rows(topic, found))
+
+    def delete(self, topic: str, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            del self.rows[segment.first]
+            self.deleted.append(segment.first)
+
+    def turn(self, now: float) -> float:
+        return 60.0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._writing or self._burying)
+
+    def commit(self) -> None:
+        segments = [(topic, segment) for topic, segment, _ in self._writing]
+        self.rows |= {segment.first: body for _, segment, body in self._writing}
+        self.letters += self._burying
+        self.results.append(Written(segments, self._burying))
+        self._writing, self._burying = [], []
+
+    def refuse(self) -> None:
+        segments = [(topic, segment) for topic, segment, _ in self._writing]
+        self.results.append(Refused(segments, self._burying, is_full=True, reason="full"))
+        self._writing, self._burying = [], []
+
+
+class World:
+    def __init__(self, **mqtt: object) -> None:
+        settings = Settings(mqtt={"host": "h", **mqtt}, kafka={"bootstrap_servers": "k:9092"}, routes=ROUTES)
+        self.kafka, self.session, self.disk = Kafka(), Session(), Disk()
+        self.pipeline = Pipeline(settings, Router(settings.routes), self.kafka, self.disk)
+        self.pipeline.session = self.session
+        self.counts = self.pipeline.counts
+        self.pipeline.connected(session_present=False, mqtt5=True)
+        self._numbers = count(1)
+
+    def receive(
+        self,
+        topic: bytes = b"s/1",
+        payload: bytes = b"v",
+        *,
+        qos: int = 1,
+        flags: int = 0,
+        number: int = 0,
+        properties: Properties | None = None,
+    ) -> Message:
+        message = Message(
+            topic, qos << 1 | flags, number or (next(self._numbers) if qos else 0), properties, payload
+        )
+        packets: list[Packet] = [message]
+        self.pipeline.receive(packets)
+        self.add_up()
+        return message
+
+    def turn(self) -> float:
+        due = self.pipeline.turn()
+        if self.disk.is_quick and self.disk.has_work:
+            self.disk.commit()
+            due = self.pipeline.turn()
+        self.add_up()
+        return due
+
+    def answer(self, topic: str = "sensors", limit: int | None = LIMIT) -> None:
+        self.kafka.answers.append(Answer(topic, exists=True, limit=limit))
+        self.turn()
+
+    def add_up(self) -> None:
+        """What always holds of the counts."""
+        counts = self.counts
+        assert counts.in_flight >= 0
+        settled = counts.delivered + counts.spooled + counts.dead_lettered + counts.skipped
+        assert counts.received + counts.restored == settled + counts.in_flight + counts.dropped.total()
+
+    @property
+    def produced(self) -> list[int]:
+        return [message.packet_id for message in self.kafka.produced]
