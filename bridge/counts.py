@@ -7,7 +7,6 @@ At any moment:  received + restored = settled + in flight + dropped
 from collections import Counter
 from dataclasses import dataclass, field
 
-
 STATES = ("in_flight", "spooled")  # what is, and not what was since the start
 
 
