@@ -1,7 +1,7 @@
 """What went through the bridge, as sums that must add up. Pure.
 
 At any moment:  received + restored = settled + in flight + dropped
-                settled = delivered + spooled + dead-lettered + skipped
+                settled = delivered + spooled + unreadable + dead-lettered + skipped
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ class Counts:
     delivered: int = 0  # Kafka holds it on all in-sync replicas
     restored: int = 0  # were on disk when the bridge was started
     spooled: int = 0  # on disk now, and not in Kafka as far as is known
+    unreadable: int = 0  # were on disk, and are left there to the next start; each was an ERROR in the log
     dead_lettered: int = 0  # can never be delivered; each one was an ERROR in the log
     skipped: int = 0  # by a route: action drop, retained skip, the copy of another subscription
     joined: int = 0  # copies of messages that were known
@@ -26,7 +27,7 @@ class Counts:
 
     @property
     def in_flight(self) -> int:
-        settled = self.delivered + self.spooled + self.dead_lettered + self.skipped
+        settled = self.delivered + self.spooled + self.unreadable + self.dead_lettered + self.skipped
         return self.received + self.restored - settled - self.dropped.total()
 
     def as_fields(self) -> dict[str, int]:
@@ -36,6 +37,7 @@ class Counts:
             "in_flight": self.in_flight,
             "restored": self.restored,
             "spooled": self.spooled,
+            "unreadable": self.unreadable,
             "dead_lettered": self.dead_lettered,
             "skipped": self.skipped,
             "dropped": self.dropped.total(),

@@ -41,13 +41,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from operator import is_
 
-from bridge.message import Kept, Message, digest
-from bridge.segment import Segment, Wanted, cut
+from bridge.message import Message
+from bridge.rows import Rows
+from bridge.segment import Segment, Wanted
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; doubled each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
-_KEPT_OVER = 1024  # bytes; the ledger replaces a larger payload by its digest once it is acknowledged
 
 
 class LaneState(Enum):
@@ -72,12 +73,7 @@ class Lane:
 
     __slots__ = (
         "_delay",
-        "_done",
-        "_kept",
-        "_last_stored",
-        "_read_to",
-        "_reading",
-        "_segments",
+        "_rows",
         "_size",
         "_suspects",
         "_unwritten",
@@ -89,7 +85,6 @@ class Lane:
         "retry_at",
         "room",
         "state",
-        "stored",
         "topic",
         "waiting",
     )
@@ -102,28 +97,24 @@ class Lane:
         self.in_flight: dict[Message, None] = {}
         self.waiting: list[Message] = []
         self.behind: deque[Message] = deque()
-        self.stored = 0  # messages on disk alone
         self.late = False
         self.retry_at = 0.0  # monotonic seconds; while HELD
         self._suspects: set[Message] = set()
         self._was_held = False
         self._delay = _FIRST_RETRY
-        self._segments: dict[Message, Segment] = {}  # of what is in memory and was written, or is being
+        self._rows = Rows()
         self._unwritten: list[Message] = []  # to be written next
-        self._done: list[Segment] = []  # to be deleted
-        self._kept = 0  # messages in memory whose segment is on disk
         self._size = 0  # bytes in flight and waiting; only while not LIVE
-        self._reading = False
-        self._read_to = self._last_stored = 0  # sequence numbers: the stored ones are between them
 
     @property
     def spooled(self) -> int:
         """Messages that are on disk, and not in Kafka as far as is known."""
-        return self.stored + self._kept
+        return self._rows.stored + self._rows.kept
 
     @property
-    def _spools(self) -> bool:
-        return bool(self.late or self.stored or self._reading or self.behind or self._segments)
+    def spools(self) -> bool:
+        """Kafka is late, or something is on disk, or on its way there."""
+        return bool(self.late or self.behind or self._rows)
 
     # -- messages ------------------------------------------------------------------------------------
 
@@ -134,7 +125,7 @@ class Lane:
                 self.in_flight[message] = None
                 return True
             self._leave_live(LaneState.DRAINING)
-        if self.stored or self._reading or self.behind or (self.late and not self._has_room):
+        if self._is_stored_between or self.behind or (self.late and not self._has_room):
             self.behind.append(message)
             self._unwritten.append(message)
         else:
@@ -150,7 +141,7 @@ class Lane:
         """
         self._move_up()
         if self.state is LaneState.DRAINING and not self.in_flight:
-            if not self.waiting and (self.stored or self._reading):
+            if not self.waiting and self._is_stored_between:
                 return  # what is to be probed is being read
             self.waiting.sort(key=_arrival)
             if self.waiting and (self._was_held or self._is_suspect(self.waiting[0])):
@@ -167,8 +158,9 @@ class Lane:
                     self.waiting = waiting[position:] + self.waiting
                     return
                 yield self._launch(message)
-            if self.state is LaneState.SPOOLING and not self._spools and not self.waiting:
+            if self.state is LaneState.SPOOLING and not self.spools and not self.waiting:
                 self.state = LaneState.LIVE
+                self._unwritten.clear()
 
     # -- reports -------------------------------------------------------------------------------------
 
@@ -177,7 +169,7 @@ class Lane:
         del self.in_flight[message]
         if self.state is not LaneState.LIVE:
             self._size -= len(message.payload)
-            self._finished(message)
+            self._rows.finished(message)
             self._progress(message)
 
     def given_up(self, message: Message) -> None:
@@ -188,7 +180,7 @@ class Lane:
 
     def buried(self, message: Message) -> None:
         """The dead letters hold what was given up, on disk."""
-        self._finished(message)
+        self._rows.finished(message)
 
     def failed(self, message: Message, now: float) -> None:
         """Not now: it is produced again, in its place, when the lane is no longer held."""
@@ -223,17 +215,18 @@ class Lane:
 
     def watch(self, sequence: int) -> None:
         """All that came up to `sequence` is older than spool.after. Sets `late`."""
-        oldest = next(iter(self.in_flight), None) or next(iter(self.waiting), None)
+        oldest = next(iter(self.in_flight), None)
         is_late = oldest is not None and oldest.sequence <= sequence
+        is_late = is_late or any(message.sequence <= sequence for message in self.waiting)
         if is_late and not self.late:
             self.late = True
             if self.state is LaneState.LIVE:
                 self._leave_live(LaneState.SPOOLING)
             everything = (*self.in_flight, *self.waiting, *self.behind)
             self._unwritten = sorted(
-                (each for each in everything if each not in self._segments), key=_arrival
+                (each for each in everything if each not in self._rows), key=_arrival
             )
-        elif not is_late and not (self.stored or self._reading or self.behind):
+        elif not is_late and not (self._is_stored_between or self.behind):
             self.late = False
             self._unwritten.clear()
 
@@ -241,80 +234,53 @@ class Lane:
         """What is to be written now. `committed` or `refused` follows for each, in this order."""
         pending = [message for message in self._unwritten if not message.state]
         self._unwritten.clear()
-        segments = list(cut(pending))
-        for segment in segments:
-            for message in segment.messages:
-                self._segments[message] = segment
-                if message.flags & 0x06 and len(message.payload) > _KEPT_OVER:
-                    message.payload = Kept(message.payload)
-        return segments
+        return self._rows.cut(pending)
 
     def committed(self, segment: Segment) -> None:
         """It is on disk, synced: its messages may be acknowledged."""
-        segment.stored = True
-        messages, segment.messages = segment.messages, ()
-        if self.behind and self.behind[0] is messages[0]:
-            for message in messages:
+        if self._is_next_behind(segment.messages):
+            for _ in segment.messages:
                 self.behind.popleft()
-                del self._segments[message]
-            if not self.stored:
-                self._read_to = segment.first - 1
-            self.stored += segment.count
-            self._last_stored = segment.last
+            self._rows.store(segment)
             return
-        self._kept += segment.left
-        while self.behind and self._segments.get(self.behind[0]) is segment:
+        self._rows.keep(segment)
+        while self.behind and self._rows.is_of(self.behind[0], segment):
             self._wait(self.behind.popleft())
-        if not segment.left:
-            self._done.append(segment)
 
     def refused(self, segments: Sequence[Segment]) -> None:
         """They could not be written: what is still to be delivered is written later."""
-        again = []
-        for segment in segments:
-            for message in segment.messages:
-                if self._segments.pop(message, None):
-                    again.append(message)
-                    if type(message.payload) is Kept:
-                        message.payload = bytes(message.payload)
-        self._unwritten = again + self._unwritten if self._spools else []
+        again = self._rows.refuse(segments)
+        self._unwritten = sorted(again + self._unwritten, key=_arrival) if self.spools else []
 
     def take_done(self) -> list[Segment]:
-        """Segments that can be deleted."""
-        done, self._done = self._done, []
-        return done
+        """Segments that can be deleted. To be asked whatever the state."""
+        return self._rows.take_done()
 
     def found(self, messages: int, last: int) -> None:
-        """So many are on disk from before the start, up to this sequence number."""
-        self.stored = messages
-        self._last_stored = last
+        """So many are on disk from before the start, none of them after this sequence number."""
+        self._rows.found(messages, last)
 
     def wants_rows(self) -> Wanted | None:
         """What is to be read now; `read` follows."""
-        if not self.stored or self._reading or self.state not in (LaneState.SPOOLING, LaneState.DRAINING):
+        if not self._rows.stored or self._rows.reading:
+            return None
+        if self.state not in (LaneState.SPOOLING, LaneState.DRAINING):
             return None
         messages = self.room.messages - len(self.in_flight) - len(self.waiting)
         size = self.room.size - self._size
         if 2 * messages < self.room.messages or 2 * size < self.room.size:
             return None
-        self._reading = True
-        return Wanted(self._read_to, self._last_stored, messages, size)
+        return self._rows.ask(messages, size)
 
-    def read(self, segments: Sequence[Segment]) -> None:
-        """They are in memory now. None: the rest can't be read, and is left to another run of the bridge."""
-        self._reading = False
-        if not segments:
-            self.stored = 0
-            self._read_to = self._last_stored
+    def read(self, segments: Sequence[Segment]) -> int:
+        """What was asked for has come; nothing: it can't be read, and is left to another run.
+
+        Returns how many messages are left so.
+        """
         for segment in segments:
-            segment.stored = True
             for message in segment.messages:
-                self._segments[message] = segment
                 self._wait(message)
-            self._kept += segment.left
-            self.stored = max(0, self.stored - segment.count)
-            self._read_to = segment.last
-            segment.messages = ()
+        return self._rows.read(segments)
 
     # -- asking about the topic ------------------------------------------------------------------------
 
@@ -323,6 +289,8 @@ class Lane:
         self.limit = limit
         if self.state is LaneState.ASKING:
             self.state = LaneState.DRAINING
+            if not self._was_held:
+                self._delay = _FIRST_RETRY
 
     def not_answered(self, now: float) -> None:
         """Kafka is not there, or the topic is not."""
@@ -337,6 +305,11 @@ class Lane:
         return True
 
     # ------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_stored_between(self) -> bool:
+        """What comes now must not be produced before what is on disk alone."""
+        return bool(self._rows.stored or self._rows.reading)
 
     @property
     def _has_room(self) -> bool:
@@ -354,7 +327,7 @@ class Lane:
 
     def _move_up(self) -> None:
         """Nothing is stored between: what is behind has its place in memory, as far as there is room."""
-        if not self.stored and not self._reading:
+        if not self._is_stored_between:
             while self.behind and self._has_room:
                 self._wait(self.behind.popleft())
 
@@ -373,16 +346,9 @@ class Lane:
         self.in_flight[message] = None
         return message
 
-    def _finished(self, message: Message) -> None:
-        segment = self._segments.pop(message, None)
-        if type(message.payload) is Kept:
-            message.payload = digest(message.payload)
-        if segment:
-            segment.left -= 1
-            if segment.stored:
-                self._kept -= 1
-                if not segment.left:
-                    self._done.append(segment)
+    def _is_next_behind(self, messages: Sequence[Message]) -> bool:
+        """All of them stand at the head of what is behind."""
+        return len(self.behind) >= len(messages) and all(map(is_, self.behind, messages))
 
     def _progress(self, message: Message) -> None:
         self._suspects.discard(message)

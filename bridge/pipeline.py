@@ -179,7 +179,7 @@ class Pipeline:
         for lane in self._spooling.take_results(self._lanes):
             self._hold(lane)
         now = time.monotonic()
-        if not self.is_empty:
+        if self._is_watched:
             for lane in self._spooling.watch(now, self._sequence, self._lanes.values()):
                 self._hold(lane)
         if self._held:
@@ -201,6 +201,11 @@ class Pipeline:
     def is_empty(self) -> bool:
         """Nothing is in flight, not even a copy of what is on disk."""
         return not self.counts.in_flight and not any(lane.in_flight for lane in self._held)
+
+    @property
+    def _is_watched(self) -> bool:
+        """Something may become late, or be late no longer."""
+        return not self.is_empty or any(lane.late for lane in self._held)
 
     def stop_reading(self) -> None:
         """The bridge is about to stop: what is on disk stays there for the next start."""
@@ -382,6 +387,6 @@ class Pipeline:
     def _next_due(self, now: float) -> float:
         due = [self._look_at_clock_at]
         due += [lane.retry_at for lane in self._held if lane.state is LaneState.HELD]
-        if not self.is_empty:
+        if self._is_watched:
             due.append(self._spooling.watch_at)
         return max(0.0, min(due) - now)

@@ -44,7 +44,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be read: segments whose first message is after `after` and up to `last`, in order.
+    """What is to be read: segments whose first message is after `after`, and `last` at most, in order.
 
     As many as `messages` and `size` bytes allow, but one at least.
     """

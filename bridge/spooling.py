@@ -73,7 +73,7 @@ class Spooling:
         self._late: set[Lane] = set()
         self._unburied: list[DeadLetter] = []
         self._reads = True
-        self._sharing = 0
+        self._sharing: list[Lane] = []
         self._rate = 0.0  # messages a second that arrive
         self._say_full_at = self._say_progress_at = 0.0
         self._drained = 0  # deliveries at the last line about the progress
@@ -154,7 +154,7 @@ class Spooling:
                 for segment in result.segments:
                     for message in segment.messages:
                         self._route(message)
-                lane.read(result.segments)
+                self._counts.unreadable += lane.read(result.segments)
                 stirred.append(lane)
                 continue
             stirred += [lanes[topic] for topic, _ in result.segments]
@@ -192,11 +192,11 @@ class Spooling:
     # ------------------------------------------------------------------------------------------------
 
     def _share(self, lanes: Sequence[Lane]) -> None:
-        spooling = [lane for lane in lanes if lane.late or lane.stored]
-        if len(spooling) == self._sharing:
+        spooling = [lane for lane in lanes if lane.spools]
+        if spooling == self._sharing:
             return
-        self._sharing = len(spooling)
-        parts = max(1, self._sharing)
+        self._sharing = spooling
+        parts = max(1, len(spooling))
         self.room = Room(
             max(_LEAST_ROOM.messages, _ROOM.messages // parts), max(_LEAST_ROOM.size, _ROOM.size // parts)
         )

@@ -89,8 +89,12 @@ class Spool:
 
     @property
     def accepts(self) -> bool:
-        """False: it would be refused. What is to be written stays with its lane until this is True."""
-        return time.monotonic() >= self._again_at
+        """False: what is to be written stays with its lane for now.
+
+        While the disk works, too: were that refused, what was handed over behind it might be taken, and a
+        lane relies on the order.
+        """
+        return not self._busy and time.monotonic() >= self._again_at
 
     def write(self, topic: str, segments: Sequence[Segment]) -> None:
         """Have them on disk. Their bodies are made here and now: a payload may be shrunk later."""

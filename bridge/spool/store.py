@@ -3,7 +3,7 @@
 SQLite in WAL mode with synchronous=FULL: a commit is on disk when it returns, so what it holds may be
 acknowledged. Tables:
 
-    lanes          a Kafka topic, and how many messages are on disk for it
+    lanes          a Kafka topic, how many messages are on disk for it, the last sequence number there was
     segments       position = lane << 44 | sequence of the first message; the body is segment.py's
     dead_letters   what can never be delivered as it is
     open_identifiers  QoS 2 identifiers that were taken when the bridge was stopped
@@ -33,9 +33,8 @@ _WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
 
 _SCHEMA = """
 CREATE TABLE lanes (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE,
-    messages INTEGER NOT NULL, bytes INTEGER NOT NULL);
-CREATE TABLE segments (position INTEGER PRIMARY KEY, messages INTEGER NOT NULL, last INTEGER NOT NULL,
-    body BLOB NOT NULL);
+    messages INTEGER NOT NULL, bytes INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE segments (position INTEGER PRIMARY KEY, messages INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL,
     route TEXT NOT NULL, kafka_topic TEXT NOT NULL, mqtt_topic BLOB NOT NULL, flags INTEGER NOT NULL,
     received INTEGER NOT NULL, properties BLOB NOT NULL, size INTEGER NOT NULL, payload BLOB NOT NULL);
@@ -51,7 +50,7 @@ LaneOf = Callable[[bytes], tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is on disk for one Kafka topic. `last`: the sequence number of the last segment's last message."""
+    """What is on disk for one Kafka topic. `last`: no sequence number there is higher."""
 
     topic: str
     messages: int
@@ -160,10 +159,8 @@ class Store:
     def backlogs(self) -> list[Backlog]:
         """What is on disk for each topic that has something there."""
         with self._translated():
-            rows = self._db.execute(
-                "SELECT id, topic, messages, bytes FROM lanes WHERE messages > 0"
-            ).fetchall()
-            return [Backlog(topic, messages, size, self._last(lane)) for lane, topic, messages, size in rows]
+            rows = self._db.execute("SELECT topic, messages, bytes, last FROM lanes WHERE messages > 0")
+            return [Backlog(*row) for row in rows.fetchall()]
 
     def reassign(self, routes: str, lane_of: LaneOf) -> int:
         """Where `routes` differ from those of the last run: put each message where it belongs by now.
@@ -202,13 +199,15 @@ class Store:
 
     def _insert(self, topic: str, segment: Segment, body: bytes) -> None:
         lane = self._lane(topic)
+        row = (lane | segment.first, segment.count, body)
+        try:
+            self._db.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
+        except sqlite3.IntegrityError:  # a commit that was said to have failed has not
+            self._delete(lane | segment.first)
+            self._db.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
         self._db.execute(
-            "INSERT INTO segments VALUES (?, ?, ?, ?)",
-            (lane | segment.first, segment.count, segment.last, body),
-        )
-        self._db.execute(
-            "UPDATE lanes SET messages = messages + ?, bytes = bytes + ? WHERE id = ?",
-            (segment.count, len(body), lane >> _SEQUENCE_BITS),
+            "UPDATE lanes SET messages = messages + ?, bytes = bytes + ?, last = max(last, ?) WHERE id = ?",
+            (segment.count, len(body), segment.last, lane >> _SEQUENCE_BITS),
         )
 
     def _delete(self, position: int) -> None:
@@ -226,18 +225,11 @@ class Store:
         number = self._lanes.get(topic)
         if number is None:
             self._db.execute(
-                "INSERT OR IGNORE INTO lanes (topic, messages, bytes) VALUES (?, 0, 0)", (topic,)
+                "INSERT OR IGNORE INTO lanes (topic, messages, bytes, last) VALUES (?, 0, 0, 0)", (topic,)
             )
             (number,) = self._db.execute("SELECT id FROM lanes WHERE topic = ?", (topic,)).fetchone()
             self._lanes[topic] = number
         return number << _SEQUENCE_BITS
-
-    def _last(self, lane: int) -> int:
-        row = self._db.execute(
-            "SELECT last FROM segments WHERE position < ? ORDER BY position DESC LIMIT 1",
-            ((lane + 1) << _SEQUENCE_BITS,),
-        ).fetchone()
-        return row[0] if row else 0
 
     # -- dead letters --------------------------------------------------------------------------------
 

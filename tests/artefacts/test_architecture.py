@@ -27,6 +27,7 @@ PURE = {
     "outcome",
     "routes",
     "routing",
+    "rows",
     "segment",
     "topics",
     "units",
@@ -36,7 +37,7 @@ IMPURE |= {"sys", "tempfile", "threading", "time", "paho", "confluent_kafka", "s
 
 # Who may be imported by whom: a room sees only what stands to its right.
 WIRING = {"__main__", "cli", "app"}
-DECIDING = {"pipeline", "spooling", "ledger", "lanes", "qos0", "routing", "routes", "dryrun"}
+DECIDING = {"pipeline", "spooling", "ledger", "lanes", "qos0", "routing", "routes", "rows", "dryrun"}
 _ADAPTERS = {"mqtt", "kafka", "spool"}
 
 

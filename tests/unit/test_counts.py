@@ -23,6 +23,7 @@ def test_the_line_of_each_minute_has_all_of_them() -> None:
         "in_flight": 5,
         "restored": 0,
         "spooled": 0,
+        "unreadable": 0,
         "dead_lettered": 1,
         "skipped": 1,
         "dropped": 1,

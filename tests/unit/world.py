@@ -91,7 +91,7 @@ class Disk:
         self.accepts = True
         self.is_quick = True  # each commit is there at once
         self.rows: dict[int, bytes] = {}
-        self.letters: list[DeadLetter] = []
+        self.letters: list[tuple[str, bytes]] = []  # reason and payload
         self.deleted: list[int] = []
         self._writing: list[tuple[str, Segment, bytes]] = []
         self._burying: list[DeadLetter] = []
@@ -121,7 +121,7 @@ class Disk:
     def commit(self) -> None:
         segments = [(topic, segment) for topic, segment, _ in self._writing]
         self.rows |= {segment.first: body for _, segment, body in self._writing}
-        self.letters += self._burying
+        self.letters += [(letter.reason, letter.message.payload) for letter in self._burying]
         self.results.append(Written(segments, self._burying))
         self._writing, self._burying = [], []
 
@@ -175,7 +175,9 @@ class World:
         """What always holds of the counts."""
         counts = self.counts
         assert counts.in_flight >= 0
-        settled = counts.delivered + counts.spooled + counts.dead_lettered + counts.skipped
+        settled = (
+            counts.delivered + counts.spooled + counts.unreadable + counts.dead_lettered + counts.skipped
+        )
         assert counts.received + counts.restored == settled + counts.in_flight + counts.dropped.total()
 
     @property
