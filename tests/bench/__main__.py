@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import idle, latency, report, window
+from tests.bench import idle, latency, report, spool, window
 from tests.bench.drain import Drain, Incomplete, drain
 from tests.bench.peers import FOR_BACKLOGS, FOR_USE, Peer
 from tests.bench.rig import rig
@@ -39,12 +39,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--nodes", type=int, choices=(1, 3), default=nodes, help=f"Kafka brokers (default: {nodes})"
         )
-        command.add_argument(
-            "--peers",
-            choices=[peer.slug for peer in (FOR_BACKLOGS if name == "drain" else FOR_USE)],
-            nargs="+",
-            help="which of them (default: all that can be had here)",
-        )
+        if name != "spool":
+            command.add_argument(
+                "--peers",
+                choices=[peer.slug for peer in (FOR_BACKLOGS if name == "drain" else FOR_USE)],
+                nargs="+",
+                help="which of them (default: all that can be had here)",
+            )
         command.set_defaults(measure=measure)
         match name:
             case "drain":
@@ -61,12 +62,16 @@ def _parser() -> argparse.ArgumentParser:
             case "window":
                 command.add_argument("--messages", type=int, default=50_000, help="each backlog (50000)")
                 command.add_argument("--rounds", type=int, default=3, help="turns of all peers (3)")
+            case "spool":
+                command.add_argument("--messages", type=int, default=200_000, help="the backlog (200000)")
+                command.add_argument("--rounds", type=int, default=3, help="there and back (3)")
             case "idle":
                 command.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
 
     add("drain", _drain, 1, "the CPU a message costs, beside other bridges")
     add("latency", _latency, 3, "from publisher to consumer, when messages come one by one")
     add("window", _window, 3, f"messages/s through a broker with a window of {window.WINDOW}")
+    add("spool", _spool, 1, "what the disk costs while Kafka is away, and when it is back")
     add("idle", _idle, 1, "the CPU and memory of a session in which nothing happens")
     return parser
 
@@ -111,6 +116,13 @@ def _window(arguments: argparse.Namespace) -> None:
     print(report.heading(text), end="\n\n")
     with rig(arguments.nodes, inflight=window.WINDOW) as here:
         print(window.measure(here, peers, arguments.rounds, arguments.messages))
+
+
+def _spool(arguments: argparse.Namespace) -> None:
+    text = f"QoS 1, {arguments.messages:,} messages of 100 bytes, a window of {spool.WINDOW}"
+    print(report.heading(text), end="\n\n")
+    with rig(arguments.nodes, inflight=spool.WINDOW) as here:
+        print(spool.measure(here, arguments.rounds, arguments.messages))
 
 
 def _idle(arguments: argparse.Namespace) -> None:

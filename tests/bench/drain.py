@@ -5,6 +5,7 @@ What a peer needs to start is measured each time too, with nothing to drain, and
 
 import contextlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.bench import backlog, meter
@@ -47,7 +48,7 @@ def drain(rig: Rig, peer: Peer, count: int, mqtt5: bool) -> Drain:
             start_cpu = meter.wait_quiet(process)
         backlog.publish(place.mqtt_host, place.mqtt_port, place.site, count)
         with rig.live(peer, place) as process:
-            rate = _wait_for(reader, count, process)
+            rate = rate_until(count, reader.size, process)
             cpu = meter.wait_quiet(process)
             peak = meter.peak_mb(process)
         found = reader.read()
@@ -59,19 +60,19 @@ def drain(rig: Rig, peer: Peer, count: int, mqtt5: bool) -> Drain:
     return Drain(peer, (cpu - start_cpu) / count * 1e6, rate, peak, start_cpu, found.copies)
 
 
-def _wait_for(reader: TopicReader, count: int, process: Process) -> float:
-    """Until the topic holds `count` records. Returns how many came in a second."""
+def rate_until(count: int, so_far: Callable[[], int], process: Process) -> float:
+    """Until there are `count`. Returns how many came in a second. Raises NotInTime when they stall."""
     first_at = first = 0.0
     seen, moved_at = 0, time.monotonic()
     while seen < count:
         time.sleep(_LOOK_EVERY)
-        now, before, seen = time.monotonic(), seen, reader.size()
+        now, before, seen = time.monotonic(), seen, so_far()
         if seen > before:
             moved_at = now
             if not first_at:
                 first_at, first = now, seen
         elif now - moved_at > _STALLED or not process.alive:
-            raise NotInTime(f"{process.name}: {seen} of {count} records, and no more{process.log_tail()}")
+            raise NotInTime(f"{process.name}: {seen} of {count}, and no more{process.log_tail()}")
     if now == first_at:
         return 0.0  # all of it at the first look: too few to tell
     return (seen - first) / (now - first_at)
