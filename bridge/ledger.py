@@ -92,6 +92,7 @@ class Ledger:
             return
         for packet_id in list(self._known)[: max(0, len(self._known) - _REMEMBERED)]:
             del self._known[packet_id]
+        self._again.intersection_update(self._known.values())  # what was replaced since never leaves
 
     def disconnected(self) -> None:
         """Nothing is acknowledged any more that came on this connection; it is still settled."""

@@ -1,9 +1,12 @@
 """One test for each rule of the ledger; each fails when its rule is taken out."""
 
+from collections.abc import Sequence
+
 import pytest
 
+from bridge import ledger as ledger_module
 from bridge.ledger import UNKNOWN_WINDOW, Ledger
-from bridge.message import DUP, Message, State
+from bridge.message import DUP, Message, OpenIdentifier, State
 
 WINDOW = 3
 
@@ -11,10 +14,16 @@ WINDOW = 3
 class Broker:
     """Sends to a ledger and takes its acknowledgements."""
 
-    def __init__(self, window_known: bool = True) -> None:
+    def __init__(
+        self,
+        window_known: bool = True,
+        session_present: bool = False,
+        restored: Sequence[OpenIdentifier] = (),
+    ) -> None:
         self.ledger = Ledger(WINDOW)
+        self.ledger.restore(restored)
         self._window_known = window_known
-        self.ledger.connected(session_present=False, window_known=window_known)
+        self.ledger.connected(session_present, window_known)
 
     def send(
         self,
@@ -90,6 +99,14 @@ def test_an_acknowledgement_is_offered_once(broker: Broker) -> None:
     assert broker.acknowledged() == []
 
 
+def test_what_is_offered_in_two_goes_is_handed_over_in_one(broker: Broker) -> None:
+    first, second = broker.new(1), broker.new(2)
+    broker.delivered(first, handed_over=False)
+    broker.delivered(second, handed_over=False)
+    broker.ledger.handed_over(2)
+    assert (first.state, second.state) == (State.ACKED, State.ACKED)
+
+
 def test_a_late_second_report_changes_nothing(broker: Broker) -> None:
     message = broker.new(1)
     broker.delivered(message)
@@ -124,6 +141,22 @@ def test_what_comes_after_the_end_of_a_connection_shifts_no_later_acknowledgemen
     assert (late.state, message.state) == (State.SETTLED, State.ACKED)
 
 
+def test_what_comes_after_the_end_of_a_connection_holds_back_nothing(broker: Broker) -> None:
+    broker.ledger.disconnected()
+    broker.new(1)
+    broker.ledger.connected(session_present=True, window_known=True)
+    broker.ledger.settle(broker.new(2))
+    assert broker.acknowledged() == [2]
+
+
+def test_between_two_connections_nothing_waits_to_be_acknowledged(broker: Broker) -> None:
+    broker.delivered(broker.new(1), handed_over=False)
+    broker.ledger.settle(broker.new(2))
+    broker.ledger.disconnected()
+    assert broker.ledger.unacknowledged == 0
+    assert not broker.ledger.has_settled
+
+
 def test_unacknowledged_is_what_the_kernel_has_not_taken(broker: Broker) -> None:
     message = broker.new(1)
     broker.new(2)
@@ -155,6 +188,23 @@ def test_rule_1_it_is_acknowledged_again_where_the_broker_counts_upward(broker: 
     assert broker.acknowledged() == [WINDOW + 1]
 
 
+def test_rule_1_two_copies_at_once_are_acknowledged_once(broker: Broker) -> None:
+    broker.counts_upward()
+    for _ in range(2):
+        broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))
+    assert broker.acknowledged() == [WINDOW + 1]
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_rule_1_a_copy_is_not_acknowledged_before_the_first_is_settled(broker: Broker, qos: int) -> None:
+    broker.counts_upward()
+    message = broker.new(WINDOW + 2, qos=qos)
+    assert broker.send(WINDOW + 2, dup=True, qos=qos) is None
+    assert broker.acknowledged() == []
+    broker.ledger.settle(message)
+    assert broker.acknowledged() == [WINDOW + 2]
+
+
 def test_rule_1_it_is_not_acknowledged_again_where_that_could_hit_another_message(broker: Broker) -> None:
     broker.delivered(broker.new(1))
     broker.send(1, dup=True)
@@ -167,6 +217,14 @@ def test_rule_1_one_resend_after_another_under_the_same_identifier_is_produced(b
     assert resend
     broker.delivered(resend)
     assert broker.send(1, dup=True)
+
+
+def test_rule_1_that_is_not_so_where_the_broker_keeps_identifiers(broker: Broker) -> None:
+    broker.reconnect()
+    resend = broker.send(2, dup=True)
+    assert resend
+    broker.delivered(resend)
+    assert broker.send(2, dup=True) is None
 
 
 # -- rule 2: from an earlier connection, acknowledgement not handed over ---------------------------------
@@ -185,6 +243,14 @@ def test_rule_2_a_copy_is_produced_where_the_broker_numbers_anew(broker: Broker)
     broker.new(1)
     broker.reconnect()
     assert broker.send(1, dup=True)
+
+
+def test_rule_2_only_what_a_resumed_session_begins_with_shows_it(broker: Broker) -> None:
+    broker.new(1)
+    broker.new(2)
+    broker.reconnect()
+    assert broker.send(1, dup=True)
+    assert broker.send(2, dup=True)
 
 
 def test_rule_2_once_seen_to_keep_identifiers_it_is_believed_to(broker: Broker) -> None:
@@ -245,16 +311,63 @@ def test_rule_3_a_copy_is_produced_where_identifiers_stay_within_the_window(brok
     assert broker.send(WINDOW, dup=True)
 
 
-def test_rule_3_a_copy_is_produced_where_identifiers_went_back(broker: Broker) -> None:
+@pytest.mark.parametrize("number", [2, WINDOW + 1])
+def test_rule_3_a_copy_is_produced_where_identifiers_went_back(broker: Broker, number: int) -> None:
     broker.counts_upward()
-    broker.delivered(broker.new(2, payload=b"again"))
+    broker.delivered(broker.new(number, payload=b"again"))
+    assert not broker.ledger.counts_upward
     broker.reconnect()
-    assert broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))
+    assert broker.send(WINDOW, dup=True, payload=b"%d" % WINDOW)
 
 
 def test_rule_3_one_follows_65535_and_that_is_no_step_back(broker: Broker) -> None:
     for number in (65_534, 65_535, 1, 2):
         broker.delivered(broker.new(number))
+    assert broker.ledger.counts_upward
+
+
+def test_rule_3_what_was_acknowledged_again_has_one_place_in_the_window(broker: Broker) -> None:
+    broker.counts_upward()
+    broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))
+    broker.acknowledged()
+    broker.reconnect()
+    assert broker.send(2, dup=True, payload=b"2") is None
+
+
+def test_rule_3_what_waits_to_be_acknowledged_again_does_not_leave_the_window(broker: Broker) -> None:
+    broker.counts_upward()
+    message = broker.new(WINDOW + 2)
+    broker.send(2, dup=True, payload=b"2")
+    broker.delivered(message, handed_over=False)
+    broker.ledger.handed_over(1)
+    broker.reconnect()
+    assert broker.send(2, dup=True, payload=b"2") is None
+
+
+def test_rule_3_what_leaves_the_window_takes_no_younger_one_of_its_identifier_along(broker: Broker) -> None:
+    for number in (1, 5, 1, 6):
+        broker.delivered(broker.new(number))
+    assert broker.send(1, dup=True) is None
+
+
+def test_rule_3_a_broker_that_has_more_in_flight_than_its_window_shows_nothing_by_that(
+    broker: Broker,
+) -> None:
+    messages = [broker.new(number) for number in range(1, 2 * WINDOW + 1)]
+    assert broker.acknowledged() == []
+    for message in messages:
+        broker.delivered(message)
+    assert not broker.ledger.counts_upward
+
+
+@pytest.mark.parametrize("went_back", [False, True])
+def test_rule_3_each_session_is_judged_by_itself(broker: Broker, went_back: bool) -> None:
+    broker.counts_upward()
+    if went_back:
+        broker.delivered(broker.new(2, payload=b"again"))
+    broker.reconnect(session_present=False)
+    assert not broker.ledger.counts_upward
+    broker.counts_upward()
     assert broker.ledger.counts_upward
 
 
@@ -338,11 +451,104 @@ def test_qos_2_is_remembered_beyond_the_window(broker: Broker) -> None:
     assert broker.send(2, dup=True, qos=2) is None
 
 
+def test_qos_2_a_pubrec_that_waits_does_not_leave_after_its_pubrel(broker: Broker) -> None:
+    """By then the broker may have given the identifier to another message."""
+    broker.delivered(broker.new(1, qos=2))
+    message = broker.new(2, qos=2)
+    broker.send(1, dup=True, qos=2)
+    broker.ledger.release(1)
+    broker.ledger.settle(message)
+    assert broker.acknowledged() == [2]
+
+
 def test_pubrel_of_a_qos_1_message_releases_nothing(broker: Broker) -> None:
     message = broker.new(1)
     assert not broker.ledger.release(1)
     broker.ledger.settle(message)
     assert broker.acknowledged() == [1]
+
+
+# -- QoS 2 over a stop of the bridge ----------------------------------------------------------------------
+
+
+def started_again(stopped: Broker, session_present: bool = True) -> Broker:
+    """The same session at a bridge that was stopped cleanly and started again."""
+    return Broker(session_present=session_present, restored=stopped.ledger.open_identifiers())
+
+
+def open_identifiers(broker: Broker) -> list[int]:
+    return [each.packet_id for each in broker.ledger.open_identifiers()]
+
+
+def test_open_is_what_is_settled_and_waits_for_its_pubrel_the_oldest_first(broker: Broker) -> None:
+    for number in (9, 2, 5):
+        broker.delivered(broker.new(number, qos=2))
+    broker.delivered(broker.new(6, qos=2), handed_over=False)
+    broker.ledger.release(2)
+    assert open_identifiers(broker) == [9, 5, 6]
+
+
+def test_what_is_pending_and_what_has_qos_1_is_not_open(broker: Broker) -> None:
+    broker.delivered(broker.new(1, qos=1))
+    broker.new(2, qos=2)
+    assert open_identifiers(broker) == []
+
+
+def test_what_is_settled_after_the_connection_has_ended_is_open_too(broker: Broker) -> None:
+    message = broker.new(2, qos=2)
+    broker.ledger.disconnected()
+    broker.ledger.settle(message)
+    assert open_identifiers(broker) == [2]
+
+
+def test_what_a_lost_session_had_is_not_open(broker: Broker) -> None:
+    broker.delivered(broker.new(2, qos=2))
+    broker.reconnect(session_present=False)
+    assert open_identifiers(broker) == []
+
+
+@pytest.mark.parametrize("payload", [b"", b"v", b"x" * 100_000], ids=len)
+def test_after_a_clean_stop_a_copy_joins_and_gets_its_pubrec(broker: Broker, payload: bytes) -> None:
+    broker.delivered(broker.new(2, qos=2, payload=payload))
+    started = started_again(broker)
+    assert started.send(2, dup=True, qos=2, payload=payload) is None
+    assert started.acknowledged() == [2]
+    assert started.send(2, dup=True, qos=2, payload=payload) is None
+    assert started.acknowledged() == [2]
+
+
+def test_after_a_clean_stop_a_copy_is_produced_where_the_broker_numbers_anew(broker: Broker) -> None:
+    broker.delivered(broker.new(1, qos=2))
+    assert started_again(broker).send(1, dup=True, qos=2)
+
+
+def test_after_a_clean_stop_pubrel_frees_the_identifier(broker: Broker) -> None:
+    broker.delivered(broker.new(2, qos=2))
+    started = started_again(broker)
+    assert started.ledger.release(2)
+    assert not started.ledger.release(2)
+    assert started.send(2, dup=True, qos=2)
+
+
+def test_after_a_clean_stop_nothing_joins_if_the_session_is_gone(broker: Broker) -> None:
+    broker.delivered(broker.new(2, qos=2))
+    started = started_again(broker, session_present=False)
+    assert started.send(2, dup=True, qos=2)
+    assert not started_again(broker, session_present=False).ledger.release(2)
+
+
+@pytest.mark.parametrize("other", [{"payload": b"w"}, {"topic": b"u"}, {"qos": 1}, {"dup": False}], ids=str)
+def test_after_a_clean_stop_what_differs_does_not_join(broker: Broker, other: dict[str, int]) -> None:
+    broker.delivered(broker.new(2, qos=2))
+    assert started_again(broker).send(2, **{"dup": True, "qos": 2, **other})  # type: ignore[arg-type]
+
+
+def test_what_is_still_open_at_the_next_clean_stop_is_told_again(broker: Broker) -> None:
+    for number in (2, 3):
+        broker.delivered(broker.new(number, qos=2))
+    started = started_again(broker)
+    started.ledger.release(2)
+    assert started.ledger.open_identifiers() == broker.ledger.open_identifiers()[1:]
 
 
 # -- memory -----------------------------------------------------------------------------------------------
@@ -370,3 +576,38 @@ def test_what_is_remembered_is_bounded_by_the_window(broker: Broker) -> None:
     for number in range(1, 1000):
         broker.delivered(broker.new(number))
     assert len(broker.ledger._known) <= WINDOW
+
+
+def test_a_large_payload_is_not_kept_for_a_connection_that_has_ended(broker: Broker) -> None:
+    message = broker.new(2, payload=b"x" * 100_000)
+    broker.delivered(message, handed_over=False)
+    broker.ledger.disconnected()
+    assert len(message.payload) < 100
+
+
+def test_what_a_resumed_session_may_send_again_is_remembered_up_to_a_bound_the_newest_first(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_REMEMBERED", 2)
+    for number in (2, 3, 4):
+        broker.new(number)
+    broker.new(2, payload=b"newest")
+    broker.reconnect()
+    assert broker.send(2, dup=True, payload=b"newest") is None
+    assert broker.send(4, dup=True) is None
+    assert broker.send(3, dup=True)
+
+
+def test_what_was_acknowledged_again_is_forgotten_as_such(broker: Broker) -> None:
+    broker.counts_upward()
+    broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))
+    broker.acknowledged()
+    assert not broker.ledger._again
+
+
+def test_what_was_to_be_acknowledged_again_and_was_replaced_is_forgotten(broker: Broker) -> None:
+    broker.counts_upward()
+    broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))
+    broker.new(WINDOW + 1)
+    broker.reconnect()
+    assert not broker.ledger._again
