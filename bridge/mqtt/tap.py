@@ -41,7 +41,7 @@ class Tap:
         self._sock = sock
         self._data = b""
         self._position = 0
-        self._parts: list[bytes] = []  # of a packet longer than what was read so far
+        self._begun = bytearray()  # a packet that is not complete: joined once it is, not at each read
         self._missing = 0  # bytes of it still to come
         self._for_paho = b""
         self._ended = False
@@ -101,12 +101,11 @@ class Tap:
             self._ended = True
             return False
         if self._missing > len(chunk):
-            self._parts.append(chunk)
+            self._begun += chunk
             self._missing -= len(chunk)
-        elif self._parts:
-            self._data = b"".join([*self._parts, chunk])
-            self._parts = []
-            self._missing = 0
+        elif self._missing:
+            self._data = b"".join((self._begun, chunk))
+            self._begun, self._missing = bytearray(), 0
         else:
             self._data = self._data[self._position :] + chunk
             self._position = 0
@@ -119,17 +118,16 @@ class Tap:
         """
         if self._for_paho:
             return True
-        if not self._parts and self._position < len(self._data):
+        if self._position < len(self._data):
             self._position, control, wanted = wire.read(self._data, self._position, mqtt5, into)
             if control:
                 end = self._position + control
                 self._for_paho = self._data[self._position : end]
                 self._position = end
                 return True
-            held = len(self._data) - self._position
-            if wanted > held + _CHUNK:  # joined once when it is complete, not at each read
-                self._parts = [self._data[self._position :]]
-                self._missing = wanted - held
+            if wanted:
+                self._begun += self._data[self._position :]
+                self._missing = wanted - len(self._begun)
                 self._data, self._position = b"", 0
         return self._ended
 
@@ -170,7 +168,8 @@ class Tap:
     def discard(self) -> bool:
         """Read and drop. True: the peer has closed its side too."""
         while not self._ended and self.fill():
-            self._data, self._position, self._parts, self._missing = b"", 0, [], 0
+            self._data, self._position, self._missing = b"", 0, 0
+            self._begun.clear()
         return self._ended
 
     def close_socket(self) -> None:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from bridge.errors import MalformedPacket
 from bridge.message import Message, Packet, Properties, Release
 
-# What a server may send besides PUBLISH and PUBREL. PUBACK, PUBREC and PUBCOMP answer a client that
-# publishes, which this one never does; paho shrugs at them.
-_FROM_A_SERVER = frozenset({2, 4, 5, 7, 9, 11, 13, 14, 15})
+# The first byte of what a server may send besides PUBLISH and PUBREL: type, and flags that are all 0.
+# PUBACK, PUBREC and PUBCOMP answer a client that publishes, which this one never does; paho shrugs at them.
+_FROM_A_SERVER = frozenset({0x20, 0x40, 0x50, 0x70, 0x90, 0xB0, 0xD0, 0xE0, 0xF0})
 _LONGEST_CONTROL_PACKET = 1 << 20  # bytes; paho buffers a packet whole
 
 
@@ -67,13 +67,15 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
                     raise MalformedPacket("PUBLISH whose parts do not fit its length, or without a topic")
                 append(Message(topic, flags, packet_id, properties, data[at:end]))
             elif head == 0x62:
+                if length < 2 or length > (_LONGEST_CONTROL_PACKET if mqtt5 else 2):
+                    raise MalformedPacket(f"PUBREL of {length} bytes")
                 if end > size:
                     return Progress(position, 0, end - position)
-                if length < 2 or not (data[at] or data[at + 1]):
-                    raise MalformedPacket("PUBREL without a Packet Identifier")
+                if not (data[at] or data[at + 1]):
+                    raise MalformedPacket("PUBREL with Packet Identifier 0")
                 append(Release(data[at] << 8 | data[at + 1]))
             else:
-                if head >> 4 not in _FROM_A_SERVER or length > _LONGEST_CONTROL_PACKET:
+                if head not in _FROM_A_SERVER or length > _LONGEST_CONTROL_PACKET:
                     raise MalformedPacket(f"packet of type {head >> 4}, flags {head & 15}, {length} bytes")
                 return Progress(position, end - position if end <= size else 0, end - position)
             position = end
@@ -151,20 +153,20 @@ def _properties(data: bytes, at: int) -> tuple[Properties, int]:
         elif identifier == 0x0B:
             number, at = _variable_byte_integer(data, at)
             subscription_ids.append(number)
-        elif identifier == 0x03:
+        elif identifier == 0x03 and "content_type" not in found:
             found["content_type"], at = _text(data, at)
-        elif identifier == 0x08:
+        elif identifier == 0x08 and "response_topic" not in found:
             found["response_topic"], at = _text(data, at)
-        elif identifier == 0x09:
+        elif identifier == 0x09 and "correlation_data" not in found:
             found["correlation_data"], at = _binary(data, at)
-        elif identifier == 0x01:
+        elif identifier == 0x01 and "payload_format" not in found:
             found["payload_format"] = data[at]
             at += 1
-        elif identifier == 0x02:
+        elif identifier == 0x02 and "message_expiry" not in found:
             found["message_expiry"] = int.from_bytes(data[at : at + 4])
             at += 4
         else:  # 0x23 too: Topic Alias Maximum is 0, so no server may send an alias (3.3.2.3.4)
-            raise MalformedPacket(f"PUBLISH with property 0x{identifier:02x}")
+            raise MalformedPacket(f"PUBLISH with property 0x{identifier:02x}, or with two of it")
     if at != end:
         raise MalformedPacket("PUBLISH whose properties do not fit their length")
     return Properties(user=tuple(user), subscription_ids=tuple(subscription_ids), **found), end  # type: ignore[arg-type]

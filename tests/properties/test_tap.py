@@ -1,16 +1,21 @@
 """The tap under any cutting of both streams: nothing lost, nothing mixed, everything in its order."""
 
+import contextlib
+import tracemalloc
 from collections import deque
 from itertools import count
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.errors import MalformedPacket
 from bridge.message import Message, Packet
 from bridge.mqtt import wire
 from bridge.mqtt.tap import Tap
 from tests.harness.packets import Ack, Connack, Frames, Kind, Ping, Publish, Suback
+from tests.properties.malformed import malformed
 
 CONTROL = (Connack(), Suback(Kind.SUBACK, 1, (0, 1)), Ping(Kind.PINGRESP), Suback(Kind.UNSUBACK, 2, ()))
 
@@ -63,6 +68,71 @@ def test_the_session_and_paho_together_see_the_stream_in_its_order(seed: int) ->
             seen += paho.feed(tap.recv(random.choice((1, 2, 100))))
     assert seen == sent
     assert tap.recv(1) == b""
+
+
+def _read_to_the_end(tap: Tap, mqtt5: bool, into: list[Packet]) -> bytes:
+    """As the session and paho do, in turns; returns what paho got. Raises MalformedPacket."""
+    for_paho = b""
+    while not tap.ended:
+        tap.fill()
+        while tap.packets(mqtt5, into) and not tap.ended:
+            for_paho += tap.recv(100)
+    return for_paho
+
+
+@given(st.sampled_from((4, 5)), st.integers(0, 5), st.data(), st.binary(max_size=50), st.integers(0, 2**32))
+def test_what_no_server_may_send_is_refused_however_it_is_cut(
+    version: int, before: int, data: st.DataObject, behind: bytes, seed: int
+) -> None:
+    wrong = data.draw(malformed(version))
+    good = [Publish(b"t", bytes(40), 1, number) for number in range(1, before + 1)]
+    stream = b"".join(packet.encode(version) for packet in good) + wrong + behind
+    packets: list[Packet] = []
+    with pytest.raises(MalformedPacket):
+        _read_to_the_end(Tap(Kernel(Random(seed), stream)), version == 5, packets)  # type: ignore[arg-type]
+    assert [packet.packet_id for packet in packets] == [packet.identifier for packet in good]
+
+
+@given(st.binary(max_size=300), st.booleans(), st.integers(0, 2**32))
+def test_bytes_that_mean_nothing_end_and_none_of_them_comes_twice(
+    stream: bytes, mqtt5: bool, seed: int
+) -> None:
+    packets: list[Packet] = []
+    with contextlib.suppress(MalformedPacket):
+        for_paho = _read_to_the_end(Tap(Kernel(Random(seed), stream)), mqtt5, packets)  # type: ignore[arg-type]
+        taken = sum(len(each.topic) + len(each.payload) for each in packets if isinstance(each, Message))
+        assert len(for_paho) + taken <= len(stream)
+
+
+class Trickle:
+    """A broker that announces a large packet and sends it a few bytes at a time."""
+
+    def __init__(self, size: int, step: int) -> None:
+        self.data, self.at, self.step = Publish(b"t", bytes(size)).encode(4), 0, step
+
+    def recv(self, size: int) -> bytes:
+        self.at += self.step
+        return self.data[self.at - self.step : self.at]
+
+
+@pytest.mark.parametrize("size", [20_000, 1_000_000])
+def test_a_packet_that_trickles_in_costs_neither_more_copies_nor_more_memory_than_it_is_long(
+    size: int,
+) -> None:
+    tap = Tap(Trickle(size, step=size // 10_000))  # type: ignore[arg-type]
+    packets: list[Packet] = []
+    copied = 0
+    tracemalloc.start()
+    try:
+        while tap.fill():
+            copied += len(tap._data)
+            tap.packets(False, packets)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(packets) == 1
+    assert copied < 2 * size
+    assert peak < 3 * size + 100_000
 
 
 @given(st.integers(0, 2**32))
