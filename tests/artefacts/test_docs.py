@@ -83,7 +83,7 @@ def test_every_entry_of_the_runbook_says_what_to_do() -> None:
 
 
 _SETTINGS = {describe.dotted(key) for key, _ in describe.walk()}
-_NAMED = re.compile(r"`((?:service|config|clock|mqtt|kafka|route|qos0|flow|library)\.[a-z0-9_.]+)")
+_NAMED = re.compile(r"`((?:service|config|clock|mqtt|kafka|spool|route|qos0|flow|library)\.[a-z0-9_.]+)")
 _NO_NAMES_OF_OURS = {"mqtt.clean.session.enabled", "mqtt.max_mqueue_len", "mqtt.max_inflight"}  # others'
 _NO_NAMES_OF_OURS |= {"mqtt.session_expiry_interval", "mqtt.shared_subscription_strategy"}
 
@@ -92,7 +92,7 @@ _NO_NAMES_OF_OURS |= {"mqtt.session_expiry_interval", "mqtt.shared_subscription_
 def test_events_settings_and_headers_that_are_named_exist(page: Path) -> None:
     ours = {event.value for event in Event} | _SETTINGS | set(STANDARD_HEADERS)
     named = {found.rstrip(".") for found in _NAMED.findall(page.read_text())}
-    files = {found for found in named if found.endswith((".py", ".md", ".toml"))}
+    files = {found for found in named if found.endswith((".py", ".md", ".toml", ".db"))}
     assert named - files - ours - _NO_NAMES_OF_OURS == set()
 
 
