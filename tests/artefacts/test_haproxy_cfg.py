@@ -9,12 +9,14 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from bridge.settings.mqtt import MqttSettings
 from bridge.units import DURATION
 from tests.harness.haproxy import CONFIGURATION
+from tests.harness.kit import ROOT
 
 TEXT = CONFIGURATION.read_text()
 README = (CONFIGURATION.parent / "README.md").read_text()
@@ -26,11 +28,16 @@ def binaries() -> list[str]:
 
 
 def directives(text: str) -> dict[str, list[str]]:
-    """Section header -> its lines, without comments and runs of blanks."""
+    """Section header -> its lines as long as nobody asks for TLS, without comments and runs of blanks."""
     sections: dict[str, list[str]] = {}
+    open_conditions: list[bool] = []
     for line in text.splitlines():
         words = " ".join(line.split())
-        if not words or words.startswith(("#", ".")):
+        if words.startswith(".if"):
+            open_conditions.append("TLS" in words)
+        elif words == ".endif":
+            open_conditions.pop()
+        if not words or words.startswith(("#", ".")) or any(open_conditions):
             continue
         if line[0].isspace():
             [*sections.values()][-1].append(words)
@@ -64,6 +71,43 @@ def test_haproxy_accepts_it_without_a_warning(binary: str, environment: Mapping[
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("haproxy") / "tls"
+    subprocess.run([ROOT / "deploy" / "make-certificates", directory, "haproxy=172.30.1.10"], check=True)
+    return directory / "haproxy"
+
+
+@pytest.mark.parametrize("binary", binaries())
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        pytest.param({"TLS_CERT": "haproxy.pem"}, "", id="TLS ends here"),
+        pytest.param(
+            {"TLS_CERT": "haproxy.pem", "TLS_DEVICE_CA": "ca.crt", "TLS_BRIDGE_CA": "ca.crt"},
+            "",
+            id="TLS ends here, mutual",
+        ),
+        pytest.param({"TLS_PASS": "1"}, "", id="TLS is passed on"),
+        pytest.param({"TLS_CERT": "haproxy.pem", "TLS_PASS": "1"}, "keep one of them", id="both"),
+    ],
+)
+def test_tls_is_switched_on_in_the_environment(
+    binary: str, environment: Mapping[str, str], said: str, certificates: Path
+) -> None:
+    done = subprocess.run(
+        [binary, "-c", "-f", CONFIGURATION],
+        env={"PATH": os.environ["PATH"], **environment},
+        cwd=certificates,
+        capture_output=True,
+        text=True,
+    )
+
+    assert (done.returncode == 0) == (not said)
+    assert said in done.stderr
+    assert said or done.stderr == ""
 
 
 @pytest.mark.parametrize(
