@@ -9,8 +9,10 @@ from collections.abc import Callable
 from bridge.errors import MalformedPacket
 from bridge.message import Packet
 from bridge.mqtt.client import TappedClient
+from bridge.mqtt.connector import tls_names
 from bridge.mqtt.tap import Tap
 from bridge.settings import MqttSettings
+from bridge.tls.failures import explain
 
 _READS_PER_TURN = 4  # then Kafka's reports have their turn, and acknowledgements leave
 _BEFORE_CONNACK = {0x20, 0xF0, None}  # CONNACK and AUTH; None: nothing came
@@ -33,6 +35,7 @@ class Connection:
         password: str | None,
     ) -> None:
         self._tap = Tap(sock)
+        self._tls_names = tls_names(settings)
         self._sent_fin = False
         self.client = TappedClient(self._tap, settings, client_id, mqtt5, clean, password)
         self.mqtt5 = mqtt5
@@ -44,8 +47,8 @@ class Connection:
 
     @property
     def error(self) -> OSError | None:
-        """What the kernel said, where the peer did not just close."""
-        return self._tap.error
+        """What the kernel or TLS said, where the peer did not just close."""
+        return self._tap.error and explain(self._tap.error, self._tls_names)
 
     # -- reading -------------------------------------------------------------------------------------
 

@@ -6,7 +6,10 @@ import ssl
 from collections.abc import Callable
 from threading import Thread
 
-from bridge.settings import MqttSettings, TcpSettings, TlsSettings
+from bridge.observe.events import Event, log
+from bridge.settings import MqttSettings, TcpSettings
+from bridge.tls.context import client_context
+from bridge.tls.failures import Names, TlsFailed, explain
 
 Connected = Callable[[socket.socket | OSError], None]
 
@@ -27,9 +30,10 @@ def connect_in_background(settings: MqttSettings, done: Connected) -> None:
 
 
 def connect(settings: MqttSettings) -> socket.socket:
-    """Try every address of `settings.host` in turn. Raises the last OSError (ssl.SSLError is one)."""
+    """Try every address of `settings.host` in turn. Raises the last OSError (TlsFailed is one)."""
+    tls = settings.tls
     # Built for each connection, so that a certificate that was replaced is used by the next one.
-    context = _tls_context(settings.tls) if settings.tls.enabled else None
+    context = client_context(tls.ca_file, tls.cert_file, tls.key_file) if tls.enabled else None
     failure: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(
         settings.host, settings.port, type=socket.SOCK_STREAM
@@ -41,8 +45,7 @@ def connect(settings: MqttSettings) -> socket.socket:
             sock.settimeout(settings.tcp.connect_timeout)
             sock.connect(address)
             if context:
-                name = settings.tls.server_name or settings.host
-                sock = context.wrap_socket(sock, server_hostname=name)
+                sock = _shake_hands(sock, context, settings)
             sock.setblocking(False)
         except OSError as error:
             failure = error
@@ -51,6 +54,17 @@ def connect(settings: MqttSettings) -> socket.socket:
         else:
             return sock
     raise failure or OSError(f"{settings.host} has no address")
+
+
+def _shake_hands(sock: socket.socket, context: ssl.SSLContext, settings: MqttSettings) -> ssl.SSLSocket:
+    try:
+        return context.wrap_socket(sock, server_hostname=settings.tls.server_name or settings.host)
+    except (ssl.SSLEOFError, ConnectionError):
+        raise OSError(
+            "closed during the TLS handshake: no node is up behind the balancer, or the port speaks no TLS"
+        ) from None
+    except OSError as error:
+        raise explain(error, tls_names(settings)) from None
 
 
 def _set_options(sock: socket.socket, tcp: TcpSettings) -> None:
@@ -64,8 +78,22 @@ def _set_options(sock: socket.socket, tcp: TcpSettings) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(tcp.user_timeout * 1000))
 
 
-def _tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
-    if tls.cert_file:
-        context.load_cert_chain(tls.cert_file, tls.key_file)
-    return context
+def tls_names(settings: MqttSettings) -> Names:
+    return Names(
+        peer=f"{settings.host}:{settings.port}",
+        authorities="mqtt.tls.ca_file",
+        certificate="mqtt.tls.cert_file",
+        its_name="set mqtt.tls.server_name to a name that it bears",
+    )
+
+
+def log_tls_failure(error: OSError) -> bool:
+    """Log what only a person can cure. False: it is nothing like that, and was not logged."""
+    if not isinstance(error, TlsFailed):
+        return False
+    log(Event.MQTT_TLS_FAILED, reason=error.reason, way_out=error.way_out)
+    return True
+
+
+def why(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

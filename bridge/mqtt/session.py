@@ -17,19 +17,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from bridge.errors import BridgeError, MalformedPacket
 from bridge.loop import Loop
 from bridge.message import Message
-from bridge.mqtt import wire
+from bridge.mqtt import reasons, wire
 from bridge.mqtt.applied import AppliedFilters
 from bridge.mqtt.backoff import Backoff
 from bridge.mqtt.connection import Connection
-from bridge.mqtt.connector import connect_in_background
+from bridge.mqtt.connector import connect_in_background, log_tls_failure, why
 from bridge.mqtt.handler import Handler
 from bridge.mqtt.protocol import Protocol as ProtocolChoice
-from bridge.mqtt.reasons import (
-    CONNACK_WAYS_OUT,
-    KEEP_ALIVE_TIMEOUT,
-    SESSION_TAKEN_OVER,
-    UNSUPPORTED_PROTOCOL_VERSION,
-)
 from bridge.mqtt.subscriptions import Subscriptions
 from bridge.observe.events import Event, log
 from bridge.settings import MqttSettings, read_mqtt_password
@@ -159,7 +153,7 @@ class Session:
         self._see_if_closed(connection)
 
     def _broke(self, connection: Connection, error: OSError) -> None:
-        connection.closed_because = connection.closed_because or _why(error)
+        connection.closed_because = connection.closed_because or why(error)
         if self.state is State.STOPPING:
             self._lost(connection, connection.closed_because)
         self._see_if_closed(connection)
@@ -215,7 +209,10 @@ class Session:
                 result.close()
             return
         if isinstance(result, OSError):
-            log(Event.MQTT_CONNECT_FAILED, host=self._settings.host, reason=_why(result))
+            if log_tls_failure(result):
+                self._next_delay = self._backoff.refused_delay()
+            else:
+                log(Event.MQTT_CONNECT_FAILED, host=self._settings.host, reason=why(result))
             self._back_off()
             return
         try:
@@ -271,11 +268,11 @@ class Session:
 
     def _refused(self, connection: Connection, reason: ReasonCode) -> None:
         connection.closed_because = f"CONNACK: {reason}"
-        if reason.value == UNSUPPORTED_PROTOCOL_VERSION and self._protocol.version_refused():
+        if reason.value == reasons.UNSUPPORTED_PROTOCOL_VERSION and self._protocol.version_refused():
             log(Event.MQTT_PROTOCOL_FALLBACK, reason=str(reason))
             self._next_delay = 0.0
             return
-        way_out = CONNACK_WAYS_OUT.get(reason.value)
+        way_out = reasons.CONNACK_WAYS_OUT.get(reason.value)
         if way_out is None:
             log(Event.MQTT_UNAVAILABLE, reason=str(reason))
             return
@@ -314,9 +311,9 @@ class Session:
         if connection is None or connection.closed_because:
             return
         connection.closed_because = f"DISCONNECT from the broker: {reason}" if by_broker else str(reason)
-        if by_broker and reason.value == SESSION_TAKEN_OVER:
+        if by_broker and reason.value == reasons.SESSION_TAKEN_OVER:
             self._taken_over("the broker says so")
-        elif reason.value == KEEP_ALIVE_TIMEOUT:
+        elif reason.value == reasons.KEEP_ALIVE_TIMEOUT:
             log(Event.MQTT_KEEPALIVE_TIMEOUT)
 
     def _see_if_closed(self, connection: Connection) -> None:
@@ -325,10 +322,12 @@ class Session:
             return
         if self.state is State.STOPPING:
             return
-        because = _why(connection.error) if connection.error else connection.closed_because
+        because = why(connection.error) if connection.error else connection.closed_because
         if not connection.accepted and self._next_delay is None:
             was_mqtt5 = self._protocol.mqtt5
-            if not connection.closed_because.startswith("CONNACK"):
+            if connection.error and log_tls_failure(connection.error):
+                self._next_delay = self._backoff.refused_delay()
+            elif not connection.closed_because.startswith("CONNACK"):
                 self._protocol.closed_before_connack()
                 log(Event.MQTT_UNAVAILABLE, reason=f"closed before CONNACK: {because}")
             if self._protocol.fell_back and was_mqtt5:
@@ -393,7 +392,3 @@ class Session:
         self._connect_at = time.monotonic() + delay
         self.state = State.BACKING_OFF
         log(Event.MQTT_BACKING_OFF, seconds=round(delay, 2))
-
-
-def _why(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__

@@ -42,6 +42,7 @@ class Event(StrEnum):
 
     MQTT_CONNECTING            = "mqtt.connecting",            DEBUG,   "an attempt begins"
     MQTT_CONNECT_FAILED        = "mqtt.connect_failed",        WARNING, "name resolution, TCP or TLS failed; tried again"
+    MQTT_TLS_FAILED            = "mqtt.tls_failed",            ERROR,   "no TLS with the broker: certificate, authority, name or protocol; tried again slowly"
     MQTT_CONNACK_TIMEOUT       = "mqtt.connack_timeout",       WARNING, "connected, but no CONNACK or SUBACK within mqtt.connack_timeout; connecting anew"
     MQTT_REFUSED               = "mqtt.refused",               ERROR,   "CONNACK says never like this (password, permission, client id); tried again slowly"
     MQTT_UNAVAILABLE           = "mqtt.unavailable",           WARNING, "CONNACK says not now, or the connection closed before it; tried again"

@@ -15,7 +15,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.host import Network
 from tests.harness.process import Node, Process
 
-MQTT, DASHBOARD = 1883, 18083
+MQTT, MQTTS, DASHBOARD = 1883, 8883, 18083
 
 # For how many seconds brokers are waited for that somebody else starts: a real EMQX takes its time.
 EXTERNAL_DEADLINE = 60.0
@@ -89,6 +89,16 @@ log_type notice
 connection_messages true
 """)
 
+# Mutual TLS: who shows no certificate of this authority stays outside.
+_MOSQUITTO_TLS = Template("""\
+listener 8883 ${address}
+certfile ${certificate}
+keyfile ${key}
+cafile ${authority}
+require_certificate true
+use_identity_as_username true
+""")
+
 _DOOR = Template("""\
 global
     nbthread 1
@@ -101,6 +111,9 @@ defaults
 listen mqtt
     bind ${address}:1883
     server broker ${broker}:1883
+listen mqtts
+    bind ${address}:8883
+    server broker ${broker}:8883
 frontend dashboard
     mode http
     bind ${address}:18083
@@ -114,7 +127,8 @@ class TwoDoors(Brokers):
     A door forwards TCP. Killing it is the death of a node: its connections break, nobody listens.
     Stopping it is a node that hangs. Sessions stand behind the doors and survive both, as EMQ's durable
     sessions do. `inflight` and `queued` are what EMQ holds for a session by default; mosquitto, like EMQ,
-    drops what goes beyond `queued`.
+    drops what goes beyond `queued`. With `certificates`, a directory that deploy/make-certificates made for
+    one host, they speak mutual TLS on 8883 too.
     """
 
     family: Family = "mosquitto"
@@ -122,16 +136,30 @@ class TwoDoors(Brokers):
     max_qos = 2
     sessions_survive_node = True
 
-    def __init__(self, network: Network, directory: Path, *, inflight: int = 32, queued: int = 1000) -> None:
+    def __init__(
+        self,
+        network: Network,
+        directory: Path,
+        *,
+        inflight: int = 32,
+        queued: int = 1000,
+        certificates: Path | None = None,
+    ) -> None:
         self._hosts = network.emq
         self._inner = network.behind_the_doors
         directory.mkdir(parents=True, exist_ok=True)
         settings = directory / "mosquitto.conf"
-        settings.write_text(
-            _MOSQUITTO.substitute(
-                address=self._inner.address, user=getpass.getuser(), inflight=inflight, queued=queued
-            )
+        text = _MOSQUITTO.substitute(
+            address=self._inner.address, user=getpass.getuser(), inflight=inflight, queued=queued
         )
+        if certificates:
+            text += _MOSQUITTO_TLS.substitute(
+                address=self._inner.address,
+                certificate=certificates / f"{certificates.name}.crt",
+                key=certificates / f"{certificates.name}.key",
+                authority=certificates / "ca.crt",
+            )
+        settings.write_text(text)
         self.mosquitto = Process(
             "mosquitto",
             ["mosquitto", "-c", settings],
@@ -156,7 +184,7 @@ class TwoDoors(Brokers):
     def start(self) -> None:
         self._inner.require_free(MQTT)
         for host in self._hosts:
-            host.require_free(MQTT, DASHBOARD)
+            host.require_free(MQTT, MQTTS, DASHBOARD)
         self.mosquitto.start()
         for door in self._doors:
             door.start()

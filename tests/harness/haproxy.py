@@ -5,7 +5,9 @@ import csv
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Self
 
 from tests.harness.conditions import wait_until
@@ -13,6 +15,7 @@ from tests.harness.host import Host
 from tests.harness.process import Process
 
 _PORTS = DEVICES, SUBSCRIBER, DASHBOARDS, CONSOLE = 1883, 1884, 8080, 8081
+DEVICES_TLS, SUBSCRIBER_TLS = 8883, 8884
 CONFIGURATION = Path(__file__).parents[2] / "haproxy" / "haproxy.cfg"
 
 # Who may see the console here: no secret, since it is served on loopback alone.
@@ -22,7 +25,7 @@ _PASSWORD_HASH = (  # openssl passwd -6 -salt lab lab
 )
 
 State = Literal["UP", "DOWN", "MAINT"]
-Section = Literal["mqtt-kafka", "tcp-in", "servers"]
+Section = Literal["mqtt-kafka", "tcp-in", "emq-tls", "servers"]
 
 
 class HAProxy(Process):
@@ -30,7 +33,8 @@ class HAProxy(Process):
 
     `nodes` are two HOST:PORT that speak MQTT; their dashboards are looked for at HOST:18083. Where an
     ordinary user runs it, it keeps that user's rights, for it can't become anybody else. Without a
-    `password_hash` the console is as it is shipped: locked.
+    `password_hash` the console is as it is shipped: locked. `site` is what else stands in
+    /etc/default/haproxy.
 
     A context manager: inside of it the balancer serves, which says nothing of the nodes behind.
     """
@@ -42,6 +46,7 @@ class HAProxy(Process):
         nodes: tuple[str, str],
         *,
         password_hash: str | None = _PASSWORD_HASH,
+        site: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.host = host
         self._admin = directory / "haproxy.sock"
@@ -50,7 +55,7 @@ class HAProxy(Process):
             host.name,
             ["haproxy", "-W", "-S", self._master, "-f", CONFIGURATION],
             log=directory / f"{host.name}.log",
-            env=self._environment(nodes, password_hash),
+            env={**self._environment(nodes, password_hash), **site},
             ready=self._serves,
         )
 
@@ -72,7 +77,7 @@ class HAProxy(Process):
         return environment
 
     def spawn(self) -> None:
-        self.host.require_free(*_PORTS)
+        self.host.require_free(*_PORTS, DEVICES_TLS, SUBSCRIBER_TLS)
         super().spawn()
 
     def kill9(self) -> None:

@@ -13,6 +13,7 @@ global
     nbthread 1
 defaults
     mode tcp
+    retries 0
     timeout connect 3s
     timeout client 1h
     timeout server 1h
@@ -36,22 +37,33 @@ class Authority:
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
         self._directory = directory
-        self._own = self._new(name, "-addext", "basicConstraints=critical,CA:TRUE")
+        directory.mkdir(parents=True, exist_ok=True)
+        self._own = self._files(name)
+        _openssl("req", "-x509", *_key(self._own, name), "-days", "2", "-out", self._own.certificate)
         self.certificate = self._own.certificate
 
-    def sign(self, name: str) -> Certificate:
-        """A certificate for this DNS name, or for this client."""
-        signed = self._own
-        issuer = ("-CA", signed.certificate, "-CAkey", signed.key)
-        return self._new(name, "-addext", f"subjectAltName=DNS:{name}", *issuer)
-
-    def _new(self, name: str, *more: str | Path) -> Certificate:
-        made = Certificate(*(self._directory / f"{name}.{end}" for end in ("pem", "crt", "key")))
-        kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
-        into = ("-subj", f"/CN={name}", "-keyout", made.key, "-out", made.certificate)
-        subprocess.run(["openssl", "req", "-x509", *kind, *into, *more], check=True, capture_output=True)
+    def sign(self, name: str, *, address: str | None = None, days: int = 2) -> Certificate:
+        """A certificate for this name, and this IP address; with `days` -1 it expired a day ago."""
+        made, request = self._files(name), self._directory / f"{name}.csr"
+        names = self._directory / f"{name}.names"
+        names.write_text(f"subjectAltName=DNS:{name}{f',IP:{address}' if address else ''}")
+        _openssl("req", "-new", *_key(made, name), "-out", request)
+        issuer = ("-CA", self._own.certificate, "-CAkey", self._own.key, "-extfile", names)
+        _openssl("x509", "-req", "-in", request, *issuer, "-days", str(days), "-out", made.certificate)
         made.pem.write_text(made.certificate.read_text() + made.key.read_text())
         return made
+
+    def _files(self, name: str) -> Certificate:
+        return Certificate(*(self._directory / f"{name}.{end}" for end in ("pem", "crt", "key")))
+
+
+def _key(made: Certificate, name: str) -> tuple[str | Path, ...]:
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    return (*new, "-keyout", made.key, "-subj", f"/CN={name}")
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
 
 
 class TlsDoor(Process):

@@ -72,25 +72,6 @@ def test_messages_through_tls(
     assert values(topic) == [*payloads, b"last"]
 
 
-@pytest.mark.parametrize(
-    "tls", [{"ca_file": None}, {"server_name": "other"}], ids=["unknown authority", "another name"]
-)
-def test_a_certificate_that_can_not_be_trusted_is_refused(
-    tls: dict[str, Any],
-    broker: ScriptedBroker,
-    new_door: Callable[..., TlsDoor],
-    authority: Authority,
-    new_bridge: NewBridge,
-    topic: str,
-) -> None:
-    mqtt = settings(new_door(), authority, **tls)
-    mqtt["tls"] = {name: value for name, value in mqtt["tls"].items() if value is not None}
-    bridge = new_bridge({"t": topic}, mqtt)
-    bridge.start()
-    assert "certificate" in bridge.wait_for("mqtt.connect_failed")["reason"].lower()
-    assert not broker.connects
-
-
 def test_a_client_certificate(
     broker: ScriptedBroker,
     new_door: Callable[..., TlsDoor],

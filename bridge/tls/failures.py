@@ -1,0 +1,110 @@
+"""Why TLS failed, in a sentence, and the way out.
+
+Python's ssl and librdkafka both hand on OpenSSL's words, in two spellings: CERTIFICATE_VERIFY_FAILED and
+"certificate verify failed". What a peer objects to comes as an alert (RFC 8446, 6.2), which with TLS 1.3
+arrives after the handshake, as the answer to the first bytes.
+"""
+
+import ssl
+from dataclasses import dataclass
+
+
+class TlsFailed(OSError):
+    """TLS can't be had until a person has acted. `way_out` names what is to be done."""
+
+    def __init__(self, reason: str, way_out: str) -> None:
+        self.reason = reason
+        self.way_out = way_out
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the settings are called, and who the peer is, for `explain`."""
+
+    peer: str  # "172.30.1.10:8884"
+    authorities: str  # the setting with the authorities to trust
+    certificate: str  # the setting with the own certificate
+    its_name: str  # what a person can do where the peer's certificate bears another name
+
+
+_LOOK_AT_CLOCK = "if it is good, this clock is wrong: timedatectl"
+
+# X509_V_ERR_... (openssl-verify(1)) -> what is wrong with the peer's certificate, and the way out.
+_NOT_YET_VALID = 9
+_UNKNOWN_AUTHORITY = (
+    "is signed by an authority that is not in {authorities}",
+    ("name the file of the authority that signed it in {authorities}"),
+)
+_ANOTHER_NAME = "bears another name", "{its_name}"
+_VERIFY: dict[int, tuple[str, str]] = {
+    2: _UNKNOWN_AUTHORITY,
+    18: _UNKNOWN_AUTHORITY,  # signed by itself
+    19: _UNKNOWN_AUTHORITY,
+    20: _UNKNOWN_AUTHORITY,
+    21: _UNKNOWN_AUTHORITY,
+    10: ("has expired", f"renew it at {{peer}}; {_LOOK_AT_CLOCK}"),
+    62: _ANOTHER_NAME,
+    64: _ANOTHER_NAME,  # another address
+}
+
+_SHOW_ONE = "name a certificate that its authority signed in {certificate}"
+_OLD = "bring both sides to TLS 1.2 or newer"
+
+# OpenSSL's words -> what they mean, and the way out. The first that is found counts.
+_WORDS: tuple[tuple[str, str, str], ...] = (
+    ("alert certificate required", "{peer} wants a certificate, and got none", _SHOW_ONE),
+    ("alert handshake failure", "{peer} wants a certificate, or speaks none of our ciphers", _SHOW_ONE),
+    ("alert certificate expired", "{peer} says that {certificate} has expired", "renew it"),
+    ("alert unknown ca", "{peer} does not know the authority that signed {certificate}", _SHOW_ONE),
+    ("alert bad certificate", "{peer} refuses {certificate}, or wants one and got none", _SHOW_ONE),
+    (
+        "alert certificate unknown",
+        "{peer} refuses {certificate}: expired, or of an authority that it does not know",
+        "renew it, or " + _SHOW_ONE,
+    ),
+    ("alert certificate revoked", "{peer} says that {certificate} is revoked", _SHOW_ONE),
+    ("alert unsupported certificate", "{peer} refuses the kind of {certificate}", _SHOW_ONE),
+    ("alert access denied", "{peer} refuses {certificate}", _SHOW_ONE),
+    ("wrong version number", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
+    ("http request", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
+    ("record layer failure", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
+    ("packet length too long", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
+    ("plaintext broker listener", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
+    ("protocol version", "{peer} speaks no version of TLS that is spoken here", _OLD),
+    ("unsupported protocol", "{peer} speaks no version of TLS that is spoken here", _OLD),
+)
+
+
+def explain(error: OSError, names: Names) -> OSError:
+    """What to tell of an error that came out of a TLS socket: TlsFailed where only a person can help.
+
+    A certificate that is not valid yet is no such case: the clock of a Raspberry Pi that has just booted
+    may be wrong for a while.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _explain_certificate(error, names)
+    if isinstance(error, ssl.SSLError):
+        return explain_words(error.reason or str(error), names) or error
+    return error
+
+
+def explain_words(words: str, names: Names) -> TlsFailed | None:
+    """The same for OpenSSL's words alone; None for those that time may cure."""
+    words = words.replace("_", " ").lower()
+    for part, reason, way_out in _WORDS:
+        if part in words:
+            return _failed(reason, way_out, names)
+    return None
+
+
+def _explain_certificate(error: ssl.SSLCertVerificationError, names: Names) -> OSError:
+    said = error.verify_message.rstrip(".")
+    if error.verify_code == _NOT_YET_VALID:
+        return OSError(f"the certificate of {names.peer} is not valid yet; {_LOOK_AT_CLOCK}")
+    wrong, way_out = _VERIFY.get(error.verify_code, ("can't be verified", "have it made anew at {peer}"))
+    return _failed(f"the certificate of {{peer}} {wrong} ({said})", way_out, names)
+
+
+def _failed(reason: str, way_out: str, names: Names) -> TlsFailed:
+    return TlsFailed(reason.format_map(vars(names)), way_out.format_map(vars(names)))
