@@ -3,10 +3,11 @@
 import time
 from collections import deque
 from functools import partial
+from threading import Thread
 from typing import TypeVar
 
 from bridge.errors import BridgeError
-from bridge.kafka import faults
+from bridge.kafka import faults, tls
 from bridge.kafka.inquiry import Inquiry
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import Producer
@@ -19,13 +20,15 @@ from bridge.settings import KafkaSettings, read_kafka_password
 _SAY_AGAIN_AFTER = 60.0  # seconds between two lines about the same error
 _SMALLEST_BATCH = 1_000  # bytes
 _FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers, doubled each time
+_REST = 60.0  # seconds between two attempts where only a person can help
+_LOOK_AT_FILES_EVERY = 2.0  # seconds
 _CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
 
 _Report = TypeVar("_Report")
 
+_LOG_IN = "correct sasl.username or the file of kafka.password_file, which is read again without a restart"
+
 _EVENTS = {
-    faults.AUTHENTICATION: Event.KAFKA_AUTHENTICATION_FAILED,
-    faults.TLS: Event.KAFKA_TLS_FAILED,
     faults.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
     faults.FATAL: Event.KAFKA_FATAL,
 }
@@ -47,18 +50,33 @@ class Cluster:
         self._asked: set[str] = set()
         self._inquiry = Inquiry(settings, lambda answer: loop.post(partial(self._take_answer, answer)))
         self._retiring: list[Producer] = []  # with records in flight that were handed over before
+        self._has_delivered = False  # the newest producer
+        self._refused = ""  # why it can't get in until a person has acted
+        self._rests = False  # it was closed for that, until it is time to `rebuild`
+        self._files = tls.files(settings)
+        self._files_read = tls.stamp(self._files)
+        self._files_changed = False
+        self._look_at_files_at = 0.0
         self._producer = self._build()
 
     # -- messages ------------------------------------------------------------------------------------
 
     def produce(self, message: Message) -> Failure | None:
         """Hand a message over. A failure that is returned was known at once."""
+        if self._rests:
+            return Failure(message, Verdict.PRODUCER_LOST, self._refused)
         report = self._producer.produce(message)
         return self._failure(*report) if report else None
 
     def poll(self) -> None:
         """Take the delivery reports that have come."""
+        if self._files and time.monotonic() >= self._look_at_files_at:
+            self._look_at_files()
+        if self._rests:
+            return
         self._producer.poll()
+        if self._producer.delivered:
+            self._has_delivered = True
         for producer in list(self._retiring):
             producer.poll()
             self._producer.delivered.extend(_taken(producer.delivered))
@@ -89,6 +107,9 @@ class Cluster:
 
     def ask(self, topic: str) -> None:
         """Have the answer to what `topic` takes in `answers`, soon."""
+        if self._rests:
+            self.answers.append(NoAnswer(topic, self._refused))
+            return
         if topic not in self._asked:
             self._asked.add(topic)
             self._inquiry.ask(topic)
@@ -104,13 +125,24 @@ class Cluster:
 
     @property
     def wants_smaller_batches(self) -> bool:
-        """A topic's limit is below what this producer puts into one batch: `retire` it."""
-        return self._batch_size < self._batch_made
+        """A topic's limit is below what this producer puts into one batch, or a file that it has read
+        was replaced: `retire` it.
+        """
+        return self._batch_size < self._batch_made or self._files_changed
 
     def retire(self) -> None:
         """Build a new producer; what the old one has in flight is still reported."""
-        self._retiring.append(self._producer)
-        self._producer = self._build()
+        for_files = self._files_changed
+        old = self._producer
+        try:
+            self._producer = self._build()
+        except BridgeError as error:  # a file that is half written, perhaps: the old one goes on
+            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+            self._batch_made, self._files_changed = self._batch_size, False
+            return
+        self._retiring.append(old)
+        if for_files:
+            log(Event.KAFKA_FILES_READ)
 
     @property
     def is_broken(self) -> bool:
@@ -128,37 +160,92 @@ class Cluster:
         self._fatal = False
         self.close()
         self._retiring.clear()
-        self._producer = self._build()
-        log(Event.KAFKA_REBUILT)
+        try:
+            self._producer = self._build()
+        except BridgeError as error:
+            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+            self._rest(str(error))
+        else:
+            log(Event.KAFKA_REBUILT)
 
     def close(self) -> None:
         for producer in (self._producer, *self._retiring):
             producer.close()
 
     def _build(self) -> Producer:
-        self._batch_made = self._batch_size
-        options = producer_options(self._settings, self._batch_size)
-        return Producer(
-            options,
+        """Raises BridgeError (ConfigurationError is one) where a file or an option can't be used."""
+        tls.require_usable(self._settings)
+        files = tls.stamp(self._files)
+        producer = Producer(
+            producer_options(self._settings, self._batch_size),
             wake=lambda: self._loop.post(_nothing),
-            on_error=lambda code, text: self._loop.post(partial(self._error, code, text)),
+            on_error=lambda code, text: self._loop.post(lambda: self._error(producer, code, text)),
         )
+        self._batch_made, self._files_read = self._batch_size, files
+        self._files_changed = self._has_delivered = self._rests = False
+        self._refused = ""
+        return producer
 
-    def _error(self, code: int, text: str) -> None:
+    # -- what goes wrong between the producer and the cluster ------------------------------------------
+
+    def _error(self, producer: Producer, code: int, text: str) -> None:
+        if self._rests:
+            return  # an echo of what it was closed for
+        kind = faults.kind(code, text)
+        if kind in (faults.TLS, faults.AUTHENTICATION):
+            if producer in self._retiring:
+                self._fatal = True  # it never gets in again, so what it has is for the new one
+            elif producer is self._producer:
+                self._refused = text
+        if kind == faults.TLS:
+            if self._is_due(kind):
+                Thread(target=tls.report, args=(self._settings, text), name="tls", daemon=True).start()
+        elif kind == faults.AUTHENTICATION:
+            if self._is_due(kind):
+                log(Event.KAFKA_AUTHENTICATION_FAILED, reason=text, way_out=_LOG_IN)
+                self._read_password_again()
+        elif self._is_due(kind):
+            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=text)
+        if kind == faults.ALL_BROKERS_DOWN and producer is self._producer and self._refused:
+            self._rest(self._refused)
+
+    def _is_due(self, kind: int) -> bool:
+        """Whether to say it: once a minute for each kind."""
         now = time.monotonic()
-        if now < self._said.get(code, 0.0):
+        if now < self._said.get(kind, 0.0):
+            return False
+        self._said[kind] = now + _SAY_AGAIN_AFTER
+        return True
+
+    def _rest(self, why: str) -> None:
+        """No broker lets this producer in, and it would try several times a second, all night.
+
+        Not where it may have sent something that nobody has confirmed: a new one would send that again.
+        """
+        if self._rests or (self._has_delivered and not self._producer.is_empty) or self._retiring:
             return
-        self._said[code] = now + _SAY_AGAIN_AFTER
-        log(_EVENTS.get(code, Event.KAFKA_ERROR), reason=text)
-        if code == faults.AUTHENTICATION:
-            self._read_password_again()
+        self._refused = why
+        self._rests = self._fatal = True
+        self._rebuilt_at, self._rebuild_delay = time.monotonic(), _REST
+        self._producer.close()
+
+    def _look_at_files(self) -> None:
+        """librdkafka reads them once, so a new producer is needed where one was replaced."""
+        self._look_at_files_at = time.monotonic() + _LOOK_AT_FILES_EVERY
+        found = tls.stamp(self._files)
+        if found == self._files_read:
+            return
+        self._files_read = found
+        self._files_changed = not self._rests
+        if self._rests:
+            self._rebuilt_at -= _REST  # it may be what was waited for
 
     def _read_password_again(self) -> None:
         username = self._settings.sasl_username
         try:
             password = read_kafka_password(self._settings)
         except BridgeError as error:
-            log(Event.KAFKA_AUTHENTICATION_FAILED, reason=str(error))
+            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             return
         if username and password:
             self._producer.new_password(username, password)

@@ -8,6 +8,7 @@ those above 0 come from the broker (Kafka protocol guide, "Error Codes"), those 
 from bridge.outcome import Verdict
 
 FATAL = -150
+TRANSPORT = -195
 AUTHENTICATION = -169
 TLS = -181
 ALL_BROKERS_DOWN = -187
@@ -32,6 +33,15 @@ _TABLE = {
     -151: (Verdict.PRODUCER_LOST, "purged"),
     -152: (Verdict.PRODUCER_LOST, "purged"),
 }
+
+
+def kind(code: int, text: str) -> int:
+    """`code`, or TLS where librdkafka calls it a mere loss of the connection.
+
+    With TLS 1.3 a broker refuses a certificate after the handshake; only the text tells.
+    """
+    tls = "certificate verify failed" in text or "SSL alert number" in text
+    return TLS if code == TRANSPORT and tls else code
 
 
 def verdict(code: int) -> Verdict:

@@ -92,6 +92,8 @@ class Producer:
 
     def close(self) -> None:
         """Forget what is not delivered. It takes a while, so it is done elsewhere."""
+        if self._closed:
+            return
         self._closed = True
         self._gate.release()
         Thread(target=self._purge, name="purge", daemon=True).start()

@@ -66,6 +66,8 @@ class Event(StrEnum):
     KAFKA_ALL_BROKERS_DOWN     = "kafka.all_brokers_down",     WARNING, "no Kafka broker can be reached; messages are held"
     KAFKA_AUTHENTICATION_FAILED = "kafka.authentication_failed", ERROR, "Kafka refused the user or password"
     KAFKA_TLS_FAILED           = "kafka.tls_failed",           ERROR,   "no TLS with Kafka: certificate, authority or protocol"
+    KAFKA_FILES_READ           = "kafka.files_read",           INFO,    "a certificate, key or password file was replaced; a new producer uses it"
+    KAFKA_FILES_UNUSABLE       = "kafka.files_unusable",       ERROR,   "a certificate, key or password file can't be used; what was read of it before stays in use"
     KAFKA_TOPIC_MISSING        = "kafka.topic_missing",        ERROR,   "a route's topic does not exist; its messages are held; with the command that creates it"
     KAFKA_LIMIT_UNKNOWN        = "kafka.limit_unknown",        WARNING, "a topic's max.message.bytes can't be asked for; a cautious one is used"
     KAFKA_LANE_HELD            = "kafka.lane_held",            WARNING, "a topic can't be written at the moment; its messages are held, and acks with them"

@@ -70,7 +70,6 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     ("http request", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
     ("record layer failure", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
     ("packet length too long", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
-    ("plaintext broker listener", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
     ("protocol version", "{peer} speaks no version of TLS that is spoken here", _OLD),
     ("unsupported protocol", "{peer} speaks no version of TLS that is spoken here", _OLD),
 )

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any, Self
@@ -16,6 +17,7 @@ from tests.harness.host import Host, Network
 from tests.harness.process import Process
 
 CLIENTS, CONTROLLER = 9092, 9093
+SASL_SSL, SSL = 9094, 9095
 
 _DATA = Path(__file__).parent / "kafka"
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
@@ -28,6 +30,17 @@ _QUIET: dict[str, Any] = {
     "socket.connection.setup.timeout.ms": 2000,
     "topic.metadata.refresh.interval.ms": 1000,
 }
+
+
+@dataclass(frozen=True)
+class Secured:
+    """What brokers need for TLS. `certificates` is what deploy/make-certificates made, with each broker's
+    directory named kafka1, kafka2 ...; `user` may log in with `password`.
+    """
+
+    certificates: Path
+    user: str
+    password: str
 
 
 class KafkaNode(Process):
@@ -46,11 +59,17 @@ class KafkaNode(Process):
 class KafkaCluster:
     """A cluster of `nodes` (1 or 3) brokers that auto-creates nothing; min.insync.replicas is 2 of 3.
 
+    If `secured`, every broker listens with TLS too: on SASL_SSL for users, on SSL for clients with a
+    certificate.
+
     A context manager: inside of it every broker acknowledges acks=all.
     """
 
-    def __init__(self, network: Network, directory: Path, *, nodes: int = 3) -> None:
+    def __init__(
+        self, network: Network, directory: Path, *, nodes: int = 3, secured: Secured | None = None
+    ) -> None:
         self._directory = directory
+        self._secured = secured
         self._hosts = network.kafka[:nodes]
         self._nodes = [self._broker(number, host) for number, host in enumerate(self._hosts, 1)]
         self._admin: AdminClient | None = None
@@ -58,7 +77,11 @@ class KafkaCluster:
     @property
     def bootstrap(self) -> str:
         """The value of bootstrap.servers."""
-        return ",".join(f"{host.address}:{CLIENTS}" for host in self._hosts)
+        return self.bootstrap_at(CLIENTS)
+
+    def bootstrap_at(self, port: int) -> str:
+        """The same for SASL_SSL or SSL."""
+        return ",".join(f"{host.address}:{port}" for host in self._hosts)
 
     @property
     def nodes(self) -> tuple[KafkaNode, ...]:
@@ -192,19 +215,26 @@ class KafkaCluster:
         settings = self._settings(node.number)
         settings.parent.mkdir(parents=True, exist_ok=True)
         voters = (f"{number}@{host.address}:{CONTROLLER}" for number, host in enumerate(self._hosts, 1))
-        settings.write_text(
-            Template((_DATA / "server.properties").read_text()).substitute(
-                node_id=node.number,
-                address=node.host.address,
-                voters=",".join(voters),
-                directory=settings.parent / "data",
-                replicas=len(self._hosts),
-                in_sync=min(2, len(self._hosts)),
-            )
+        text = Template((_DATA / "server.properties").read_text()).substitute(
+            node_id=node.number,
+            address=node.host.address,
+            voters=",".join(voters),
+            directory=settings.parent / "data",
+            replicas=len(self._hosts),
+            in_sync=min(2, len(self._hosts)),
         )
+        users: list[str] = []
+        if self._secured:
+            own = self._secured.certificates / f"kafka{node.number}"
+            text += Template((_DATA / "tls.properties").read_text()).substitute(  # what comes last counts
+                address=node.host.address, certificate=own / f"{own.name}.pem", authority=own / "ca.crt"
+            )
+            user, password = self._secured.user, self._secured.password
+            users = ["--add-scram", f"SCRAM-SHA-512=[name={user},password={password}]"]
+        settings.write_text(text)
         return Process(
             f"format of {node.name}",
-            self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings),
+            self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings, *users),
             log=node.log,
         )
 
@@ -286,4 +316,4 @@ def _not_yet() -> Iterator[None]:
         yield
 
 
-__all__ = ["CLIENTS", "KafkaCluster", "KafkaNode"]
+__all__ = ["CLIENTS", "SASL_SSL", "SSL", "KafkaCluster", "KafkaNode", "Secured"]

@@ -5,6 +5,7 @@ second starts anew for each test.
 """
 
 import itertools
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers, External, TwoDoors
 from tests.harness.haproxy import SUBSCRIBER, HAProxy
 from tests.harness.host import TESTS, Network
-from tests.harness.kafka import KafkaCluster
+from tests.harness.kafka import KafkaCluster, Secured
+from tests.harness.kit import ROOT
 from tests.harness.rabbitmq import RabbitPair
 from tests.integration.flow import new_flow
 
 __all__ = ["new_flow"]
+
+KAFKA_PASSWORD = "kafka-geheim-0815"
 
 _numbers = itertools.count(1)
 
@@ -29,12 +33,27 @@ def network() -> Network:
     return Network(TESTS)
 
 
+@pytest.fixture(scope="session")
+def certificates(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What deploy/make-certificates makes for the hosts of `network`, a bridge and a sensor."""
+    directory = tmp_path_factory.mktemp("site") / "tls"
+    balancer = network.haproxy.address
+    hosts = [f"emq1={balancer}", f"haproxy={balancer}", "bridge", "sensor"]
+    hosts += [f"{host.name}={host.address}" for host in network.kafka]
+    subprocess.run([ROOT / "deploy" / "make-certificates", directory, *hosts], check=True)
+    return directory
+
+
 # -- Kafka -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
-def _kafka(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    with KafkaCluster(network, tmp_path_factory.mktemp("kafka")) as cluster:
+def _kafka(
+    network: Network, certificates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KafkaCluster]:
+    """With the listeners for TLS that only some tests use: starting it twice would cost more."""
+    secured = Secured(certificates, "bridge", KAFKA_PASSWORD)
+    with KafkaCluster(network, tmp_path_factory.mktemp("kafka"), secured=secured) as cluster:
         yield cluster
 
 

@@ -1,18 +1,30 @@
-"""TLS to the broker that fails, in front of a real HAProxy: a sentence for each reason, and the way out."""
+"""TLS that fails, with a real HAProxy at the other end: a sentence for each reason, and the way out.
+
+What real Kafka brokers refuse is in test_kafka_tls.py.
+"""
 
 import shutil
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from bridge.errors import BridgeError
+from bridge.kafka import cluster as cluster_module
+from bridge.kafka import tls as tls_with_kafka
+from bridge.kafka.cluster import Cluster
+from bridge.loop import Loop
 from bridge.mqtt.connector import connect, tls_names
-from bridge.settings import MqttSettings
+from bridge.settings import KafkaSettings, MqttSettings
 from bridge.tls.failures import TlsFailed, explain
 from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import TwoDoors
+from tests.harness.conditions import wait_until
 from tests.harness.host import Network
+from tests.harness.relay import RecordingRelay
 from tests.harness.tls import Authority, Certificate, TlsDoor
 
 NOBODY = ("127.0.0.1", 1)  # behind the door: what is tried here ends before
@@ -184,3 +196,82 @@ def test_refused_it_is_tried_again_slowly_and_a_file_that_was_replaced_is_used_w
         assert len(bridge.entries("mqtt.tls_failed")) == 1
     finally:
         bridge.terminate()
+
+
+# -- Kafka: what librdkafka does not say ---------------------------------------------------------------
+
+
+def kafka(site: Site, **options: str) -> dict[str, str]:
+    """[kafka.options] that work, but for `options`."""
+    return {
+        "security.protocol": "SSL",
+        "ssl.ca.location": str(site.authority.certificate),
+        **{name.replace("_", "."): value for name, value in options.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("shown", "reason", "way_out"),
+    [
+        ("expired", "has expired", "renew it at 127.0.0.1:"),
+        ("own", "is not valid for '127.0.0.1'", "the broker's advertised.listeners"),
+    ],
+    ids=["expired", "another name"],
+)
+def test_what_is_wrong_with_a_kafka_brokers_certificate(
+    shown: str, reason: str, way_out: str, site: Site, new_door: NewDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = new_door(getattr(site, shown))
+    with capture_logs() as logged:
+        error = f"ssl://127.0.0.1:{door.port}/bootstrap: SSL handshake failed: certificate verify failed"
+        settings = KafkaSettings(bootstrap_servers=f"127.0.0.1:{door.port}", options=kafka(site))
+        tls_with_kafka.report(settings, error)
+    (said,) = logged
+    assert said["event"] == "kafka.tls_failed"
+    assert reason in said["reason"]
+    assert way_out in said["way_out"]
+
+
+def test_a_file_that_librdkafka_would_refuse_is_named(site: Site) -> None:
+    options = kafka(
+        site, ssl_certificate_location=str(site.own.certificate), ssl_key_location=str(site.broker.key)
+    )
+    with pytest.raises(BridgeError, match=r"bridge\.crt: the key in .*emq\.key is not that of the certif"):
+        Cluster(KafkaSettings(bootstrap_servers="127.0.0.1:1", options=options), Loop())
+
+
+def test_a_producer_that_no_broker_lets_in_rests(
+    site: Site, new_door: NewDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka alone would try up to 20 times a second."""
+    monkeypatch.setattr(cluster_module, "_REST", 3.0)
+    loop = Loop()
+    with RecordingRelay(("127.0.0.1", new_door(site.expired).port)) as counter:
+        settings = KafkaSettings(
+            bootstrap_servers=f"127.0.0.1:{counter.port}", options={**kafka(site), "log_level": 0}
+        )
+        cluster = Cluster(settings, loop)
+
+        def turn(condition: Callable[[], object], what: str) -> None:
+            def holds() -> object:
+                loop.wait(0)
+                cluster.poll()
+                return condition()
+
+            wait_until(holds, 20, what)
+
+        turn(lambda: cluster._rests, "the producer rests")
+        cluster.ask("topic")
+        assert "SSL handshake failed" in cluster.answers[0].reason
+        attempts = counter.connections
+        turn(lambda: cluster.is_broken, "it has rested")
+        assert counter.connections - attempts <= 1  # one may have been under way
+        cluster.rebuild()
+        turn(lambda: counter.connections > attempts + 1, "another attempt")
+        cluster.close()
+    wait_until(lambda: not _threads("reports", "purge", "tls"), 30, "its threads to end")
+    loop.close()
+
+
+def _threads(*names: str) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name in names]

@@ -16,18 +16,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES, DEVICES_TLS, SUBSCRIBER_TLS, HAProxy
 from tests.harness.host import Network
 from tests.harness.kafka import KafkaCluster
-from tests.harness.kit import ROOT
 from tests.harness.records import records
-
-
-@pytest.fixture(scope="module")
-def certificates(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("site") / "tls"
-    balancer = network.haproxy.address
-    hosts = [f"emq1={balancer}", f"haproxy={balancer}", "bridge", "sensor"]
-    subprocess.run([ROOT / "deploy" / "make-certificates", directory, *hosts], check=True)
-    return directory
-
 
 OWN = (("cert", "crt"), ("key", "key"))
 
