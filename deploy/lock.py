@@ -1,0 +1,78 @@
+"""Writes the lock files of the installation: python deploy/lock.py
+
+requirements.lock is what the service runs on, build.lock what makes its own wheel. Both hold the versions
+that the tests run with (tests/requirements.txt), and the hash of each wheel that pip would take on the
+machines below. Needs pip 23 and a package index; tests/artefacts/test_lock.py asks the index again.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+TESTED = ROOT / "tests" / "requirements.txt"
+
+ARCHITECTURES = ("x86_64", "aarch64")
+PYTHONS = ("3.11", "3.13")  # of Debian 12 and 13
+
+_GLIBCS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34")  # Debian 12 has 2.36
+
+
+def wanted() -> dict[Path, list[str]]:
+    """What each lock file is to bring."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    return {
+        HERE / "requirements.lock": project["project"]["dependencies"],
+        HERE / "build.lock": project["build-system"]["requires"],
+    }
+
+
+def resolve(architecture: str, python: str, arguments: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Name, version and hash of each wheel that pip would install there. Raises CalledProcessError."""
+    platforms = [f"--platform={glibc}_{architecture}" for glibc in _GLIBCS]
+    with tempfile.TemporaryDirectory() as target:
+        report = Path(target, "report.json")
+        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--dry-run"]
+        machine = [*platforms, f"--python-version={python}", "--implementation=cp", "--only-binary=:all:"]
+        where = [f"--target={target}", "--ignore-installed", f"--report={report}"]
+        subprocess.run([*pip, *machine, *where, *arguments], check=True)  # noqa: S603 - no words of strangers
+        found = json.loads(report.read_text())["install"]
+    return sorted(
+        (
+            item["metadata"]["name"].lower().replace("_", "-"),
+            item["metadata"]["version"],
+            item["download_info"]["archive_info"]["hashes"]["sha256"],
+        )
+        for item in found
+    )
+
+
+def machines() -> Sequence[tuple[str, str]]:
+    return list(itertools.product(ARCHITECTURES, PYTHONS))
+
+
+def lock(packages: list[str]) -> Iterator[str]:
+    hashes: dict[tuple[str, str], set[str]] = {}
+    for architecture, python in machines():
+        for name, version, digest in resolve(architecture, python, [f"--constraint={TESTED}", *packages]):
+            hashes.setdefault((name, version), set()).add(digest)
+    yield "# Made by deploy/lock.py: wheels alone, for x86-64 and aarch64, Python 3.11 and 3.13."
+    for (name, version), digests in sorted(hashes.items()):
+        yield " \\\n".join(
+            [f"{name}=={version}", *(f"    --hash=sha256:{digest}" for digest in sorted(digests))]
+        )
+
+
+def main() -> None:
+    for path, packages in wanted().items():
+        path.write_text("\n".join(lock(packages)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
