@@ -31,6 +31,10 @@ _TESTS = _LAB | {
     "mosquitto_pub": "mosquitto-clients",
     "rabbitmq-server": "rabbitmq-server",
     "shellcheck": "shellcheck",
+    # Machines that boot, for what is installed on them: tests/machines
+    "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
+    "mmdebstrap": "mmdebstrap",
 }
 _WANTED = {"lab": _LAB, "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"}, "tests": _TESTS}
 
