@@ -16,6 +16,7 @@ from bridge.message import Message, Packet, Release
 from bridge.mqtt.session import Session, State
 from bridge.observe import logging
 from bridge.observe.events import Event, log
+from bridge.observe.systemd import Notifier
 from bridge.pipeline import Pipeline
 from bridge.routing import Router
 from bridge.settings import Settings
@@ -23,6 +24,8 @@ from bridge.spool.spool import Spool
 from bridge.topics import Subscription
 
 _MINUTE = 60.0
+_START_TAKES = 10.0  # seconds; a broker that has not answered by then is waited for by a service that is up
+_FAREWELL_TAKES = 10.0  # seconds for DISCONNECT and for what closes behind it
 
 
 def run(settings: Settings) -> int:
@@ -63,6 +66,8 @@ class Service:
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )
         self._pipeline.session = self._session
+        self._systemd = Notifier()
+        self._started_by = time.monotonic() + _START_TAKES
         self._stop_by = 0.0
         self._said_goodbye = False
         self._left_at_once = False
@@ -80,7 +85,7 @@ class Service:
                 due = 0.0
             if due > 0:
                 self._kafka.sleep()
-            self._loop.wait(due)
+            self._loop.wait(min(due, self._tell_systemd()))
         self._kafka.close()
         self._spool.close(self._pipeline.open_identifiers)
         log(Event.SERVICE_STOPPED, **self._pipeline.counts.as_fields())
@@ -101,6 +106,7 @@ class Service:
             return
         log(Event.SERVICE_STOPPING, in_flight=self._pipeline.counts.in_flight)
         self._stop_by = time.monotonic() + self._settings.stop_timeout
+        self._systemd.stopping("stopping", self._settings.stop_timeout + _FAREWELL_TAKES)
         self._session.take_no_more()
         self._pipeline.stop_reading()
 
@@ -117,6 +123,15 @@ class Service:
                 log(Event.SERVICE_STOP_DEADLINE, in_flight=self._pipeline.counts.in_flight)
             self._session.say_goodbye()
         return max(0.0, self._stop_by - now) if not self._said_goodbye else 0.05
+
+    def _tell_systemd(self) -> float:
+        """Returns for how many seconds the watchdog needs no feeding."""
+        state = self._session.state
+        if state is State.LIVE:
+            self._systemd.ready("live")
+        elif not self._stop_by and (state is State.BACKING_OFF or time.monotonic() >= self._started_by):
+            self._systemd.ready(f"waiting for the broker at {self._settings.mqtt.host}")
+        return self._systemd.alive()
 
     def _say_what_flowed(self) -> None:
         counts = self._pipeline.counts.as_fields()
