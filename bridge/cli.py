@@ -1,4 +1,4 @@
-"""The command line: four forms, and what each exit status means."""
+"""The command line: five forms, and what each exit status means."""
 
 import os
 import shutil
@@ -18,9 +18,12 @@ from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
 
+_COMMANDS = ("config", "check")
+
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
        bridge --dry-run [--count N] [--json]         show what would be produced
        bridge config                                 show the settings in force
+       bridge check                                  look at the chain to Kafka
        bridge --version"""
 
 _DESCRIPTION = """\
@@ -35,7 +38,7 @@ Where a setting comes from, the first that has it:
 
 exit status:
   0  stopped as it was told to
-  1  failed
+  1  failed, or the chain is broken
   2  the command line or the settings are wrong; each line says what is allowed
 
 Debian's iproute2 has a command of the same name in /usr/sbin. In scripts and
@@ -63,6 +66,12 @@ def _run(arguments: Sequence[str]) -> int:
     configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
     if command == "config":
         return _show(configuration)
+
+    if command == "check":
+        from bridge.check import check
+
+        client_id = options.client_id or f"{configuration.settings.mqtt.client_id}-check"
+        return SUCCESS if check(configuration.settings, client_id, print) else FAILURE
 
     from bridge import app  # here, so that all that is above does not wait for paho and librdkafka
 
@@ -114,24 +123,30 @@ def command_line() -> tuple[ArgumentParser, Flags]:
     )
     dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
     dry_run.add_argument("--json", action="store_true", help="one JSON object a line, for jq")
-    dry_run.add_argument("--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run)")
+    dry_run.add_argument(
+        "--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run, or -check)"
+    )
     return parser, Flags(parser)
 
 
 def _command(parser: ArgumentParser, rest: Sequence[str]) -> str | None:
-    """What is left on the command line: `config`, nothing, or a mistake."""
+    """What is left on the command line: `config`, `check`, nothing, or a mistake."""
     for word in rest:
         flag = word.partition("=")[0]
         if flag.startswith("-"):
             meant = nearest(flag, parser._option_string_actions)
             parser.error(f"{flag}: no such flag{f'; did you mean {meant}?' if meant else ''}")
-        if word != "config":
-            parser.error(f'"{word}": no such command; there is only "config"')
+        if word not in _COMMANDS:
+            parser.error(f'"{word}": no such command; there are {" and ".join(_COMMANDS)}')
+    if len(rest) > 1:
+        parser.error(f"{' '.join(rest)}: one command at a time")
     return rest[0] if rest else None
 
 
 def _check(options: Namespace, command: str | None) -> None:
-    given = {"--count": options.count is not None, "--json": options.json, "--client-id": options.client_id}
+    given = {"--count": options.count is not None, "--json": options.json}
+    if command != "check":
+        given["--client-id"] = options.client_id is not None
     alone = [flag for flag, is_given in given.items() if is_given]
     if alone and not options.dry_run:
         raise ConfigurationError(f"{', '.join(alone)}: only with --dry-run")

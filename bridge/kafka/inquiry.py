@@ -53,10 +53,8 @@ class Inquiry:
                         return
                 continue
             try:
-                admin = admin or AdminClient(
-                    {**client_options(self._settings), **_without_producing(self._settings.client_options())}
-                )
-                answer: Answer | NoAnswer = _ask(admin, topic, self._settings.bootstrap_servers)
+                admin = admin or AdminClient(admin_options(self._settings))
+                answer: Answer | NoAnswer = ask(admin, topic, self._settings.bootstrap_servers)
             except KafkaException as error:
                 answer = NoAnswer(topic, str(error.args[0].str()))
             except Exception as error:
@@ -64,7 +62,13 @@ class Inquiry:
             self._tell(answer)
 
 
-def _ask(admin: AdminClient, topic: str, bootstrap_servers: str) -> Answer | NoAnswer:
+def admin_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Raises BridgeError when the password can't be read."""
+    return {**client_options(settings), **_without_producing(settings.client_options())}
+
+
+def ask(admin: AdminClient, topic: str, bootstrap_servers: str) -> Answer | NoAnswer:
+    """Raises KafkaException where the cluster does not answer."""
     # Where brokers create topics by themselves (auto.create.topics.enable), this makes them do it.
     found = admin.list_topics(topic, timeout=_PATIENCE).topics[topic]
     if found.error is not None:

@@ -178,6 +178,7 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge [--config FILE] [--mqtt.host HOST ...]
     mqtt-kafka-bridge --dry-run [--count N] [--json] [--client-id ID]
     mqtt-kafka-bridge config
+    mqtt-kafka-bridge check [--client-id ID]
     mqtt-kafka-bridge --version
 
 `bridge` is the same program under a shorter name. Debian's iproute2 has a command of that name too, so
@@ -186,7 +187,7 @@ scripts and services say `mqtt-kafka-bridge`.
 | exit status | means |
 |---|---|
 | 0 | stopped as it was told to (SIGTERM, SIGINT, `--count`) |
-| 1 | failed |
+| 1 | failed; of `check`: the chain is broken |
 | 2 | the command line or the settings are wrong; each line on standard error names one thing |
 
 Passwords are no flags: everybody on a machine can read the flags of a process. They are read from a file

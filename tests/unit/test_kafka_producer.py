@@ -315,7 +315,7 @@ def test_a_topic_is_asked_about_once_until_it_is_answered(
         may_answer.wait(10)
         return Answer(topic, exists=True, limit=BATCH_SIZE)
 
-    monkeypatch.setattr(inquiry_module, "_ask", ask)
+    monkeypatch.setattr(inquiry_module, "ask", ask)
     for _ in range(5):
         world.cluster.ask("a")
     may_answer.set()
@@ -329,7 +329,7 @@ def test_a_question_that_goes_wrong_is_answered_all_the_same(monkeypatch: pytest
     def ask(*_: object) -> Answer:
         raise KeyError("max.message.bytes")
 
-    monkeypatch.setattr(inquiry_module, "_ask", ask)
+    monkeypatch.setattr(inquiry_module, "ask", ask)
     answers: list[Answer | NoAnswer] = []
     inquiry = Inquiry(KafkaSettings(bootstrap_servers=NOBODY, options={"log_level": 0}), answers.append)
     inquiry.ask("a")

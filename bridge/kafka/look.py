@@ -1,0 +1,55 @@
+"""What `bridge check` asks of Kafka: who is there, and does a topic exist. It blocks."""
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from bridge.errors import BridgeError
+from bridge.kafka import faults, inquiry
+from bridge.outcome import Answer, NoAnswer
+from bridge.settings import KafkaSettings
+
+_PATIENCE = 10.0  # seconds
+
+_WAYS_OUT = {
+    faults.AUTHENTICATION: "check sasl.username and the password against Kafka's users",
+    faults.TLS: "check ssl.ca.location and the names in the brokers' certificates",
+}
+
+
+class Look:
+    """Raises BridgeError when librdkafka refuses the options, or the password can't be read."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._errors: dict[int, str] = {}
+        try:
+            self._admin = AdminClient(inquiry.admin_options(settings) | {"error_cb": self._note})
+        except KafkaException as error:
+            raise BridgeError(f"librdkafka refuses kafka.options: {error.args[0].str()}") from None
+
+    def brokers(self) -> list[str]:
+        """host:port of all that the cluster names. Raises BridgeError."""
+        try:
+            found = self._admin.list_topics(timeout=_PATIENCE).brokers.values()
+        except KafkaException as error:
+            raise BridgeError(self._why(error.args[0])) from None
+        return sorted(f"{broker.host}:{broker.port}" for broker in found)
+
+    def topic(self, name: str) -> Answer | NoAnswer:
+        try:
+            return inquiry.ask(self._admin, name, self._settings.bootstrap_servers)
+        except KafkaException as error:
+            return NoAnswer(name, self._why(error.args[0]))
+
+    def _note(self, error: KafkaError) -> None:
+        self._errors[error.code()] = error.str()
+
+    def _why(self, error: KafkaError) -> str:
+        """librdkafka answers with a mere time-out; what it told beside that is the reason."""
+        for code, way_out in _WAYS_OUT.items():
+            if code in self._errors:
+                return f"{self._errors[code]} ({way_out})"
+        reason = next(iter(self._errors.values()), error.str())
+        return (
+            f"{self._settings.bootstrap_servers}: {reason} (do the brokers run, and is the way to them open?)"
+        )
