@@ -35,13 +35,10 @@ def wanted() -> dict[Path, list[str]]:
 
 def resolve(architecture: str, python: str, arguments: Iterable[str]) -> list[tuple[str, str, str]]:
     """Name, version and hash of each wheel that pip would install there. Raises CalledProcessError."""
-    platforms = [f"--platform={glibc}_{architecture}" for glibc in _GLIBCS]
     with tempfile.TemporaryDirectory() as target:
         report = Path(target, "report.json")
-        pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "--dry-run"]
-        machine = [*platforms, f"--python-version={python}", "--implementation=cp", "--only-binary=:all:"]
-        where = [f"--target={target}", "--ignore-installed", f"--report={report}"]
-        subprocess.run([*pip, *machine, *where, *arguments], check=True)  # noqa: S603 - no words of strangers
+        where = ["--dry-run", f"--target={target}", "--ignore-installed", f"--report={report}"]
+        _pip("install", *where, *_machine(architecture, python), *arguments)
         found = json.loads(report.read_text())["install"]
     return sorted(
         (
@@ -51,6 +48,22 @@ def resolve(architecture: str, python: str, arguments: Iterable[str]) -> list[tu
         )
         for item in found
     )
+
+
+def download(architecture: str, python: str, locks: Iterable[Path], directory: Path) -> None:
+    """Put all wheels of the lock files for such a machine into `directory`, for `install.sh --wheels`."""
+    files = [f"--requirement={lock}" for lock in locks]
+    _pip("download", f"--dest={directory}", "--require-hashes", *_machine(architecture, python), *files)
+
+
+def _machine(architecture: str, python: str) -> list[str]:
+    platforms = [f"--platform={glibc}_{architecture}" for glibc in _GLIBCS]
+    return [*platforms, f"--python-version={python}", "--implementation=cp", "--only-binary=:all:"]
+
+
+def _pip(*arguments: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, *arguments], check=True)  # noqa: S603 - no words of strangers
 
 
 def machines() -> Sequence[tuple[str, str]]:

@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# What is asked of the machine, before anything on it is changed. Part of install.sh.
+
+require_root() {
+    ((EUID == 0)) || fail "must be run as root: sudo deploy/install.sh $COMMAND ..."
+    if [[ -z $DRY_RUN ]]; then
+        touch "$LOG" && chmod 0640 "$LOG"
+        exec 9>/run/mqtt-kafka-bridge-install.lock
+        flock --nonblock 9 || fail "another install.sh is at work: wait for its end"
+    fi
+}
+
+require_debian() {
+    local version
+    # shellcheck source=/dev/null
+    if ! command -v apt-get >/dev/null || ! (. /etc/os-release && [[ " $ID ${ID_LIKE-} " == *" debian "* ]]); then
+        fail "made for Debian 12 and 13 and Raspberry Pi OS, this is $(. /etc/os-release && echo "$PRETTY_NAME")"
+    fi
+    [[ -d /run/systemd/system ]] || fail "systemd does not run here, and would have to start the service"
+    case $(dpkg --print-architecture) in
+    amd64 | arm64) ;;
+    armhf | armel | i386)
+        fail "a 32-bit system: librdkafka has no packages for it. Write Raspberry Pi OS Lite (64-bit) to the card" ;;
+    *) fail "no packages for the architecture $(dpkg --print-architecture), only for amd64 and arm64" ;;
+    esac
+    command -v python3 >/dev/null || fail "there is no python3: sudo apt-get install python3"
+    version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    case $version in
+    3.11 | 3.13) ;;
+    *) fail "python3 is $version; made for 3.11 and 3.13, those of Debian 12 and 13" ;;
+    esac
+}
+
+require_space() { # DIRECTORY MB
+    local directory=$1 free
+    while [[ ! -d $directory ]]; do directory=${directory%/*} directory=${directory:-/}; done
+    free=$(df --output=avail -m "$directory" | tail -n 1)
+    ((free >= $2)) || fail "$2 MB are needed on the disk of $directory, ${free// /} MB are free"
+}
+
+# apt-get, with the lists fetched only where there are none or they proved too old.
+apt_install() { # PACKAGE...
+    local apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=120
+        -o Dpkg::Use-Pty=0)
+    compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null &&
+        "${apt[@]}" install --no-install-recommends "$@" && return
+    "${apt[@]}" update
+    "${apt[@]}" install --no-install-recommends "$@"
+}
+
+is_installed() { # PACKAGE
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+}
