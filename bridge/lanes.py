@@ -223,9 +223,7 @@ class Lane:
             if self.state is LaneState.LIVE:
                 self._leave_live(LaneState.SPOOLING)
             everything = (*self.in_flight, *self.waiting, *self.behind)
-            self._unwritten = sorted(
-                (each for each in everything if each not in self._rows), key=_arrival
-            )
+            self._unwritten = sorted((each for each in everything if each not in self._rows), key=_arrival)
         elif not is_late and not (self._is_stored_between or self.behind):
             self.late = False
             self._unwritten.clear()
