@@ -58,6 +58,7 @@ class Cluster:
         self._files_changed = False
         self._look_at_files_at = 0.0
         self._producer = self._build()
+        tls.watch_expiry(settings)
 
     # -- messages ------------------------------------------------------------------------------------
 

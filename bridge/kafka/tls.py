@@ -1,21 +1,23 @@
 """TLS with Kafka as far as librdkafka leaves it open: which files it has read, and what went wrong.
 
-librdkafka reads certificates and keys once, when a client is built, and of a certificate that it refuses
-it says no more than that. So the files are watched here, and a handshake that failed is tried once more
-with Python's ssl, which says why.
+librdkafka reads certificates and keys once, when a client is built; of a certificate that it refuses it
+says no more than that, and of one that it accepts nothing. So the files are watched here, and brokers are
+asked once more with Python's ssl, which tells.
 """
 
 import re
 import socket
 import ssl
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from bridge.errors import BridgeError
 from bridge.observe.events import Event, log
 from bridge.settings import KafkaSettings
 from bridge.tls.context import client_context
+from bridge.tls.expiry import Expiry, File
 from bridge.tls.failures import Names, TlsFailed, explain, explain_words
 
 Options = Mapping[str, str | int | float | bool]
@@ -23,7 +25,8 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 _PATIENCE = 5.0  # seconds for a handshake
 _ALERT = 1.0  # seconds after it for the broker's objections
-_LOCATIONS = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location")
+_AUTHORITIES, _CERTIFICATE, _KEY = "ssl.ca.location", "ssl.certificate.location", "ssl.key.location"
+_LOCATIONS = (_AUTHORITIES, _CERTIFICATE, _KEY, "ssl.keystore.location")
 _ADDRESS = re.compile(r"^\w+://\[?(?P<host>.+?)\]?:(?P<port>\d+)/")  # as librdkafka's errors begin
 
 
@@ -77,27 +80,63 @@ def report(settings: KafkaSettings, error: str) -> None:
 
 def look(host: str, port: int, options: Options) -> TlsFailed | None:
     """Shake hands as librdkafka does. What only a person can cure, or None."""
-    names = _names(host, port)
     try:
-        context = _context(options)
-        with (
-            socket.create_connection((host, port), timeout=_PATIENCE) as plain,
-            context.wrap_socket(plain, server_hostname=host) as sock,
-        ):
+        with _connected(host, port, options) as sock:
             sock.settimeout(_ALERT)
             with suppress(TimeoutError):
                 sock.recv(1)
     except OSError as error:
-        explained = explain(error, names)
+        explained = explain(error, _names(host, port))
         return explained if isinstance(explained, TlsFailed) else None
     return None
+
+
+def watch_expiry(settings: KafkaSettings) -> None:
+    """Of the files in [kafka.options], and of what the brokers of kafka.bootstrap_servers show."""
+    options = settings.client_options()
+    if not is_used(options) or not _is_plain(options):
+        return
+    files = [
+        File(name, Path(str(options[name])), authorities=name == _AUTHORITIES)
+        for name in (_AUTHORITIES, _CERTIFICATE)
+        if name in options
+    ]
+    peers = {
+        server: partial(_certificate_of, *_host_and_port(server), options)
+        for server in settings.bootstrap_servers.split(",")
+    }
+    Expiry(files, peers).start()
+
+
+def _certificate_of(host: str, port: int, options: Options) -> bytes | None:
+    try:
+        with _connected(host, port, options) as sock:
+            return sock.getpeercert(binary_form=True)
+    except OSError:  # kafka.tls_failed or kafka.error says what is wrong
+        return None
+
+
+def _host_and_port(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":") if re.search(r":\d+$", server) else (server, "", "9092")
+    return host.strip("[]"), int(port)
+
+
+@contextmanager
+def _connected(host: str, port: int, options: Options) -> Iterator[ssl.SSLSocket]:
+    """Raises OSError, of which TlsFailed is one."""
+    context = _context(options)
+    with (
+        socket.create_connection((host, port), timeout=_PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname=host) as sock,
+    ):
+        yield sock
 
 
 def _names(host: str, port: int) -> Names:
     return Names(
         peer=f"{host}:{port}",
-        authorities="ssl.ca.location",
-        certificate="ssl.certificate.location",
+        authorities=_AUTHORITIES,
+        certificate=_CERTIFICATE,
         its_name="have it signed for the address by which the broker is reached (kafka.bootstrap_servers,"
         " the broker's advertised.listeners)",
     )
@@ -107,7 +146,7 @@ def _is_plain(options: Options) -> bool:
     """Nothing is set that Python's ssl reads in another way, or that loosens librdkafka's checks."""
     loose = {"enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm"}
     own_ways = {"ssl.keystore.location", "ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "ssl.engine.id"}
-    authorities = options.get("ssl.ca.location")
+    authorities = options.get(_AUTHORITIES)
     is_file = authorities is None or not (authorities == "probe" or Path(str(authorities)).is_dir())
     return is_file and not (loose | own_ways) & options.keys()
 
@@ -118,8 +157,8 @@ def _context(options: Options) -> ssl.SSLContext:
 
     password = options.get("ssl.key.password")
     return client_context(
-        path("ssl.ca.location"),
-        path("ssl.certificate.location"),
-        path("ssl.key.location"),
+        path(_AUTHORITIES),
+        path(_CERTIFICATE),
+        path(_KEY),
         password=None if password is None else str(password),
     )

@@ -9,17 +9,21 @@ from threading import Thread
 from bridge.observe.events import Event, log
 from bridge.settings import MqttSettings, TcpSettings
 from bridge.tls.context import client_context
+from bridge.tls.expiry import Expiry, File
 from bridge.tls.failures import Names, TlsFailed, explain
 
 Connected = Callable[[socket.socket | OSError], None]
+Shown = Callable[[str, bytes], None]  # who has shown a certificate, and which (DER)
 
 
-def connect_in_background(settings: MqttSettings, done: Connected) -> None:
+def connect_in_background(settings: MqttSettings, done: Connected, shown: Shown) -> None:
     """Connect, and call `done` from another thread with a socket, or with why there is none."""
 
     def work() -> None:
         try:
             sock: socket.socket | OSError = connect(settings)
+            if isinstance(sock, ssl.SSLSocket) and (certificate := sock.getpeercert(binary_form=True)):
+                shown(f"{settings.host}:{settings.port}", certificate)
         except OSError as error:
             sock = error
         except Exception as error:
@@ -85,6 +89,20 @@ def tls_names(settings: MqttSettings) -> Names:
         certificate="mqtt.tls.cert_file",
         its_name="set mqtt.tls.server_name to a name that it bears",
     )
+
+
+def watch_expiry(settings: MqttSettings) -> Expiry:
+    """Of the files in [mqtt.tls], and of what the broker is said to have shown."""
+    tls = settings.tls
+    files = []
+    if tls.ca_file:
+        files.append(File("mqtt.tls.ca_file", tls.ca_file, authorities=True))
+    if tls.cert_file:
+        files.append(File("mqtt.tls.cert_file", tls.cert_file))
+    expiry = Expiry(files, {})
+    if tls.enabled:
+        expiry.start()
+    return expiry
 
 
 def log_tls_failure(error: OSError) -> bool:

@@ -21,7 +21,7 @@ from bridge.mqtt import reasons, wire
 from bridge.mqtt.applied import AppliedFilters
 from bridge.mqtt.backoff import Backoff
 from bridge.mqtt.connection import Connection
-from bridge.mqtt.connector import connect_in_background, log_tls_failure, why
+from bridge.mqtt.connector import connect_in_background, log_tls_failure, watch_expiry, why
 from bridge.mqtt.handler import Handler
 from bridge.mqtt.protocol import Protocol as ProtocolChoice
 from bridge.mqtt.subscriptions import Subscriptions
@@ -63,6 +63,7 @@ class Session:
         self._subscriptions = Subscriptions(handler.subscriptions, record)
         self._protocol = ProtocolChoice(settings.protocol)
         self._backoff = Backoff(settings.reconnect)
+        self._expiry = watch_expiry(settings)
         self._connection: Connection | None = None
         self._next_delay: float | None = None  # where not the backoff decides
         self._expects_session = False
@@ -201,7 +202,9 @@ class Session:
     def _connect(self) -> None:
         self.state = State.CONNECTING
         log(Event.MQTT_CONNECTING, host=self._settings.host, port=self._settings.port)
-        connect_in_background(self._settings, lambda result: self._loop.post(lambda: self._tcp(result)))
+        connect_in_background(
+            self._settings, lambda result: self._loop.post(lambda: self._tcp(result)), self._expiry.shown
+        )
 
     def _tcp(self, result: socket.socket | OSError) -> None:
         if self.state is not State.CONNECTING:

@@ -40,6 +40,8 @@ class Event(StrEnum):
     CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock is not to be believed; records get no timestamp, and Kafka may double them when a broker dies"
     CLOCK_RIGHT                = "clock.right",                INFO,    "the clock is right again; records get timestamps"
 
+    TLS_EXPIRES_SOON           = "tls.expires_soon",           WARNING, "a certificate expires within 14 days, or has expired: the bridge's, its authority's or a peer's; said once a day"
+
     MQTT_CONNECTING            = "mqtt.connecting",            DEBUG,   "an attempt begins"
     MQTT_CONNECT_FAILED        = "mqtt.connect_failed",        WARNING, "name resolution, TCP or TLS failed; tried again"
     MQTT_TLS_FAILED            = "mqtt.tls_failed",            ERROR,   "no TLS with the broker: certificate, authority, name or protocol; tried again slowly"

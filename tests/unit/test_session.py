@@ -109,7 +109,7 @@ class World:
         self.version = 5
         self.refuse: OSError | None = None
 
-    def _connect(self, _: MqttSettings, done: Callable[[socket.socket | OSError], None]) -> None:
+    def _connect(self, _: MqttSettings, done: Callable[[socket.socket | OSError], None], __: object) -> None:
         self.connections += 1
         if self.refuse:
             done(self.refuse)
@@ -446,7 +446,7 @@ def test_a_stop_while_backing_off_is_over_at_once(world: World) -> None:
 
 def test_a_socket_that_comes_after_the_stop_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     later: list[Callable[[Any], None]] = []
-    monkeypatch.setattr(session_module, "connect_in_background", lambda _, done: later.append(done))
+    monkeypatch.setattr(session_module, "connect_in_background", lambda _, done, __: later.append(done))
     world.turn()
     world.session.take_no_more()
     assert world.session.state is State.STOPPED
@@ -483,7 +483,7 @@ _NO_FAMILY = 255  # as AF_INET6 is where IPv6 was turned off
 
 def connected(settings: MqttSettings) -> socket.socket | OSError:
     results: queue.SimpleQueue[socket.socket | OSError] = queue.SimpleQueue()
-    connector.connect_in_background(settings, results.put)
+    connector.connect_in_background(settings, results.put, lambda *_: None)
     return results.get(timeout=10)
 
 

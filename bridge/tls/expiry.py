@@ -1,0 +1,85 @@
+"""Says in time that a certificate expires: the bridge's own, its authority's, what the peer shows.
+
+Looked at where TLS is used, in a thread of its own, now and then; said once a day for each.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock, Thread
+
+from bridge.observe.events import Event, log
+from bridge.tls.certificate import in_pem, not_after
+
+SOON = timedelta(days=14)
+_SAY_AGAIN_AFTER = timedelta(hours=23)
+_LOOK_EVERY = 6 * 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class File:
+    """A file with certificates in PEM, and the setting that names it."""
+
+    setting: str
+    path: Path
+    authorities: bool = False
+    """Of several authorities the last one counts, of a chain the first one that expires."""
+
+    def expires(self) -> datetime:
+        dates = [not_after(der) for der in in_pem(self.path.read_text(encoding="ascii"))]
+        return (max if self.authorities else min)(dates)
+
+
+class Expiry:
+    """`peers`: asks for the certificate that a peer shows now, as DER; None where it can't be had."""
+
+    def __init__(self, files: Sequence[File], peers: Mapping[str, Callable[[], bytes | None]]) -> None:
+        self._files = files
+        self._peers = peers
+        self._shown: dict[str, bytes] = {}
+        self._said: dict[str, datetime] = {}
+        self._lock = Lock()
+
+    def start(self) -> None:
+        Thread(target=self._work, name="expiry", daemon=True).start()
+
+    def shown(self, peer: str, der: bytes) -> None:
+        """A peer has just shown this certificate. From any thread."""
+        with self._lock:
+            self._shown[peer] = der
+        self._say_if_soon(f"shown by {peer}", lambda: not_after(der))
+
+    def look(self) -> None:
+        for file in self._files:
+            self._say_if_soon(f"{file.setting} = {file.path}", file.expires)
+        for peer, ask in self._peers.items():
+            if der := ask():
+                self.shown(peer, der)
+        with self._lock:
+            known = [item for item in self._shown.items() if item[0] not in self._peers]
+        for peer, der in known:
+            self.shown(peer, der)
+
+    def _say_if_soon(self, certificate: str, expires: Callable[[], datetime]) -> None:
+        with suppress(OSError, ValueError):  # what can't be read is said where it is used
+            at = expires()
+            now = datetime.now(UTC)
+            with self._lock:
+                said = self._said.get(certificate)
+                if at - now > SOON or (said and now - said < _SAY_AGAIN_AFTER):
+                    return
+                self._said[certificate] = now
+            log(
+                Event.TLS_EXPIRES_SOON,
+                certificate=certificate,
+                expires=at.isoformat(),
+                days_left=(at - now).days,
+            )
+
+    def _work(self) -> None:
+        while True:
+            self.look()
+            time.sleep(_LOOK_EVERY)
