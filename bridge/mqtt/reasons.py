@@ -12,7 +12,8 @@ CONNACK_WAYS_OUT = {
     UNSUPPORTED_PROTOCOL_VERSION: 'set mqtt.protocol to what the broker speaks, or to "auto"',
     0x85: "set mqtt.client_id to one the broker accepts",
     0x86: "check mqtt.username and mqtt.password_file against the broker's users",
-    0x87: "let the broker's access rules allow this user and client id to connect",
+    0x87: "check mqtt.username and mqtt.password_file; if they are right, let the broker's access rules allow"
+    " this user and client id to connect",
     0x8A: "the broker has banned this client: lift the ban there",
     0x8C: "the broker wants another authentication method than user name and password",
     0x95: "the broker does not accept a CONNECT this long: shorten client id, user name or password",

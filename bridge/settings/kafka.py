@@ -12,6 +12,12 @@ from bridge.settings.section import Allowed, Section, Wrong
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
+# Settings of librdkafka that make TLS a mere disguise.
+_LOOSE = {
+    "enable.ssl.certificate.verification": ("false",),
+    "ssl.endpoint.identification.algorithm": ("none",),
+}
+
 _BROKERS = "host:port, separated by commas"
 
 
@@ -73,3 +79,12 @@ class KafkaSettings(Section):
             name: given.get_secret_value() if isinstance(given, SecretStr) else given
             for name, given in self.options.items()
         }
+
+    def warnings(self) -> Iterator[str]:
+        """What is allowed, but has a price that is easily overlooked. One sentence each."""
+        for name, loose in _LOOSE.items():
+            if str(self.options.get(name, "")).lower() in loose:
+                yield (
+                    f'kafka.options."{name}" = {self.options[name]}: whoever gets between the bridge and'
+                    " Kafka can pose as a broker, and read and change all messages"
+                )

@@ -56,7 +56,8 @@ class Settings(BaseSettings):
 
     def warnings(self) -> Iterator[str]:
         """What is allowed, but has a price that is easily overlooked. One sentence each."""
-        return self.mqtt.warnings()
+        yield from self.mqtt.warnings()
+        yield from self.kafka.warnings()
 
     @model_validator(mode="before")
     @classmethod

@@ -94,3 +94,18 @@ def test_a_secret_among_the_options_is_shown_to_librdkafka_alone(name: str) -> N
     assert isinstance(options.options[name], SecretStr)
     assert "geheim" not in repr(options)
     assert options.client_options() == {name: "geheim"}
+
+
+@pytest.mark.parametrize(
+    ("option", "warns"),
+    [
+        ({"ssl.endpoint.identification.algorithm": "none"}, True),
+        ({"ssl.endpoint.identification.algorithm": "https"}, False),
+        ({"enable.ssl.certificate.verification": False}, True),
+        ({"enable.ssl.certificate.verification": True}, False),
+        ({}, False),
+    ],
+)
+def test_who_switches_off_the_check_of_certificates_is_warned(option: dict[str, object], warns: bool) -> None:
+    settings = KafkaSettings.model_validate({"bootstrap_servers": "k", "options": option})
+    assert bool([warning for warning in settings.warnings() if "pose as a broker" in warning]) == warns
