@@ -4,24 +4,22 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from bridge.errors import BridgeError
-from bridge.kafka import faults, inquiry
+from bridge.kafka import faults, inquiry, tls
 from bridge.outcome import Answer, NoAnswer
 from bridge.settings import KafkaSettings
 
 _PATIENCE = 10.0  # seconds
 
-_WAYS_OUT = {
-    faults.AUTHENTICATION: "check sasl.username and the password against Kafka's users",
-    faults.TLS: "check ssl.ca.location and the names in the brokers' certificates",
-}
+_LOG_IN = "check sasl.username and the password against Kafka's users"
 
 
 class Look:
-    """Raises BridgeError when librdkafka refuses the options, or the password can't be read."""
+    """Raises BridgeError when librdkafka refuses the options, or a file can't be read."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._errors: dict[int, str] = {}
+        tls.require_usable(settings)
         try:
             self._admin = AdminClient(inquiry.admin_options(settings) | {"error_cb": self._note})
         except KafkaException as error:
@@ -42,13 +40,16 @@ class Look:
             return NoAnswer(name, self._why(error.args[0]))
 
     def _note(self, error: KafkaError) -> None:
-        self._errors[error.code()] = error.str()
+        self._errors[faults.kind(error.code(), error.str())] = error.str()
 
     def _why(self, error: KafkaError) -> str:
         """librdkafka answers with a mere time-out; what it told beside that is the reason."""
-        for code, way_out in _WAYS_OUT.items():
-            if code in self._errors:
-                return f"{self._errors[code]} ({way_out})"
+        while self._admin.poll(0):  # nothing else calls error_cb
+            pass
+        if faults.TLS in self._errors:
+            return tls.why(self._settings, self._errors[faults.TLS]).sentence
+        if faults.AUTHENTICATION in self._errors:
+            return f"{self._errors[faults.AUTHENTICATION]} ({_LOG_IN})"
         reason = next(iter(self._errors.values()), error.str())
         return (
             f"{self._settings.bootstrap_servers}: {reason} (do the brokers run, and is the way to them open?)"

@@ -61,21 +61,24 @@ def require_usable(settings: KafkaSettings) -> None:
         try:
             _context(options)
         except TlsFailed as failed:
-            raise BridgeError(f"{failed.reason} ({failed.way_out})") from None
+            raise BridgeError(failed.sentence) from None
 
 
 def report(settings: KafkaSettings, error: str) -> None:
     """Log why TLS failed with the broker that librdkafka's `error` is about. Blocks for some seconds."""
+    failed = why(settings, error)
+    log(Event.KAFKA_TLS_FAILED, reason=failed.reason, way_out=failed.way_out)
+
+
+def why(settings: KafkaSettings, error: str) -> TlsFailed:
+    """What librdkafka's `error` does not say: the broker is asked once more. Blocks for some seconds."""
     options = settings.client_options()
     failed: TlsFailed | None = None
     if address := _ADDRESS.match(error):
         host, port = address["host"], int(address["port"])
         failed = look(host, port, options) if _is_plain(options) else None
         failed = failed or explain_words(error, _names(host, port))
-    if failed:
-        log(Event.KAFKA_TLS_FAILED, reason=failed.reason, way_out=failed.way_out)
-    else:
-        log(Event.KAFKA_TLS_FAILED, reason=error, way_out="compare ssl.* with the broker's listener")
+    return failed or TlsFailed(error, "compare ssl.* of [kafka.options] with the broker's listener")
 
 
 def look(host: str, port: int, options: Options) -> TlsFailed | None:

@@ -17,6 +17,7 @@ from bridge.mqtt.connection import Connection
 from bridge.mqtt.connector import connect
 from bridge.mqtt.reasons import CONNACK_WAYS_OUT, UNSUPPORTED_PROTOCOL_VERSION
 from bridge.settings import MqttSettings, read_mqtt_password
+from bridge.tls.failures import TlsFailed
 from bridge.topics import Subscription
 
 _PATIENCE = 15.0  # seconds for each answer
@@ -39,6 +40,8 @@ def reach(settings: MqttSettings) -> socket.socket:
     """A connection: TCP, and TLS where it is enabled."""
     try:
         return connect(settings)
+    except TlsFailed as failed:
+        raise BridgeError(failed.sentence) from None
     except OSError as error:
         raise BridgeError(
             f"{settings.host}:{settings.port}: {error.strerror or error} (does HAProxy run there, and does"
@@ -88,6 +91,8 @@ class Probe:
         if answer is not None:
             way_out = CONNACK_WAYS_OUT.get(answer.value, "it may be another answer later")
             return f"CONNACK: {answer} ({way_out})"
+        if isinstance(self._connection.error, TlsFailed):
+            return self._connection.error.sentence
         if self._connection.closed_because:
             return "closed before CONNACK, which HAProxy does while no EMQ node is up (see its console)"
         return f"no CONNACK within {_PATIENCE:.0f} s (does a node of EMQ's cluster hang?)"

@@ -17,6 +17,10 @@ class TlsFailed(OSError):
         self.way_out = way_out
         super().__init__(reason)
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.reason} ({self.way_out})"
+
 
 @dataclass(frozen=True)
 class Names:

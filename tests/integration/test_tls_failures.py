@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.check import check
 from bridge.errors import BridgeError
 from bridge.kafka import cluster as cluster_module
+from bridge.kafka import look as look_module
 from bridge.kafka import tls as tls_with_kafka
 from bridge.kafka.cluster import Cluster
 from bridge.loop import Loop
 from bridge.mqtt.connector import connect, tls_names
-from bridge.settings import KafkaSettings, MqttSettings
+from bridge.settings import KafkaSettings, MqttSettings, Settings
 from bridge.tls.failures import TlsFailed, explain
 from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import TwoDoors
@@ -275,3 +277,21 @@ def test_a_producer_that_no_broker_lets_in_rests(
 
 def _threads(*names: str) -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name in names]
+
+
+def test_bridge_check_says_the_same(site: Site, new_door: NewDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(look_module, "_PATIENCE", 2.0)
+    emq, broker = new_door(site.broker, clients_of=site.authority), new_door(site.expired)
+    settings = Settings.model_validate(
+        {
+            "mqtt": {"host": emq.address, "port": emq.port, "tls": tls(site)},
+            "kafka": {"bootstrap_servers": f"127.0.0.1:{broker.port}", "options": kafka(site)},
+            "routes": [{"name": "all", "filter": "#", "topic": "all"}],
+        }
+    )
+    said: list[str] = []
+    assert not check(settings, "looks", said.append)
+    failed = [line for line in said if line.startswith("FAILED")]
+    assert len(failed) == 2
+    assert f"{emq.address}:{emq.port} wants a certificate, and got none (name a certificate" in failed[0]
+    assert f"127.0.0.1:{broker.port} has expired" in failed[1]
