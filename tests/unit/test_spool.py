@@ -1,6 +1,7 @@
 """The spool on a real disk: what is committed is there, and what the disk refuses is said and kept."""
 
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ from bridge.deadletter import DeadLetter
 from bridge.loop import Loop
 from bridge.message import Message, OpenIdentifier, Properties
 from bridge.outcome import Refused, Rows, Written
-from bridge.segment import Segment, Wanted, cut
+from bridge.segment import Segment, Wanted, cut, pack
 from bridge.settings import SpoolSettings
+from bridge.spool import spool as spool_module
 from bridge.spool.spool import Spool
 from bridge.spool.store import Store
 
@@ -188,6 +190,47 @@ def test_two_bridges_do_not_share_a_spool(tmp_path: Path, capsys: pytest.Capture
     first.close()
 
 
+def test_a_spool_that_could_not_be_opened_at_the_start_and_holds_messages_waits_for_a_restart(
+    tmp_path: Path,
+) -> None:
+    first = World(tmp_path)
+    first.write(message(1))
+    first.result()
+    second = World(tmp_path)
+    first.close()
+    second.write(message(1, b"another"))
+    refused = second.result()
+    assert isinstance(refused, Refused)
+    assert "1 messages wait in it" in refused.reason
+    second.close()
+    third = World(tmp_path)
+    assert [each.payload for each in third.rows()] == [b"21.5"]
+    third.close()
+
+
+def test_a_slow_commit_is_said_and_keeps_nobody_waiting_but_what_is_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    goes_on = threading.Event()
+    write = Store.write
+
+    def slow(*arguments: object) -> None:
+        assert goes_on.wait(10)
+        write(*arguments)
+
+    monkeypatch.setattr(Store, "write", slow)
+    monkeypatch.setattr(spool_module, "_SLOW", 0.0)
+    world.write(message(1))
+    for _ in range(3):
+        world.spool.turn(time.monotonic())
+        world.loop.wait(0.01)
+    assert not world.spool.results
+    assert not world.spool.accepts
+    goes_on.set()
+    assert isinstance(world.result(), Written)
+    assert "spool.slow" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "damage", [b"no database at all, but long enough to look at" * 30, b"SQLite format 3\0" * 99]
 )
@@ -230,6 +273,21 @@ def test_a_segment_whose_bytes_have_changed_is_left_out_and_left_there(
     assert [each.sequence for each in second.rows()] == [2]
     assert "spool.damaged" in capsys.readouterr().out
     second.close()
+
+
+@pytest.mark.parametrize("together", [1, 8, 16, 32, 500])
+def test_a_message_takes_its_bytes_and_at_most_as_much_again(tmp_path: Path, together: int) -> None:
+    """docs/how-to/prepare-kafka.md says how long an outage may last."""
+    store = Store(tmp_path)
+    empty = store.size
+    segments = []
+    for first in range(1, 4001, together):
+        segments += cut([message(number, b"x" * 100) for number in range(first, first + together)])
+    store.write(("sensors", segment, pack(segment.messages)) for segment in segments)
+    each = (store.size - empty) / sum(segment.count for segment in segments)
+    bare = len("s/1") + 100 + 27
+    assert bare <= each <= 2 * bare
+    store.close()
 
 
 def test_space_goes_back_to_the_file_system(world: World, tmp_path: Path) -> None:
