@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge import cli
+from bridge.counts import Counts
 from bridge.dryrun import Preview
 from bridge.message import Message
 from bridge.observe.events import Event
@@ -152,6 +153,8 @@ LINES = [
     '{"timestamp": "t2", "level": "error", "event": "kafka.topic_missing", "topic": "iot", "way_out": "w"}',
     '{"timestamp": "t3", "level": "info", "event": "flow.minute", "received": 3, "in_flight": 1}',
     '{"timestamp": "t4", "level": "warning", "event": "mqtt.session_lost", "client_id": "b", "meaning": "m"}',
+    '{"timestamp": "t5", "level": "warning", "event": "spool.late", "topic": "iot"}',
+    '{"timestamp": "t6", "level": "error", "event": "kafka.refused", "topic": "iot", "reason": "r"}',
 ]
 FILTERS = [command for command in pages.commands(LOG) if command.startswith("jq ")]
 DRY_RUN, _, DRY_RUN_FILTER = pages.commands(LOG)[-1].partition(" | ")
@@ -164,6 +167,14 @@ def test_each_filter_of_the_log_finds_its_lines_and_no_others(command: str, tmp_
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert 0 < len(done.stdout.splitlines()) < len(LINES)
+
+
+def test_each_count_is_explained_and_the_sum_has_all_that_are_part_of_it() -> None:
+    fields = set(Counts().as_fields())
+    text = LOG.read_text()
+    assert {field.strip("`") for field, _ in rows(text, "## Do messages flow?")} == fields
+    (sum_,) = re.findall(r"^    (received \+ .*)$", text, re.MULTILINE)
+    assert set(re.findall(r"\w+", sum_)) == fields - {"joined", "sessions_lost"}
 
 
 @needs_jq
