@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.harness.conditions import wait_until
+from tests.harness.host import Host
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
 
@@ -29,6 +31,7 @@ class BridgeProcess(Process):
         directory: Path,
         *,
         name: str = "bridge",
+        host: Host | None = None,
         env: Mapping[str, str] | None = None,
         program: Sequence[str] = (sys.executable, "-m", "bridge"),
     ) -> None:
@@ -40,10 +43,12 @@ class BridgeProcess(Process):
         self.settings.write_text(toml(_merged(defaults, settings)))
         self.journal = Journal(directory / f"{name}.log")
         self._started_at = 0
+        self.peak_mb = 0.0  # the most resident memory that one of its lives took, in MB (10^6 bytes)
         super().__init__(
             name,
             [*program, "--config", self.settings],
             log=self.journal.path,
+            host=host,
             env=env or {},
             cwd=ROOT,
             ready=lambda: self.entries("service.started"),
@@ -52,6 +57,20 @@ class BridgeProcess(Process):
     def spawn(self) -> None:
         self._started_at = self.journal.mark()
         super().spawn()
+
+    def kill9(self) -> None:
+        self._note_peak()
+        super().kill9()
+
+    def terminate(self, deadline: float = 30.0) -> int | None:
+        self._note_peak()
+        return super().terminate(deadline)
+
+    def _note_peak(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended
+            status = Path(f"/proc/{self.pid}/status").read_text() if self.alive else ""
+            found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+            self.peak_mb = max(self.peak_mb, int(found[1]) * 1024 / 1e6 if found else 0.0)
 
     def __enter__(self) -> Self:
         self.start()

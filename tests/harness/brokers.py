@@ -164,6 +164,7 @@ class TwoDoors(Brokers):
             "mosquitto",
             ["mosquitto", "-c", settings],
             log=directory / "mosquitto.log",
+            host=self._inner,
             ready=lambda: answers_connect(self._inner.address),
         )
         self._doors = [self._door(number, directory) for number in (1, 2)]
@@ -178,6 +179,7 @@ class TwoDoors(Brokers):
             host.name,
             ["haproxy", "-db", "-f", settings],
             log=directory / f"{host.name}.log",
+            host=host,
             ready=lambda: answers_connect(host.address),
         )
 
@@ -195,6 +197,11 @@ class TwoDoors(Brokers):
 
     def node(self, number: int) -> Process:
         return self._doors[number - 1]
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether a session's queue was full, as EMQ's would have been: what went beyond it is lost there."""
+        return "messages are being dropped" in self.mosquitto.log.read_text(errors="replace")
 
     @property
     def addresses(self) -> tuple[str, str]:

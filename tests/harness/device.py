@@ -11,7 +11,8 @@ import os
 import random
 import selectors
 import socket
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 
 from tests.harness.fields import Malformed
 from tests.harness.packets import Ack, Connack, Connect, Disconnect, Frames, Kind, Packet, Publish
@@ -39,6 +40,16 @@ class Tally:
     def sent(self) -> int:
         """How many were handed to a socket and have an outcome."""
         return sum(map(len, (self.acked, self.unknown, self.unmatched, self.refused, self.sent0)))
+
+    @classmethod
+    def of_all(cls, tallies: Iterable["Tally"]) -> "Tally":
+        """One for all of these, of devices that have stopped."""
+        whole = cls()
+        for tally in tallies:
+            for each in fields(cls):
+                mine, theirs = getattr(whole, each.name), getattr(tally, each.name)
+                setattr(whole, each.name, mine | theirs if isinstance(mine, set) else mine + theirs)
+        return whole
 
 
 class Device:

@@ -55,6 +55,15 @@ class Devices:
         self._failure: BaseException | None = None
 
     @property
+    def rate(self) -> float:
+        """Messages a second, of all together. May be changed at any time."""
+        return 1.0 / self._period
+
+    @rate.setter
+    def rate(self, rate: float) -> None:
+        self._period = 1.0 / rate
+
+    @property
     def topics(self) -> tuple[str, ...]:
         """The MQTT topics that are published to."""
         return tuple(sorted({device.topic for device in self._devices}))

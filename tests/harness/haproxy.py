@@ -31,7 +31,8 @@ Section = Literal["mqtt-kafka", "tcp-in", "emq-tls", "servers"]
 class HAProxy(Process):
     """HAProxy as its Debian package starts it (a master and a worker), in front of `nodes`.
 
-    `nodes` are two HOST:PORT that speak MQTT; their dashboards are looked for at HOST:18083. Where an
+    `nodes` are two HOST:PORT that speak MQTT; their dashboards are looked for at HOST:18083. None: those
+    that the file itself names, on a host where it may listen on every address, as it does unasked. Where an
     ordinary user runs it, it keeps that user's rights, for it can't become anybody else. Without a
     `password_hash` the console is as it is shipped: locked. `site` is what else stands in
     /etc/default/haproxy.
@@ -43,33 +44,30 @@ class HAProxy(Process):
         self,
         host: Host,
         directory: Path,
-        nodes: tuple[str, str],
+        nodes: tuple[str, str] | None,
         *,
         password_hash: str | None = _PASSWORD_HASH,
         site: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.host = host
         self._admin = directory / "haproxy.sock"
         self._master = directory / "haproxy-master.sock"
         super().__init__(
             host.name,
             ["haproxy", "-W", "-S", self._master, "-f", CONFIGURATION],
             log=directory / f"{host.name}.log",
-            env={**self._environment(nodes, password_hash), **site},
+            host=host,
+            env={**self._environment(host, nodes, password_hash), **site},
             ready=self._serves,
         )
 
-    def _environment(self, nodes: tuple[str, str], password_hash: str | None) -> dict[str, str]:
-        (emq1, port1), (emq2, port2) = (node.rsplit(":", 1) for node in nodes)
-        environment = {
-            "EMQ1": emq1,
-            "EMQ1_PORT": port1,
-            "EMQ2": emq2,
-            "EMQ2_PORT": port2,
-            "LISTEN": self.host.address,
-            "LOG": "stdout",
-            "ADMIN_SOCKET": str(self._admin),
-        }
+    def _environment(
+        self, host: Host, nodes: tuple[str, str] | None, password_hash: str | None
+    ) -> dict[str, str]:
+        environment = {"LOG": "stdout", "ADMIN_SOCKET": str(self._admin)}
+        if nodes is not None:
+            (emq1, port1), (emq2, port2) = (node.rsplit(":", 1) for node in nodes)
+            environment |= {"EMQ1": emq1, "EMQ1_PORT": port1, "EMQ2": emq2, "EMQ2_PORT": port2}
+            environment["LISTEN"] = host.address
         if password_hash is not None:
             environment["STATS_PASSWORD_HASH"] = password_hash
         if os.geteuid() != 0:

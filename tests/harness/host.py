@@ -5,7 +5,9 @@ what is read in a log here reads like one from there. The lab and the tests live
 networks: one can run beside the other.
 """
 
+import contextlib
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LAB = "127.30.1"
@@ -23,6 +25,16 @@ class Host:
     name: str
     address: str
 
+    @property
+    def entering(self) -> list[str]:
+        """What a command begins with that is to run there: nothing, where the host is this machine."""
+        return []
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """What this thread does within is done there."""
+        yield
+
     def listens(self, port: int) -> bool:
         """Whether somebody accepts connections there."""
         with socket.socket() as probe:
@@ -32,7 +44,7 @@ class Host:
     def require_free(self, *ports: int) -> None:
         """Raises PortInUse unless a program started now could listen on all of them."""
         for port in ports:
-            with socket.socket() as probe:
+            with self.inside(), socket.socket() as probe:
                 # As the programs themselves do: connections in TIME_WAIT are no hindrance.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:

@@ -47,9 +47,8 @@ class KafkaNode(Process):
     """One broker. Its verbs are those of Node; `start` waits until it is in sync with the others."""
 
     def __init__(self, number: int, host: Host, **process: Any) -> None:
-        super().__init__(host.name, **process)
+        super().__init__(host.name, host=host, **process)
         self.number = number
-        self.host = host
 
     def spawn(self) -> None:
         self.host.require_free(CLIENTS, CONTROLLER)
@@ -60,17 +59,24 @@ class KafkaCluster:
     """A cluster of `nodes` (1 or 3) brokers that auto-creates nothing; min.insync.replicas is 2 of 3.
 
     If `secured`, every broker listens with TLS too: on SASL_SSL for users, on SSL for clients with a
-    certificate.
+    certificate. `properties` are more lines for every broker's server.properties, ${address} being its own.
 
     A context manager: inside of it every broker acknowledges acks=all.
     """
 
     def __init__(
-        self, network: Network, directory: Path, *, nodes: int = 3, secured: Secured | None = None
+        self,
+        network: Network,
+        directory: Path,
+        *,
+        nodes: int = 3,
+        secured: Secured | None = None,
+        properties: str = "",
     ) -> None:
         self._directory = directory
         self._secured = secured
         self._hosts = network.kafka[:nodes]
+        self._properties = properties
         self._nodes = [self._broker(number, host) for number, host in enumerate(self._hosts, 1)]
         self._admin: AdminClient | None = None
 
@@ -215,7 +221,7 @@ class KafkaCluster:
         settings = self._settings(node.number)
         settings.parent.mkdir(parents=True, exist_ok=True)
         voters = (f"{number}@{host.address}:{CONTROLLER}" for number, host in enumerate(self._hosts, 1))
-        text = Template((_DATA / "server.properties").read_text()).substitute(
+        text = Template((_DATA / "server.properties").read_text() + self._properties).substitute(
             node_id=node.number,
             address=node.host.address,
             voters=",".join(voters),
@@ -252,6 +258,8 @@ class KafkaCluster:
             "-XX:-UsePerfData",
             "-Djava.awt.headless=true",
             "-Djava.net.preferIPv4Stack=true",
+            # Where it unpacks libraries, which one that is killed leaves behind.
+            f"-Djava.io.tmpdir={self._directory}",
             f"-Dlog4j2.configurationFile={_DATA / 'log4j2.xml'}",
             "-cp",
             os.pathsep.join(jars),

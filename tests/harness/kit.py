@@ -35,6 +35,7 @@ _TESTS = _LAB | {
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
+    "ip": "iproute2",
 }
 _WANTED = {"lab": _LAB, "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"}, "tests": _TESTS}
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.harness.conditions import NotInTime, wait_until
+from tests.harness.host import Host
 
 # Nothing else of the caller's environment reaches an actor: a developer's BRIDGE_... would change the test.
 _ENVIRONMENT = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ} | {
@@ -70,7 +71,8 @@ class Node(abc.ABC):
 class Process(Node):
     """A program with a log file, in a process group of its own.
 
-    `ready` is asked until it returns something true; `deadline` says for how many seconds.
+    `ready` is asked until it returns something true; `deadline` says for how many seconds. Without a
+    `host` it runs on this machine.
     """
 
     def __init__(
@@ -81,10 +83,12 @@ class Process(Node):
         log: Path,
         env: Mapping[str, str] = MappingProxyType({}),
         cwd: Path | None = None,
+        host: Host | None = None,
         ready: Callable[[], object] = lambda: True,
         deadline: float = 30.0,
     ) -> None:
         self.name = name
+        self.host = host or Host(name, "127.0.0.1")
         self.log = log
         self._command = [os.fspath(word) for word in command]
         self._env = dict(env)
@@ -105,7 +109,7 @@ class Process(Node):
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
                 # A harness that is killed with -9 takes its children with it.
-                ["setpriv", "--pdeathsig", "KILL", "--", *self._command],
+                [*self.host.entering, "setpriv", "--pdeathsig", "KILL", "--", *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

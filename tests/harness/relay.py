@@ -104,6 +104,18 @@ class RecordingRelay:
         """All ids that the broker sent."""
         return {seen.id for seen in list(self.sightings) if seen.id}
 
+    @property
+    def acknowledged(self) -> set[str]:
+        """All ids whose PUBLISH the bridge has answered, by PUBACK or PUBREC."""
+        under_way: dict[tuple[int, int], str] = {}
+        found = set()
+        for seen in list(self.sightings):
+            if seen.id:
+                under_way[seen.connection, seen.identifier] = seen.id
+            elif seen.packet in ("PUBACK", "PUBREC"):
+                found.add(under_way.get((seen.connection, seen.identifier), ""))
+        return found - {""}
+
     def story(self, name: str) -> str:
         """What happened to one id, for the message of a failed assertion."""
         lines = [f"{name}:"] if (sent := self.sent(name)) else [f"{name}: the broker never sent it"]

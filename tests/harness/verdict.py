@@ -99,6 +99,10 @@ class Evidence:
         """How many records beyond the first of their id."""
         return sum(len(places) - 1 for places in self._places.values())
 
+    def end(self, partition: str) -> int:
+        """The offset behind the last record that was seen of this partition."""
+        return self._at.get(partition, -1) + 1
+
     def missing(self, ids: set[str]) -> set[str]:
         return ids - self._places.keys()
 

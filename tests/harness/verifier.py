@@ -9,6 +9,7 @@ assert not verifier.verdict(devices.tally).lost
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -39,9 +40,11 @@ class Verifier:
     """
 
     def __init__(self, bootstrap: str, topics: Sequence[str], *, from_now: bool = False) -> None:
-        self._bootstrap, self._topics, self._from_now = bootstrap, topics, from_now
+        self._bootstrap, self._topics, self._from_now = bootstrap, list(topics), from_now
         self._evidence = Evidence()
         self.foreign = 0
+        self.stall = 0.0  # the longest time in s for which a partition with messages got no new one
+        self._last_new: dict[str, float] = {}  # when each partition got its last one
         self._lock = threading.Lock()  # over the evidence
         self._running = threading.Event()
         self._failure: BaseException | None = None
@@ -77,6 +80,22 @@ class Verifier:
 
         wait_until(complete, deadline, what)
 
+    def wait_end(self, deadline: float = 30.0) -> None:
+        """Until all is read that Kafka holds now, copies too. Raises NotInTime."""
+        asking = Consumer({"bootstrap.servers": self._bootstrap, "group.id": "ends", "log_level": 0})
+        ends = {}
+        for topic in self._topics:
+            for number in asking.list_topics(topic, timeout=deadline).topics[topic].partitions:
+                _, end = asking.get_watermark_offsets(TopicPartition(topic, number), timeout=deadline)
+                ends[f"{topic}/{number}"] = end
+        asking.close()
+
+        def behind() -> dict[str, int]:
+            with self._lock:
+                return {name: end for name, end in ends.items() if self._evidence.end(name) < end}
+
+        wait_until(lambda: not behind(), deadline, lambda: f"these are read to their ends: {behind()}")
+
     def verdict(self, tally: Tally) -> Verdict:
         with self._lock:
             return self._evidence.verdict(tally)
@@ -87,11 +106,15 @@ class Verifier:
         silent.propagate = False
         silent.addHandler(logging.NullHandler())  # without one, logging prints it all the same
         self._consumer = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=silent)
-        partitions = wait_until(self._partitions, deadline, f"Kafka has the topics {', '.join(self._topics)}")
-        self._consumer.assign(partitions or [])
+        self._consumer.assign(self._wait_partitions(self._topics, deadline))
         self._running.set()
         self._thread.start()
         return self
+
+    def follow(self, topic: str, deadline: float = 20.0) -> None:
+        """Read this one too, from its beginning. Raises NotInTime when it does not come to exist."""
+        self._consumer.incremental_assign(self._wait_partitions([topic], deadline))
+        self._topics.append(topic)
 
     def stop(self) -> None:
         if self._running.is_set():
@@ -105,11 +128,15 @@ class Verifier:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _partitions(self) -> list[TopicPartition] | None:
+    def _wait_partitions(self, topics: Sequence[str], deadline: float) -> list[TopicPartition]:
+        what = f"Kafka has the topics {', '.join(topics)}"
+        return wait_until(lambda: self._partitions(topics), deadline, what) or []
+
+    def _partitions(self, topics: Sequence[str]) -> list[TopicPartition] | None:
         """All partitions with the offset to read from; None while one is unknown or has no leader."""
         found = []
         try:
-            for topic in self._topics:
+            for topic in topics:
                 numbers = self._consumer.list_topics(topic, timeout=2.0).topics[topic].partitions
                 if not numbers:
                     return None
@@ -141,4 +168,10 @@ class Verifier:
         partition = f"{message.topic()}/{message.partition()}"
         record = Record(name, partition, message.offset(), mqtt_topic, int(headers.get("mqtt.qos", b"1")))
         with self._lock:
+            before = self._evidence.delivered
             self._evidence.add(record)
+            is_new = self._evidence.delivered > before
+        if is_new:
+            now = time.monotonic()
+            self.stall = max(self.stall, now - self._last_new.get(partition, now))
+            self._last_new[partition] = now
