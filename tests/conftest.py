@@ -24,6 +24,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--emq-ctl", metavar="CMD", help="run as CMD kill9|start|sigstop|sigcont 1|2 to control them"
     )
+    group = parser.getgroup("faults", "the tests of tests/faults")
+    group.addoption("--rounds", type=int, default=1, metavar="N", help="each fault so often")
+    group.addoption("--table", metavar="FILE", help="write what came out of all rounds there, in Markdown")
+    group.addoption("--seed", type=int, default=0, metavar="N", help="of what is drawn at random")
+    group.addoption(
+        "--full", action="store_true", help="outages at their full length, not shortened as in CI"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

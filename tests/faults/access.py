@@ -1,0 +1,82 @@
+"""A second listener of Kafka, where a user needs rights; and giving and taking them."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ResourcePatternType,
+    ResourceType,
+)
+
+_PORT = 9096
+_USER, _PASSWORD = "bridge", "sesame"
+
+# Who comes by the first listener may do everything, as without an authorizer.
+PROPERTIES = f"""
+listeners=PLAINTEXT://${{address}}:9092,SASL_PLAINTEXT://${{address}}:{_PORT},CONTROLLER://${{address}}:9093
+advertised.listeners=PLAINTEXT://${{address}}:9092,SASL_PLAINTEXT://${{address}}:{_PORT}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+listener.name.sasl_plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \\
+    required user_{_USER}="{_PASSWORD}";
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
+
+
+def as_user(bootstrap: str, directory: Path) -> dict[str, Any]:
+    """The bridge's settings in [kafka] by which it comes to that listener."""
+    password = directory / "kafka-password"
+    password.write_text(_PASSWORD)
+    password.chmod(0o600)
+    return {
+        "bootstrap_servers": bootstrap.replace(":9092", f":{_PORT}"),
+        "password_file": str(password),
+        "options": {
+            "security.protocol": "SASL_PLAINTEXT",
+            "sasl.mechanisms": "PLAIN",
+            "sasl.username": _USER,
+        },
+    }
+
+
+def grant(admin: AdminClient, topic: str) -> None:
+    """The user may do what a producer does there."""
+    for operation in (AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS):
+        _create(admin, topic, operation, AclPermissionType.ALLOW)
+
+
+@contextlib.contextmanager
+def forbidden(admin: AdminClient, topic: str) -> Iterator[None]:
+    """The user may not write to this topic."""
+    _create(admin, topic, AclOperation.WRITE, AclPermissionType.DENY)
+    try:
+        yield
+    finally:
+        denials = AclBindingFilter(*_terms(topic, AclOperation.WRITE, AclPermissionType.DENY))
+        for done in admin.delete_acls([denials]).values():
+            done.result(timeout=20.0)
+
+
+def _create(admin: AdminClient, topic: str, operation: AclOperation, permission: AclPermissionType) -> None:
+    for done in admin.create_acls([AclBinding(*_terms(topic, operation, permission))]).values():
+        done.result(timeout=20.0)
+
+
+def _terms(topic: str, operation: AclOperation, permission: AclPermissionType) -> tuple[Any, ...]:
+    return (
+        ResourceType.TOPIC,
+        topic,
+        ResourcePatternType.LITERAL,
+        f"User:{_USER}",
+        "*",
+        operation,
+        permission,
+    )

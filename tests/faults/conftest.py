@@ -1,0 +1,125 @@
+"""One universe for each worker of pytest: `pytest tests/faults -n 4` runs four faults side by side."""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.faults.access import PROPERTIES
+from tests.faults.chain import Chain
+from tests.faults.load import KINDS
+from tests.faults.table import Outcome, markdown
+from tests.harness.brokers import TwoDoors
+from tests.harness.haproxy import HAProxy
+from tests.harness.kafka import KafkaCluster
+from tests.harness.universe import Universe
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def _universe() -> Iterator[Universe]:
+    with Universe() as universe:
+        yield universe
+
+
+@pytest.fixture(scope="session")
+def _kafka(_universe: Universe, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
+    cluster = KafkaCluster(_universe, tmp_path_factory.mktemp("kafka"), properties=PROPERTIES)
+    try:
+        with _universe.inside():
+            cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def universe(_universe: Universe) -> Iterator[Universe]:
+    """This test stands at the switch of it."""
+    with _universe.inside():
+        yield _universe
+
+
+@pytest.fixture
+def kafka(universe: Universe, _kafka: KafkaCluster) -> Iterator[KafkaCluster]:
+    """Three brokers that all work, whatever the test before did to them."""
+    yield _kafka
+    _kafka.resurrect()
+
+
+@pytest.fixture
+def emq(universe: Universe, tmp_path: Path) -> Iterator[TwoDoors]:
+    """One mosquitto behind two doors, with EMQ's own limits: a window of 32, a queue of 1,000."""
+    with TwoDoors(universe, tmp_path) as brokers:
+        yield brokers
+
+
+@pytest.fixture
+def haproxy(universe: Universe, emq: TwoDoors, tmp_path: Path) -> Iterator[HAProxy]:
+    """The shipped file as it is: it names these very addresses."""
+    with HAProxy(universe.haproxy, tmp_path, None) as balancer:
+        yield balancer
+
+
+@pytest.fixture
+def round_number() -> int:
+    """Of `--rounds`, from 1."""
+    return 1
+
+
+@pytest.fixture
+def chain(
+    universe: Universe,
+    kafka: KafkaCluster,
+    emq: TwoDoors,
+    haproxy: HAProxy,
+    tmp_path: Path,
+    round_number: int,
+    request: pytest.FixtureRequest,
+) -> Chain:
+    """All machines, with Kafka topics that nobody has used; the bridge is not started yet."""
+    topics = {kind: f"iot.{next(_numbers)}.{kind}" for kind in KINDS}
+    for topic in topics.values():
+        kafka.create_topic(topic)
+
+    def note(outcome: Outcome) -> None:
+        request.node.user_properties.append(("outcome", asdict(outcome)))
+
+    full = request.config.getoption("--full")
+    return Chain(universe, kafka, emq, haproxy, tmp_path, round_number, full, note, topics)
+
+
+# -- rounds and their table --------------------------------------------------------------------------------
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    rounds: int = metafunc.config.getoption("--rounds")
+    if rounds > 1 and "round_number" in metafunc.fixturenames:
+        metafunc.parametrize("round_number", range(1, rounds + 1), ids=lambda number: f"round{number}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not (file := config.getoption("--table")):
+        return
+    outcomes: dict[str, list[Outcome]] = defaultdict(list)
+    failed: Counter[str] = Counter()
+    for state in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(state, ()):
+            fault = _fault(report.nodeid)
+            failed[fault] += state != "passed"
+            outcomes[fault] += [
+                Outcome(**value) for name, value in report.user_properties if name == "outcome"
+            ]
+    Path(file).write_text(markdown(outcomes, +failed))
+    terminalreporter.write_line(f"the table of all rounds is in {file}")
+
+
+def _fault(nodeid: str) -> str:
+    """tests/faults/test_a_node_dies.py::test_it_hangs[round3] -> "a node dies: it hangs"."""
+    path, _, test = nodeid.partition("::")
+    words = (Path(path).stem, test.partition("[")[0])
+    return ": ".join(word.removeprefix("test_").replace("_", " ") for word in words)

@@ -1,0 +1,61 @@
+"""What came out of the rounds of each fault, as the table that docs/reference/guarantees.md quotes. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+_HEAD = (
+    "fault",
+    "rounds",
+    "published",
+    "lost",
+    "doubled",
+    "bound",
+    "out of order",
+    "stall s",
+    "LIVE s",
+    "MB",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of one round. `bound` is how many may be doubled, `seconds_to_live` 0 where the session was not cut."""
+
+    published: int
+    lost: int
+    doubled: int
+    bound: int
+    inversions: int
+    stall: float  # s
+    seconds_to_live: float  # s
+    peak_mb: float  # of the bridge
+
+
+def markdown(outcomes: Mapping[str, Sequence[Outcome]], failed: Mapping[str, int]) -> str:
+    """A row for each fault: sums of counts, median and worst of times. `failed` rounds are said."""
+    rows = [_HEAD, ("---",) * len(_HEAD)]
+    rows += [_row(fault, outcomes.get(fault, ()), failed.get(fault, 0)) for fault in {**outcomes, **failed}]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _row(fault: str, rounds: Sequence[Outcome], failed: int) -> tuple[str, ...]:
+    count = f"{len(rounds)}, {failed} failed" if failed else f"{len(rounds)}"
+    if not rounds:
+        return (fault, count, *("",) * (len(_HEAD) - 2))
+    return (
+        fault,
+        count,
+        f"{sum(each.published for each in rounds):,}",
+        f"{sum(each.lost for each in rounds)}",
+        f"{sum(each.doubled for each in rounds)}",
+        f"{sum(each.bound for each in rounds):,}",
+        f"{sum(each.inversions for each in rounds)}",
+        _times([each.stall for each in rounds]),
+        _times([each.seconds_to_live for each in rounds if each.seconds_to_live]),
+        f"{max(each.peak_mb for each in rounds):.0f}",
+    )
+
+
+def _times(seconds: Sequence[float]) -> str:
+    return f"{median(seconds):.1f} ({max(seconds):.1f})" if seconds else "-"

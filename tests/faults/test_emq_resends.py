@@ -1,0 +1,34 @@
+"""EMQX 4 sends what is unacknowledged again every 30 s, on the live connection."""
+
+from tests.faults.chain import Chain
+from tests.harness.host import Host
+from tests.harness.model_session import Identifiers
+from tests.harness.simulated import SimulatedBroker
+from tests.harness.verifier import Verifier
+
+_MESSAGES = 32  # a whole window of EMQ's
+
+
+def test_every_3_seconds_while_kafka_is_away(chain: Chain) -> None:
+    """With --full every 30 s. The spool is told to wait, or nothing would stay unacknowledged so long."""
+    topic = chain.topics["temp"]
+    with SimulatedBroker(Identifiers.UPWARD, window=_MESSAGES) as broker:
+        mqtt = {"host": broker.address, "port": broker.port}
+        with (
+            Verifier(chain.kafka.bootstrap, [topic]) as verifier,
+            chain.bridge(host=Host("router", "127.0.0.1"), mqtt=mqtt, spool={"after": "10min"}) as bridge,
+        ):
+            ids = {f"d-{number}" for number in range(1, _MESSAGES + 1)}
+            with chain.universe.cable_out(*chain.universe.kafka):
+                for name in sorted(ids):
+                    broker.publish(b"house/temp/d", name.encode(), qos=1 + len(name) % 2)
+                for _ in range(4):
+                    chain.pass_time(30 if chain.full_length else 3)
+                    broker.resend_live()
+                assert not broker.acked
+            broker.wait_acked(_MESSAGES, deadline=60)
+            verifier.wait_for(ids)
+            assert bridge.terminate() == 0
+            assert bridge.entries("service.stopped")[0]["joined"] == 4 * _MESSAGES
+            verifier.wait_end()
+            assert verifier.doubled == 0

@@ -1,0 +1,125 @@
+"""Two of Kafka's brokers or all of them are gone, and more comes meanwhile than EMQ can hold for the bridge.
+
+EMQ keeps a window of 32 and a queue of 1,000; beyond it, it drops. So what comes then must be on the bridge's
+disk, and EMQ must not have dropped anything.
+"""
+
+import contextlib
+
+import pytest
+
+from tests.faults.chain import SPOOL_IN_MEMORY, Chain, Flow
+
+_BURST = 3_000  # messages of QoS 1 and 2
+
+
+def burst(flow: Flow, messages: int = _BURST) -> None:
+    """Far more than EMQ holds, as fast as a slow disk bears."""
+    usual, flow.load.rate = flow.load.rate, 600.0
+    flow.load.wait_sent(messages, deadline=messages / 100)
+    flow.load.rate = usual
+
+
+@pytest.mark.parametrize("how", ["dead", "hung", "cut off"])
+def test_all_brokers_during_a_burst(chain: Chain, how: str) -> None:
+    """5 min with --full."""
+    with chain.flow() as flow:
+        ways: dict[str, contextlib.AbstractContextManager[None]] = {
+            "dead": chain.kafka.all_dead(),
+            "hung": chain.kafka.all_hung(),
+            "cut off": chain.universe.cable_out(*chain.universe.kafka),
+        }
+        with ways[how]:
+            burst(flow)
+            chain.pass_time(300 if chain.full_length else 5)
+        flow.goes_on()
+        flow.stays()
+    chain.judge(flow)
+
+
+def test_two_brokers(chain: Chain) -> None:
+    """60 s with --full. The third alone has no majority of controllers, nor min.insync.replicas."""
+    with chain.flow() as flow:
+        with contextlib.ExitStack() as dead:
+            for number in (1, 2):
+                chain.kafka.node(number).kill9()
+            dead.callback(chain.kafka.resurrect)
+            burst(flow)
+            chain.pass_time(60 if chain.full_length else 5)
+        flow.goes_on()
+        flow.stays()
+    chain.judge(flow)
+
+
+def test_the_power_of_all_is_cut(chain: Chain) -> None:
+    with chain.flow() as flow:
+        with chain.universe.power_cut(*chain.kafka.nodes):
+            burst(flow)
+        flow.goes_on()
+        flow.stays()
+    chain.judge(flow)
+
+
+def test_it_comes_and_goes_every_3_seconds(chain: Chain) -> None:
+    """For a minute with --full. As with a switch that boots again and again."""
+    with chain.flow() as flow:
+        for _ in range(10 if chain.full_length else 4):
+            with chain.universe.cable_out(*chain.universe.kafka):
+                chain.pass_time(3)
+            chain.pass_time(3)
+        flow.goes_on()
+        flow.stays()
+    chain.judge(flow)
+
+
+def test_memory_stays_below_128_mb(chain: Chain) -> None:
+    """100,000 messages with --full."""
+    with chain.flow() as flow:
+        with chain.universe.cable_out(*chain.universe.kafka):
+            burst(flow, 100_000 if chain.full_length else 5_000)
+        flow.goes_on()
+    chain.judge(flow)
+    assert flow.bridge.peak_mb < 128
+
+
+def test_the_bridge_is_killed_while_it_writes_to_disk(chain: Chain) -> None:
+    """What was acknowledged is on disk; nothing of it is in Kafka yet, so nothing comes twice."""
+    with chain.flow() as flow:
+        flow.catches_up()
+        with chain.universe.cable_out(*chain.universe.kafka):
+            for _ in range(5):
+                burst(flow, 600)
+                flow.bridge.kill9()
+                flow.bridge.start()
+                flow.bridge.wait_live()
+        flow.goes_on()
+    chain.judge(flow, doubled=SPOOL_IN_MEMORY)
+
+
+def test_the_bridge_is_killed_while_it_delivers_what_is_on_disk(chain: Chain) -> None:
+    """What was read from disk and is in flight comes twice."""
+    kills = 3
+    with chain.flow() as flow:
+        for _ in range(kills):
+            with chain.universe.cable_out(*chain.universe.kafka):
+                burst(flow)
+            delivered = flow.verifier.delivered
+            flow.delivers_beyond(delivered + 300)
+            flow.bridge.kill9()
+            flow.bridge.start()
+            flow.bridge.wait_live()
+        flow.goes_on()
+    chain.judge(flow, doubled=kills * SPOOL_IN_MEMORY)
+
+
+def test_the_bridge_is_stopped_and_started_meanwhile(chain: Chain) -> None:
+    """A stop waits for Kafka up to stop_timeout, 20 s, and meanwhile EMQ's queue has to do."""
+    with chain.flow(rate=45) as flow:
+        with chain.universe.cable_out(*chain.universe.kafka):
+            burst(flow, 1_000)
+            assert flow.bridge.terminate(deadline=60) == 0
+            flow.bridge.start()
+            flow.bridge.wait_live()
+            burst(flow, 1_000)
+        flow.goes_on()
+    chain.judge(flow, doubled=SPOOL_IN_MEMORY)

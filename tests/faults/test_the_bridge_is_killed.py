@@ -1,0 +1,33 @@
+"""The bridge is stopped or killed, and started again, ten times in a row under load."""
+
+from tests.faults.chain import WINDOW, Chain, Flow
+
+_TIMES = 10
+
+
+def test_sigterm_ten_times(chain: Chain) -> None:
+    with chain.flow() as flow:
+        for _ in range(_TIMES):
+            with flow.comes_back():
+                assert flow.bridge.terminate() == 0
+                start_again(flow)
+    chain.judge(flow)
+
+
+def test_kill_9_ten_times(chain: Chain) -> None:
+    """What was produced and not yet acknowledged comes again: at most a window each time."""
+    with chain.flow() as flow:
+        for _ in range(_TIMES):
+            # On a resumed session mosquitto sends its queue too, beyond the window: that is over first.
+            flow.catches_up()
+            with flow.comes_back():
+                flow.bridge.kill9()
+                start_again(flow)
+    chain.judge(flow, doubled=_TIMES * WINDOW)
+
+
+def start_again(flow: Flow) -> None:
+    flow.load.wait_sent(20)
+    flow.bridge.start()
+    flow.bridge.wait_live()
+    flow.goes_on()

@@ -1,0 +1,35 @@
+"""Nothing reaches the bridge, and nothing leaves it: neither to HAProxy nor to Kafka."""
+
+from tests.faults.chain import WINDOW, Chain
+from tests.harness.conditions import wait_until
+
+
+def test_for_10_seconds_and_the_session_lives_on(chain: Chain) -> None:
+    """Shorter than any patience: TCP carries on where it was."""
+    with chain.flow(rate=60) as flow:
+        with chain.universe.cable_out(chain.universe.bridge):
+            chain.pass_time(10)
+        flow.goes_on()
+        flow.stays()
+    chain.judge(flow)
+
+
+def test_for_longer_than_its_patience(chain: Chain) -> None:
+    """mqtt.tcp.user_timeout, 35 s, ends the connection; EMQ queues what comes. 120 s with --full."""
+    with chain.flow() as flow:
+        flow.load.rate = 9 if chain.full_length else 20
+        with flow.comes_back(deadline=90), chain.universe.cable_out(chain.universe.bridge):
+            chain.pass_time(120 if chain.full_length else 45)
+            wait_until(lambda: flow.bridge.entries("mqtt.closed"), 5.0, "the bridge has noticed")
+        flow.goes_on()
+    chain.judge(flow)
+
+
+def test_its_power_is_cut(chain: Chain) -> None:
+    """It knows nothing of its connections, nor does anybody else know that they are gone."""
+    with chain.flow() as flow:
+        flow.catches_up()
+        with flow.comes_back(), chain.universe.power_cut(flow.bridge):
+            flow.load.wait_sent(50)
+        flow.goes_on()
+    chain.judge(flow, doubled=WINDOW)

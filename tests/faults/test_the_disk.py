@@ -1,0 +1,56 @@
+"""Kafka is away, and the disk that is to hold what comes meanwhile is full.
+
+What was acknowledged is never dropped, and what is not is held by EMQ: a window of 32 and a queue of 1,000.
+"""
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.faults.chain import Chain, Flow
+
+_SIZE = 2  # MB
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[Path]:
+    place = directory / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZE}m", "spool", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def fill(flow: Flow) -> None:
+    """As fast as it can be written, until there is an ERROR; then EMQ is to hold what comes."""
+    flow.load.rate = 600.0
+    flow.bridge.wait_for("spool.full", deadline=120)
+    flow.load.rate = 30.0
+
+
+def test_it_is_full(chain: Chain) -> None:
+    with small_disk(chain.directory) as disk:
+        with chain.flow(spool={"directory": disk, "keep_free": "500kB"}) as flow:
+            with chain.universe.cable_out(*chain.universe.kafka):
+                fill(flow)
+                flow.load.wait_sent(200)
+            flow.goes_on()
+            flow.stays()
+        chain.judge(flow)
+
+
+def test_it_is_full_to_the_last_byte(chain: Chain) -> None:
+    """Nothing is kept free: the disk itself says so."""
+    with small_disk(chain.directory) as disk:
+        with chain.flow(spool={"directory": disk, "keep_free": 0}) as flow:
+            with chain.universe.cable_out(*chain.universe.kafka):
+                flow.load.rate = 600.0
+                flow.bridge.wait_for("spool.unusable", deadline=120)
+                flow.load.rate = 30.0
+                flow.load.wait_sent(200)
+            flow.goes_on()
+            flow.stays()
+        chain.judge(flow)
