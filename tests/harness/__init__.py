@@ -1,6 +1,7 @@
 """The actors of the chain, one class each, whose verbs are what happens to them.
 
     Host            a place with an address                         host.py
+    Universe        machines whose power and cables can fail        universe.py
     Process         a program: start, kill -9, hang, resume, stop   process.py
     TwoDoors        EMQ's two nodes, played by mosquitto            brokers.py
     RabbitPair      EMQ's two nodes, played by a RabbitMQ cluster   rabbitmq.py
@@ -21,5 +22,7 @@ process could be killed by, the verbs read alike:
     with emq.node(1).hung():
         ...
     with kafka.node(2).dead():
+        ...
+    with universe.power_cut(haproxy), universe.cable_out(universe.bridge):
         ...
 """
