@@ -28,7 +28,7 @@ from bridge.outcome import FromDisk, Refused, Rows, Written
 from bridge.segment import Segment, Wanted, pack
 from bridge.settings import SpoolSettings
 from bridge.spool import disk
-from bridge.spool.store import Backlog, CorruptStore, LaneOf, Store
+from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
 _DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
 _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
@@ -173,6 +173,9 @@ class Spool:
                 self._commit(store, job)
                 if job.writes:
                     results.append(Written(*job.split()))
+        except DiskFull as error:
+            if job.writes:
+                results.append(self._refuse(job, error.reason, is_full=True))
         except SpoolUnusable as error:
             self._give_up(error)
             if job.writes:
@@ -235,7 +238,8 @@ class Spool:
         try:
             moved = store.reassign(routes, lane_of)
             self.backlogs = store.backlogs()
-            self.identifiers = store.take_identifiers()
+            with suppress(DiskFull):  # what can't be taken away must not be used: it would be used again
+                self.identifiers = store.take_identifiers()
         except CorruptStore as error:
             store.close()
             self._set_aside(error.reason)

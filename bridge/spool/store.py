@@ -12,6 +12,7 @@ acknowledged. Tables:
 A reader beside the service (`bridge spool status`, `bridge dead-letters`) opens the same file.
 """
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -62,6 +63,17 @@ class CorruptStore(SpoolUnusable):
     """The file is no database, or a damaged one."""
 
 
+class DiskFull(SpoolUnusable):
+    """The file system has no room for this commit; the database is as it was."""
+
+
+_KINDS = {
+    sqlite3.SQLITE_CORRUPT: CorruptStore,
+    sqlite3.SQLITE_NOTADB: CorruptStore,
+    sqlite3.SQLITE_FULL: DiskFull,
+}
+
+
 class Store:
     """Raises SpoolUnusable, from every method, where the disk or the file does not let it work."""
 
@@ -73,6 +85,8 @@ class Store:
         self._lanes: dict[str, int] = {}
         with self._translated():
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
+            # SQLite gives its log the rights that the database has when the log is made.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
             self._db = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=32
             )
@@ -84,23 +98,26 @@ class Store:
 
     def _set_up(self) -> None:
         execute = self._db.execute
-        execute("PRAGMA auto_vacuum = INCREMENTAL")  # only has an effect on a file that is being made
-        execute("PRAGMA journal_mode = WAL")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA journal_size_limit = 4194304")
         (version,) = execute("PRAGMA user_version").fetchone()
         (application,) = execute("PRAGMA application_id").fetchone()
+        # Nothing is written before it is known whose file this is.
         if version > VERSION:
             raise SpoolUnusable(
                 f"{self.path}: was made by a newer version of the bridge",
                 "install that version again, and stop it when its spool is empty",
             )
-        if version == 0 and application == 0:
-            self._create()
-        elif application != _APPLICATION:
+        is_new = version == 0 and application == 0
+        if not is_new and application != _APPLICATION:
             raise SpoolUnusable(
                 f"{self.path}: is another program's database", "set spool.directory to another one"
             )
+        if is_new:
+            execute("PRAGMA auto_vacuum = INCREMENTAL")
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA journal_size_limit = 4194304")
+        if is_new:
+            self._create()
         self._lanes = {topic: number for number, topic in execute("SELECT id, topic FROM lanes")}
 
     def _create(self) -> None:
@@ -109,7 +126,6 @@ class Store:
                 self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
             self._db.execute(f"PRAGMA user_version = {VERSION}")
-        self.path.chmod(0o640)
 
     # -- segments ------------------------------------------------------------------------------------
 
@@ -265,7 +281,8 @@ class Store:
         """What the last clean stop has saved. Good for one start: later they may be other messages'."""
         with self._translated(), self._transaction():
             rows = self._db.execute("SELECT packet_id, topic, digest FROM open_identifiers").fetchall()
-            self._db.execute("DELETE FROM open_identifiers")
+            if rows:  # else nothing is written: the disk may be full
+                self._db.execute("DELETE FROM open_identifiers")
             return [OpenIdentifier(*row) for row in rows]
 
     # -- the file ------------------------------------------------------------------------------------
@@ -318,7 +335,7 @@ class Store:
             yield
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            kind = CorruptStore if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) else SpoolUnusable
+            kind = _KINDS.get(code, SpoolUnusable)
             raise kind(f"{self.path}: {error}") from error
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self.path}: {error.strerror}") from error

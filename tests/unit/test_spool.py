@@ -246,15 +246,31 @@ def test_a_damaged_file_is_kept_aside_and_said(
     world.close()
 
 
-def test_a_newer_version_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("user_version = 99", "newer version"), ("application_id = 99", "another program's database")],
+)
+def test_a_file_that_is_not_ours_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, said: str
+) -> None:
     World(tmp_path).close()
     with sqlite3.connect(tmp_path / Store.FILE) as database:
-        database.execute("PRAGMA user_version = 99")
+        database.execute("PRAGMA journal_mode = DELETE")
+        database.execute(f"PRAGMA {change}")
     database.close()
+    before = (tmp_path / Store.FILE).read_bytes()
     world = World(tmp_path)
     assert not world.spool.accepts
-    assert "newer version" in capsys.readouterr().out
+    assert said in capsys.readouterr().out
     world.close()
+    assert (tmp_path / Store.FILE).read_bytes() == before
+
+
+def test_nobody_else_can_read_the_messages(world: World, tmp_path: Path) -> None:
+    world.write(message(1))
+    world.result()
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob(f"{Store.FILE}*")}
+    assert modes == {"spool.db": 0o640, "spool.db-wal": 0o640, "spool.db-shm": 0o640}
 
 
 def test_a_segment_whose_bytes_have_changed_is_left_out_and_left_there(
