@@ -31,6 +31,9 @@ _TESTS = _LAB | {
     "mosquitto_pub": "mosquitto-clients",
     "rabbitmq-server": "rabbitmq-server",
     "shellcheck": "shellcheck",
+    "strace": "strace",
+    "mkfs.ext4": "e2fsprogs",
+    "losetup": "mount",
     # Machines that boot, for what is installed on them: tests/machines
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",

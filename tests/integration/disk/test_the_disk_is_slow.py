@@ -1,0 +1,59 @@
+"""The disk takes seconds for a commit: who does not need it does not wait for it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.harness.conditions import wait_until
+from tests.harness.kafka import KafkaCluster
+from tests.harness.records import records
+from tests.harness.scripted import ScriptedBroker
+from tests.harness.strace import injected
+from tests.integration.disk.conftest import Feed, NewBridge, connected, number_of, on_disk
+
+_SYNC = 3.0  # seconds
+
+
+def test_only_acknowledgements_wait_for_a_slow_disk(
+    broker: ScriptedBroker,
+    new_bridge: NewBridge,
+    new_topic: Callable[..., str],
+    kafka: KafkaCluster,
+    tmp_path: Path,
+) -> None:
+    """`late` has no topic in Kafka, so what goes there is spooled; what goes to `t` is delivered at once."""
+    topic = new_topic(partitions=1)
+    spool = tmp_path / "spool"
+    tcp = {"keepalive_idle": "1s", "keepalive_interval": "1s", "keepalive_count": 1}
+    bridge = new_bridge(
+        spool, topic=topic, kafka={"bootstrap_servers": kafka.bootstrap}, mqtt={"keepalive": "4s", "tcp": tcp}
+    )
+    bridge.start()
+    connection = connected(broker, bridge)
+    feed = Feed(connection)
+    feed.wait_acked(feed.send(10))
+    feed.wait_acked(feed.send(1, topic=b"late/x"))
+    with injected(bridge, f"fdatasync:delay_exit={int(_SYNC * 1e6)}", tmp_path):
+        began = time.monotonic()
+        (late,) = feed.send(1, topic=b"late/x")
+        behind = feed.send(100)
+        at_once = feed.send(100, qos=0)
+        delivered = {*range(1, 11), *behind, *at_once}
+        wait_until(
+            lambda: {number_of(each.value) for each in records(kafka.bootstrap, topic)} == delivered,
+            _SYNC - 1,
+            "Kafka has what needs no disk, long before the disk is done",
+        )
+        assert late not in feed.acked
+        assert feed.acked[-1] < late, "acknowledgements leave in order of arrival"
+        feed.wait_acked(range(late, behind[-1] + 1))
+        assert time.monotonic() - began >= _SYNC
+
+        # A commit after the other, and the connection lives: PINGREQ comes, PINGRESP is seen.
+        pings = len(connection.pings)
+        while len(connection.pings) < pings + 3:
+            feed.wait_acked(feed.send(1, topic=b"late/x"))
+    assert not bridge.entries("mqtt.closed")
+    bridge.wait_for("spool.slow")
+    assert bridge.terminate() == 0
+    assert late in on_disk(spool)
