@@ -5,15 +5,14 @@ as QoS 1, and packet identifiers start anew on every connection.
 """
 
 import json
-import secrets
-import socket
 import time
 from pathlib import Path
 from string import Template
 
 from tests.harness.brokers import MQTT, Brokers, Family, answers_connect
 from tests.harness.conditions import wait_until
-from tests.harness.host import Host, Network
+from tests.harness.erlang import NameServer, free_port
+from tests.harness.host import Network
 from tests.harness.process import Process
 
 _AMQP = 5672
@@ -60,17 +59,6 @@ class RabbitNode(Process):
         super().kill9()
 
 
-def _require_localhost() -> None:
-    """Raises RuntimeError where that name does not resolve, as in a bare root without /etc/hosts."""
-    try:
-        socket.getaddrinfo("localhost", MQTT)
-    except socket.gaierror:
-        raise RuntimeError(
-            "localhost does not resolve, and RabbitMQ's nodes are called by it; "
-            "write the line `127.0.0.1 localhost` into /etc/hosts"
-        ) from None
-
-
 class RabbitPair(Brokers):
     """Two nodes on the founding addresses; needs the package rabbitmq-server. Ready in 17-30 s."""
 
@@ -82,40 +70,27 @@ class RabbitPair(Brokers):
     def __init__(self, network: Network, directory: Path) -> None:
         self._directory = directory
         self._hosts = network.emq
-        self._epmd_port = _free_port()
-        directory.mkdir(parents=True, exist_ok=True)
-        self._environment = {
-            "HOME": str(directory),  # where the cookie is by which the nodes know each other
-            "ERL_EPMD_PORT": str(self._epmd_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-        }
-        # Erlang's name server, which the nodes would else start themselves and leave behind.
-        self._epmd = Process(
-            "epmd",
-            ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
-            log=directory / "epmd.log",
-            ready=lambda: Host("epmd", "127.0.0.1").listens(self._epmd_port),
-        )
+        self._epmd = NameServer(directory)
         self._nodes = [self._node(number) for number in (1, 2)]
 
     def _node(self, number: int) -> RabbitNode:
         host = self._hosts[number - 1]
         base = self._directory / host.name
-        base.mkdir(exist_ok=True)
+        base.mkdir(parents=True, exist_ok=True)
         (base / "rabbitmq.conf").write_text(_SETTINGS.substitute(address=host.address))
         (base / "enabled_plugins").write_text(_PLUGINS)
         return RabbitNode(
             host.name,
             [_BIN / "rabbitmq-server"],
             log=self._directory / f"{host.name}.log",
-            env=self._environment
+            env=self._epmd.environment
             | {
                 "RABBITMQ_NODENAME": f"r{number}@localhost",
                 "RABBITMQ_MNESIA_BASE": str(base),
                 "RABBITMQ_LOG_BASE": str(base),
                 "RABBITMQ_CONFIG_FILE": str(base / "rabbitmq.conf"),
                 "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "enabled_plugins"),
-                "RABBITMQ_DIST_PORT": str(_free_port()),
+                "RABBITMQ_DIST_PORT": str(free_port()),
                 # Its script then becomes the Erlang machine instead of staying beside it.
                 "RUNNING_UNDER_SYSTEMD": "true",
             },
@@ -126,8 +101,6 @@ class RabbitPair(Brokers):
     def start(self) -> None:
         for host in self._hosts:
             host.require_free(MQTT, _AMQP)
-        _require_localhost()
-        self._write_cookie()
         self._epmd.start()
         try:
             for node in self._nodes:
@@ -150,12 +123,6 @@ class RabbitPair(Brokers):
     def addresses(self) -> tuple[str, str]:
         one, two = self._hosts
         return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
-
-    def _write_cookie(self) -> None:
-        cookie = self._directory / ".erlang.cookie"
-        if not cookie.exists():  # two nodes that start side by side would make one each
-            cookie.write_text(secrets.token_hex(16))
-            cookie.chmod(0o400)
 
     def _mirror_sessions(self) -> None:
         self._control("await_online_nodes", "2")
@@ -182,14 +149,7 @@ class RabbitPair(Brokers):
             f"rabbitmqctl {command[0]}",
             [_BIN / "rabbitmqctl", "-n", f"r{at}@localhost", *command],
             log=self._directory / "rabbitmqctl.log",
-            env=self._environment,
+            env=self._epmd.environment,
         )
         control.spawn()
         control.wait_end()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

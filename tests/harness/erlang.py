@@ -1,0 +1,59 @@
+"""What two Erlang nodes on one machine need to find and to trust each other."""
+
+import secrets
+import socket
+from pathlib import Path
+
+from tests.harness.host import Host
+from tests.harness.process import Process
+
+_ADDRESS = "127.0.0.1"
+
+
+class NameServer(Process):
+    """epmd, which the nodes would else start themselves and leave behind.
+
+    `environment` is what a node, or a command to it, must be started with.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        port = free_port()
+        self._cookie = directory / ".erlang.cookie"
+        self.environment = {
+            "HOME": str(directory),  # where the cookie is by which the nodes know each other
+            "ERL_EPMD_PORT": str(port),
+            "ERL_EPMD_ADDRESS": _ADDRESS,
+        }
+        super().__init__(
+            "epmd",
+            ["epmd", "-port", str(port), "-address", _ADDRESS],
+            log=directory / "epmd.log",
+            ready=lambda: Host("epmd", _ADDRESS).listens(port),
+        )
+
+    def spawn(self) -> None:
+        """Raises RuntimeError where localhost does not resolve, as in a bare root without /etc/hosts."""
+        _require_localhost()
+        if not self._cookie.exists():  # two nodes that start side by side would make one each
+            self._cookie.parent.mkdir(parents=True, exist_ok=True)
+            self._cookie.write_text(secrets.token_hex(16))
+            self._cookie.chmod(0o400)
+        super().spawn()
+
+
+def free_port() -> int:
+    """A TCP port that nobody has now."""
+    with socket.socket() as probe:
+        probe.bind((_ADDRESS, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _require_localhost() -> None:
+    try:
+        socket.getaddrinfo("localhost", None)
+    except socket.gaierror:
+        raise RuntimeError(
+            "localhost does not resolve, and Erlang's nodes are called by it; "
+            "write the line `127.0.0.1 localhost` into /etc/hosts"
+        ) from None
