@@ -11,7 +11,7 @@ from typing import Any, Self
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
-from tests.harness import kit
+from tests.harness import jvm, kit
 from tests.harness.conditions import wait_until
 from tests.harness.host import Host, Network
 from tests.harness.process import Process
@@ -245,27 +245,9 @@ class KafkaCluster:
         )
 
     def _java(self, main: str, *arguments: str | Path) -> list[str | os.PathLike[str]]:
-        # Sorted, because a class data archive holds for one order of the class path only.
-        jars = sorted(str(jar) for jar in kit.kafka_jars().glob("*.jar"))
-        return [
-            kit.java(),
-            "-Xms128m",
-            "-Xmx256m",
-            # Two cores for everything: the cheapest collector and compiler win.
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Xshare:auto",
-            "-XX:-UsePerfData",
-            "-Djava.awt.headless=true",
-            "-Djava.net.preferIPv4Stack=true",
-            # Where it unpacks libraries, which one that is killed leaves behind.
-            f"-Djava.io.tmpdir={self._directory}",
-            f"-Dlog4j2.configurationFile={_DATA / 'log4j2.xml'}",
-            "-cp",
-            os.pathsep.join(jars),
-            main,
-            *arguments,
-        ]
+        scratch = f"-Djava.io.tmpdir={self._directory}"  # where libraries are unpacked; kill -9 leaves them
+        logging = f"-Dlog4j2.configurationFile={_DATA / 'log4j2.xml'}"
+        return jvm.command(kit.kafka_jars(), "-Xms128m", scratch, logging, main, *arguments)
 
     def _create(self, topic: NewTopic) -> None:
         self.admin.create_topics([topic], operation_timeout=15.0)[topic.topic].result(timeout=20.0)
