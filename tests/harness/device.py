@@ -59,10 +59,18 @@ class Device:
     PATIENCE = 15.0  # s without the expected answer until the connection is given up
 
     def __init__(
-        self, name: str, address: tuple[str, int], version: int, topic: str, qos: int, tally: Tally
+        self,
+        name: str,
+        address: tuple[str, int],
+        version: int,
+        topic: str,
+        qos: int,
+        tally: Tally,
+        credentials: tuple[str, str] | None = None,
     ) -> None:
         self.name, self.topic, self.qos = name, topic, qos
         self._address, self._version, self._tally = address, version, tally
+        self._credentials = credentials
         self._socket: socket.socket | None = None
         self._events = 0  # what the selector was asked for
         self._frames = Frames(version)
@@ -97,7 +105,11 @@ class Device:
         self._events = selectors.EVENT_READ | selectors.EVENT_WRITE  # writable: connected
         selector.register(self._socket, self._events, self)
         failed = self._socket.connect_ex(self._address)
-        self._outgoing[:] = Connect(f"device-{self.name}", self._version, keepalive=0).encode()
+        username, password = self._credentials or (None, None)
+        connect = Connect(
+            f"device-{self.name}", self._version, keepalive=0, username=username, password=password
+        )
+        self._outgoing[:] = connect.encode()
         if failed not in (0, errno.EINPROGRESS):
             self.lost(selector, now)
 

@@ -21,8 +21,8 @@ class Devices:
     """`count` devices that share `rate` messages a second; each is a client of its own.
 
     `topic` may name `{device}` and `{number}`. `size` is the payload's, in bytes. The id of a message,
-    "<prefix><number>-<sequence>", leads its payload. A turn at which no device can send is skipped, not
-    made up for: no device bursts after an outage.
+    "<prefix><number>-<sequence>", leads its payload. `credentials` are username and password. A turn at
+    which no device can send is skipped, not made up for: no device bursts after an outage.
     """
 
     def __init__(
@@ -37,12 +37,21 @@ class Devices:
         topic: str = "sensors/house/{device}/temp",
         prefix: str = "d",
         size: int = 60,
+        credentials: tuple[str, str] | None = None,
     ) -> None:
         self.tally = Tally()
         self._size = size
         self._period = 1.0 / rate
         self._devices = [
-            Device(name, (host, port), version, topic.format(device=name, number=number), qos, self.tally)
+            Device(
+                name,
+                (host, port),
+                version,
+                topic.format(device=name, number=number),
+                qos,
+                self.tally,
+                credentials,
+            )
             for number, name in ((number, f"{prefix}{number:02d}") for number in range(1, count + 1))
         ]
         self._turn = 0
