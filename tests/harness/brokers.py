@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from tests.harness.conditions import wait_until
 from tests.harness.host import Network
+from tests.harness.packets import Connect
 from tests.harness.process import Node, Process
 
 MQTT, MQTTS, DASHBOARD = 1883, 8883, 18083
@@ -20,18 +21,20 @@ MQTT, MQTTS, DASHBOARD = 1883, 8883, 18083
 # For how many seconds brokers are waited for that somebody else starts: a real EMQX takes its time.
 EXTERNAL_DEADLINE = 60.0
 
-# CONNECT of MQTT 3.1.1, clean session, keep alive 10 s, an empty client id: any broker may take it (3.1.3-6).
-_CONNECT = bytes.fromhex("100c 0004 4d515454 04 02 000a 0000")
 _CONNACK = bytes.fromhex("2002 0000")
 _DISCONNECT = bytes.fromhex("e000")
 
-Family = Literal["mosquitto", "rabbitmq", "external"]
+Family = Literal["mosquitto", "rabbitmq", "ejabberd", "hivemq", "external"]
+Credentials = tuple[str, str]  # username and password
 
 
-def answers_connect(address: str, port: int = MQTT) -> bool:
+def answers_connect(address: str, port: int = MQTT, credentials: Credentials | None = None) -> bool:
     """Whether a client is taken there: a listening port alone proves nothing."""
+    # MQTT 3.1.1, clean session, an empty client id: any broker may take it (3.1.3-6).
+    username, password = credentials or (None, None)
+    connect = Connect("", 4, keepalive=10, username=username, password=password)
     with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1.0) as client:
-        client.sendall(_CONNECT)
+        client.sendall(connect.encode())
         if client.recv(4, socket.MSG_WAITALL) == _CONNACK:
             client.sendall(_DISCONNECT)
             return True
@@ -49,6 +52,8 @@ class Brokers(abc.ABC):
     max_qos: int
     sessions_survive_node: bool
     """Whether a session lives on when the node dies that its client was connected to."""
+    credentials: Credentials | None = None
+    """What every client must give; None: none is needed."""
 
     @abc.abstractmethod
     def start(self) -> None:
@@ -121,52 +126,21 @@ frontend dashboard
 """)
 
 
-class TwoDoors(Brokers):
-    """One mosquitto with a door on each founding address, and a dashboard that says whose it is.
+class Doors(Brokers):
+    """One broker with a door on each founding address, and a dashboard that says whose it is.
 
     A door forwards TCP. Killing it is the death of a node: its connections break, nobody listens.
     Stopping it is a node that hangs. Sessions stand behind the doors and survive both, as EMQ's durable
-    sessions do. `inflight` and `queued` are what EMQ holds for a session by default; mosquitto, like EMQ,
-    drops what goes beyond `queued`. With `certificates`, a directory that deploy/make-certificates made for
-    one host, they speak mutual TLS on 8883 too.
+    sessions do. The `broker` itself listens at `network.behind_the_doors`.
     """
 
-    family: Family = "mosquitto"
-    supports_mqtt5 = True
-    max_qos = 2
     sessions_survive_node = True
 
-    def __init__(
-        self,
-        network: Network,
-        directory: Path,
-        *,
-        inflight: int = 32,
-        queued: int = 1000,
-        certificates: Path | None = None,
-    ) -> None:
+    def __init__(self, network: Network, directory: Path, broker: Process) -> None:
         self._hosts = network.emq
         self._inner = network.behind_the_doors
+        self.broker = broker
         directory.mkdir(parents=True, exist_ok=True)
-        settings = directory / "mosquitto.conf"
-        text = _MOSQUITTO.substitute(
-            address=self._inner.address, user=getpass.getuser(), inflight=inflight, queued=queued
-        )
-        if certificates:
-            text += _MOSQUITTO_TLS.substitute(
-                address=self._inner.address,
-                certificate=certificates / f"{certificates.name}.crt",
-                key=certificates / f"{certificates.name}.key",
-                authority=certificates / "ca.crt",
-            )
-        settings.write_text(text)
-        self.mosquitto = Process(
-            "mosquitto",
-            ["mosquitto", "-c", settings],
-            log=directory / "mosquitto.log",
-            host=self._inner,
-            ready=lambda: answers_connect(self._inner.address),
-        )
         self._doors = [self._door(number, directory) for number in (1, 2)]
 
     def _door(self, number: int, directory: Path) -> Process:
@@ -187,12 +161,12 @@ class TwoDoors(Brokers):
         self._inner.require_free(MQTT)
         for host in self._hosts:
             host.require_free(MQTT, MQTTS, DASHBOARD)
-        self.mosquitto.start()
+        self.broker.start()
         for door in self._doors:
             door.start()
 
     def stop(self) -> None:
-        for process in (*self._doors, self.mosquitto):
+        for process in (*self._doors, self.broker):
             process.kill9()
 
     def node(self, number: int) -> Process:
@@ -207,6 +181,51 @@ class TwoDoors(Brokers):
     def addresses(self) -> tuple[str, str]:
         one, two = self._hosts
         return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
+
+
+class TwoDoors(Doors):
+    """mosquitto behind the doors: MQTT 5, QoS 2, ready within a second.
+
+    `inflight` and `queued` are what EMQ holds for a session by default; mosquitto, like EMQ, drops what
+    goes beyond `queued`. With `certificates`, a directory that deploy/make-certificates made for one host,
+    they speak mutual TLS on 8883 too.
+    """
+
+    family: Family = "mosquitto"
+    supports_mqtt5 = True
+    max_qos = 2
+
+    def __init__(
+        self,
+        network: Network,
+        directory: Path,
+        *,
+        inflight: int = 32,
+        queued: int = 1000,
+        certificates: Path | None = None,
+    ) -> None:
+        address = network.behind_the_doors.address
+        directory.mkdir(parents=True, exist_ok=True)
+        settings = directory / "mosquitto.conf"
+        text = _MOSQUITTO.substitute(
+            address=address, user=getpass.getuser(), inflight=inflight, queued=queued
+        )
+        if certificates:
+            text += _MOSQUITTO_TLS.substitute(
+                address=address,
+                certificate=certificates / f"{certificates.name}.crt",
+                key=certificates / f"{certificates.name}.key",
+                authority=certificates / "ca.crt",
+            )
+        settings.write_text(text)
+        self.mosquitto = Process(
+            "mosquitto",
+            ["mosquitto", "-c", settings],
+            log=directory / "mosquitto.log",
+            host=network.behind_the_doors,
+            ready=lambda: answers_connect(address),
+        )
+        super().__init__(network, directory, self.mosquitto)
 
 
 class External(Brokers):
