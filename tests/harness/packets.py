@@ -43,7 +43,7 @@ class Connect:
     clean_start: bool = True
     keepalive: int = 60
     username: str | None = None
-    password: bytes | None = None
+    password: str | bytes | None = None
     properties: Properties = field(default_factory=dict)
 
     def encode(self, version: int | None = None) -> bytes:
@@ -147,6 +147,13 @@ class Subscribe:
     identifier: int
     filters: tuple[Filter, ...]
     properties: Properties = field(default_factory=dict)
+
+    def encode(self, version: int) -> bytes:
+        body = self.identifier.to_bytes(2) + properties(self.properties, version)
+        for line in self.filters:
+            options = line.qos | line.no_local << 2 | line.retain_as_published << 3
+            body += binary(line.filter) + bytes([options | line.retain_handling << 4])
+        return frame(Kind.SUBSCRIBE, 2, body)
 
     @classmethod
     def decode(cls, flags: int, body: Cursor) -> Self:

@@ -1,0 +1,104 @@
+"""An MQTT client that does nothing unasked: no acknowledgement, no ping, no reconnect."""
+
+import socket
+from collections import deque
+from typing import Self, TypeVar
+
+from tests.harness.brokers import MQTT, Credentials
+from tests.harness.fields import Property
+from tests.harness.packets import (
+    Ack,
+    Connack,
+    Connect,
+    Filter,
+    Frames,
+    Kind,
+    Packet,
+    Publish,
+    Suback,
+    Subscribe,
+)
+
+P = TypeVar("P", bound=Packet)
+
+_PATIENCE = 10.0  # seconds for each answer
+
+
+class Client:
+    """Connected when it is there, with `connack` as the answer. Its session is kept for an hour.
+
+    A context manager: at its end the connection is closed without a DISCONNECT. Raises TimeoutError where an
+    answer does not come, ConnectionError where the broker has closed.
+    """
+
+    def __init__(
+        self, address: str, client_id: str, *, version: int = 5, credentials: Credentials | None = None
+    ) -> None:
+        self.version = version
+        username, password = credentials or (None, None)
+        properties = {Property.SESSION_EXPIRY: 3600} if version == 5 else {}
+        self._frames = Frames(version)
+        self._came: deque[Packet] = deque()
+        self._socket = socket.create_connection((address, MQTT), timeout=_PATIENCE)
+        connect = Connect(
+            client_id,
+            version,
+            clean_start=False,
+            username=username,
+            password=password,
+            properties=properties,
+        )
+        self._socket.sendall(connect.encode())
+        self.connack = self.expect(Connack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, packet: Publish | Ack | Subscribe) -> None:
+        self._socket.sendall(packet.encode(self.version))
+
+    def receive(self) -> Packet:
+        """The next packet."""
+        while not self._came:
+            data = self._socket.recv(65536)
+            if not data:
+                raise ConnectionError("the broker has closed the connection")
+            self._came.extend(self._frames.feed(data))
+        return self._came.popleft()
+
+    def expect(self, kind: type[P]) -> P:
+        """The next packet, which must be of this class."""
+        packet = self.receive()
+        assert isinstance(packet, kind), packet
+        return packet
+
+    def expect_ack(self, kind: Kind, identifier: int) -> None:
+        ack = self.expect(Ack)
+        assert (ack.kind, ack.identifier) == (kind, identifier), ack
+
+    # -- whole exchanges ---------------------------------------------------------------------------
+
+    def subscribe(self, topic_filter: str, qos: int) -> None:
+        self.send(Subscribe(1, (Filter(topic_filter, qos),)))
+        assert self.expect(Suback).reasons == (qos,)
+
+    def publish(self, topic: str, payload: bytes, qos: int, identifier: int = 1) -> None:
+        """Returns when the broker has taken it for good."""
+        self.send(Publish(topic.encode(), payload, qos, identifier))
+        if qos == 1:
+            self.expect_ack(Kind.PUBACK, identifier)
+        if qos == 2:
+            self.expect_ack(Kind.PUBREC, identifier)
+            self.send(Ack(Kind.PUBREL, identifier))
+            self.expect_ack(Kind.PUBCOMP, identifier)
+
+    def acknowledge(self, publish: Publish) -> None:
+        if publish.qos == 1:
+            self.send(Ack(Kind.PUBACK, publish.identifier))
+        if publish.qos == 2:
+            self.send(Ack(Kind.PUBREC, publish.identifier))
+            self.expect_ack(Kind.PUBREL, publish.identifier)
+            self.send(Ack(Kind.PUBCOMP, publish.identifier))
