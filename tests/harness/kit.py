@@ -4,9 +4,9 @@
     python3 -m tests.harness.kit tests      for tests/run
 
 Installs what is missing and nothing else: Debian packages by apt-get (as root, or by sudo), Python
-packages into .venv at the versions of tests/requirements.txt, Kafka's jars by Maven at those of
-kafka/pom.xml into a cache. With nothing missing it takes a fraction of a second. Standard library
-only, for it is what makes everything else available. Raises KitError.
+packages into .venv at the versions of tests/requirements.txt, the jars of Kafka and HiveMQ by Maven at
+those of kafka/pom.xml and hivemq/pom.xml into a cache. With nothing missing it takes a fraction of a
+second. Standard library only, for it is what makes everything else available. Raises KitError.
 """
 
 import fcntl
@@ -23,13 +23,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 VENV = ROOT / ".venv"
 _REQUIREMENTS = ROOT / "tests" / "requirements.txt"
-_POM = Path(__file__).parent / "kafka" / "pom.xml"
 
 # A command that must be there -> the Debian package that brings it.
 _LAB = {"haproxy": "haproxy", "mosquitto": "mosquitto", "setpriv": "util-linux"}
 _TESTS = _LAB | {
     "mosquitto_pub": "mosquitto-clients",
     "rabbitmq-server": "rabbitmq-server",
+    "ejabberdctl": "ejabberd",
     "shellcheck": "shellcheck",
     "strace": "strace",
     "mkfs.ext4": "e2fsprogs",
@@ -42,8 +42,12 @@ _TESTS = _LAB | {
 }
 _WANTED = {"lab": _LAB, "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"}, "tests": _TESTS}
 
+# What comes as jars: those that each purpose needs.
+_JARS = {"lab": ["kafka"], "rabbitmq": ["kafka"], "tests": ["kafka", "hivemq"]}
+_CALLED = {"kafka": "Kafka", "hivemq": "HiveMQ"}
+
 _OLDEST_JAVA = 17  # what Kafka 4 asks of its brokers
-_SPACE = 1500  # MB for packages, jars and .venv together on a bare Debian 12, with room to run
+_SPACE = 1700  # MB for packages, jars and .venv together on a bare Debian 12, with room to run
 
 # What a tool prints when it fails -> what the person in front of it can do.
 _WAYS_OUT = {
@@ -74,16 +78,16 @@ def provide(purpose: str) -> None:
         if _is_complete(purpose):
             return
         _require_space()
-        if packages := _missing_packages(_WANTED[purpose]):
+        if packages := _missing_packages(purpose):
             _install_packages(packages)
         if not _venv_is_current():
             _build_venv()
-        if not _jars_path().exists():
-            _fetch_jars()
+        for name in _missing_jars(purpose):
+            _fetch_jars(name)
 
 
 def _is_complete(purpose: str) -> bool:
-    return not _missing_packages(_WANTED[purpose]) and _jars_path().exists() and _venv_is_current()
+    return not _missing_packages(purpose) and not _missing_jars(purpose) and _venv_is_current()
 
 
 def java() -> Path:
@@ -99,9 +103,12 @@ def java() -> Path:
 
 def kafka_jars() -> Path:
     """The directory of Kafka's jars."""
-    if not (path := _jars_path()).exists():
-        raise KitError("Kafka's jars are not there yet: python3 -m tests.harness.kit lab")
-    return path
+    return _jars("kafka", "lab")
+
+
+def hivemq_jars() -> Path:
+    """The directory of HiveMQ's jars."""
+    return _jars("hivemq", "tests")
 
 
 def cache() -> Path:
@@ -112,14 +119,16 @@ def cache() -> Path:
 # -- Debian packages ---------------------------------------------------------------------------
 
 
-def _missing_packages(commands: dict[str, str]) -> list[str]:
+def _missing_packages(purpose: str) -> list[str]:
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-    missing = {package for command, package in commands.items() if not shutil.which(command, path=path)}
+    missing = {
+        package for command, package in _WANTED[purpose].items() if not shutil.which(command, path=path)
+    }
     try:
         java()
     except KitError:
         missing.add("default-jre-headless")
-    if not _jars_path().exists() and not shutil.which("mvn"):
+    if _missing_jars(purpose) and not shutil.which("mvn"):
         missing.add("maven")
     if not _venv_is_current() and not _can_make_venvs():
         missing.add("python3-venv")
@@ -172,7 +181,7 @@ def _build_venv() -> None:
     (VENV / "kit").write_text(_venv_stamp())
 
 
-# -- Kafka -------------------------------------------------------------------------------------
+# -- Java, and what comes as jars ----------------------------------------------------------------
 
 
 def _java_version(java: Path) -> int:
@@ -185,16 +194,31 @@ def _java_version(java: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def _jars_path() -> Path:
-    return cache() / f"kafka-{hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]}"
+def _jars(name: str, purpose: str) -> Path:
+    if not (path := _jars_path(name)).exists():
+        raise KitError(f"{_CALLED[name]}'s jars are not there yet: python3 -m tests.harness.kit {purpose}")
+    return path
 
 
-def _fetch_jars() -> None:
-    target = _jars_path()
+def _missing_jars(purpose: str) -> list[str]:
+    return [name for name in _JARS[purpose] if not _jars_path(name).exists()]
+
+
+def _pom(name: str) -> Path:
+    return Path(__file__).parent / name / "pom.xml"
+
+
+def _jars_path(name: str) -> Path:
+    return cache() / f"{name}-{hashlib.sha256(_pom(name).read_bytes()).hexdigest()[:12]}"
+
+
+def _fetch_jars(name: str) -> None:
+    target = _jars_path(name)
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
     try:
-        _step("Kafka's jars from Maven Central", ["mvn", "-q", "-B", "-f", str(_POM), *goal])
+        command = ["mvn", "-q", "-B", "-f", str(_pom(name)), *goal]
+        _step(f"{_CALLED[name]}'s jars from Maven Central", command)
         partial.rename(target)  # a download that was cut short is never taken for a whole one
     finally:
         shutil.rmtree(partial, ignore_errors=True)

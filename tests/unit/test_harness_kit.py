@@ -36,8 +36,18 @@ def test_an_old_java_is_passed_over(version: str, tmp_path: Path, monkeypatch: p
 def test_jars_and_packages_are_kept_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kit.cache() == tmp_path / "mqtt-kafka-bridge"
-    with pytest.raises(kit.KitError, match="Kafka's jars are not there yet"):
+    with pytest.raises(kit.KitError, match=r"Kafka's jars are not there yet: .* lab"):
         kit.kafka_jars()
+    with pytest.raises(kit.KitError, match=r"HiveMQ's jars are not there yet: .* tests"):
+        kit.hivemq_jars()
+
+
+def test_the_lab_asks_for_no_jars_that_only_tests_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert kit._missing_jars("lab") == ["kafka"]
+    assert kit._missing_jars("tests") == ["kafka", "hivemq"]
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(
@@ -45,7 +55,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30, 2**20))  # type: ignore[attr-defined]
-    with pytest.raises(kit.KitError, match=r"1500 MB are needed on the disk of .*, 1 MB are free"):
+    with pytest.raises(kit.KitError, match=r"1700 MB are needed on the disk of .*, 1 MB are free"):
         kit.provide("lab")
 
 
