@@ -16,9 +16,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("brokers", "what plays EMQ's two nodes")
     group.addoption(
         "--brokers",
-        choices=("two-doors", "rabbitmq"),
+        choices=("two-doors", "rabbitmq", "ejabberd", "hivemq"),
         default="two-doors",
-        help="mosquitto behind two doors (the default), or a mirrored pair of RabbitMQ nodes",
+        help="mosquitto behind two doors (the default), a mirrored pair of RabbitMQ nodes, a pair of"
+        " ejabberd nodes whose sessions die with them, or HiveMQ CE behind two doors",
     )
     group.addoption("--emq", metavar="HOST:PORT,HOST:PORT", help="brokers that run already, instead of these")
     group.addoption(

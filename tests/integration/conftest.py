@@ -14,7 +14,9 @@ import pytest
 
 from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers, External, TwoDoors
+from tests.harness.ejabberd import EjabberdPair
 from tests.harness.haproxy import SUBSCRIBER, HAProxy
+from tests.harness.hivemq import HiveMQ
 from tests.harness.host import TESTS, Network
 from tests.harness.kafka import KafkaCluster, Secured
 from tests.harness.kit import ROOT
@@ -26,6 +28,13 @@ __all__ = ["new_flow"]
 KAFKA_PASSWORD = "kafka-geheim-0815"
 
 _numbers = itertools.count(1)
+
+# Those of --brokers that take seconds to start.
+_SLOW: dict[str, Callable[[Network, Path], Brokers]] = {
+    "rabbitmq": RabbitPair,
+    "ejabberd": EjabberdPair,
+    "hivemq": HiveMQ,
+}
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +95,8 @@ def _shared_brokers(
     """Brokers that are too slow to start for each test, or not ours to start. None: mosquitto."""
     if addresses := request.config.getoption("--emq"):
         brokers: Brokers = External(addresses.split(","), request.config.getoption("--emq-ctl"))
-    elif request.config.getoption("--brokers") == "rabbitmq":
-        brokers = RabbitPair(network, tmp_path_factory.mktemp("rabbitmq"))
+    elif make := _SLOW.get(request.config.getoption("--brokers")):
+        brokers = make(network, tmp_path_factory.mktemp("brokers"))
     else:
         yield None
         return
@@ -116,7 +125,9 @@ def haproxy(network: Network, emq: Brokers, tmp_path: Path) -> Iterator[HAProxy]
 
 
 @pytest.fixture
-def new_bridge(haproxy: HAProxy, kafka: KafkaCluster, tmp_path: Path) -> Callable[..., BridgeProcess]:
+def new_bridge(
+    emq: Brokers, haproxy: HAProxy, kafka: KafkaCluster, tmp_path: Path
+) -> Callable[..., BridgeProcess]:
     """Makes a bridge between `haproxy` and `kafka`: new_bridge(routes=[...], mqtt={...}) and so on.
 
     It is not started yet: `with new_bridge(...) as bridge`. Every one has a client id of its own.
@@ -130,6 +141,7 @@ def new_bridge(haproxy: HAProxy, kafka: KafkaCluster, tmp_path: Path) -> Callabl
             "host": haproxy.host.address,
             "port": SUBSCRIBER,
             "client_id": f"test-{name}",
+            **dict(zip(("username", "password"), emq.credentials or (), strict=False)),
             **(mqtt or {}),
         }
         to = {"bootstrap_servers": kafka.bootstrap, **tables.pop("kafka", {})}

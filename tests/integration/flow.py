@@ -1,28 +1,39 @@
 """Messages that flow through the whole chain while something happens to it, and the verdict on them."""
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
+from tests.harness.blame import Blame, blame
 from tests.harness.bridge import BridgeProcess
-from tests.harness.conditions import wait_until
+from tests.harness.brokers import Brokers
+from tests.harness.conditions import NotInTime, wait_until
 from tests.harness.devices import Devices
-from tests.harness.haproxy import DEVICES, HAProxy
+from tests.harness.haproxy import DEVICES, SUBSCRIBER, HAProxy
 from tests.harness.kafka import KafkaCluster
+from tests.harness.relay import RecordingRelay
 from tests.harness.verdict import Verdict
 from tests.harness.verifier import Verifier
 
 
 @dataclass
 class Flow:
-    """`verdict` is there once the flow has ended and Kafka has all that was acknowledged."""
+    """`verdict` is there once the flow has ended and Kafka has all that was acknowledged.
+
+    In a recorded flow, once Kafka has all of it that the broker has not lost; `blame` is there then too.
+    """
 
     bridge: BridgeProcess
     devices: Devices
     verifier: Verifier
+    relay: RecordingRelay | None = None
     verdict: Verdict | None = None
+    blame: Blame | None = None
 
     def goes_on(self, deadline: float = 60.0) -> None:
         """Wait until messages sent from now on arrive: what was broken is whole again."""
@@ -46,10 +57,15 @@ NewFlow = Callable[..., "contextmanager[Flow]"]
 def new_flow(
     new_bridge: Callable[..., BridgeProcess],
     new_topic: Callable[..., str],
+    emq: Brokers,
     haproxy: HAProxy,
     kafka: KafkaCluster,
 ) -> Callable[..., object]:
-    """with new_flow(rate=100, qos=1, version=4, protocol="auto") as flow: ..."""
+    """with new_flow(rate=100, qos=1, version=4, protocol="auto") as flow: ...
+
+    `tables` are further settings of the bridge's. If `recorded`, it reaches HAProxy by way of a relay that
+    notes what passes, and can cut it.
+    """
 
     @contextmanager
     def create(
@@ -58,23 +74,45 @@ def new_flow(
         version: int = 4,
         protocol: str = "auto",
         filter: str = "sensors/{site}/{device}/temp",  # noqa: A002 - the setting's name
+        tables: Mapping[str, Any] = MappingProxyType({}),
+        recorded: bool = False,
     ) -> Iterator[Flow]:
         topic = new_topic()
-        route = {"name": "sensors", "filter": filter, "topic": topic, "qos": qos}
-        with (
-            Verifier(kafka.bootstrap, [topic]) as verifier,
-            new_bridge(routes=[route | {"key": "{device}"}], mqtt={"protocol": protocol}) as bridge,
-        ):
-            devices = Devices(haproxy.host.address, DEVICES, rate=rate, qos=qos, version=version)
+        route = {"name": "sensors", "filter": filter, "topic": topic, "qos": qos, "key": "{device}"}
+
+        def new_devices(**options: Any) -> Devices:
+            given = {"rate": rate, "qos": qos, "version": version, "credentials": emq.credentials} | options
+            return Devices(haproxy.host.address, DEVICES, **given)
+
+        with contextlib.ExitStack() as running:
+            verifier = running.enter_context(Verifier(kafka.bootstrap, [topic]))
+            settings = {**tables, "mqtt": {"protocol": protocol, **tables.get("mqtt", {})}}
+            relay = None
+            if recorded:
+                relay = running.enter_context(RecordingRelay((haproxy.host.address, SUBSCRIBER)))
+                settings["mqtt"] |= {"host": relay.address, "port": relay.port}
+            bridge = running.enter_context(new_bridge(routes=[route], **settings))
+            devices = new_devices()
             with devices:
-                flow = Flow(bridge, devices, verifier)
+                flow = Flow(bridge, devices, verifier, relay)
                 # Only once an identifier above Receive Maximum was seen is it known that this broker
                 # counts upward (bridge/ledger.py, rule 3); before that a lost PUBACK may double.
                 devices.wait_sent(150 if qos else 0)
                 flow.goes_on()
                 yield flow
-            verifier.wait_for(devices.tally.acked, deadline=90.0)
+            acked = devices.tally.acked
+            if relay:
+                # What comes after all others, one through each node: what is not sent by then never is.
+                with new_devices(count=2, prefix="last") as last:
+                    last.wait_sent(2)
+                verifier.wait_for(last.tally.acked, deadline=90.0)
+                with contextlib.suppress(NotInTime):  # `blame` says it better
+                    verifier.wait_for(acked & relay.ids, deadline=20.0)
+            else:
+                verifier.wait_for(acked, deadline=90.0)
         flow.verdict = verifier.verdict(devices.tally)
+        if relay:
+            flow.blame = blame(flow.verdict, relay.sightings, verifier.missing(relay.ids))
 
     return create
 
@@ -84,3 +122,17 @@ def assert_nothing_lost_or_doubled(flow: Flow) -> None:
     assert verdict is not None
     good = not (verdict.lost or verdict.doubled or verdict.inversions)
     assert good, f"{verdict}{flow.bridge.log_tail(100)}"
+
+
+def assert_the_bridge_lost_nothing(flow: Flow, doubled: int = 0) -> None:
+    """Of what the broker sent to it nothing is missing, and at most `doubled` records are too many, each of
+    a message that was sent again. Order is kept. Wants a recorded flow.
+    """
+    verdict, found = flow.verdict, flow.blame
+    assert verdict is not None
+    assert found is not None
+    assert flow.relay is not None
+    wrong = found.lost_by_bridge | found.doubled_by_bridge | {late for late, _ in found.reordered_by_bridge}
+    wrong |= set() if verdict.copies <= doubled else verdict.doubled.keys()
+    story = "\n".join(flow.relay.story(name) for name in sorted(wrong)[:5])
+    assert not wrong, f"{verdict}; {found}\n{story}{flow.bridge.log_tail(100)}"

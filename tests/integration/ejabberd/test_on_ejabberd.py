@@ -1,0 +1,118 @@
+"""The chain on ejabberd: a session that can move between nodes, and dies with its own.
+
+ejabberd has one message of a session in flight, keeps its identifier and counts upward: where the bridge dies
+that one may double, where the connection breaks none. What the broker loses, a recording relay before the
+bridge tells from what the bridge would have lost.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.harness.client import Client
+from tests.harness.ejabberd import EjabberdPair
+from tests.harness.haproxy import HAProxy
+from tests.harness.host import Network
+from tests.integration.flow import Flow, assert_the_bridge_lost_nothing
+from tests.integration.test_a_broker_node_fails import node_of_the_session
+
+NewFlow = Callable[..., Any]
+
+RATE = 30  # messages a second; with one in flight some 50 come through
+SETTINGS = {
+    # Breaks soon after each other are waited out, and make the bridge suspect a rival on MQTT 3.1.1.
+    "mqtt": {"reconnect": {"min_delay": "50ms", "max_delay": "200ms", "refused_delay": "1s"}},
+    # So that whatever happens finds a message that Kafka has not confirmed, more often than not.
+    "kafka": {"options": {"linger.ms": 15}},
+}
+
+
+@pytest.fixture
+def flow_of(new_flow: NewFlow) -> NewFlow:
+    def create(**options: Any) -> Any:
+        return new_flow(rate=RATE, recorded=True, tables=SETTINGS, **options)
+
+    return create
+
+
+def settles(flow: Flow) -> None:
+    """Messages flow, and the session is old enough to be taken over (harness/ejabberd.py)."""
+    flow.devices.wait_sent(RATE)
+    flow.goes_on()
+
+
+@pytest.mark.parametrize(("qos", "version", "protocol"), [(1, 4, "3.1.1"), (2, 5, "5")])
+def test_the_connection_breaks_again_and_again(
+    qos: int, version: int, protocol: str, flow_of: NewFlow
+) -> None:
+    cuts = 4
+    with flow_of(qos=qos, version=version, protocol=protocol) as flow:
+        for number in range(cuts):
+            with flow.bridge.log_contains("mqtt.live"):
+                assert flow.relay.cut(reset=number % 2 == 1)
+            settles(flow)
+        assert not flow.bridge.entries("mqtt.session_lost")
+    # Without MQTT 5 the window is unknown, so the first 1,000 identifiers prove nothing.
+    assert_the_bridge_lost_nothing(flow, doubled=0 if protocol == "5" else cuts)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_each_node_dies_and_the_session_with_the_one_it_is_on(
+    qos: int, flow_of: NewFlow, pair: EjabberdPair, haproxy: HAProxy
+) -> None:
+    with flow_of(qos=qos) as flow:
+        node = node_of_the_session(haproxy)
+        with pair.node(3 - node).dead():
+            flow.goes_on()
+        settles(flow)
+        assert not flow.bridge.entries("mqtt.closed"), "the other node's death is nothing to the bridge"
+        with flow.bridge.log_contains("mqtt.session_lost"), pair.node(node).dead():
+            flow.goes_on()
+        flow.goes_on()
+    assert_the_bridge_lost_nothing(flow)
+    assert flow.verdict.lost == flow.blame.lost_by_broker
+
+
+def test_a_node_is_taken_out_for_maintenance_and_the_session_moves(
+    flow_of: NewFlow, haproxy: HAProxy
+) -> None:
+    with flow_of(qos=2) as flow:
+        for _ in range(2):
+            node = node_of_the_session(haproxy)
+            with flow.bridge.log_contains("mqtt.live"):
+                haproxy.ask(f"set server mqtt-kafka/server{node} state maint")
+            assert node_of_the_session(haproxy) == 3 - node
+            haproxy.ask(f"set server mqtt-kafka/server{node} state ready")
+            settles(flow)
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow)
+
+
+def test_another_client_takes_the_session_at_the_other_node(
+    flow_of: NewFlow, pair: EjabberdPair, haproxy: HAProxy, network: Network
+) -> None:
+    with flow_of(protocol="5") as flow:
+        other = network.emq[2 - node_of_the_session(haproxy)]
+        client_id = flow.bridge.wait_live()["client_id"]
+        with flow.bridge.log_contains("mqtt.live"), flow.bridge.log_contains("mqtt.taken_over"):
+            rival = Client(other.address, client_id, credentials=pair.credentials)
+        with rival:
+            assert rival.connack.session_present
+        flow.goes_on()
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow, doubled=1)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_the_bridge_is_stopped_and_then_killed(qos: int, flow_of: NewFlow) -> None:
+    with flow_of(qos=qos) as flow:
+        assert flow.bridge.terminate() == 0
+        flow.bridge.start()
+        settles(flow)
+        flow.bridge.kill9()
+        flow.devices.wait_sent(RATE)
+        flow.bridge.start()
+        flow.goes_on()
+    # A stop leaves nothing in flight behind, and no more than one is in flight.
+    assert_the_bridge_lost_nothing(flow, doubled=1)

@@ -1,0 +1,100 @@
+"""The chain on HiveMQ CE, which gives a message the lowest identifier that is free.
+
+After each batch of up to 50 it begins with 1 again, which proves nothing: whatever was in flight when a
+connection broke may double, at QoS 1 and 2. Nothing else does, and nothing is lost. What the broker loses, a
+recording relay before the bridge tells from what the bridge would have lost.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.harness.client import Client
+from tests.harness.haproxy import HAProxy
+from tests.harness.hivemq import HiveMQ
+from tests.harness.host import Network
+from tests.integration.flow import assert_the_bridge_lost_nothing
+from tests.integration.test_a_broker_node_fails import node_of_the_session
+
+NewFlow = Callable[..., Any]
+
+RATE = 60  # messages a second
+WINDOW = 50  # HiveMQ's own: the bridge's Receive Maximum is larger
+SETTINGS = {
+    # Breaks soon after each other are waited out, and make the bridge suspect a rival on MQTT 3.1.1.
+    "mqtt": {"reconnect": {"min_delay": "50ms", "max_delay": "200ms", "refused_delay": "1s"}},
+    # So that whatever happens finds messages that Kafka has not confirmed.
+    "kafka": {"options": {"linger.ms": 200}},
+}
+
+
+@pytest.fixture
+def flow_of(new_flow: NewFlow) -> NewFlow:
+    def create(**options: Any) -> Any:
+        return new_flow(rate=RATE, recorded=True, tables=SETTINGS, **options)
+
+    return create
+
+
+@pytest.mark.parametrize(("qos", "version", "protocol"), [(1, 5, "5"), (2, 4, "3.1.1"), (2, 5, "5")])
+def test_the_connection_breaks_again_and_again(
+    qos: int, version: int, protocol: str, flow_of: NewFlow
+) -> None:
+    cuts = 4
+    with flow_of(qos=qos, version=version, protocol=protocol) as flow:
+        for number in range(cuts):
+            with flow.bridge.log_contains("mqtt.live"):
+                assert flow.relay.cut(reset=number % 2 == 1)
+            flow.goes_on()
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow, doubled=cuts * WINDOW)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_a_node_dies_and_the_session_moves(
+    qos: int, flow_of: NewFlow, hivemq: HiveMQ, haproxy: HAProxy
+) -> None:
+    with flow_of(qos=qos) as flow:
+        with flow.bridge.log_contains("mqtt.live"), hivemq.node(node_of_the_session(haproxy)).dead():
+            flow.goes_on()
+        flow.goes_on()
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow, doubled=WINDOW)
+
+
+def test_the_whole_broker_dies_and_comes_back_with_the_session(flow_of: NewFlow, hivemq: HiveMQ) -> None:
+    with flow_of(qos=2) as flow:
+        with flow.bridge.log_contains("mqtt.live", deadline=60), hivemq.broker.dead():
+            flow.bridge.wait_for("mqtt.closed")
+        flow.goes_on()
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow, doubled=WINDOW)
+
+
+def test_another_client_takes_the_session(
+    flow_of: NewFlow, hivemq: HiveMQ, haproxy: HAProxy, network: Network
+) -> None:
+    with flow_of(protocol="5") as flow:
+        client_id = flow.bridge.wait_live()["client_id"]
+        with flow.bridge.log_contains("mqtt.live"), flow.bridge.log_contains("mqtt.taken_over"):
+            rival = Client(network.emq[0].address, client_id)
+        with rival:
+            assert rival.connack.session_present
+        flow.goes_on()
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow, doubled=WINDOW)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_the_bridge_is_stopped_and_then_killed(qos: int, flow_of: NewFlow) -> None:
+    with flow_of(qos=qos) as flow:
+        assert flow.bridge.terminate() == 0
+        flow.bridge.start()
+        flow.goes_on()
+        flow.bridge.kill9()
+        flow.devices.wait_sent(RATE)
+        flow.bridge.start()
+        flow.goes_on()
+    # A stop leaves nothing in flight behind.
+    assert_the_bridge_lost_nothing(flow, doubled=WINDOW)
