@@ -1,4 +1,4 @@
-"""The disk fails, or the database on it: the bridge goes on with Kafka alone, says so, and keeps what it can."""
+"""The disk fails, or the database on it: the bridge goes on with Kafka alone, and keeps what it can."""
 
 import os
 import sqlite3
