@@ -29,7 +29,15 @@ from bridge.envelope import envelope
 from bridge.errors import ConfigurationError, Unroutable
 from bridge.message import DUP, RETAIN, Message, Properties
 from bridge.routes import Route, RouteEntry, Source, check
-from bridge.topics import Subscription, covers, kafka_legal, matches, overlaps, why_bad_kafka_topic
+from bridge.topics import (
+    Subscription,
+    covers,
+    kafka_legal,
+    matches,
+    overlaps,
+    why_bad_kafka_topic,
+    why_bad_topic,
+)
 
 Headers = list[tuple[str, bytes]]
 
@@ -212,6 +220,8 @@ class Router:
             text = topic.decode()
         except UnicodeDecodeError:
             raise Unroutable("the MQTT topic is not valid UTF-8") from None
+        if why := why_bad_topic(text):
+            raise Unroutable(f"MQTT allows no such topic: {why}")
         for route in self._routes:
             if matches(route.source.pattern, text):
                 return Plan(route, text, *self._copy_for(route.source, text))

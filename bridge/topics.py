@@ -59,6 +59,20 @@ def why_bad_filter(pattern: str) -> str | None:
     return None
 
 
+def why_bad_topic(topic: str) -> str | None:
+    """What MQTT forbids in the topic of a message, in words, or None when nothing is wrong.
+
+    >>> why_bad_topic("a/+")
+    "it holds '+', which only filters may"
+    """
+    if "\0" in topic:
+        return "it holds a null character"
+    for character in "+#":
+        if character in topic:
+            return f"it holds {character!r}, which only filters may"
+    return None
+
+
 def is_utf8(text: str) -> bool:
     """False for text with half a surrogate pair, which JSON and the environment can hold."""
     try:

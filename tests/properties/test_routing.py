@@ -4,6 +4,7 @@ from contextlib import suppress
 from itertools import product
 from typing import Literal
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -129,3 +130,23 @@ def test_any_topic_gets_a_legal_kafka_topic_or_is_unroutable(topic: bytes) -> No
         assert why_bad_kafka_topic(plan.kafka_topic) is None
         assert plan.kafka_topic == kafka_legal(topic.decode())
         assert plan.key == topic
+
+
+@within_ci
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=10).map(str.encode),
+    st.sampled_from([b"\0", b"+", b"#", b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80"]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=10).map(str.encode),
+)
+def test_a_topic_that_mqtt_forbids_is_unroutable_whatever_stands_around_it(
+    before: bytes, wrong: bytes, behind: bytes
+) -> None:
+    """To end the connection, as MQTT asks, would only bring the message again, for ever."""
+    router = Router(
+        [
+            RouteSettings(name="all", filter="#", topic="t"),
+            RouteSettings(name="sys", filter="$SYS/#", topic="t"),
+        ]
+    )
+    with pytest.raises(Unroutable):
+        router.plan(before + wrong + behind)

@@ -12,6 +12,7 @@ from bridge.topics import (
     split_share,
     why_bad_filter,
     why_bad_kafka_topic,
+    why_bad_topic,
 )
 
 
@@ -143,3 +144,13 @@ def test_a_kafka_topic_that_kafka_refuses_says_why(name: str, why: str) -> None:
 
 def test_slashes_become_dots_and_what_kafka_does_not_allow_becomes_a_hyphen() -> None:
     assert kafka_legal("zigbee2mqtt/Living room/Tür:1") == "zigbee2mqtt.Living-room.T-r-1"
+
+
+@pytest.mark.parametrize("topic", ["a", "/", "a//b", "$SYS/broker", "Wohnzimmer/Tür", " ", "a" * MAX_UTF8])
+def test_a_topic_that_is_allowed(topic: str) -> None:
+    assert why_bad_topic(topic) is None
+
+
+@pytest.mark.parametrize(("topic", "why"), [("a/\0", "null"), ("a/+/b", "'+'"), ("a+", "'+'"), ("#", "'#'")])
+def test_a_topic_that_no_message_may_have(topic: str, why: str) -> None:
+    assert why in (why_bad_topic(topic) or "")
