@@ -16,6 +16,7 @@ from bridge.ledger import UNKNOWN_WINDOW, Ledger
 from bridge.message import DUP, Message, State
 
 WINDOW = 5
+POLICIES = ("upward", "lowest-free", "restarts")
 
 
 class Sent:
@@ -31,7 +32,8 @@ class Simulation:
     """A broker, two directions of a wire, the ledger, and a Kafka that confirms in any order."""
 
     def __init__(self, policy: str, mqtt5: bool, random: Random) -> None:
-        self.policy, self.mqtt5, self.random = policy, mqtt5, random
+        self.policies = POLICIES if policy == "any" else (policy,)
+        self.mqtt5, self.random = mqtt5, random
         self.ledger = Ledger(WINDOW)
         # MQTT 3.1.1 knows no Receive Maximum: that broker's window is its own.
         self.size = WINDOW if mqtt5 else 4 * WINDOW
@@ -53,11 +55,15 @@ class Simulation:
     # -- the broker ----------------------------------------------------------------------------------
 
     def connect(self, session_present: bool) -> None:
+        """Behind a balancer a new session may be at a broker of another kind."""
         self.linked = True
         self.ledger.connected(session_present, window_known=self.mqtt5)
         held = list(self.window.values()) if session_present else []
         self.window.clear()
-        if self.policy == "restarts" or not session_present:
+        if not session_present:
+            self.policy = self.random.choice(self.policies)
+            self.last_id = self.random.randrange(2 * WINDOW)
+        elif self.policy == "restarts":
             self.last_id = 0
         if self.policy == "upward":
             held.sort(key=lambda sent: sent.packet_id)
@@ -178,7 +184,7 @@ class Simulation:
 
 
 @pytest.mark.parametrize("mqtt5", [True, False], ids=["mqtt5", "mqtt3.1.1"])
-@pytest.mark.parametrize("policy", ["upward", "lowest-free", "restarts"])
+@pytest.mark.parametrize("policy", [*POLICIES, "any"])
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_no_broker_sees_an_acknowledgement_of_what_kafka_never_had(

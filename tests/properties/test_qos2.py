@@ -6,8 +6,9 @@ an identifier means, which no bridge can.
 """
 
 from collections import Counter, deque
+from random import Random
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -20,6 +21,7 @@ ALL = 1000
 PUBLISH, PUBREL, PUBACK, PUBREC, PUBCOMP = "PUBLISH", "PUBREL", "PUBACK", "PUBREC", "PUBCOMP"
 
 packets = st.sampled_from((ALL, 0, 1, 2, 3, 4))  # how many of those that wait
+numbers = st.integers(0, 2 * WINDOW)
 reports = st.lists(st.integers(0, WINDOW), max_size=2 * WINDOW)  # positions among what Kafka has
 
 
@@ -36,12 +38,13 @@ class Handshake(RuleBasedStateMachine):
         self.may_double: set[int] = set()
         self._start()
 
-    @initialize(identifiers=st.sampled_from(Identifiers))
-    def a_new_session(self, identifiers: Identifiers) -> None:
+    @initialize(identifiers=st.sampled_from(Identifiers), last=numbers)
+    def a_new_session(self, identifiers: Identifiers, last: int) -> None:
+        """`last`: where a broker is that counts."""
         self.identifiers = identifiers
         self.session = ModelSession(identifiers, WINDOW)
         self.session_exists = False
-        self._connect()
+        self._connect(last)
 
     # -- broker ----------------------------------------------------------------------------------------
 
@@ -84,7 +87,7 @@ class Handshake(RuleBasedStateMachine):
         self.known_to_keep = False
         self.begins_resumed = False
 
-    def _connect(self) -> None:
+    def _connect(self, last: int | None = None) -> None:
         self.ledger.connected(self.session_exists, window_known=True)
         self.begins_resumed = self.session_exists
         self.known_to_keep &= self.session_exists
@@ -92,6 +95,8 @@ class Handshake(RuleBasedStateMachine):
         self.fresh: dict[int, int] = {}  # identifier: place among what was produced, acknowledgement due
         self.last_place = 0
         self.session.connected()
+        if last is not None:
+            self.session._last = last
         self._pump()
 
     def _bridge_reads(self, amount: int) -> None:
@@ -164,14 +169,20 @@ class Handshake(RuleBasedStateMachine):
         self._kafka_reports(meanwhile)
         self._connect()
 
-    @rule(arrive=packets, late=packets, meanwhile=reports, identifiers=st.sampled_from(Identifiers))
+    @rule(
+        arrive=packets,
+        late=packets,
+        meanwhile=reports,
+        identifiers=st.sampled_from(Identifiers),
+        last=numbers,
+    )
     def the_session_is_lost(
-        self, arrive: int, late: int, meanwhile: list[int], identifiers: Identifiers
+        self, arrive: int, late: int, meanwhile: list[int], identifiers: Identifiers, last: int
     ) -> None:
         """The next one may be at a broker of another kind."""
         self._cut(arrive, late)
         self._kafka_reports(meanwhile)
-        self.a_new_session(identifiers)
+        self.a_new_session(identifiers, last)
 
     @rule(arrive=packets)
     def the_bridge_crashes(self, arrive: int) -> None:
@@ -218,4 +229,42 @@ class Handshake(RuleBasedStateMachine):
 
 
 TestHandshake = Handshake.TestCase
-TestHandshake.settings = settings(max_examples=300, stateful_step_count=80, deadline=None)
+TestHandshake.settings = settings(max_examples=200, stateful_step_count=80, deadline=None)
+
+
+def _one_thing_happens(machine: Handshake, random: Random) -> None:
+    def some() -> int:
+        return random.choice((ALL, 0, 1, 2, 3, 4))
+
+    def some_reports() -> list[int]:
+        return [random.randrange(WINDOW + 1) for _ in range(random.randrange(2 * WINDOW))]
+
+    chance = random.random()
+    if chance < 0.60:
+        machine.all_goes_its_way(some(), some_reports(), some(), some())
+    elif chance < 0.80:
+        machine.devices_publish(random.choices((1, 2), (1, 2), k=random.randint(1, WINDOW)))
+    elif chance < 0.84:
+        machine.the_broker_resends_on_the_live_connection()
+    elif chance < 0.94:
+        machine.the_connection_is_cut(some(), some(), some_reports())
+    elif chance < 0.98:
+        machine.the_bridge_is_stopped_and_started(some(), some(), some_reports())
+    elif chance < 0.99:
+        machine.the_bridge_crashes(some())
+    else:
+        identifiers = random.choice(list(Identifiers))
+        machine.the_session_is_lost(some(), some(), some_reports(), identifiers, random.randrange(2 * WINDOW))
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 2**32))
+def test_it_holds_in_a_long_life(seed: int) -> None:
+    """Far more steps than hypothesis makes in the same time, though none of them can be left out again."""
+    random = Random(seed)
+    machine = Handshake()
+    machine.a_new_session(random.choice(list(Identifiers)), last=0)
+    for _ in range(1000):
+        _one_thing_happens(machine, random)
+        machine.no_more_is_open_than_the_window_holds()
+    machine.teardown()
