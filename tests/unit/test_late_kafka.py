@@ -155,6 +155,20 @@ def test_a_full_spool_says_how_long_emq_s_queue_lasts(
     assert 90 <= int(line.partition("emq_queue_lasts_seconds=")[2].split()[0]) <= 110
 
 
+def test_a_dead_letter_that_the_disk_does_not_take_waits_and_is_not_acknowledged(clock: Clock) -> None:
+    world = silent(clock, b"s/1")
+    world.disk.is_quick = False
+    world.receive(b"elsewhere")
+    world.turn()
+    world.disk.refuse()
+    world.turn()
+    assert (len(world.session.acknowledged), world.counts.dead_lettered) == (1, 0)
+    world.turn()
+    world.disk.commit()
+    world.turn()
+    assert (len(world.session.acknowledged), world.counts.dead_lettered) == (2, 1)
+
+
 def test_what_cannot_be_read_is_left_to_the_next_start_and_holds_up_nobody(clock: Clock) -> None:
     world = World()
     _, backlog = stored(10)
