@@ -1,15 +1,15 @@
-"""The command line: five forms, and what each exit status means."""
+"""The command line: what it says, what it runs, and what each exit status means."""
 
 import os
 import shutil
 import sys
 import textwrap
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bridge import __version__
+from bridge import __version__, forms
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.settings.flags import Flags
 from bridge.settings.load import DEFAULT_FILE, Configuration, load
@@ -18,12 +18,14 @@ from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
 
-_COMMANDS = ("config", "check")
 
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
        bridge --dry-run [--count N] [--json]         show what would be produced
        bridge config                                 show the settings in force
        bridge check                                  look at the chain to Kafka
+       bridge spool status [--json] [--watch]        show what waits on disk
+       bridge dead-letters list|show|export|replay|purge [ID ...]
+                                                     what Kafka could not take
        bridge --version"""
 
 _DESCRIPTION = """\
@@ -61,23 +63,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     parser, flags = command_line()
     options, rest = parser.parse_known_args(arguments)
-    command = _command(parser, rest)
-    _check(options, command)
+    form = forms.form(options, _words(parser, rest))
     configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
-    if command == "config":
+    settings = configuration.settings
+    # What takes long to import is imported where it is needed: paho and librdkafka, rich.
+    if form.name == forms.CONFIG:
         return _show(configuration)
-
-    if command == "check":
+    if form.name == forms.CHECK:
         from bridge.check import check
 
-        client_id = options.client_id or f"{configuration.settings.mqtt.client_id}-check"
-        return SUCCESS if check(configuration.settings, client_id, print) else FAILURE
+        client_id = options.client_id or f"{settings.mqtt.client_id}-check"
+        return SUCCESS if check(settings, client_id, print) else FAILURE
+    if form.name in (forms.SERVICE, forms.DRY_RUN):
+        from bridge import app
 
-    from bridge import app  # here, so that all that is above does not wait for paho and librdkafka
+        if form.name == forms.DRY_RUN:
+            return app.dry_run(settings, options.count, options.json, options.client_id)
+        return app.run(settings)
+    from bridge import upkeep
 
-    if options.dry_run:
-        return app.dry_run(configuration.settings, options.count, options.json, options.client_id)
-    return app.run(configuration.settings)
+    if form.name == forms.SPOOL_STATUS:
+        return upkeep.spool_status(settings, options.json, options.watch)
+    if form.name == forms.REPLAY:
+        return upkeep.replay(settings, form.selection, options.to, options.json)
+    if form.name == forms.PURGE:
+        return upkeep.purge(settings, form.selection, options.yes, options.json)
+    if form.name == forms.SHOW:
+        return upkeep.show_letter(settings, form.selection, options.json)
+    if form.name == forms.EXPORT:
+        return upkeep.export_letters(settings, form.selection)
+    return upkeep.list_letters(settings, form.selection, options.json)
 
 
 def _show(configuration: Configuration) -> int:
@@ -115,45 +130,18 @@ def command_line() -> tuple[ArgumentParser, Flags]:
     )
     parser.add_argument("--version", action="version", version=f"mqtt-kafka-bridge {__version__}")
     parser.add_argument("--config", metavar="FILE", type=Path, help=f"settings (default {DEFAULT_FILE})")
-    dry_run = parser.add_argument_group(
-        "--dry-run", "Can be run beside a bridge that works: it takes nothing away from it."
-    )
-    dry_run.add_argument(
-        "--dry-run", action="store_true", help="show, live, what would be produced; produce nothing"
-    )
-    dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
-    dry_run.add_argument("--json", action="store_true", help="one JSON object a line, for jq")
-    dry_run.add_argument(
-        "--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run, or -check)"
-    )
+    forms.add_flags(parser)
     return parser, Flags(parser)
 
 
-def _command(parser: ArgumentParser, rest: Sequence[str]) -> str | None:
-    """What is left on the command line: `config`, `check`, nothing, or a mistake."""
+def _words(parser: ArgumentParser, rest: Sequence[str]) -> Sequence[str]:
+    """What is left on the command line, which must not be a flag."""
     for word in rest:
         flag = word.partition("=")[0]
         if flag.startswith("-"):
             meant = nearest(flag, parser._option_string_actions)
             parser.error(f"{flag}: no such flag{f'; did you mean {meant}?' if meant else ''}")
-        if word not in _COMMANDS:
-            parser.error(f'"{word}": no such command; there are {" and ".join(_COMMANDS)}')
-    if len(rest) > 1:
-        parser.error(f"{' '.join(rest)}: one command at a time")
-    return rest[0] if rest else None
-
-
-def _check(options: Namespace, command: str | None) -> None:
-    given = {"--count": options.count is not None, "--json": options.json}
-    if command != "check":
-        given["--client-id"] = options.client_id is not None
-    alone = [flag for flag, is_given in given.items() if is_given]
-    if alone and not options.dry_run:
-        raise ConfigurationError(f"{', '.join(alone)}: only with --dry-run")
-    if command and options.dry_run:
-        raise ConfigurationError(f"{command}: not with --dry-run")
-    if options.count is not None and options.count < 1:
-        raise ConfigurationError(f"--count {options.count}: must be 1 or more")
+    return rest
 
 
 def _complain(problems: Sequence[str], status: int) -> int:

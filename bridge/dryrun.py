@@ -7,20 +7,17 @@ shown escaped, and what is not text as hexadecimal digits. A payload may hold an
 import json
 import sys
 from collections import Counter
-from io import TextIOWrapper
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from bridge.envelope import text_or_base64
 from bridge.errors import Unroutable
 from bridge.message import Message
+from bridge.printing import console, preview, printable
 from bridge.routing import Plan, Router
 
-PREVIEW_CHARACTERS = 80  # of a value
-PREVIEW_BYTES = 16  # of a value that is no text
 TOPICS_SHOWN = 3  # of a route, in the table
 
 _NO_ROUTE = ""  # the row of what no route takes: no route can have this name
@@ -39,8 +36,8 @@ class Preview:
         self._router = router
         self._json = json
         self._stream = stream
-        self._lines = _console(stream)
-        self._tables = _console(table_stream or sys.stderr) if json else self._lines
+        self._lines = console(stream)
+        self._tables = console(table_stream or sys.stderr) if json else self._lines
         self._messages: Counter[tuple[str, str]] = Counter()  # by route and what becomes of them
         self._bytes: Counter[str] = Counter()
         self._kafka_topics: dict[str, set[str]] = {}
@@ -57,7 +54,7 @@ class Preview:
             if self._json:
                 self._print_json(message, "unroutable", reason=error.reason)
             else:
-                self._print_line(message, Text(f"not routed: {_text(error.reason)}", "red"))
+                self._print_line(message, Text(f"not routed: {printable(error.reason)}", "red"))
             return
         if not plan.takes(message):
             return
@@ -76,7 +73,7 @@ class Preview:
             table.add_column(column, justify="right")
         table.add_column("Kafka topics", overflow="fold")
         for name in self._router.names:
-            table.add_row(*self._row(name, _text(name)))
+            table.add_row(*self._row(name, printable(name)))
         if self._messages[_NO_ROUTE, "unroutable"]:
             table.add_row(*self._row(_NO_ROUTE, "(not routed)"), style="red")
         self._tables.print(table)
@@ -115,7 +112,7 @@ class Preview:
                 **text_or_base64("value", value),
             )
             return
-        shown = " ".join(f"{_text(name)}={preview(data)}" for name, data in headers)
+        shown = " ".join(f"{printable(name)}={preview(data)}" for name, data in headers)
         self._print_line(
             message, Text(f"{plan.kafka_topic} | {preview(plan.key)} | {shown} | {preview(value)}")
         )
@@ -125,7 +122,7 @@ class Preview:
         if self._json:
             self._print_json(message, action, route=plan.route)
         else:
-            self._print_line(message, Text(f'{shown} by route "{_text(plan.route)}"', "yellow"))
+            self._print_line(message, Text(f'{shown} by route "{printable(plan.route)}"', "yellow"))
 
     def _print_line(self, message: Message, outcome: Text) -> None:
         line = Text.assemble(preview(message.topic, whole=True), (" -> ", "bold"), outcome)
@@ -146,29 +143,3 @@ class Preview:
         )
         self._stream.write("\n")
         self._stream.flush()
-
-
-def preview(data: bytes, whole: bool = False) -> str:
-    """Bytes as a person may see them: text escaped and cut, what is no text as `0x…` with its length."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        shown = f"0x{data[:PREVIEW_BYTES].hex()}"
-        return shown if len(data) <= PREVIEW_BYTES else f"{shown}… ({len(data)} bytes)"
-    if whole or len(text) <= PREVIEW_CHARACTERS:
-        return _text(text)
-    return f"{_text(text[:PREVIEW_CHARACTERS])}… ({len(data)} bytes)"
-
-
-def _text(text: str) -> str:
-    """Text with what is not printable written as Python escapes it: control characters, bidi marks."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _console(stream: TextIO) -> Console:
-    """Colours on a terminal only, whatever the environment says, and no guessing what a word may be."""
-    if isinstance(stream, TextIOWrapper):  # a terminal that is not UTF-8 gets escapes, not a traceback
-        stream.reconfigure(errors="backslashreplace")
-    return Console(file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)

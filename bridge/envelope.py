@@ -26,7 +26,7 @@ def envelope(message: Message) -> bytes:
             "retained": message.retain,
             "duplicate": message.dup,
             "timestamp": None if message.timestamp == -1 else message.timestamp,
-            "properties": {} if message.properties is None else _present(message.properties),
+            "properties": {} if message.properties is None else present(message.properties),
             **text_or_base64("payload", message.payload),
         }
     ).encode()
@@ -40,7 +40,7 @@ def text_or_base64(key: str, data: bytes) -> dict[str, str]:
         return {f"{key}_base64": b64encode(data).decode()}
 
 
-def _present(properties: Properties) -> dict[str, Any]:
+def present(properties: Properties) -> dict[str, Any]:
     found: dict[str, Any] = {
         "payload_format": properties.payload_format,
         "message_expiry": properties.message_expiry,

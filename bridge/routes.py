@@ -98,7 +98,7 @@ class Route:
     envelope: bool
 
 
-_WHOLE_TOPIC = Template((("", "topic"),))
+WHOLE_TOPIC = Template((("", "topic"),))
 
 
 def check(entry: RouteEntry) -> Route:
@@ -126,7 +126,7 @@ def check(entry: RouteEntry) -> Route:
     if not drop:
         with reading("topic", entry.topic or ""):
             topic = _kafka_topic(entry.topic or "", names)
-    key = _WHOLE_TOPIC
+    key = WHOLE_TOPIC
     if entry.key is not None:
         with reading("key", entry.key):
             key = _key(entry.key, names)
@@ -218,4 +218,4 @@ def _header(text: str, names: Collection[str] | None) -> tuple[str, Template | N
     name, equals, value = text.partition("=")
     if equals:
         return name, _parse_template(value, names)
-    return name, _WHOLE_TOPIC if name == "mqtt.topic" else None
+    return name, WHOLE_TOPIC if name == "mqtt.topic" else None

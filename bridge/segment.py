@@ -25,6 +25,8 @@ MOST_BYTES = 256 * 1024  # of payload, unless one message alone has more
 _CHECK = Struct("<I")
 _HEAD = Struct("<QqBHII")
 
+BEGINNING = _CHECK.size + _HEAD.size  # bytes of a body, for `received_first`
+
 
 class Segment:
     """`first` and `last` are sequence numbers, `left` how many of its messages Kafka does not hold yet.
@@ -116,6 +118,11 @@ def unpack(body: bytes) -> list[Message]:
         messages.append(message)
         at = end
     return messages
+
+
+def received_first(beginning: bytes) -> int:
+    """When the first message of a body came, by the body's first bytes: ms since 1970, or -1."""
+    return int(_HEAD.unpack_from(beginning, _CHECK.size)[1]) if len(beginning) >= BEGINNING else -1
 
 
 def properties_to_json(properties: Properties) -> bytes:

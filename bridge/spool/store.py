@@ -28,7 +28,7 @@ from bridge.segment import Segment, Wanted, cut, pack, properties_to_json, unpac
 
 VERSION = 1
 _APPLICATION = 0x6D716B62  # "mqkb", in the file's header
-_SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
+SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
 _VACUUM_AT_ONCE = 2000  # pages
 _WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
 
@@ -74,6 +74,28 @@ _KINDS = {
 }
 
 
+def require_known(database: sqlite3.Connection, path: Path) -> bool:
+    """Whether it is a database of ours; False: an empty one. Raises SpoolUnusable for any other."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    if version > VERSION:
+        raise SpoolUnusable(
+            f"{path}: was made by a newer version of the bridge",
+            "install that version again, and stop it when its spool is empty",
+        )
+    if application not in (0, _APPLICATION) or (version and not application):
+        raise SpoolUnusable(f"{path}: is another program's database", "set spool.directory to another one")
+    return bool(application)
+
+
+def used_bytes(database: sqlite3.Connection) -> int:
+    """Bytes of the file and its log that hold something."""
+    (page,) = database.execute("PRAGMA page_size").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (free,) = database.execute("PRAGMA freelist_count").fetchone()
+    return int((pages - free) * page)
+
+
 class Store:
     """Raises SpoolUnusable, from every method, where the disk or the file does not let it work."""
 
@@ -98,19 +120,8 @@ class Store:
 
     def _set_up(self) -> None:
         execute = self._db.execute
-        (version,) = execute("PRAGMA user_version").fetchone()
-        (application,) = execute("PRAGMA application_id").fetchone()
         # Nothing is written before it is known whose file this is.
-        if version > VERSION:
-            raise SpoolUnusable(
-                f"{self.path}: was made by a newer version of the bridge",
-                "install that version again, and stop it when its spool is empty",
-            )
-        is_new = version == 0 and application == 0
-        if not is_new and application != _APPLICATION:
-            raise SpoolUnusable(
-                f"{self.path}: is another program's database", "set spool.directory to another one"
-            )
+        is_new = not require_known(self._db, self.path)
         if is_new:
             execute("PRAGMA auto_vacuum = INCREMENTAL")
         execute("PRAGMA journal_mode = WAL")
@@ -196,7 +207,7 @@ class Store:
 
     def _reassign(self, position: int, lane_of: LaneOf) -> int:
         (body,) = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()
-        topic = next(t for t, number in self._lanes.items() if number == position >> _SEQUENCE_BITS)
+        topic = next(t for t, number in self._lanes.items() if number == position >> SEQUENCE_BITS)
         with suppress(CorruptSegment):
             messages = unpack(body)
             groups: dict[tuple[str, str], list[Message]] = {}
@@ -223,7 +234,7 @@ class Store:
             self._db.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
         self._db.execute(
             "UPDATE lanes SET messages = messages + ?, bytes = bytes + ?, last = max(last, ?) WHERE id = ?",
-            (segment.count, len(body), segment.last, lane >> _SEQUENCE_BITS),
+            (segment.count, len(body), segment.last, lane >> SEQUENCE_BITS),
         )
 
     def _delete(self, position: int) -> None:
@@ -233,7 +244,7 @@ class Store:
         for messages, size in deleted:
             self._db.execute(
                 "UPDATE lanes SET messages = messages - ?, bytes = bytes - ? WHERE id = ?",
-                (messages, size, position >> _SEQUENCE_BITS),
+                (messages, size, position >> SEQUENCE_BITS),
             )
 
     def _lane(self, topic: str) -> int:
@@ -245,7 +256,7 @@ class Store:
             )
             (number,) = self._db.execute("SELECT id FROM lanes WHERE topic = ?", (topic,)).fetchone()
             self._lanes[topic] = number
-        return number << _SEQUENCE_BITS
+        return number << SEQUENCE_BITS
 
     # -- dead letters --------------------------------------------------------------------------------
 
@@ -291,10 +302,7 @@ class Store:
     def size(self) -> int:
         """Bytes of the file and its log that hold something."""
         with self._translated():
-            (page,) = self._db.execute("PRAGMA page_size").fetchone()
-            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-            (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        return int((pages - free) * page)
+            return used_bytes(self._db)
 
     def give_back(self) -> bool:
         """Give some of what is no longer needed back to the file system. True: there is more."""

@@ -179,6 +179,8 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge --dry-run [--count N] [--json] [--client-id ID]
     mqtt-kafka-bridge config
     mqtt-kafka-bridge check [--client-id ID]
+    mqtt-kafka-bridge spool status [--json] [--watch]
+    mqtt-kafka-bridge dead-letters list|show|export|replay|purge [ID ...]
     mqtt-kafka-bridge --version
 
 `bridge` is the same program under a shorter name. Debian's iproute2 has a command of that name too, so
@@ -186,13 +188,49 @@ scripts and services say `mqtt-kafka-bridge`.
 
 | exit status | means |
 |---|---|
-| 0 | stopped as it was told to (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; of `check`: the chain is broken |
+| 0 | done, or stopped as it was told to (SIGTERM, SIGINT, `--count`) |
+| 1 | failed; of `check`: the chain is broken; of `dead-letters replay`: some stay |
 | 2 | the command line or the settings are wrong; each line on standard error names one thing |
 
 Passwords are no flags: everybody on a machine can read the flags of a process. They are read from a file
 (`mqtt.password_file`, `kafka.password_file`), from systemd's credentials `mqtt-password` and
 `kafka-password`, or from the environment.
+
+## spool status
+
+It can be run beside the service, and while that is stopped, by everybody who may read the database; it
+changes nothing. `--json` prints one object on one line:
+
+| key | means |
+|---|---|
+| `rows` | messages that wait for Kafka, in all; 0 too where there is no database yet (`exists`) |
+| `topics` | each Kafka topic that has some: `topic`, `rows`, `bytes`, `oldest`, `oldest_age_seconds` |
+| `dead_letters`, `dead_letters_bytes` | what is kept since it can't be delivered |
+| `used_bytes`, `file_bytes` | what of the database holds something; what it takes of the disk |
+| `max_bytes`, `keep_free`, `free_bytes` | the limits in force, and the disk's free space |
+| `full` | why nothing more would be written; null: it would |
+| `set_aside` | damaged databases that were kept under other names |
+
+`oldest` is null where the clock was wrong when the message came. `--watch` shows all of it each second,
+on a terminal as a bar, and ends when nothing waits any more.
+
+## dead-letters
+
+[Dead letters](../how-to/dead-letters.md) says when to use which. IDs and flags choose; without them it is
+all of them.
+
+| command | does |
+|---|---|
+| `list` | a line for each; `--json` as objects |
+| `show ID` | all about one; `--json` with the payload |
+| `export` | all about each with the payload, an object a line |
+| `replay` | produces them by the present settings; each is removed once Kafka holds it, others stay |
+| `purge` | removes them; asks at a terminal, and elsewhere wants `--yes` |
+
+The objects have `id`, `time` (when it became a dead letter), `reason`, `route`, `kafka_topic` (both null
+where no route took it), `topic` (`topic_base64` where it is not UTF-8), `qos`, `retained`, `duplicate`,
+`received` (null where the clock was wrong), `properties` of MQTT 5, `bytes`; those of `show` and `export`
+also `payload_base64`. `replay --json` prints `id`, `delivered`, `kafka_topic` and `reason` for each.
 
 ## --help
 

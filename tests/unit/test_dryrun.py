@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from bridge.dryrun import PREVIEW_CHARACTERS, Preview, preview
+from bridge.dryrun import Preview
 from bridge.message import RETAIN, Message, Properties
+from bridge.printing import PREVIEW_CHARACTERS, preview
 from bridge.routing import Router
 from bridge.settings import RouteSettings
 

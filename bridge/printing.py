@@ -1,0 +1,44 @@
+"""What came from outside, on a terminal: what could move the cursor or rewrite a line is escaped."""
+
+from io import TextIOWrapper
+from typing import TextIO
+
+from rich.console import Console
+
+PREVIEW_CHARACTERS = 80  # of a value
+PREVIEW_BYTES = 16  # of a value that is no text
+
+
+def printable(text: str) -> str:
+    """Text with what is not printable written as Python escapes it: control characters, bidi marks."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def preview(data: bytes, whole: bool = False, most: int = PREVIEW_CHARACTERS) -> str:
+    """Bytes as a person may see them: text escaped and cut, what is no text as `0x…` with its length."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        shown = f"0x{data[:PREVIEW_BYTES].hex()}"
+        return shown if len(data) <= PREVIEW_BYTES else f"{shown}… ({len(data)} bytes)"
+    if whole or len(text) <= most:
+        return printable(text)
+    return f"{printable(text[:most])}… ({len(data)} bytes)"
+
+
+def size(count: int) -> str:
+    """Bytes with three digits, for people: 1.50 GB."""
+    amount, unit = float(count), "B"
+    for larger in ("KB", "MB", "GB"):
+        if amount >= 999.5:
+            amount, unit = amount / 1000, larger
+    return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"
+
+
+def console(stream: TextIO) -> Console:
+    """Colours on a terminal only, whatever the environment says, and no guessing what a word may be."""
+    if isinstance(stream, TextIOWrapper):  # a terminal that is not UTF-8 gets escapes, not a traceback
+        stream.reconfigure(errors="backslashreplace")
+    return Console(file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)

@@ -1,0 +1,106 @@
+"""Dead letters on their way again: each goes where the present routes lead it, or where it was told to.
+
+A letter is removed from the disk once Kafka holds it. A replay that is killed leaves at most one page of
+letters both on disk and in Kafka.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bridge.deadletter import Buried
+from bridge.errors import Unroutable
+from bridge.message import Message
+from bridge.routes import WHOLE_TOPIC, Route, Source, Template
+from bridge.routing import Plan, Router
+
+
+class Courier(Protocol):
+    """What of kafka.courier.Courier is used here; its words are described there."""
+
+    @property
+    def is_stuck(self) -> bool: ...
+    def deliver(self, messages: Sequence[Message]) -> list[str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a letter. `reason`: why it stays; empty: Kafka holds it, in `kafka_topic`."""
+
+    buried: Buried
+    kafka_topic: str
+    reason: str
+
+
+class Replay:
+    """`router` is that of the present settings, `to` a Kafka topic that all letters go to instead."""
+
+    def __init__(
+        self, router: Router, courier: Courier, delete: Callable[[Sequence[Buried]], object], to: str | None
+    ) -> None:
+        self._router = router
+        self._courier = courier
+        self._delete = delete
+        self._to = to
+        self._plans: dict[bytes, Plan | str] = {}  # by MQTT topic; or why there is none
+
+    def run(self, pages: Iterable[Sequence[Buried]]) -> Iterable[Fate]:
+        """What becomes of each letter, in their order. It ends early when Kafka does not answer."""
+        for page in pages:
+            yield from self._page(page)
+            if self._courier.is_stuck:
+                return
+
+    def _page(self, page: Sequence[Buried]) -> list[Fate]:
+        ready: list[Buried] = []
+        fates: dict[int, Fate] = {}
+        for buried in page:
+            message = buried.letter.message
+            plan = self._plan(message)
+            if isinstance(plan, str):
+                fates[buried.number] = Fate(buried, "", plan)
+            else:
+                message.plan = plan
+                ready.append(buried)
+        reasons = self._courier.deliver([buried.letter.message for buried in ready])
+        for buried, reason in zip(ready, reasons, strict=True):
+            fates[buried.number] = Fate(buried, buried.letter.message.plan.kafka_topic, reason)
+        self._delete([fate.buried for fate in fates.values() if not fate.reason])
+        return [fates[buried.number] for buried in page]
+
+    def _plan(self, message: Message) -> Plan | str:
+        plan = self._plans.get(message.topic)
+        if plan is None:
+            plan = self._plans[message.topic] = self._make_plan(message.topic)
+        if isinstance(plan, Plan) and plan.skip_retained and message.retain and not self._to:
+            return f'route "{plan.route}" skips retained messages'
+        return plan
+
+    def _make_plan(self, topic: bytes) -> Plan | str:
+        try:
+            plan = self._router.plan(topic)
+        except Unroutable as error:
+            return plain_plan(topic, self._to) if self._to else error.reason
+        if self._to:
+            if plan.action == "drop":
+                return plain_plan(topic, self._to)
+            plan.kafka_topic = self._to
+        elif plan.action == "drop":
+            return f'route "{plan.route}" drops it'
+        return plan
+
+
+def plain_plan(topic: bytes, kafka_topic: str) -> Plan:
+    """For what no route takes: the MQTT topic is the key, the payload the value."""
+    route = Route(
+        name="",
+        source=Source("", None, "#", ()),
+        qos=0,
+        topic=Template(((kafka_topic, None),)),
+        key=WHOLE_TOPIC,
+        headers=(),
+        properties=frozenset(),
+        skip_retained=False,
+        envelope=False,
+    )
+    return Plan(route, topic.decode("utf-8", "backslashreplace"), "", frozenset())
