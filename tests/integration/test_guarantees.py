@@ -1,82 +1,17 @@
-"""What docs/ promises and no other test holds: QoS 2 and QoS 0 while something fails, and a raised limit."""
+"""What docs/ promises and no other test holds: QoS 0 while Kafka fails, and a raised limit."""
 
-import contextlib
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.harness.bridge import BridgeProcess
-from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES, HAProxy
 from tests.harness.kafka import KafkaCluster
 from tests.harness.records import records
-from tests.integration.flow import Flow, assert_nothing_lost_or_doubled
-from tests.integration.test_a_broker_node_fails import node_of_the_session
-
-WINDOW = 100  # mqtt.receive_maximum
-
-
-@contextlib.contextmanager
-def comes_back(flow: Flow) -> Iterator[None]:
-    with flow.bridge.log_contains("mqtt.live", deadline=60):
-        yield
-
-
-def test_qos_2_a_kafka_broker_is_killed(new_flow: Callable[..., Any], kafka: KafkaCluster) -> None:
-    with new_flow(qos=2) as flow:
-        with kafka.node(1).dead():
-            flow.goes_on()
-        flow.goes_on()
-    assert_nothing_lost_or_doubled(flow)
-
-
-def test_qos_2_kafka_is_out_of_reach(new_flow: Callable[..., Any], kafka: KafkaCluster) -> None:
-    with new_flow(qos=2, rate=20) as flow:
-        with kafka.all_hung():
-            flow.devices.wait_sent(20 * 10, deadline=30)
-        flow.goes_on()
-    assert_nothing_lost_or_doubled(flow)
-
-
-def test_qos_2_the_node_of_the_session_is_killed(
-    new_flow: Callable[..., Any], emq: Brokers, haproxy: HAProxy
-) -> None:
-    with new_flow(qos=2) as flow:
-        with comes_back(flow), emq.node(node_of_the_session(haproxy)).dead():
-            flow.goes_on()
-        flow.goes_on()
-    assert_nothing_lost_or_doubled(flow)
-
-
-def test_qos_2_haproxy_is_killed_and_started_again(new_flow: Callable[..., Any], haproxy: HAProxy) -> None:
-    with new_flow(qos=2) as flow:
-        with comes_back(flow), haproxy.dead():
-            flow.bridge.wait_for("mqtt.closed")
-        flow.goes_on()
-    assert_nothing_lost_or_doubled(flow)
-
-
-def test_qos_2_the_bridge_is_stopped_and_started(new_flow: Callable[..., Any]) -> None:
-    with new_flow(qos=2) as flow:
-        assert flow.bridge.terminate() == 0
-        flow.devices.wait_sent(50)
-        flow.bridge.start()
-        flow.goes_on()
-    assert_nothing_lost_or_doubled(flow)
-
-
-def test_qos_2_the_bridge_is_killed(new_flow: Callable[..., Any]) -> None:
-    with new_flow(qos=2) as flow:
-        flow.bridge.kill9()
-        flow.devices.wait_sent(50)
-        flow.bridge.start()
-        flow.goes_on()
-    assert not flow.verdict.lost, flow.verdict
-    assert flow.verdict.copies <= WINDOW, flow.verdict
 
 
 @pytest.mark.parametrize("fault", ["a broker is killed", "a broker hangs", "all of them hang"])
