@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.faults.chain import SPOOL_IN_MEMORY, Chain, Flow
+from tests.faults.chain import ROWS, Chain, Flow
 
 _LONGEST = 6.0  # s; EMQ's queue of 1,000 is to hold what comes meanwhile, and until all is well again
 
@@ -60,7 +60,7 @@ class Mischief:
 
     @contextlib.contextmanager
     def bridge_killed(self) -> Iterator[None]:
-        self.doubled += SPOOL_IN_MEMORY
+        self.doubled += ROWS
         self.flow.bridge.kill9()
         yield
         self.flow.bridge.start()
@@ -68,7 +68,7 @@ class Mischief:
     @contextlib.contextmanager
     def bridge_stopped(self) -> Iterator[None]:
         """Where HAProxy or Kafka is away at the same time, what was unconfirmed may come twice."""
-        self.doubled += SPOOL_IN_MEMORY
+        self.doubled += ROWS
         self.flow.bridge.terminate(deadline=60)
         yield
         self.flow.bridge.start()

@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 
-from tests.faults.chain import SPOOL_IN_MEMORY, Chain, Flow
+from tests.faults.chain import ROWS, Chain, Flow
 
 _BURST = 3_000  # messages of QoS 1 and 2
 
@@ -93,7 +93,7 @@ def test_the_bridge_is_killed_while_it_writes_to_disk(chain: Chain) -> None:
                 flow.bridge.start()
                 flow.bridge.wait_live()
         flow.goes_on()
-    chain.judge(flow, doubled=SPOOL_IN_MEMORY)
+    chain.judge(flow, doubled=ROWS)
 
 
 def test_the_bridge_is_killed_while_it_delivers_what_is_on_disk(chain: Chain) -> None:
@@ -109,7 +109,7 @@ def test_the_bridge_is_killed_while_it_delivers_what_is_on_disk(chain: Chain) ->
             flow.bridge.start()
             flow.bridge.wait_live()
         flow.goes_on()
-    chain.judge(flow, doubled=kills * SPOOL_IN_MEMORY)
+    chain.judge(flow, doubled=kills * ROWS)
 
 
 def test_the_bridge_is_stopped_and_started_meanwhile(chain: Chain) -> None:
@@ -122,4 +122,4 @@ def test_the_bridge_is_stopped_and_started_meanwhile(chain: Chain) -> None:
             flow.bridge.wait_live()
             burst(flow, 1_000)
         flow.goes_on()
-    chain.judge(flow, doubled=SPOOL_IN_MEMORY)
+    chain.judge(flow, doubled=ROWS)
