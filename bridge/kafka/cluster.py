@@ -78,6 +78,7 @@ class Cluster:
         self._producer.poll()
         if self._producer.delivered:
             self._has_delivered = True
+            self._refused = ""
         for producer in list(self._retiring):
             producer.poll()
             self._producer.delivered.extend(_taken(producer.delivered))

@@ -28,6 +28,7 @@ _REQUIREMENTS = ROOT / "tests" / "requirements.txt"
 _LAB = {"haproxy": "haproxy", "mosquitto": "mosquitto", "setpriv": "util-linux"}
 _TESTS = _LAB | {
     "mosquitto_pub": "mosquitto-clients",
+    "openssl": "openssl",
     "rabbitmq-server": "rabbitmq-server",
     "ejabberdctl": "ejabberd",
     "shellcheck": "shellcheck",
