@@ -76,7 +76,7 @@ def test_an_oversize_message_is_given_up_and_its_neighbours_go_their_way_in_orde
         said = bridge.wait_for("kafka.refused", topic=topic, size=2 * LIMIT)
         assert "max.message.bytes" in said["reason"]
     (last,) = bridge.entries("service.stopped")
-    assert (last["delivered"], last["given_up"], last["in_flight"]) == (2, 1, 0)
+    assert (last["delivered"], last["dead_lettered"], last["in_flight"]) == (2, 1, 0)
 
 
 def test_what_fits_only_when_it_is_compressed_is_delivered(

@@ -73,7 +73,8 @@ def values(in_kafka: InKafka) -> Values:
 def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[NewBridge]:
     """Makes a bridge between a broker and `kafka`, not started yet; all are ended with the test.
 
-    `routes` maps MQTT filter to Kafka topic, or is a list as in the settings.
+    `routes` maps MQTT filter to Kafka topic, or is a list as in the settings. What Kafka does not confirm
+    stays unacknowledged: nothing goes to disk unless the test says so.
     """
     made: list[BridgeProcess] = []
 
@@ -101,6 +102,7 @@ def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[NewBridge]:
             "kafka": to,
             "routes": routes,
             "log": {"level": "debug"},
+            "spool": {"after": "1h"},
             **tables,
         }
         bridge = BridgeProcess(settings, tmp_path, name=f"bridge{len(made) + 1}")
