@@ -114,11 +114,12 @@ def test_what_kafka_holds_is_deleted(world: World) -> None:
     assert [each.sequence for each in world.rows()] == [3]
 
 
-def test_a_delete_alone_waits_a_moment_for_company(world: World) -> None:
+def test_a_delete_alone_waits_a_moment_for_company(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "_DELETE_EVERY", 60.0)  # a busy machine takes its time
     (segment,) = world.write(message(1))
     world.result()
     world.spool.delete("sensors", [segment])
-    assert 0 < world.spool.turn(time.monotonic()) <= 0.1
+    assert 0 < world.spool.turn(time.monotonic()) <= 60
 
 
 def test_changed_routes_move_what_is_on_disk_and_bury_what_no_route_takes(tmp_path: Path) -> None:
