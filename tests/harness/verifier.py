@@ -7,10 +7,11 @@ with Verifier(kafka.bootstrap, ["iot.house"]) as verifier:
 assert not verifier.verdict(devices.tally).lost
 """
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
@@ -41,6 +42,7 @@ class Verifier:
 
     def __init__(self, bootstrap: str, topics: Sequence[str], *, from_now: bool = False) -> None:
         self._bootstrap, self._topics, self._from_now = bootstrap, list(topics), from_now
+        self._to_follow: list[TopicPartition] = []  # for the thread to take up
         self._evidence = Evidence()
         self.foreign = 0
         self.stall = 0.0  # the longest time in s for which a partition with messages got no new one
@@ -82,13 +84,12 @@ class Verifier:
 
     def wait_end(self, deadline: float = 30.0) -> None:
         """Until all is read that Kafka holds now, copies too. Raises NotInTime."""
-        asking = Consumer({"bootstrap.servers": self._bootstrap, "group.id": "ends", "log_level": 0})
         ends = {}
-        for topic in self._topics:
-            for number in asking.list_topics(topic, timeout=deadline).topics[topic].partitions:
-                _, end = asking.get_watermark_offsets(TopicPartition(topic, number), timeout=deadline)
-                ends[f"{topic}/{number}"] = end
-        asking.close()
+        with self._asking() as kafka:
+            for topic in self._topics:
+                for number in kafka.list_topics(topic, timeout=deadline).topics[topic].partitions:
+                    _, end = kafka.get_watermark_offsets(TopicPartition(topic, number), timeout=deadline)
+                    ends[f"{topic}/{number}"] = end
 
         def behind() -> dict[str, int]:
             with self._lock:
@@ -102,10 +103,7 @@ class Verifier:
 
     def start(self, deadline: float = 20.0) -> Self:
         """Returns when it is settled from where it reads. Raises NotInTime."""
-        silent = logging.getLogger("tests.verifier.librdkafka")  # it reports each broker that a test kills
-        silent.propagate = False
-        silent.addHandler(logging.NullHandler())  # without one, logging prints it all the same
-        self._consumer = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=silent)
+        self._consumer = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=_silent())
         self._consumer.assign(self._wait_partitions(self._topics, deadline))
         self._running.set()
         self._thread.start()
@@ -113,7 +111,7 @@ class Verifier:
 
     def follow(self, topic: str, deadline: float = 20.0) -> None:
         """Read this one too, from its beginning. Raises NotInTime when it does not come to exist."""
-        self._consumer.incremental_assign(self._wait_partitions([topic], deadline))
+        self._to_follow += self._wait_partitions([topic], deadline)
         self._topics.append(topic)
 
     def stop(self) -> None:
@@ -130,20 +128,30 @@ class Verifier:
 
     def _wait_partitions(self, topics: Sequence[str], deadline: float) -> list[TopicPartition]:
         what = f"Kafka has the topics {', '.join(topics)}"
-        return wait_until(lambda: self._partitions(topics), deadline, what) or []
+        with self._asking() as kafka:
+            return wait_until(lambda: self._partitions(kafka, topics), deadline, what) or []
 
-    def _partitions(self, topics: Sequence[str]) -> list[TopicPartition] | None:
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[Consumer]:
+        """Another consumer: questions to the one that another thread consumes from are never answered."""
+        asking = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=_silent())
+        try:
+            yield asking
+        finally:
+            asking.close()
+
+    def _partitions(self, kafka: Consumer, topics: Sequence[str]) -> list[TopicPartition] | None:
         """All partitions with the offset to read from; None while one is unknown or has no leader."""
         found = []
         try:
             for topic in topics:
-                numbers = self._consumer.list_topics(topic, timeout=2.0).topics[topic].partitions
+                numbers = kafka.list_topics(topic, timeout=2.0).topics[topic].partitions
                 if not numbers:
                     return None
                 for number in numbers:
                     partition = TopicPartition(topic, number, OFFSET_BEGINNING)
                     if self._from_now:
-                        _, partition.offset = self._consumer.get_watermark_offsets(partition, timeout=2.0)
+                        _, partition.offset = kafka.get_watermark_offsets(partition, timeout=2.0)
                     found.append(partition)
         except KafkaException:
             return None
@@ -152,6 +160,9 @@ class Verifier:
     def _run(self) -> None:
         try:
             while self._running.is_set():
+                if self._to_follow:
+                    partitions, self._to_follow = self._to_follow, []
+                    self._consumer.incremental_assign(partitions)
                 for message in self._consumer.consume(1000, timeout=0.1):
                     if message.error() is None:  # else a broker is away, and it will be asked again
                         self._add(message)
@@ -175,3 +186,11 @@ class Verifier:
             now = time.monotonic()
             self.stall = max(self.stall, now - self._last_new.get(partition, now))
             self._last_new[partition] = now
+
+
+def _silent() -> logging.Logger:
+    """For librdkafka, which reports each broker that a test kills."""
+    silent = logging.getLogger("tests.verifier.librdkafka")
+    silent.propagate = False
+    silent.addHandler(logging.NullHandler())  # without one, logging prints it all the same
+    return silent
