@@ -7,14 +7,17 @@ import contextlib
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from tests.faults.chain import ROWS, Chain, Flow
 
 _LONGEST = 6.0  # s; EMQ's queue of 1,000 is to hold what comes meanwhile, and until all is well again
+
+
+Fault = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass
@@ -25,38 +28,39 @@ class Mischief:
     flow: Flow
     random: random.Random
     doubled: int = 0
-    done: list[str] = field(default_factory=list)
 
-    def draw(self) -> Sequence[Callable[[], contextlib.AbstractContextManager[None]]]:
-        """One to three faults that can be at the same time, in the order in which they begin."""
-        chain, universe, draw = self.chain, self.chain.universe, self.random
-        node, broker = chain.emq.node(draw.choice((1, 2))), chain.kafka.node(draw.choice((1, 2, 3)))
-        # Those that end last stand first: a program can only start where the cables are in again.
-        bridge = [self.bridge_killed, self.bridge_stopped]
-        programs = [
-            node.dead,
-            node.hung,
-            broker.dead,
-            broker.hung,
-            chain.haproxy.dead,
-            chain.haproxy.hung,
-            self.haproxy_reloaded,
-        ]
-        machines = [lambda: universe.power_cut(node), lambda: universe.power_cut(broker)]
-        cables = [
-            lambda: universe.cable_out(universe.bridge),
-            lambda: universe.cable_out(universe.haproxy),
-            lambda: universe.cable_out(*universe.kafka),
-            lambda: universe.bad_cable(universe.bridge, chain.directory, loss=0.1, delay=0.05),
-        ]
-        names = ["the bridge", "a program", "a cable"]
-        chosen = []
-        for name, choice in zip(names, (bridge, programs + machines, cables), strict=True):
-            number = draw.randrange(len(choice))
-            if draw.random() < 0.5:
-                chosen.append(choice[number])
-                self.done.append(f"{name} {number}")
-        return chosen or [node.dead]
+    def draw(self) -> list[tuple[str, Fault]]:
+        """Some faults that can be at the same time, by name, in the order in which they begin.
+
+        Those that end last stand first: a program can only start where the cables are in again.
+        """
+        chain, universe = self.chain, self.chain.universe
+        node, broker = chain.emq.node(self.random.choice((1, 2))), self.random.choice(chain.kafka.nodes)
+        bridge: dict[str, Fault] = {
+            "the bridge is killed": self.bridge_killed,
+            "the bridge is stopped": self.bridge_stopped,
+        }
+        programs: dict[str, Fault] = {
+            f"{node.name} dies": node.dead,
+            f"{node.name} hangs": node.hung,
+            f"{node.name} loses power": lambda: universe.power_cut(node),
+            f"{broker.name} dies": broker.dead,
+            f"{broker.name} hangs": broker.hung,
+            f"{broker.name} loses power": lambda: universe.power_cut(broker),
+            "haproxy dies": chain.haproxy.dead,
+            "haproxy hangs": chain.haproxy.hung,
+            "haproxy is reloaded": self.haproxy_reloaded,
+        }
+        cables: dict[str, Fault] = {
+            "the bridge's cable is out": lambda: universe.cable_out(universe.bridge),
+            "haproxy's cable is out": lambda: universe.cable_out(universe.haproxy),
+            "kafka's cables are out": lambda: universe.cable_out(*universe.kafka),
+            "the bridge's cable is bad": lambda: universe.bad_cable(
+                universe.bridge, chain.directory, loss=0.1, delay=0.05
+            ),
+        }
+        drawn = [self.random.choice(list(faults.items())) for faults in (bridge, programs, cables)]
+        return [fault for fault in drawn if self.random.random() < 0.5]
 
     @contextlib.contextmanager
     def bridge_killed(self) -> Iterator[None]:
@@ -89,7 +93,8 @@ def test_it_is_all_there_in_the_end(chain: Chain, request: pytest.FixtureRequest
         while time.monotonic() < ends:
             flow.catches_up(deadline=120)
             with contextlib.ExitStack() as faults:
-                for begin in mischief.draw():
+                for name, begin in mischief.draw():
+                    sys.stdout.write(f"{name}\n")
                     faults.enter_context(begin())
                 chain.pass_time(mischief.random.uniform(0.5, _LONGEST))
             flow.goes_on(deadline=150)
