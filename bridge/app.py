@@ -11,6 +11,7 @@ from typing import TextIO
 from bridge import __version__
 from bridge.counts import STATES
 from bridge.kafka.cluster import Cluster
+from bridge.kafka.letterbox import Letterbox
 from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
 from bridge.mqtt.session import Session, State
@@ -53,12 +54,16 @@ class Service:
         self._loop = Loop()
         self._kafka = Cluster(settings.kafka, self._loop)
         routes = json.dumps([route.model_dump(mode="json") for route in settings.routes])
+        topic = settings.dead_letters.topic
+        self._letterbox = Letterbox(settings.kafka, topic) if topic else None
         self._spool = Spool(
             settings.spool,
             settings.state_directory,
             self._loop,
             f"{__version__} {routes}",
             router.destination,
+            settings.dead_letters,
+            self._letterbox.post if self._letterbox else lambda _: None,
         )
         self._pipeline = Pipeline(settings, router, self._kafka, self._spool)
         self._pipeline.take_up(self._spool.backlogs, self._spool.identifiers)
@@ -88,6 +93,8 @@ class Service:
             self._loop.wait(min(due, self._tell_systemd()))
         self._kafka.close()
         self._spool.close(self._pipeline.open_identifiers)
+        if self._letterbox:
+            self._letterbox.close()
         log(Event.SERVICE_STOPPED, **self._pipeline.counts.as_fields())
         return 1 if self._left_at_once else 0
 

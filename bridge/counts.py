@@ -20,6 +20,7 @@ class Counts:
     spooled: int = 0  # on disk now, and not in Kafka as far as is known
     unreadable: int = 0  # were on disk, and are left there to the next start; each was an ERROR in the log
     dead_lettered: int = 0  # can never be delivered; each one was an ERROR in the log
+    dead_letters_removed: int = 0  # from the disk, since a bound of [dead_letters] was reached
     skipped: int = 0  # by a route: action drop, retained skip, the copy of another subscription
     joined: int = 0  # copies of messages that were known
     dropped: Counter[str] = field(default_factory=Counter)  # QoS 0 only, by reason
@@ -39,6 +40,7 @@ class Counts:
             "spooled": self.spooled,
             "unreadable": self.unreadable,
             "dead_lettered": self.dead_lettered,
+            "dead_letters_removed": self.dead_letters_removed,
             "skipped": self.skipped,
             "dropped": self.dropped.total(),
             "joined": self.joined,

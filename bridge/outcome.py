@@ -78,4 +78,13 @@ class Rows:
     segments: list[Segment]
 
 
-FromDisk = Written | Refused | Rows
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Dead letters that a bound, by its setting's name, has removed from the disk."""
+
+    bound: str
+    letters: int
+    size: int  # bytes
+
+
+FromDisk = Written | Refused | Rows | Removed

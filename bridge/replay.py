@@ -11,8 +11,7 @@ from typing import Protocol
 from bridge.deadletter import Buried
 from bridge.errors import Unroutable
 from bridge.message import Message
-from bridge.routes import WHOLE_TOPIC, Route, Source, Template
-from bridge.routing import Plan, Router
+from bridge.routing import Plan, Router, plain_plan
 
 
 class Courier(Protocol):
@@ -88,19 +87,3 @@ class Replay:
         elif plan.action == "drop":
             return f'route "{plan.route}" drops it'
         return plan
-
-
-def plain_plan(topic: bytes, kafka_topic: str) -> Plan:
-    """For what no route takes: the MQTT topic is the key, the payload the value."""
-    route = Route(
-        name="",
-        source=Source("", None, "#", ()),
-        qos=0,
-        topic=Template(((kafka_topic, None),)),
-        key=WHOLE_TOPIC,
-        headers=(),
-        properties=frozenset(),
-        skip_retained=False,
-        envelope=False,
-    )
-    return Plan(route, topic.decode("utf-8", "backslashreplace"), "", frozenset())

@@ -28,7 +28,7 @@ from zlib import crc32
 from bridge.envelope import envelope
 from bridge.errors import ConfigurationError, Unroutable
 from bridge.message import DUP, RETAIN, Message, Properties
-from bridge.routes import Route, RouteEntry, Source, check
+from bridge.routes import WHOLE_TOPIC, Route, RouteEntry, Source, Template, check
 from bridge.topics import (
     Subscription,
     covers,
@@ -243,6 +243,22 @@ class Router:
         taken = next((one for source, one in arriving if source.brings(wanted)), arriving[0][1])
         others = [one.identifier for one in self.subscriptions if one is not taken and one.identifier]
         return taken.filter, frozenset(others)
+
+
+def plain_plan(topic: bytes, kafka_topic: str) -> Plan:
+    """For what no route takes: the MQTT topic is the key, the payload the value."""
+    route = Route(
+        name="",
+        source=Source("", None, "#", ()),
+        qos=0,
+        topic=Template(((kafka_topic, None),)),
+        key=WHOLE_TOPIC,
+        headers=(),
+        properties=frozenset(),
+        skip_retained=False,
+        envelope=False,
+    )
+    return Plan(route, topic.decode("utf-8", "backslashreplace"), "", frozenset())
 
 
 def encoded_size(headers: Iterable[tuple[str, bytes]]) -> int:

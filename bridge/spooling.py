@@ -13,7 +13,7 @@ from bridge.deadletter import DeadLetter
 from bridge.lanes import Lane, LaneState, Room
 from bridge.message import Message
 from bridge.observe.events import Event, log
-from bridge.outcome import FromDisk, Refused, Rows, Written
+from bridge.outcome import FromDisk, Refused, Removed, Rows, Written
 from bridge.segment import Segment, Wanted
 
 # What all lanes that spool may have in memory together, and what each of them may have at least. It is also
@@ -156,6 +156,9 @@ class Spooling:
                         self._route(message)
                 self._counts.unreadable += lane.read(result.segments)
                 stirred.append(lane)
+                continue
+            if isinstance(result, Removed):
+                self._counts.dead_letters_removed += result.letters
                 continue
             stirred += [lanes[topic] for topic, _ in result.segments]
             if isinstance(result, Written):

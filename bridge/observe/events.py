@@ -90,6 +90,9 @@ class Event(StrEnum):
     SPOOL_SLOW                 = "spool.slow",                 WARNING, "the disk took more than a second for one commit; acknowledgements waited for it"
     SPOOL_REASSIGNED           = "spool.reassigned",           INFO,    "the routes have changed; messages on disk go where they lead now"
 
+    DEADLETTER_REMOVED         = "deadletter.removed",         WARNING, "dead letters beyond dead_letters.max_bytes or max_age were removed for good, oldest first"
+    DEADLETTER_NOT_PRODUCED    = "deadletter.not_produced",    WARNING, "dead letters did not get to dead_letters.topic; they are on disk"
+
     ROUTE_UNROUTABLE           = "route.unroutable",           ERROR,   "no route can take a message of this topic; it is a dead letter: topic, reason"
     QOS0_DROPPED               = "qos0.dropped",               WARNING, "QoS 0 messages beyond mqtt.qos0_messages or qos0_bytes were dropped"
     FLOW_MINUTE                = "flow.minute",                INFO,    "counts of the last minute, if anything flowed"

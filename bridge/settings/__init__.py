@@ -15,10 +15,11 @@ from bridge.settings.mqtt import MqttSettings, ReconnectSettings, TcpSettings, T
 from bridge.settings.passwords import read_kafka_password, read_mqtt_password
 from bridge.settings.root import LogSettings, Settings
 from bridge.settings.routes import STANDARD_HEADERS, RouteSettings
-from bridge.settings.spool import SpoolSettings
+from bridge.settings.spool import DeadLetterSettings, SpoolSettings
 
 __all__ = [
     "STANDARD_HEADERS",
+    "DeadLetterSettings",
     "KafkaSettings",
     "LogSettings",
     "MqttSettings",

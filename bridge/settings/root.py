@@ -11,7 +11,7 @@ from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
 from bridge.settings.routes import RouteSettings, unique
 from bridge.settings.section import Section
-from bridge.settings.spool import SpoolSettings
+from bridge.settings.spool import DeadLetterSettings, SpoolSettings
 from bridge.units import Duration
 
 
@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     )
     spool: SpoolSettings = Field(
         default_factory=lambda: SpoolSettings(), description="What waits on disk while Kafka is late"
+    )
+    dead_letters: DeadLetterSettings = Field(
+        default_factory=lambda: DeadLetterSettings(), description="What Kafka could not take"
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 

@@ -11,12 +11,12 @@ acknowledged, and the disk is tried again.
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Thread
 
 from bridge.deadletter import DeadLetter
@@ -26,14 +26,16 @@ from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
 from bridge.outcome import FromDisk, Refused, Rows, Written
 from bridge.segment import Segment, Wanted, pack
-from bridge.settings import SpoolSettings
+from bridge.settings import DeadLetterSettings, SpoolSettings
 from bridge.spool import disk
+from bridge.spool.bounds import Bounds
 from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
 _DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
 _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
 _SLOW = 1.0  # seconds for one commit
 _SAY_SLOW_AFTER = 60.0
+_LOOK_AT_BOUNDS_EVERY = 60.0
 _PATIENCE_AT_STOP = 10.0  # seconds for the last commit
 
 
@@ -59,8 +61,16 @@ class Spool:
     """
 
     def __init__(
-        self, settings: SpoolSettings, state_directory: Path, loop: Loop, routes: str, lane_of: LaneOf
+        self,
+        settings: SpoolSettings,
+        state_directory: Path,
+        loop: Loop,
+        routes: str,
+        lane_of: LaneOf,
+        letters: DeadLetterSettings | None = None,
+        buried: Callable[[Sequence[DeadLetter]], None] = lambda _: None,
     ) -> None:
+        """`buried` is called in the thread with letters that are on disk now."""
         self._settings = settings
         self._directory = settings.directory or state_directory
         self._loop = loop
@@ -76,6 +86,9 @@ class Spool:
         self._troubled = False  # what was refused last has not been written yet
         self._again_at = self._delete_at = 0.0
         self._say_slow_at = 0.0
+        self._bounds = Bounds(letters or DeadLetterSettings())
+        self._look_at_bounds_at = 0.0
+        self._buried = buried
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         try:
             self._open(routes, lane_of)
@@ -145,10 +158,16 @@ class Spool:
     # -- the thread ------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next_job()) is not None:
             for result in self._do(job):
                 self._loop.post(partial(self.results.append, result))
             self._loop.post(self._is_idle)
+            self._tidy()
+
+    def _next_job(self) -> _Job | None:
+        while True:
+            with suppress(Empty):
+                return self._jobs.get(timeout=_LOOK_AT_BOUNDS_EVERY)
             self._tidy()
 
     def _is_idle(self) -> None:
@@ -188,6 +207,9 @@ class Spool:
         began = time.monotonic()
         store.write(job.segments, job.letters, self._undeleted)
         self._undeleted = []
+        if job.letters:
+            self._buried(job.letters)
+            self._look_at_bounds_at = 0.0
         now = time.monotonic()
         if self._troubled and job.writes:
             self._troubled = False
@@ -225,8 +247,18 @@ class Spool:
         return Rows(topic, [])
 
     def _tidy(self) -> None:
-        """Give space back while there is nothing else to do."""
+        """Keep the bounds of the dead letters, and give space back while there is nothing else to do."""
         with suppress(SpoolUnusable):
+            if time.monotonic() >= self._look_at_bounds_at:
+                self._look_at_bounds_at = time.monotonic() + _LOOK_AT_BOUNDS_EVERY
+                while self._store and (removed := self._store.keep_bounds(self._bounds)):
+                    log(
+                        Event.DEADLETTER_REMOVED,
+                        bound=removed.bound,
+                        letters=removed.letters,
+                        bytes=removed.size,
+                    )
+                    self._loop.post(partial(self.results.append, removed))
             while self._store and self._jobs.empty() and self._store.give_back():
                 pass
 

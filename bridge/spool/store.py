@@ -24,7 +24,9 @@ from pathlib import Path
 from bridge.deadletter import DeadLetter
 from bridge.errors import CorruptSegment, SpoolUnusable
 from bridge.message import Message, OpenIdentifier
+from bridge.outcome import Removed
 from bridge.segment import Segment, Wanted, cut, pack, properties_to_json, unpack
+from bridge.spool.bounds import Bounds
 
 VERSION = 1
 _APPLICATION = 0x6D716B62  # "mqkb", in the file's header
@@ -279,6 +281,16 @@ class Store:
                 message.payload,
             ),
         )
+
+    def keep_bounds(self, bounds: Bounds) -> Removed | None:
+        """Remove some of the dead letters that are beyond their bounds. None: there were none."""
+        with self._translated():
+            bound, numbers = bounds.beyond(self._db)
+            if not numbers:
+                return None
+            with self._transaction():
+                removed = bounds.remove(self._db, bound, numbers)
+            return removed if removed.letters else None  # somebody else was quicker
 
     # -- identifiers ---------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from bridge.settings import STANDARD_HEADERS, RouteSettings, describe
 from tests.artefacts import pages
 from tests.artefacts.test_readme import rows
 from tests.harness.kit import ROOT
-from tests.unit.configurations import KAFKA, MQTT, Machine
+from tests.unit.configurations import KAFKA, MQTT, ROUTE, Machine
 
 ALL = (*pages.PAGES, *pages.DOCS)
 RUNBOOK = ROOT / "docs" / "runbook.md"
@@ -119,7 +119,8 @@ def test_a_configuration_that_is_shown_is_accepted(
     toml: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(tmp_path, monkeypatch)
-    machine.write(toml if "[mqtt]" in toml else MQTT + KAFKA + toml)  # some show only routes
+    routes = "" if "[[routes]]" in toml else ROUTE
+    machine.write(toml if "[mqtt]" in toml else MQTT + KAFKA + toml + routes)  # some show only one table
     assert Router(machine.read().settings.routes).names
 
 
@@ -174,7 +175,7 @@ def test_each_count_is_explained_and_the_sum_has_all_that_are_part_of_it() -> No
     text = LOG.read_text()
     assert {field.strip("`") for field, _ in rows(text, "## Do messages flow?")} == fields
     (sum_,) = re.findall(r"^    (received \+ .*)$", text, re.MULTILINE)
-    assert set(re.findall(r"\w+", sum_)) == fields - {"joined", "sessions_lost"}
+    assert set(re.findall(r"\w+", sum_)) == fields - {"joined", "sessions_lost", "dead_letters_removed"}
 
 
 @needs_jq

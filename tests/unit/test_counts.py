@@ -25,6 +25,7 @@ def test_the_line_of_each_minute_has_all_of_them() -> None:
         "spooled": 0,
         "unreadable": 0,
         "dead_lettered": 1,
+        "dead_letters_removed": 0,
         "skipped": 1,
         "dropped": 1,
         "joined": 1,
