@@ -25,13 +25,13 @@ NewBridge = Callable[..., BridgeProcess]
 class Feed:
     """Publishes on one connection, and knows what was acknowledged.
 
-    Payloads are b"<number> ....", counted from 1 over all of them; `acked` are the numbers of QoS 1 and 2
-    that got their PUBACK or PUBREC. The receiver's window is not kept: a broker may have any.
+    Payloads are b"<number> ....", counted from `first` over all of them; `acked` are the numbers of QoS 1
+    and 2 that got their PUBACK or PUBREC. The receiver's window is not kept: a broker may have any.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, first: int = 1) -> None:
         self._connection = connection
-        self._sent = 0
+        self._sent = first - 1
         self._numbers: dict[int, int] = {}  # Packet Identifier -> number
         self._identifier = 0
 
@@ -131,7 +131,7 @@ def new_bridge(broker: ScriptedBroker, tmp_path: Path) -> Iterator[NewBridge]:
 
     def create(
         directory: Path, *, topic: str = "iot", mqtt: Any = (), program: Any = None, **tables: Any
-    ) -> Any:
+    ) -> BridgeProcess:
         settings: dict[str, Any] = {
             "mqtt": {"host": broker.address, "port": broker.port, "client_id": "the-bridge", **dict(mqtt)},
             "kafka": {"bootstrap_servers": NOBODY, **tables.pop("kafka", {})},

@@ -1,0 +1,49 @@
+"""Commits to a spool, one after the other, and a line for each that has returned: what is on disk by then.
+
+    python -m tests.integration.disk.commits DIRECTORY SEED
+
+Every line holds the numbers of all messages there. For tests/integration/disk/test_the_power_is_cut.py.
+"""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+from bridge.message import Message
+from bridge.segment import Segment, cut, pack
+from bridge.spool import store
+from bridge.spool.store import Store
+
+_COMMITS = 40
+
+# Give space back early, and in small pieces: a smaller disk shows the same.
+store._WORTH_A_VACUUM, store._VACUUM_AT_ONCE = 16, 10
+
+
+def main(directory: Path, chosen: random.Random) -> None:
+    spool = Store(directory)
+    number = 0
+    there: list[Segment] = []
+    for _ in range(_COMMITS):
+        messages = []
+        for _ in range(chosen.choice((0, 1, 3, 40, 300))):
+            number += 1
+            size = chosen.choice((10, 100, 100, 100, 5000))
+            message = Message(b"t", 2, 1, None, (b"%d " % number).ljust(size, b"."))
+            message.sequence, message.timestamp = number, 0
+            messages.append(message)
+        bodies = [("t", segment, pack(segment.messages)) for segment in cut(messages)]
+        done = chosen.sample(there, chosen.choice((0, 0, len(there) // 2, len(there))))
+        spool.write(bodies, (), [("t", segment) for segment in done])
+        there = [segment for segment in there if segment not in done]
+        there += [segment for _, segment, _ in bodies]
+        numbers = [number for segment in there for number in range(segment.first, segment.last + 1)]
+        os.write(1, b" ".join(b"%d" % each for each in numbers) + b"\n")
+        while spool.give_back():
+            pass
+    spool.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), random.Random(int(sys.argv[2])))
