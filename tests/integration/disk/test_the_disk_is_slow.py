@@ -11,7 +11,7 @@ from tests.harness.scripted import ScriptedBroker
 from tests.harness.strace import injected
 from tests.integration.disk.conftest import Feed, NewBridge, connected, number_of, on_disk
 
-_SYNC = 3.0  # seconds
+_SYNC = 6.0  # seconds
 
 
 def test_only_acknowledgements_wait_for_a_slow_disk(
@@ -26,7 +26,7 @@ def test_only_acknowledgements_wait_for_a_slow_disk(
     spool = tmp_path / "spool"
     tcp = {"keepalive_idle": "1s", "keepalive_interval": "1s", "keepalive_count": 1}
     bridge = new_bridge(
-        spool, topic=topic, kafka={"bootstrap_servers": kafka.bootstrap}, mqtt={"keepalive": "4s", "tcp": tcp}
+        spool, topic=topic, kafka={"bootstrap_servers": kafka.bootstrap}, mqtt={"keepalive": "3s", "tcp": tcp}
     )
     bridge.start()
     connection = connected(broker, bridge)
@@ -51,7 +51,7 @@ def test_only_acknowledgements_wait_for_a_slow_disk(
 
         # A commit after the other, and the connection lives: PINGREQ comes, PINGRESP is seen.
         pings = len(connection.pings)
-        while len(connection.pings) < pings + 3:
+        while len(connection.pings) < pings + 2:
             feed.wait_acked(feed.send(1, topic=b"late/x"))
     assert not bridge.entries("mqtt.closed")
     bridge.wait_for("spool.slow")
