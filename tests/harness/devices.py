@@ -119,6 +119,8 @@ class Devices:
                 self._running.clear()
                 self._waker.send(b"!")
                 self._thread.join()
+                self._wake.close()
+                self._waker.close()
         if self._failure is not None:
             raise RuntimeError("the devices' thread failed") from self._failure
         return self.tally
@@ -143,8 +145,6 @@ class Devices:
             for device in self._devices:
                 device.leave(self._selector, time.monotonic())
             self._selector.close()
-            self._wake.close()
-            self._waker.close()
 
     def _loop(self) -> None:
         due = 0.0

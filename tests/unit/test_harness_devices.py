@@ -86,3 +86,18 @@ def test_a_device_keeps_to_its_window(broker: ScriptedBroker) -> None:
         assert devices.outstanding == 20
         devices.stop(deadline=0)
         assert len(devices.tally.unknown) == 20
+
+
+def test_a_thread_that_ends_before_it_is_woken_is_no_error(
+    broker: ScriptedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with broker.always(answering(acknowledge(0))):
+        devices = Devices(broker.address, broker.port, count=1).start()
+        clear = devices._running.clear
+
+        def clear_and_be_late() -> None:
+            clear()
+            devices._thread.join()
+
+        monkeypatch.setattr(devices._running, "clear", clear_and_be_late)
+        devices.stop()
