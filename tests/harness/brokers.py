@@ -161,9 +161,13 @@ class Doors(Brokers):
         self._inner.require_free(MQTT)
         for host in self._hosts:
             host.require_free(MQTT, MQTTS, DASHBOARD)
-        self.broker.start()
-        for door in self._doors:
-            door.start()
+        try:
+            self.broker.start()
+            for door in self._doors:
+                door.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         for process in (*self._doors, self.broker):

@@ -85,7 +85,7 @@ class EjabberdPair(Brokers):
                 "EJABBERD_LOG_PATH": str(base / "ejabberd.log"),
             },
             ready=lambda: answers_connect(host.address, credentials=self.credentials),
-            deadline=60.0,
+            deadline=120.0,
         )
 
     def start(self) -> None:

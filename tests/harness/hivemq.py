@@ -57,6 +57,6 @@ class HiveMQ(Doors):
             jvm.command(kit.hivemq_jars(), *options, _DATA / "Broker.java", home),
             log=directory / "hivemq.log",
             ready=lambda: answers_connect(address),
-            deadline=60.0,
+            deadline=120.0,
         )
         super().__init__(network, directory, broker)
