@@ -56,6 +56,7 @@ class HiveMQ(Doors):
             "hivemq",
             jvm.command(kit.hivemq_jars(), *options, _DATA / "Broker.java", home),
             log=directory / "hivemq.log",
+            host=network.behind_the_doors,
             ready=lambda: answers_connect(address),
             deadline=120.0,
         )
