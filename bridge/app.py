@@ -62,6 +62,7 @@ class Service:
             self._loop,
             f"{__version__} {routes}",
             router.destination,
+            f"{settings.mqtt.client_id} at {settings.mqtt.host}:{settings.mqtt.port}",
             settings.dead_letters,
             self._letterbox.post if self._letterbox else lambda _: None,
         )
@@ -92,6 +93,7 @@ class Service:
                 self._kafka.sleep()
             self._loop.wait(min(due, self._tell_systemd()))
         self._kafka.close()
+        self._pipeline.leave()
         self._spool.close(self._pipeline.open_identifiers)
         if self._letterbox:
             self._letterbox.close()

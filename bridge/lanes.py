@@ -254,6 +254,10 @@ class Lane:
         """Segments that can be deleted. To be asked whatever the state."""
         return self._rows.take_done()
 
+    def begun(self) -> dict[Segment, list[Message]]:
+        """Segments on disk of which Kafka holds a part, each with what it does not hold, in order."""
+        return {segment: sorted(rest, key=_arrival) for segment, rest in self._rows.begun().items()}
+
     def found(self, messages: int, last: int) -> None:
         """So many are on disk from before the start, none of them after this sequence number."""
         self._rows.found(messages, last)

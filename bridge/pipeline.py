@@ -211,6 +211,10 @@ class Pipeline:
         """The bridge is about to stop: what is on disk stays there for the next start."""
         self._spooling.read_no_more()
 
+    def leave(self) -> None:
+        """The bridge is about to end: the disk is to keep only what Kafka does not hold."""
+        self._spooling.leave(self._held)
+
     @property
     def open_identifiers(self) -> list[OpenIdentifier]:
         """What `take_up` needs at the next start. To be asked last."""

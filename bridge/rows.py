@@ -134,6 +134,14 @@ class Rows:
                 if not segment.left:
                     self._done.append(segment)
 
+    def begun(self) -> dict[Segment, list[Message]]:
+        """Segments on disk of which Kafka holds a part, each with what it does not hold."""
+        found: dict[Segment, list[Message]] = {}
+        for message, segment in self._segments.items():
+            if segment.stored and segment.left < segment.count:
+                found.setdefault(segment, []).append(message)
+        return found
+
     def take_done(self) -> list[Segment]:
         """Segments that can be deleted."""
         done, self._done = self._done, []

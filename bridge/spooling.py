@@ -14,7 +14,7 @@ from bridge.lanes import Lane, LaneState, Room
 from bridge.message import Message
 from bridge.observe.events import Event, log
 from bridge.outcome import FromDisk, Refused, Removed, Rows, Written
-from bridge.segment import Segment, Wanted
+from bridge.segment import Segment, Wanted, cut
 
 # What all lanes that spool may have in memory together, and what each of them may have at least. It is also
 # what a crash while rows are drained may deliver twice.
@@ -141,6 +141,14 @@ class Spooling:
     def read_no_more(self) -> None:
         """The bridge is about to stop: what is on disk stays there."""
         self._reads = False
+
+    def leave(self, lanes: Iterable[Lane]) -> None:
+        """The bridge stops, and all that can be reported was: the next start is to read only the rest."""
+        for lane in lanes:
+            for segment, rest in lane.begun().items():
+                self._spool.write(lane.topic, list(cut(rest)))
+                if rest[0].sequence != segment.first:  # else the row of that name is replaced
+                    self._spool.delete(lane.topic, [segment])
 
     # -- what the disk answers -------------------------------------------------------------------------
 

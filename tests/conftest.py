@@ -63,13 +63,16 @@ def _other_children() -> set[str]:
     actors = {str(actor.pid) for actor in process.running()}
     found = set()
     for listing in Path("/proc/self/task").glob("*/children"):
-        for pid in set(listing.read_text().split()) - actors:
-            try:
-                command = (
-                    Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                )
-            except FileNotFoundError:
-                continue
+        for pid in set(_read(listing).decode().split()) - actors:
+            command = _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode(errors="replace")
             if command:  # a zombie has none
                 found.add(f"{pid} {command.strip()}")
     return found
+
+
+def _read(file: Path) -> bytes:
+    """Of /proc; nothing where the thread or process has ended meanwhile."""
+    try:
+        return file.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

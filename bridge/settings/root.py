@@ -41,8 +41,8 @@ class Settings(BaseSettings):
         default=20.0,
         ge=0,
         le=600,
-        description="How long a stop waits for Kafka to confirm what is in flight. EMQ sends the rest"
-        " again later.",
+        description="How long a stop waits for Kafka to confirm what is in flight. What is not on disk"
+        " by then EMQ sends again.",
     )
     mqtt: MqttSettings = Field(description="The session with EMQ")
     kafka: KafkaSettings = Field(description="The Kafka cluster")

@@ -67,11 +67,15 @@ class Spool:
         loop: Loop,
         routes: str,
         lane_of: LaneOf,
+        session: str,
         letters: DeadLetterSettings | None = None,
         buried: Callable[[Sequence[DeadLetter]], None] = lambda _: None,
     ) -> None:
-        """`buried` is called in the thread with letters that are on disk now."""
+        """`session` says whose identifiers are saved, `buried` is called in the thread with letters that are
+        on disk now.
+        """
         self._settings = settings
+        self._session = session
         self._directory = settings.directory or state_directory
         self._loop = loop
         self._store: Store | None = None
@@ -84,6 +88,7 @@ class Spool:
         self._undeleted: list[tuple[str, Segment]] = []  # the thread's: what a failed commit has left
         self._busy = False
         self._troubled = False  # what was refused last has not been written yet
+        self._said = ""
         self._again_at = self._delete_at = 0.0
         self._say_slow_at = 0.0
         self._bounds = Bounds(letters or DeadLetterSettings())
@@ -150,7 +155,7 @@ class Spool:
             return
         if self._store:
             with suppress(SpoolUnusable):
-                self._store.save_identifiers(identifiers)
+                self._store.save_identifiers(self._session, identifiers)
             self._store.close()
         if self._lock is not None:
             os.close(self._lock)
@@ -198,8 +203,7 @@ class Spool:
         except SpoolUnusable as error:
             self._give_up(error)
             if job.writes:
-                if not self._troubled:
-                    self._say_unusable(error)
+                self._say_unusable(error)
                 results.append(self._refuse(job, error.reason, is_full=False))
         return results
 
@@ -212,7 +216,7 @@ class Spool:
             self._look_at_bounds_at = 0.0
         now = time.monotonic()
         if self._troubled and job.writes:
-            self._troubled = False
+            self._troubled, self._said = False, ""
             log(Event.SPOOL_USABLE, path=str(store.path))
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
@@ -271,7 +275,7 @@ class Spool:
             moved = store.reassign(routes, lane_of)
             self.backlogs = store.backlogs()
             with suppress(DiskFull):  # what can't be taken away must not be used: it would be used again
-                self.identifiers = store.take_identifiers()
+                self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:
             store.close()
             self._set_aside(error.reason)
@@ -335,5 +339,8 @@ class Spool:
         )
 
     def _say_unusable(self, error: SpoolUnusable) -> None:
+        """Once for each reason: it is tried again every few seconds."""
         self._troubled = True
-        log(Event.SPOOL_UNUSABLE, reason=error.reason, way_out=error.way_out)
+        if error.reason != self._said:
+            self._said = error.reason
+            log(Event.SPOOL_UNUSABLE, reason=error.reason, way_out=error.way_out)

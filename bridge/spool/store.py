@@ -294,19 +294,24 @@ class Store:
 
     # -- identifiers ---------------------------------------------------------------------------------
 
-    def save_identifiers(self, identifiers: Iterable[OpenIdentifier]) -> None:
-        """What is open at a clean stop."""
+    def save_identifiers(self, session: str, identifiers: Iterable[OpenIdentifier]) -> None:
+        """What is open at a clean stop, in this session."""
         with self._translated(), self._transaction():
             self._db.execute("DELETE FROM open_identifiers")
             self._db.executemany("INSERT INTO open_identifiers VALUES (?, ?, ?)", list(identifiers))
+            self._db.execute("REPLACE INTO facts VALUES ('session', ?)", (session,))
 
-    def take_identifiers(self) -> list[OpenIdentifier]:
-        """What the last clean stop has saved. Good for one start: later they may be other messages'."""
+    def take_identifiers(self, session: str) -> list[OpenIdentifier]:
+        """What the last clean stop has saved, if it was this session's.
+
+        Good for one start: later they may be other messages'.
+        """
         with self._translated(), self._transaction():
             rows = self._db.execute("SELECT packet_id, topic, digest FROM open_identifiers").fetchall()
             if rows:  # else nothing is written: the disk may be full
                 self._db.execute("DELETE FROM open_identifiers")
-            return [OpenIdentifier(*row) for row in rows]
+            is_ours = self._fact("session") == session
+            return [OpenIdentifier(*row) for row in rows] if is_ours else []
 
     # -- the file ------------------------------------------------------------------------------------
 

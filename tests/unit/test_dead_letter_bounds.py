@@ -149,6 +149,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         loop,
         "routes",
         lambda _: ("iot", ""),
+        "me",
         DeadLetterSettings(max_bytes=MB),
         buried.extend,
     )

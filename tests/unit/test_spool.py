@@ -35,11 +35,18 @@ class World:
     """A spool with its loop."""
 
     def __init__(
-        self, directory: Path, routes: str = "routes", lane_of=destination, **settings: object
+        self,
+        directory: Path,
+        routes: str = "routes",
+        lane_of=destination,
+        session: str = "me",
+        **settings: object,
     ) -> None:
         self.loop = Loop()
         self.directory = directory
-        self.spool = Spool(SpoolSettings(keep_free=0, **settings), directory, self.loop, routes, lane_of)
+        self.spool = Spool(
+            SpoolSettings(keep_free=0, **settings), directory, self.loop, routes, lane_of, session
+        )
 
     def write(self, *messages: Message, topic: str = "sensors") -> list[Segment]:
         segments = list(cut(messages))
@@ -103,6 +110,13 @@ def test_a_start_finds_what_the_last_run_has_left(tmp_path: Path) -> None:
     third = World(tmp_path)
     assert third.spool.identifiers == [], "an identifier is good for one start"
     third.close()
+
+
+def test_identifiers_of_another_session_are_not_restored(tmp_path: Path) -> None:
+    World(tmp_path).close([OpenIdentifier(7, b"s/1", b"d" * 32)])
+    other = World(tmp_path, session="another client id")
+    assert other.spool.identifiers == []
+    other.close()
 
 
 def test_what_kafka_holds_is_deleted(world: World) -> None:

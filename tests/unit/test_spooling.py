@@ -6,7 +6,7 @@ from bridge import pipeline as pipeline_module
 from bridge import spooling as spooling_module
 from bridge.message import OpenIdentifier
 from bridge.outcome import Verdict
-from bridge.segment import pack
+from bridge.segment import pack, unpack
 from bridge.spool.store import Backlog
 from tests.unit.world import LIMIT, World
 
@@ -188,3 +188,30 @@ def test_a_stop_reads_nothing_more(clock: Clock) -> None:
     world.turn()
     assert not world.kafka.produced
     assert world.pipeline.is_empty
+
+
+def test_a_clean_stop_leaves_on_disk_only_what_kafka_does_not_hold(world: World, clock: Clock) -> None:
+    for payload in (b"one", b"two", b"three"):
+        world.receive(payload=payload)
+    late(world, clock)
+    assert len(world.disk.rows) == 1
+    world.kafka.deliver(2)
+    world.turn()
+    world.pipeline.leave()
+    world.disk.commit()
+    (body,) = world.disk.rows.values()
+    assert [message.payload for message in unpack(body)] == [b"two", b"three"]
+
+
+def test_a_clean_stop_replaces_a_row_whose_first_message_kafka_does_not_hold(
+    world: World, clock: Clock
+) -> None:
+    for payload in (b"one", b"two", b"three"):
+        world.receive(payload=payload)
+    late(world, clock)
+    world.kafka.deliver(3)
+    world.turn()
+    world.pipeline.leave()
+    world.disk.commit()
+    (body,) = world.disk.rows.values()
+    assert [message.payload for message in unpack(body)] == [b"one", b"three"]
