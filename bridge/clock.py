@@ -13,6 +13,7 @@ from pathlib import Path
 from bridge import RELEASED
 
 NO_TIMESTAMP = -1
+EARLIEST = int(RELEASED.timestamp() * 1000)  # ms; what is before it is no time of ours
 
 _RTC = Path("/sys/class/rtc/rtc0")
 _CPUS = Path("/proc/cpuinfo")
@@ -21,7 +22,7 @@ _TIME_ERROR = 5  # adjtimex(2): the kernel's clock is not synchronised
 
 def is_believable() -> bool:
     """Not before this release, and set by something: the network, a battery, or a virtual machine's host."""
-    if time.time() < RELEASED.timestamp():
+    if time.time() * 1000 < EARLIEST:
         return False
     return _RTC.exists() or _is_virtual() or _is_synchronised()
 

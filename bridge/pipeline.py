@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
-from bridge.clock import NO_TIMESTAMP, is_believable
+from bridge.clock import EARLIEST, NO_TIMESTAMP, is_believable
 from bridge.counts import Counts
 from bridge.deadletter import DeadLetter
 from bridge.errors import Unroutable
@@ -119,7 +119,9 @@ class Pipeline:
         plans, ledger_receive = self._plans, self._ledger.receive
         counts, produce = self.counts, self._kafka.produce
         received = 0
-        timestamp = time.time_ns() // 1_000_000 if self._believes_clock else NO_TIMESTAMP
+        timestamp = time.time_ns() // 1_000_000
+        if timestamp < EARLIEST or not self._believes_clock:
+            timestamp = NO_TIMESTAMP
         for packet in packets:
             if type(packet) is Release:
                 self.session.complete(packet.packet_id, self._ledger.release(packet.packet_id))

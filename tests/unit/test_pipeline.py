@@ -80,6 +80,14 @@ def test_a_record_has_the_time_of_receipt(world: World) -> None:
     assert before <= world.receive().timestamp <= time.time_ns() // 1_000_000
 
 
+def test_a_clock_that_jumps_to_before_this_release_is_noticed_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert world.receive().timestamp != NO_TIMESTAMP
+    monkeypatch.setattr("bridge.pipeline.time.time_ns", lambda: 0)
+    assert world.receive().timestamp == NO_TIMESTAMP
+
+
 def test_while_the_clock_is_wrong_a_record_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     monkeypatch.setattr(pipeline_module, "is_believable", lambda: False)
