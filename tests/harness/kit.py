@@ -33,6 +33,7 @@ _TESTS = _LAB | {
     "ejabberdctl": "ejabberd",
     "shellcheck": "shellcheck",
     "strace": "strace",
+    "faketime": "faketime",
     "mkfs.ext4": "e2fsprogs",
     "losetup": "mount",
     # Machines that boot, for what is installed on them: tests/machines
