@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge.spool.store import Store
+from tests.harness.conditions import wait_until
 from tests.harness.disk import Disk
 from tests.harness.kafka import KafkaCluster
 from tests.harness.records import records
@@ -140,3 +141,36 @@ def test_a_damaged_database_is_set_aside_at_the_start(
     assert after.terminate() == 0
     assert kept.read_bytes() == damaged
     assert on_disk(disk.path) == list(range(1, 11))
+
+
+def test_the_database_is_damaged_while_messages_wait_in_it(
+    broker: ScriptedBroker,
+    new_bridge: NewBridge,
+    new_topic: Callable[..., str],
+    kafka: KafkaCluster,
+    disk: Disk,
+) -> None:
+    """More than is kept in memory: what is on disk alone is lost with its page, and that is said."""
+    topic = new_topic(partitions=1)
+    bridge = new_bridge(disk.path, topic=topic, kafka={"bootstrap_servers": kafka.bootstrap})
+    bridge.start()
+    feed = Feed(connected(broker, bridge))
+    with kafka.all_hung():
+        for _ in range(10):
+            feed.wait_acked(feed.send(1500))
+        file = disk.path / Store.FILE
+        with file.open("r+b") as database:
+            for page in range(1, file.stat().st_size // 4096):
+                database.seek(page * 4096)
+                database.write(b"\xff" * 4096)
+    said = bridge.wait_for("spool.set_aside")
+    assert "malformed" in said["reason"]
+    last = feed.send(100)
+    feed.wait_acked(last, deadline=60)
+    wait_until(lambda: last[-1] in in_kafka(kafka, topic), 60.0, bridge.log_tail)
+    assert bridge.terminate() == 0
+    found = in_kafka(kafka, topic)
+    assert found == sorted(set(found))
+    assert {*range(1, 1001), *last} <= set(found), "what was in memory too, and what came later"
+    assert bridge.entries("service.stopped")[0]["unreadable"] == last[-1] - len(found)
+    assert (disk.path / f"{Store.FILE}.damaged-1").exists()
