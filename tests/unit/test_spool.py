@@ -128,6 +128,14 @@ def test_what_kafka_holds_is_deleted(world: World) -> None:
     assert [each.sequence for each in world.rows()] == [3]
 
 
+def test_reading_writes_nothing(world: World, tmp_path: Path) -> None:
+    """A disk that can't be written must not end the thread that reads from it."""
+    assert world.rows("nothing was written for this topic") == []
+    with sqlite3.connect(tmp_path / Store.FILE) as database:
+        assert database.execute("SELECT topic FROM lanes").fetchall() == []
+    database.close()
+
+
 def test_a_delete_alone_waits_a_moment_for_company(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "_DELETE_EVERY", 60.0)  # a busy machine takes its time
     (segment,) = world.write(message(1))
