@@ -133,14 +133,15 @@ class Spool:
         job = self._next
         if self._busy:
             return float("inf")
-        if job.writes or job.reads or (job.done and now >= self._delete_at):
+        deletes = job.done or self._undeleted  # the thread is idle: it has no hand on the latter
+        if job.writes or job.reads or (deletes and now >= self._delete_at):
             self._busy = True
             self._next = _Job()
             self._delete_at = now + _DELETE_EVERY
             self._jobs.put(job)
             return float("inf")
         due = float("inf")
-        if job.done:
+        if deletes:
             due = self._delete_at - now
         if self._again_at > now:
             due = min(due, self._again_at - now)
@@ -198,10 +199,12 @@ class Spool:
                 if job.writes:
                     results.append(Written(*job.split()))
         except DiskFull as error:
+            self._delete_at = time.monotonic() + _AGAIN_WHEN_FULL
             if job.writes:
                 results.append(self._refuse(job, error.reason, is_full=True))
         except SpoolUnusable as error:
             self._give_up(error)
+            self._delete_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
             if job.writes:
                 self._say_unusable(error)
                 results.append(self._refuse(job, error.reason, is_full=False))

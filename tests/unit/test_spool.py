@@ -16,7 +16,7 @@ from bridge.segment import Segment, Wanted, cut, pack
 from bridge.settings import SpoolSettings
 from bridge.spool import spool as spool_module
 from bridge.spool.spool import Spool
-from bridge.spool.store import Store
+from bridge.spool.store import DiskFull, Store
 
 ALL = 2**44 - 1
 
@@ -161,6 +161,31 @@ def test_changed_routes_move_what_is_on_disk_and_bury_what_no_route_takes(tmp_pa
             (b"c", "no route has a filter that matches")
         ]
     database.close()
+
+
+def test_a_delete_that_failed_is_tried_again_without_other_work(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (segment,) = world.write(message(1))
+    world.result()
+    write, failed = Store.write, []
+
+    def fails_once(*arguments: object) -> None:
+        if not failed:
+            failed.append(arguments)
+            raise DiskFull("no room")
+        write(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "write", fails_once)
+    world.spool.delete("sensors", [segment])
+    end = time.monotonic() + 10
+    with sqlite3.connect(world.directory / Store.FILE) as database:
+        while database.execute("SELECT count(*) FROM segments").fetchone() != (0,):
+            assert time.monotonic() < end, "it is still there"
+            world.spool.turn(time.monotonic())
+            world.loop.wait(0.05)
+    database.close()
+    assert failed
 
 
 def test_a_dead_letter_is_kept_with_its_reason(world: World, tmp_path: Path) -> None:
