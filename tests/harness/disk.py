@@ -41,14 +41,15 @@ class Disk:
         self.path.mkdir()
         with self._image.open("wb") as image:
             image.truncate(self._size)
-        self._device = _run("losetup", "--find", "--show", str(self._image)).strip()
+        self._attach()
         _run("mkfs.ext4", "-q", "-m", "0", "-b", "4096", self._device)
         self._mount()
         return self
 
     def __exit__(self, *_: object) -> None:
         # Lazily: a test that failed may have left a program that uses it.
-        _run("umount", "--lazy", str(self.path))
+        if self.path.is_mount():
+            _run("umount", "--lazy", str(self.path))
         _run("losetup", "--detach", self._device)
         self._image.unlink()
 
@@ -89,6 +90,9 @@ class Disk:
     def repair(self) -> None:
         """Unmount, check, mount again. To be called when no program uses it."""
         _run("umount", str(self.path))
+        # The old device may stay in use: a mount namespace that was made meanwhile has a copy of the mount.
+        _run("losetup", "--detach", self._device)
+        self._attach()
         # 1: it found something and has put it right.
         _run("e2fsck", "-p", self._device, good=(0, 1))
         self._mount()
@@ -101,6 +105,9 @@ class Disk:
             yield
         finally:
             _run("mount", "-o", "remount,rw", str(self.path))
+
+    def _attach(self) -> None:
+        self._device = _run("losetup", "--find", "--show", str(self._image)).strip()
 
     def _mount(self) -> None:
         _run("mount", "-o", "errors=remount-ro", self._device, str(self.path))
