@@ -177,11 +177,6 @@ class Doors(Brokers):
         return self._doors[number - 1]
 
     @property
-    def has_dropped(self) -> bool:
-        """Whether a session's queue was full, as EMQ's would have been: what went beyond it is lost there."""
-        return "messages are being dropped" in self.mosquitto.log.read_text(errors="replace")
-
-    @property
     def addresses(self) -> tuple[str, str]:
         one, two = self._hosts
         return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
@@ -230,6 +225,11 @@ class TwoDoors(Doors):
             ready=lambda: answers_connect(address),
         )
         super().__init__(network, directory, self.mosquitto)
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether a session's queue was full, as EMQ's would have been: what went beyond it is lost there."""
+        return "messages are being dropped" in self.mosquitto.log.read_text(errors="replace")
 
 
 class External(Brokers):
