@@ -85,9 +85,8 @@ class Pipeline:
     def take_up(self, found: Iterable[Found], identifiers: Iterable[OpenIdentifier]) -> None:
         """What was on disk at the start: messages, and what was open at QoS 2."""
         for backlog in found:
-            self._lane(backlog.topic).found(backlog.messages, backlog.last)
+            self._spooling.take_up(backlog, self._lane(backlog.topic))
             self._sequence = max(self._sequence, backlog.last)
-            self.counts.restored += backlog.messages
         self.counts.spooled = self.counts.restored
         self._ledger.restore(identifiers)
 

@@ -70,7 +70,7 @@ class Spooling:
         self._route = route
         self._marks: deque[tuple[float, int]] = deque()  # when, and the last sequence number by then
         self._watch_at = 0.0
-        self._late: set[Lane] = set()
+        self._late: set[Lane] = set()  # of which it will be said when nothing is on disk any more
         self._unburied: list[DeadLetter] = []
         self._reads = True
         self._sharing: list[Lane] = []
@@ -78,6 +78,12 @@ class Spooling:
         self._say_full_at = self._say_progress_at = 0.0
         self._drained = 0  # deliveries at the last line about the progress
         self.room = _ROOM
+
+    def take_up(self, found: Found, lane: Lane) -> None:
+        """What a topic has on disk from before the start."""
+        lane.found(found.messages, found.last)
+        self._counts.restored += found.messages
+        self._late.add(lane)
 
     # -- who is late -----------------------------------------------------------------------------------
 

@@ -249,6 +249,9 @@ class Spool:
                 continue
             for why in damaged:
                 log(Event.SPOOL_DAMAGED, reason=why)
+            if not segments and not damaged:
+                reason = f"{self._directory / Store.FILE}: they are no longer in there"
+                break
             return Rows(topic, segments)
         log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
         return Rows(topic, [])
@@ -337,8 +340,9 @@ class Spool:
             Event.SPOOL_SET_ASIDE,
             path=str(kept),
             reason=reason,
-            way_out=f'sqlite3 {kept} ".recover" | sqlite3 recovered.db; stop the bridge when its spool is'
-            f" empty, move recovered.db to {self._directory / Store.FILE}, and start it",
+            way_out=f'sqlite3 {kept} ".recover" | sqlite3 recovered.db (not with the sqlite3 of Debian 12);'
+            f" stop the bridge when its spool is empty, move recovered.db to"
+            f" {self._directory / Store.FILE}, and start it",
         )
 
     def _say_unusable(self, error: SpoolUnusable) -> None:
