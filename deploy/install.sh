@@ -19,10 +19,13 @@ FROM_WHEELS=()
 . "$SOURCE/deploy/install/service.sh"
 # shellcheck source=deploy/install/bridge.sh
 . "$SOURCE/deploy/install/bridge.sh"
+# shellcheck source=deploy/install/haproxy.sh
+. "$SOURCE/deploy/install/haproxy.sh"
 
 usage() {
     cat <<'END'
 usage: sudo deploy/install.sh bridge --mqtt HOST:PORT --kafka HOST:PORT,...
+       sudo deploy/install.sh haproxy --emq HOST[:PORT] --emq HOST[:PORT]
        sudo deploy/install.sh upgrade              to the version this file belongs to
        sudo deploy/install.sh rollback             to the version before
        sudo deploy/install.sh status
@@ -35,6 +38,9 @@ bridge      its own Python environment in /opt/mqtt-kafka-bridge, its user, serv
             (/etc/mqtt-kafka-bridge/bridge.toml); starts it and waits until it is live
   --mqtt    HAProxy, and its port for the bridge (1884 where none is given)
   --kafka   some of Kafka's brokers
+haproxy     the distribution's package with our haproxy.cfg; what was there is kept beside it. Made anew it
+            reloads, which cuts nobody; other nodes take a restart
+  --emq     one node of EMQ, given twice; its port is 1883 where none is given
 upgrade     all bridges of this machine; one that is not live again in time brings the old version back
 uninstall   leaves settings and undelivered messages, unless --purge; which refuses to throw undelivered
             messages away, unless --force
@@ -89,6 +95,7 @@ main() {
     trap 'exit 130' INT TERM
     case $COMMAND in
     bridge) install_bridge "$@" ;;
+    haproxy) install_haproxy "$@" ;;
     upgrade) upgrade_bridge "$@" ;;
     rollback) roll_back "$@" ;;
     status) show_status "$@" ;;

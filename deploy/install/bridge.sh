@@ -16,6 +16,7 @@ install_bridge() { # the options of `bridge`
     done
     require_root
     require_debian
+    require_python
     find_new
     if [[ ! -e $CONFIGURATION/bridge.toml ]] && [[ -z $mqtt || -z $kafka ]]; then
         fail "where are HAProxy and Kafka? --mqtt HOST:PORT --kafka HOST:PORT,HOST:PORT,HOST:PORT" $MISUSE
@@ -88,7 +89,7 @@ start_bridge() {
     if restart_until live "$MAIN" "$PATIENCE"; then
         printf ' %d s\n' $((SECONDS - began))
         check_chain "$MAIN" && return
-    elif [[ $(systemctl show -P ActiveState "$MAIN") != active ]]; then
+    elif ended "$MAIN"; then
         printf ' it does not stay up\n'
         last_words "$MAIN" >&2
         fail "the bridge does not run; its last words are above"
@@ -116,6 +117,7 @@ upgrade_bridge() {
     done
     require_root
     require_debian
+    require_python
     find_new
     local from
     from=$(version_at current)

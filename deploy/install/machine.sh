@@ -11,16 +11,21 @@ require_root() {
 }
 
 require_debian() {
-    local version
     # shellcheck source=/dev/null
     if ! command -v apt-get >/dev/null || ! (. /etc/os-release && [[ " $ID ${ID_LIKE-} " == *" debian "* ]]); then
         fail "made for Debian 12 and 13 and Raspberry Pi OS, this is $(. /etc/os-release && echo "$PRETTY_NAME")"
     fi
     [[ -d /run/systemd/system ]] || fail "systemd does not run here, and would have to start the service"
+}
+
+# A Python, and an architecture, that there are packages for.
+require_python() {
+    local version
     case $(dpkg --print-architecture) in
     amd64 | arm64) ;;
     armhf | armel | i386)
-        fail "a 32-bit system: librdkafka has no packages for it. Write Raspberry Pi OS Lite (64-bit) to the card" ;;
+        fail "a 32-bit system: librdkafka has no packages for it. Write Raspberry Pi OS Lite (64-bit) to the card"
+        ;;
     *) fail "no packages for the architecture $(dpkg --print-architecture), only for amd64 and arm64" ;;
     esac
     command -v python3 >/dev/null || fail "there is no python3: sudo apt-get install python3"

@@ -48,7 +48,7 @@ step() { # TEXT COMMAND...
     CHANGED=yes
     if ((status)); then
         printf ' failed\n'
-        tail -c "+$((where + 1))" "$LOG" | grep -v '^[[:space:]]*$' | tail -n 8 | sed 's/^/      /' >&2
+        tail -c "+$((where + 1))" "$LOG" | sed '/^[[:space:]]*$/d' | tail -n 8 | sed 's/^/      /' >&2
         fail "$text: failed ($(way_out "$where"); all of it: $LOG)"
     fi
     printf ' %d s\n' $((SECONDS - began))

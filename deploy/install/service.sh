@@ -84,21 +84,25 @@ is_live() { # UNIT
     [[ $(systemctl show -P ActiveState "$1") == active && $(systemctl show -P StatusText "$1") == live* ]]
 }
 
+# Whether its process has ended since the last start, of itself or by an error.
+ended() { # UNIT
+    [[ $(systemctl show -P ActiveState "$1") == failed || $(systemctl show -P NRestarts "$1") != 0 ]]
+}
+
 # Start it anew and wait. 0: live. 1: not in SECONDS, or it ended. With "up" it is enough that it runs.
 restart_until() { # live|up UNIT SECONDS
-    local before by=$((SECONDS + $3)) restarts=0
+    local before by=$((SECONDS + $3))
     before=$(systemctl show -P InvocationID "$2")
     systemctl reset-failed "$2" 2>/dev/null || true
     systemctl restart --no-block "$2"
     while ((SECONDS < by)); do
         sleep 0.2
         [[ $(systemctl show -P InvocationID "$2") != "$before" ]] || continue
-        restarts=$(systemctl show -P NRestarts "$2")
         case $(systemctl show -P ActiveState "$2") in
         active) if [[ $1 == up ]] || is_live "$2"; then return 0; fi ;;
         failed) return 1 ;;
         esac
-        ((restarts < 2)) || return 1
+        (($(systemctl show -P NRestarts "$2") < 2)) || return 1
     done
     return 1
 }

@@ -68,7 +68,7 @@ fetch_packages() {
 }
 
 build_wheel() {
-    pip install --only-binary :all: --require-hashes -r "$SOURCE/deploy/build.lock" "${FROM_WHEELS[@]}"
+    pip install --no-compile --only-binary :all: --require-hashes -r "$SOURCE/deploy/build.lock" "${FROM_WHEELS[@]}"
     # A copy, for the one who builds may leave something behind.
     mkdir "$SCRATCH/source"
     cp -r "$SOURCE/bridge" "$SOURCE/pyproject.toml" "$SOURCE/README.md" "$SCRATCH/source"

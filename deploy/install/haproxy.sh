@@ -1,0 +1,158 @@
+# shellcheck shell=bash
+# The balancer: HAProxy of the distribution with the project's haproxy.cfg. Part of install.sh.
+
+HAPROXY_CFG=/etc/haproxy/haproxy.cfg
+HAPROXY_BEFORE=$HAPROXY_CFG.before-mqtt-kafka-bridge # the distribution's, or the site's own
+HAPROXY_DEFAULTS=/etc/default/haproxy
+HAPROXY_PORTS=(1883 1884 8080 8081)
+
+install_haproxy() { # the options of `haproxy`
+    local -a nodes=()
+    local password='' before_restart=''
+    while (($#)); do
+        case $1 in
+        --emq) nodes+=("$(argument "$@")") ;;
+        *) common_option "$@" ;;
+        esac
+        shift 2
+    done
+    ((${#nodes[@]} == 2)) || misuse "haproxy: which two EMQ nodes? --emq HOST[:PORT] --emq HOST[:PORT]"
+    require_root
+    require_debian
+    require_free_ports
+    say "haproxy: in front of ${nodes[*]}"
+    if ! is_installed haproxy || ! command -v openssl >/dev/null; then
+        require_space /usr 50
+        step "apt-get install haproxy openssl" apt_install haproxy openssl
+    fi
+
+    local defaults=$SCRATCH/defaults
+    touch "$defaults"
+    [[ ! -e $HAPROXY_DEFAULTS ]] || cp "$HAPROXY_DEFAULTS" "$defaults"
+    set_default "$defaults" 1 "${nodes[0]}"
+    set_default "$defaults" 2 "${nodes[1]}"
+    if [[ -z $DRY_RUN ]] && ! grep -q '^STATS_PASSWORD_HASH=' "$defaults"; then
+        password=$(head -c 15 /dev/urandom | base64 | tr '+/' 'xy')
+        echo "STATS_PASSWORD_HASH='$(openssl passwd -6 -stdin <<<"$password")'" >>"$defaults"
+    fi
+    cmp -s "$defaults" "$HAPROXY_DEFAULTS" || before_restart=yes
+    if [[ -z $before_restart ]] && cmp -s "$SOURCE/haproxy/haproxy.cfg" "$HAPROXY_CFG" && haproxy_serves; then
+        say "  it is in place, and serves"
+    else
+        step "haproxy -c, with our file and these nodes" check_haproxy "$SOURCE/haproxy/haproxy.cfg" "$defaults"
+        put_haproxy_in_place "$defaults" "$before_restart"
+        keep
+        [[ -z $password ]] || say_password "$password"
+    fi
+    [[ -n $DRY_RUN ]] || await_nodes
+}
+
+put_haproxy_in_place() { # DEFAULTS BEFORE-RESTART
+    [[ -e $HAPROXY_BEFORE || ! -e $HAPROXY_CFG ]] || cmp -s "$SOURCE/haproxy/haproxy.cfg" "$HAPROXY_CFG" ||
+        step "what was there, to $HAPROXY_BEFORE" cp -p "$HAPROXY_CFG" "$HAPROXY_BEFORE"
+    [[ -n $DRY_RUN ]] || mkdir "$SCRATCH/old"
+    if [[ -z $DRY_RUN ]]; then
+        cp -p "$HAPROXY_CFG" "$SCRATCH/old/haproxy.cfg"
+        cp -p "$HAPROXY_DEFAULTS" "$SCRATCH/old/haproxy" 2>/dev/null || touch "$SCRATCH/old/haproxy"
+    fi
+    undo put_haproxy_back "$2"
+    # 0640: the hash of a password is in it.
+    step "$HAPROXY_DEFAULTS, the nodes" install -m 0640 "$1" "$HAPROXY_DEFAULTS"
+    step "$HAPROXY_CFG" install -m 0644 "$SOURCE/haproxy/haproxy.cfg" "$HAPROXY_CFG"
+    if [[ -n $2 ]] || ! systemctl is-active --quiet haproxy; then
+        # A reload would not read the nodes.
+        step "restart HAProxy" serve_with restart
+    else
+        step "reload HAProxy, which cuts nobody" serve_with reload
+    fi
+    systemctl is-enabled --quiet haproxy || step "start it at each boot" systemctl enable haproxy
+}
+
+put_haproxy_back() { # RESTART
+    cp -p "$SCRATCH/old/haproxy.cfg" "$HAPROXY_CFG"
+    cp -p "$SCRATCH/old/haproxy" "$HAPROXY_DEFAULTS"
+    if [[ -n $1 ]]; then systemctl restart haproxy; else systemctl reload-or-restart haproxy; fi
+}
+
+# Write a node into the file, in the place of an older one.
+set_default() { # FILE NUMBER HOST[:PORT]
+    local host=${3%:*} port=${3##*:}
+    [[ $3 == *:* ]] || port=1883
+    host=${host#[} host=${host%]}
+    [[ $host =~ ^[A-Za-z0-9._:%-]+$ && $port =~ ^[0-9]+$ ]] || misuse "--emq $3: must be HOST or HOST:PORT"
+    set_line "$1" "EMQ$2" "$host"
+    set_line "$1" "EMQ$2_PORT" "$port"
+}
+
+set_line() { # FILE NAME VALUE
+    if grep -q "^$2=" "$1"; then sed -i "s/^$2=.*/$2=$3/" "$1"; else echo "$2=$3" >>"$1"; fi
+}
+
+# As systemd will run it, the environment read by systemd itself.
+check_haproxy() { # CFG DEFAULTS
+    systemd-run --quiet --pipe --wait --collect -p "EnvironmentFile=$2" haproxy -c -f "$1"
+}
+
+serve_with() { # restart|reload
+    systemctl "$1" haproxy
+    local by=$((SECONDS + 10))
+    until haproxy_serves; do
+        ((SECONDS < by)) || { echo "Error: it does not listen on ${HAPROXY_PORTS[*]}" && return 1; }
+        sleep 0.2
+    done
+}
+
+haproxy_serves() {
+    local port
+    systemctl is-active --quiet haproxy || return 1
+    for port in "${HAPROXY_PORTS[@]}"; do
+        [[ -n $(ss -Hltn "sport = :$port") ]] || return 1
+    done
+}
+
+require_free_ports() {
+    local port who
+    for port in "${HAPROXY_PORTS[@]}"; do
+        who=$(ss -Hltnp "sport = :$port" | sed -n '/"haproxy"/d; s/.*users:((\("[^"]*"\).*/\1/p' | sort -u)
+        [[ -z $who ]] || fail "port $port is served by $who, and HAProxy needs it: stop that first"
+    done
+}
+
+say_password() { # PASSWORD
+    # Not by `say`, which keeps it in the log.
+    [[ -n $DRY_RUN ]] || printf '  console: http://%s:8081/haproxy?stats, user admin, password %s (shown only now)\n' \
+        "$(hostname -I 2>/dev/null | awk '{ print $1 }')" "$1"
+}
+
+# Whether both nodes answer, as HAProxy's own checks see it.
+await_nodes() {
+    local by=$((SECONDS + (PATIENCE < 15 ? PATIENCE : 15))) number state all
+    while :; do
+        all=yes
+        for number in 1 2; do
+            state=$(node_state $number)
+            [[ $state == UP ]] || all=
+        done
+        if [[ -n $all ]] || ((SECONDS >= by)); then break; fi
+        sleep 0.5
+    done
+    for number in 1 2; do
+        say "      EMQ$number $(sed -n "s/^EMQ$number=//p" "$HAPROXY_DEFAULTS") is $(node_state $number | grep . || echo unknown)"
+    done
+    if [[ -z $all ]]; then
+        warn "installed, but HAProxy does not reach both nodes: is EMQ up there, and the address right?"
+        exit "$NOT_LIVE"
+    fi
+}
+
+# UP, DOWN, MAINT ... of the endpoint for Prometheus; empty where HAProxy does not tell.
+node_state() { # NUMBER
+    local address
+    address=$(sed -n 's/^LISTEN=//p' "$HAPROXY_DEFAULTS" 2>/dev/null)
+    [[ -n $address && $address != '*' && $address != '::' ]] || address=127.0.0.1
+    {
+        exec 3<>"/dev/tcp/$address/8081" || return 0
+        printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+        sed -n "s/^haproxy_server_status{proxy=\"mqtt-kafka\",server=\"server$1\",state=\"\([A-Z]*\)\"} 1.*/\1/p" <&3
+    } 2>/dev/null
+}
