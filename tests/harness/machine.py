@@ -159,7 +159,7 @@ class Machine:
 
     def shut_down(self) -> None:
         """As `poweroff` does: every service is stopped first."""
-        os.kill(self._process.pid, signal.SIGRTMIN + 3)
+        os.kill(self._init(), signal.SIGRTMIN + 3)
         wait_until(lambda: not self._process.alive, 90.0, f"{self.name} is down")
         self._process.kill9()
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.conditions import wait_until
 from tests.harness.haproxy import SUBSCRIBER, HAProxy
-from tests.harness.kafka import KafkaCluster
+from tests.harness.host import Network
+from tests.harness.kafka import CLIENTS, KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.machine import Machine, debian_root, wheels
 
@@ -18,6 +20,7 @@ TOPIC = "mqtt"  # the shipped route's
 UNIT = "mqtt-kafka-bridge"
 SOURCE = "/root/mqtt-kafka-bridge"
 INSTALL = f"{SOURCE}/deploy/install.sh"
+NOT_LIVE = 3  # what install.sh ends with
 WHEELS = ("--wheels", "/root/wheels")  # but for one test, nobody has to wait for the network
 
 NewMachine = Callable[..., Machine]
@@ -72,3 +75,36 @@ def chain(haproxy: HAProxy, kafka: KafkaCluster) -> Iterator[list[str]]:
     kafka.create_topic(TOPIC, 3)
     yield ["--mqtt", f"{haproxy.host.address}:{SUBSCRIBER}", "--kafka", kafka.bootstrap]
     kafka.delete_topic(TOPIC)
+
+
+@pytest.fixture(scope="session")
+def installed(
+    network: Network, source: Source, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """installed("bookworm") is a layer for new_machine: the bridge is installed, its machine shut down."""
+    layers: dict[str, Path] = {}
+
+    def layer(suite: str) -> Path:
+        if suite not in layers:
+            files = {SOURCE: source(), WHEELS[1]: wheels()}
+            machine = Machine([debian_root(suite)], tmp_path_factory.mktemp("installed"), files=files)
+            kafka = ",".join(f"{host.address}:{CLIENTS}" for host in network.kafka)
+            with machine:
+                nobody = ["--mqtt", "127.0.0.1:1", "--kafka", kafka]
+                machine.run(INSTALL, "bridge", *nobody, *WHEELS, "--wait", "1", status=NOT_LIVE)
+                machine.run("systemctl", "stop", UNIT)
+                edit = f's/^host = .*/host = "{network.haproxy.address}"/; s/^port = .*/port = {SUBSCRIBER}/'
+                machine.run("sed", "-i", edit, "/etc/mqtt-kafka-bridge/bridge.toml")
+                machine.shut_down()
+            layers[suite] = machine.written
+        return layers[suite]
+
+    return layer
+
+
+def wait_live(machine: Machine, unit: str = UNIT, deadline: float = 60.0) -> None:
+    wait_until(
+        lambda: (machine.show(unit, "ActiveState"), machine.show(unit, "StatusText")) == ("active", "live"),
+        deadline,
+        lambda: f"{unit} is live: {machine.run('systemctl', 'status', unit, status=None)}",
+    )

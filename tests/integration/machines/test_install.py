@@ -34,10 +34,11 @@ def pi(new_machine: NewMachine) -> Machine:
     return new_machine("bookworm")
 
 
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
 def test_a_clean_machine_gets_a_live_bridge_and_a_second_run_changes_nothing(
-    chain: list[str], pi: Machine, haproxy: HAProxy, kafka: KafkaCluster
+    chain: list[str], new_machine: NewMachine, haproxy: HAProxy, kafka: KafkaCluster, suite: str
 ) -> None:
-    with pi:
+    with new_machine(suite) as pi:
         said = pi.run(INSTALL, "bridge", *chain)
         assert said.count("good    ") == 6, said
         assert pi.show(UNIT, "StatusText") == "live"
