@@ -1,5 +1,6 @@
 """The service on a machine that boots: what systemd does when it dies, hangs, or is told to go."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,9 +122,22 @@ def test_several_bridges_have_settings_state_and_passwords_of_their_own(
         assert pi.show(UNIT, "StatusText") == "live"
 
 
-def test_uninstall_leaves_settings_and_state_and_purge_leaves_nothing(chain: list[str], pi: Machine) -> None:
+def test_uninstall_leaves_settings_and_state_and_purge_no_undelivered_message(
+    chain: list[str], pi: Machine, haproxy: HAProxy
+) -> None:
     with pi:
         wait_live(pi)
+        # A topic that nobody has made: what goes there waits on disk.
+        pi.run("sed", "-i", 's/^topic = .*/topic = "nobody.made"/', SETTINGS)
+        pi.run("systemctl", "restart", UNIT)
+        wait_live(pi)
+        with Devices(haproxy.host.address, DEVICES, rate=20) as devices:
+            devices.wait_sent(20)
+            wait_until(lambda: rows(pi), 60.0, "something waits on disk")
+        refused = pi.run(INSTALL, "uninstall", "--purge", status=1)
+        assert "undelivered messages of mqtt-kafka-bridge are in /var/lib/mqtt-kafka-bridge" in refused
+        assert pi.show(UNIT, "StatusText") == "live"
+
         said = pi.run(INSTALL, "uninstall")
         assert "kept: " in said
         assert pi.show(UNIT, "LoadState") == "not-found"
@@ -135,6 +149,10 @@ def test_uninstall_leaves_settings_and_state_and_purge_leaves_nothing(chain: lis
         pi.run(INSTALL, "uninstall", "--purge", "--force")
         assert left(pi) == set()
         assert "mqtt-kafka-bridge" not in pi.read("/etc/passwd")
+
+
+def rows(pi: Machine) -> int:
+    return int(json.loads(pi.run("mqtt-kafka-bridge", "spool", "status", "--json"))["rows"])
 
 
 def left(pi: Machine) -> set[str]:
