@@ -50,7 +50,7 @@ place_new() {
         return
     fi
     require_space /opt $SPACE
-    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    if ! compgen -G '/usr/share/python-wheels/pip-*.whl' >/dev/null || ! python3 -c 'import venv' 2>/dev/null; then
         step "apt-get install python3-venv" apt_install python3-venv
     fi
     step "packages for Python $(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')" fetch_packages
@@ -60,9 +60,10 @@ place_new() {
     step "$target" build_version "$target"
 }
 
+# Sets up pip in the scratch directory, unpacked from Debian's own wheel: `venv` would take ten times as long.
 fetch_packages() {
-    rm -rf "$SCRATCH/pip" "$SCRATCH/wheels"
-    python3 -m venv "$SCRATCH/pip"
+    python3 -m venv --without-pip "$SCRATCH/pip"
+    python3 -m zipfile -e /usr/share/python-wheels/pip-*.whl "$SCRATCH"/pip/lib/python3.*/site-packages
     pip download --only-binary :all: --require-hashes -r "$SOURCE/deploy/requirements.lock" \
         -d "$SCRATCH/wheels" "${FROM_WHEELS[@]}"
 }
@@ -89,7 +90,7 @@ build_version() { # DIRECTORY
 }
 
 pip() {
-    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 "$SCRATCH/pip/bin/pip" "$@"
+    PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 "$SCRATCH/pip/bin/python" -m pip "$@"
 }
 
 # Bring VERSION into force: links, units, what stands elsewhere in the system.
