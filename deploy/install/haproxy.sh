@@ -131,13 +131,15 @@ await_nodes() {
         all=yes
         for number in 1 2; do
             state=$(node_state $number)
-            [[ $state == UP ]] || all=
+            [[ $state == L7OK ]] || all=
         done
         if [[ -n $all ]] || ((SECONDS >= by)); then break; fi
         sleep 0.5
     done
     for number in 1 2; do
-        say "      EMQ$number $(sed -n "s/^EMQ$number=//p" "$HAPROXY_DEFAULTS") is $(node_state $number | grep . || echo unknown)"
+        state=$(node_state $number)
+        [[ $state != L7OK ]] || state="answers as a broker"
+        say "      EMQ$number $(sed -n "s/^EMQ$number=//p" "$HAPROXY_DEFAULTS"): ${state:-not checked}"
     done
     if [[ -z $all ]]; then
         warn "installed, but HAProxy does not reach both nodes: is EMQ up there, and the address right?"
@@ -145,7 +147,8 @@ await_nodes() {
     fi
 }
 
-# UP, DOWN, MAINT ... of the endpoint for Prometheus; empty where HAProxy does not tell.
+# How the last check ended (L7OK, L4CON ...), of the endpoint for Prometheus; empty where there was none. The
+# node's own state is no answer: HAProxy takes a node for UP until three checks have failed.
 node_state() { # NUMBER
     local address
     address=$(sed -n 's/^LISTEN=//p' "$HAPROXY_DEFAULTS" 2>/dev/null)
@@ -153,6 +156,6 @@ node_state() { # NUMBER
     {
         exec 3<>"/dev/tcp/$address/8081" || return 0
         printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
-        sed -n "s/^haproxy_server_status{proxy=\"mqtt-kafka\",server=\"server$1\",state=\"\([A-Z]*\)\"} 1.*/\1/p" <&3
+        sed -n "s/^haproxy_server_check_status{proxy=\"mqtt-kafka\",server=\"server$1\",state=\"\([A-Z0-9]*\)\"} 1.*/\1/p" <&3
     } 2>/dev/null
 }

@@ -53,8 +53,8 @@ def nodes_are_up(pi: Machine) -> None:
 def test_it_serves_the_given_nodes_and_keeps_what_was_there(pi: Machine) -> None:
     nodes_are_up(pi)
     said = pi.run(INSTALL, "haproxy", *NODES)
-    assert "EMQ1 127.0.0.1 is UP" in said
-    assert "EMQ2 127.0.0.2 is UP" in said
+    assert "EMQ1 127.0.0.1: answers as a broker" in said
+    assert "EMQ2 127.0.0.2: answers as a broker" in said
     assert pi.read(CFG) == pi.read(f"{SOURCE}/haproxy/haproxy.cfg")
     assert "mqtt-kafka" not in pi.read(BEFORE)
     assert "EMQ2=127.0.0.2\nEMQ2_PORT=2883\n" in pi.read(DEFAULTS)
