@@ -182,7 +182,7 @@ go_back() { # VERSION PREVIOUS UNIT...
     install_files
     shift 2
     for unit; do
-        restart_until live "$unit" "$PATIENCE"
+        restart_until live "$unit" 60 # however short --wait was
     done
 }
 

@@ -53,7 +53,7 @@ def test_upgrade_failed_upgrade_and_rollback_under_load_lose_and_double_nothing(
             settings = pi.read(SETTINGS)
             pi.write(SETTINGS, settings.replace("[mqtt]", "[mqtt]\nnew = 1", 1))
             refused = pi.run(*_of(GOOD, "rollback"), status=1)
-            assert "mqtt.new = 1" in refused
+            assert "mqtt.new (/etc/mqtt-kafka-bridge/bridge.toml:" in refused
             assert (version(pi), pi.show(UNIT, "StatusText")) == ("0.9.0", "live")
             pi.write(SETTINGS, settings)
 
