@@ -106,7 +106,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if not (file := config.getoption("--table")):
+    file = config.getoption("--table")
+    if not file or config.getoption("collectonly"):
         return
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     failed: Counter[str] = Counter()
