@@ -121,7 +121,8 @@ class Handshake(RuleBasedStateMachine):
         if self.produced[serial] > 1 and sending.qos == 2:
             assert serial in self.may_double or not self.known_to_keep, f"doubled: {sending}"
         self.may_double.discard(serial)
-        self.fresh[message.packet_id] = self.produced.total()
+        if message.epoch:  # else it is produced in doubt, and not acknowledged: rule 1 of the ledger
+            self.fresh[message.packet_id] = self.produced.total()
 
     def _kafka_reports(self, positions: list[int]) -> None:
         for position in positions[: len(self.in_kafka)]:

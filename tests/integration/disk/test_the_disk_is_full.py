@@ -79,9 +79,10 @@ def test_max_bytes_is_reached_and_space_comes_back_with_kafka(
         assert "spool.max_bytes" in said(bridge)["reason"]
         # EMQ queues 1,000; they came by thousands a second.
         assert said(bridge)["emq_queue_lasts_seconds"] in (0, 1, 2)
-        # More than half of it is payload, however small the commits were.
-        assert 10_000 < len(acked) < 20_000
-        assert disk.free < free - 15 * MB
+        # At least half of it is payload, however small the commits were; and the last one, which did not
+        # fit as a whole, was as large as what had come during the one before it.
+        assert 5_000 < len(acked) < 20_000
+        assert disk.free < free - 5 * MB
     feed.wait_acked(sent, deadline=60)
     bridge.wait_for("spool.empty")
     wait_until(lambda: disk.free > free - 6 * MB, 10.0, lambda: f"{free - disk.free} bytes are still taken")
