@@ -47,9 +47,7 @@ def test_it_is_full_to_the_last_byte(chain: Chain) -> None:
     with small_disk(chain.directory) as disk:
         with chain.flow(spool={"directory": disk, "keep_free": 0}) as flow:
             with chain.universe.cable_out(*chain.universe.kafka):
-                flow.load.rate = 600.0
-                flow.bridge.wait_for("spool.unusable", deadline=120)
-                flow.load.rate = 30.0
+                fill(flow)
                 flow.load.wait_sent(200)
             flow.goes_on()
             flow.stays()
