@@ -58,11 +58,11 @@ class Service:
         self._letterbox = Letterbox(settings.kafka, topic) if topic else None
         self._spool = Spool(
             settings.spool,
-            settings.state_directory,
+            settings.spool_directory,
             self._loop,
             f"{__version__} {routes}",
             router.destination,
-            f"{settings.mqtt.client_id} at {settings.mqtt.host}:{settings.mqtt.port}",
+            settings.mqtt.session_name(settings.mqtt.client_id),
             settings.dead_letters,
             self._letterbox.post if self._letterbox else lambda _: None,
         )

@@ -51,7 +51,9 @@ class Spool(Protocol):
 
 
 class Spooling:
-    """`settle` is called for each message that may be acknowledged since it is on disk, `route` for each that
+    """`watch_at`: when `watch` looks again, monotonic seconds.
+
+    `settle` is called for each message that may be acknowledged since it is on disk, `route` for each that
     was read back.
     """
 
@@ -69,7 +71,7 @@ class Spooling:
         self._settle = settle
         self._route = route
         self._marks: deque[tuple[float, int]] = deque()  # when, and the last sequence number by then
-        self._watch_at = 0.0
+        self.watch_at = 0.0
         self._late: set[Lane] = set()  # of which it will be said when nothing is on disk any more
         self._unburied: list[DeadLetter] = []
         self._reads = True
@@ -89,9 +91,9 @@ class Spooling:
 
     def watch(self, now: float, sequence: int, lanes: Iterable[Lane]) -> list[Lane]:
         """Look for what Kafka has not confirmed in time. Returns lanes that are late since now."""
-        if now < self._watch_at:
+        if now < self.watch_at:
             return []
-        self._watch_at = now + self._after / 4
+        self.watch_at = now + self._after / 4
         if self._marks:
             before, arrived = self._marks[-1]
             passed = max(now - before, 1e-3)
@@ -110,10 +112,6 @@ class Spooling:
                     self._late.add(lane)
                     log(Event.SPOOL_LATE, topic=lane.topic)
         return found
-
-    @property
-    def watch_at(self) -> float:
-        return self._watch_at
 
     # -- at each turn ----------------------------------------------------------------------------------
 

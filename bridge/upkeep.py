@@ -9,7 +9,6 @@ import sys
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from bridge import letters as printed
 from bridge import status
@@ -24,7 +23,7 @@ from bridge.spool.look import on_disk
 
 def spool_status(settings: Settings, as_json: bool, watch: bool) -> int:
     """Print what is on disk."""
-    look = partial(on_disk, _directory(settings), settings.spool)
+    look = partial(on_disk, settings.spool_directory, settings.spool)
     if not watch:
         status.show(look(), as_json, sys.stdout)
         return 0
@@ -35,13 +34,13 @@ def spool_status(settings: Settings, as_json: bool, watch: bool) -> int:
 
 def list_letters(settings: Settings, selection: Selection, as_json: bool) -> int:
     """Print a line for each."""
-    printed.show_all(Letters(_directory(settings)).pages(selection), as_json, sys.stdout)
+    printed.show_all(Letters(settings.spool_directory).pages(selection), as_json, sys.stdout)
     return 0
 
 
 def show_letter(settings: Settings, selection: Selection, as_json: bool) -> int:
     """Print all about the one that is chosen."""
-    for page in Letters(_directory(settings)).pages(selection, payloads=True):
+    for page in Letters(settings.spool_directory).pages(selection, payloads=True):
         printed.show_one(page[0], as_json, sys.stdout)
         return 0
     raise BridgeError(f"there is no dead letter {selection.numbers[0]}; bridge dead-letters list shows them")
@@ -49,7 +48,7 @@ def show_letter(settings: Settings, selection: Selection, as_json: bool) -> int:
 
 def export_letters(settings: Settings, selection: Selection) -> int:
     """Print each with its payload."""
-    printed.export(Letters(_directory(settings)).pages(selection, payloads=True), sys.stdout)
+    printed.export(Letters(settings.spool_directory).pages(selection, payloads=True), sys.stdout)
     return 0
 
 
@@ -58,7 +57,7 @@ def replay(settings: Settings, selection: Selection, to: str | None, as_json: bo
     from bridge.kafka.courier import Courier  # librdkafka is none of the other commands' business
 
     logging.getLogger("librdkafka").addHandler(logging.NullHandler())  # what matters is in the reasons
-    letters = Letters(_directory(settings))
+    letters = Letters(settings.spool_directory)
     selection = replace(selection, up_to=letters.last())
     with letters.alone(), closing(Courier(settings.kafka)) as courier:
         run = Replay(Router(settings.routes), courier, letters.delete, to)
@@ -68,7 +67,7 @@ def replay(settings: Settings, selection: Selection, to: str | None, as_json: bo
 
 def purge(settings: Settings, selection: Selection, sure: bool, as_json: bool) -> int:
     """Remove them for good, but not what is buried meanwhile. Without `sure` a person is asked."""
-    letters = Letters(_directory(settings))
+    letters = Letters(settings.spool_directory)
     selection = replace(selection, up_to=letters.last())
     sizes = [each.payload_size for page in letters.pages(selection) for each in page]
     if sizes and not sure and not _agreed(printed.said(len(sizes), sum(sizes))):
@@ -87,7 +86,3 @@ def _agreed(what: str) -> bool:
     sys.stderr.write(f"Remove {what}, for good? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _directory(settings: Settings) -> Path:
-    return settings.spool.directory or settings.state_directory

@@ -59,7 +59,7 @@ class Session:
         self._handler = handler
         self._client_id = client_id
         self._clean = state_directory is None
-        record = AppliedFilters(state_directory, f"{client_id} at {settings.host}:{settings.port}")
+        record = AppliedFilters(state_directory, settings.session_name(client_id))
         self._subscriptions = Subscriptions(handler.subscriptions, record)
         self._protocol = ProtocolChoice(settings.protocol)
         self._backoff = Backoff(settings.reconnect)

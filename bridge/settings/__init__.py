@@ -1,6 +1,7 @@
 """Every setting, once: its type, default, bounds and what it is for; and where its value comes from.
 
-    mqtt.py kafka.py routes.py spool.py root.py    the tables of the file, with the rules between settings
+    mqtt.py kafka.py routes.py spool.py   the tables of the file, with the rules between settings
+    root.py                               the file as a whole
     kafka_options.py                      which librdkafka settings are refused, and why
     sources.py                            flags over environment over file over defaults
     problems.py                           what is wrong, a line for each thing

@@ -230,6 +230,10 @@ class MqttSettings(Section):
                 if getattr(self, name) is not None:
                     yield name, "does nothing without username"
 
+    def session_name(self, client_id: str) -> str:
+        """What tells one broker's session from another, for what is remembered of it."""
+        return f"{client_id} at {self.host}:{self.port}"
+
     def warnings(self) -> Iterator[str]:
         """What is allowed, but has a price that is easily overlooked. One sentence each."""
         if self.connack_timeout <= _CONNACK_BESIDE_A_HUNG_NODE:

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 
+    @property
+    def spool_directory(self) -> Path:
+        """Where the spool and the dead letters are."""
+        return self.spool.directory or self.state_directory
+
     def warnings(self) -> Iterator[str]:
         """What is allowed, but has a price that is easily overlooked. One sentence each."""
         yield from self.mqtt.warnings()

@@ -17,11 +17,16 @@ def why_full(directory: Path, used: int, more: int, max_bytes: int, keep_free: i
     """
     if used + more > max_bytes:
         return f"it holds {used} bytes of spool.max_bytes = {max_bytes}"
-    state = os.statvfs(directory)
-    free = state.f_bavail * state.f_frsize
+    free = free_bytes(directory)
     if free - more < keep_free:
         return f"{directory} has {free} bytes left, of which spool.keep_free = {keep_free} stay free"
     return ""
+
+
+def free_bytes(directory: Path) -> int:
+    """What the service's user may still write there. Raises OSError."""
+    state = os.statvfs(directory)
+    return state.f_bavail * state.f_frsize
 
 
 def lock(directory: Path) -> int:

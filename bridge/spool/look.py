@@ -4,7 +4,6 @@ Each look opens the file anew and asks little, so that no snapshot keeps the ser
 up into the file.
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -85,7 +84,6 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
         if not path.exists():
             return OnDisk(str(path), exists=False, max_bytes=limits.max_bytes, keep_free=limits.keep_free)
         topics, letters, letters_size, used = look(path, _contents)
-        state = os.statvfs(directory)
         return OnDisk(
             path=str(path),
             exists=True,
@@ -94,7 +92,7 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
             dead_letters_size=letters_size,
             used=used,
             file_size=path.stat().st_size + _size(_log(path)),
-            free=state.f_bavail * state.f_frsize,
+            free=disk.free_bytes(directory),
             max_bytes=limits.max_bytes,
             keep_free=limits.keep_free,
             why_full=disk.why_full(directory, used, 0, limits.max_bytes, limits.keep_free),

@@ -63,7 +63,7 @@ class Spool:
     def __init__(
         self,
         settings: SpoolSettings,
-        state_directory: Path,
+        directory: Path,
         loop: Loop,
         routes: str,
         lane_of: LaneOf,
@@ -76,7 +76,7 @@ class Spool:
         """
         self._settings = settings
         self._session = session
-        self._directory = settings.directory or state_directory
+        self._directory = directory
         self._loop = loop
         self._store: Store | None = None
         self._lock: int | None = None

@@ -13,8 +13,8 @@ minute nobody can have the session, then it is lost.
 from pathlib import Path
 from string import Template
 
-from tests.harness.brokers import MQTT, Brokers, Family, answers_connect
-from tests.harness.erlang import NameServer
+from tests.harness.brokers import Family, answers_connect
+from tests.harness.erlang import ErlangPair
 from tests.harness.host import Network
 from tests.harness.process import Process
 
@@ -44,7 +44,7 @@ _WHOSE_TABLES = Template(
 )
 
 
-class EjabberdPair(Brokers):
+class EjabberdPair(ErlangPair):
     """Two nodes on the founding addresses; needs the package ejabberd. Ready in 3-6 s, one in 1-2 s.
 
     `queued` is what a session holds beside its one message in flight.
@@ -57,9 +57,7 @@ class EjabberdPair(Brokers):
     credentials = ("anybody", "anything")
 
     def __init__(self, network: Network, directory: Path, *, queued: int = 1000) -> None:
-        self._directory = directory
-        self._hosts = network.emq
-        self._epmd = NameServer(directory)
+        super().__init__(network, directory)
         self._nodes = [self._node(number, queued) for number in (1, 2)]
 
     def _node(self, number: int, queued: int) -> Process:
@@ -88,35 +86,8 @@ class EjabberdPair(Brokers):
             deadline=120.0,
         )
 
-    def start(self) -> None:
-        for host in self._hosts:
-            host.require_free(MQTT)
-        self._epmd.start()
-        try:
-            for node in self._nodes:
-                node.spawn()
-            for node in self._nodes:
-                node.wait_ready()
-            self._join()
-            self._nodes[1].wait_ready()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        for process in (*self._nodes, self._epmd):
-            process.kill9()
-
-    def node(self, number: int) -> Process:
-        return self._nodes[number - 1]
-
-    @property
-    def addresses(self) -> tuple[str, str]:
-        one, two = self._hosts
-        return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
-
-    def _join(self) -> None:
-        """Make one cluster of both, which they then find again by themselves. Raises RuntimeError."""
+    def _form_cluster(self) -> None:
+        """They then find it again by themselves."""
         control = Process(
             "join_cluster",
             [
@@ -128,6 +99,7 @@ class EjabberdPair(Brokers):
         )
         control.spawn()
         control.wait_end()
+        self._nodes[1].wait_ready()
 
 
 def _erl(name: str, *arguments: str) -> list[str]:

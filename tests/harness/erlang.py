@@ -1,10 +1,13 @@
 """What two Erlang nodes on one machine need to find and to trust each other."""
 
+import abc
 import secrets
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.harness.host import Host
+from tests.harness.brokers import MQTT, Brokers
+from tests.harness.host import Host, Network
 from tests.harness.process import Process
 
 _ADDRESS = "127.0.0.1"
@@ -39,6 +42,49 @@ class NameServer(Process):
             self._cookie.write_text(secrets.token_hex(16))
             self._cookie.chmod(0o400)
         super().spawn()
+
+
+class ErlangPair(Brokers):
+    """Two nodes on the founding addresses. Who inherits makes `_nodes`, and one cluster of them."""
+
+    ports: tuple[int, ...] = (MQTT,)
+    """Where each node listens on its address."""
+    _nodes: Sequence[Process]
+
+    def __init__(self, network: Network, directory: Path) -> None:
+        self._directory = directory
+        self._hosts = network.emq
+        self._epmd = NameServer(directory)
+
+    @abc.abstractmethod
+    def _form_cluster(self) -> None:
+        """Both nodes run. Raises RuntimeError where they can't be made one."""
+
+    def start(self) -> None:
+        for host in self._hosts:
+            host.require_free(*self.ports)
+        self._epmd.start()
+        try:
+            for node in self._nodes:
+                node.spawn()
+            for node in self._nodes:
+                node.wait_ready()
+            self._form_cluster()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        for process in (*self._nodes, self._epmd):
+            process.kill9()
+
+    def node(self, number: int) -> Process:
+        return self._nodes[number - 1]
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        one, two = self._hosts
+        return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
 
 
 def free_port() -> int:

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 from string import Template
 
-from tests.harness.brokers import MQTT, Brokers, Family, answers_connect
+from tests.harness.brokers import MQTT, Family, answers_connect
 from tests.harness.conditions import wait_until
-from tests.harness.erlang import NameServer, free_port
+from tests.harness.erlang import ErlangPair, free_port
 from tests.harness.host import Network
 from tests.harness.process import Process
 
@@ -59,19 +59,18 @@ class RabbitNode(Process):
         super().kill9()
 
 
-class RabbitPair(Brokers):
+class RabbitPair(ErlangPair):
     """Two nodes on the founding addresses; needs the package rabbitmq-server. Ready in 17-30 s."""
 
     family: Family = "rabbitmq"
     supports_mqtt5 = False
     max_qos = 1
     sessions_survive_node = True
+    ports = (MQTT, _AMQP)
 
     def __init__(self, network: Network, directory: Path) -> None:
-        self._directory = directory
-        self._hosts = network.emq
-        self._epmd = NameServer(directory)
-        self._nodes = [self._node(number) for number in (1, 2)]
+        super().__init__(network, directory)
+        self._nodes: list[RabbitNode] = [self._node(number) for number in (1, 2)]
 
     def _node(self, number: int) -> RabbitNode:
         host = self._hosts[number - 1]
@@ -98,33 +97,10 @@ class RabbitPair(Brokers):
             deadline=120.0,
         )
 
-    def start(self) -> None:
-        for host in self._hosts:
-            host.require_free(MQTT, _AMQP)
-        self._epmd.start()
-        try:
-            for node in self._nodes:
-                node.spawn()
-            for node in self._nodes:
-                node.wait_ready()
-            self._mirror_sessions()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        for process in (*self._nodes, self._epmd):
-            process.kill9()
-
     def node(self, number: int) -> RabbitNode:
         return self._nodes[number - 1]
 
-    @property
-    def addresses(self) -> tuple[str, str]:
-        one, two = self._hosts
-        return f"{one.address}:{MQTT}", f"{two.address}:{MQTT}"
-
-    def _mirror_sessions(self) -> None:
+    def _form_cluster(self) -> None:
         self._control("await_online_nodes", "2")
         mirrored = json.dumps({"ha-mode": "all", "ha-sync-mode": "automatic"})
         self._control("set_policy", "sessions", "^mqtt-subscription-", mirrored, "--apply-to", "queues")

@@ -4,35 +4,13 @@ which rate a slow disk allows, what can't be read. The clock is the test's.
 
 import pytest
 
-from bridge import pipeline as pipeline_module
-from bridge import spooling as spooling_module
 from bridge.message import Message
 from bridge.segment import MOST_MESSAGES, Segment, cut, pack, unpack
 from bridge.spool.store import Backlog
-from tests.unit.world import World
+from tests.unit.world import Clock, World
 
 ROOM, ROOM_BYTES = 8192, 16_000_000
 WINDOW = 32
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time_ns(self) -> int:
-        return 1_700_000_000_000_000_000
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(pipeline_module, "time", clock)
-    monkeypatch.setattr(spooling_module, "time", clock)
-    monkeypatch.setattr(pipeline_module, "is_believable", lambda: True)
-    return clock
 
 
 def silent(clock: Clock, *topics: bytes) -> World:

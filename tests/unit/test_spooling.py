@@ -2,33 +2,11 @@
 
 import pytest
 
-from bridge import pipeline as pipeline_module
-from bridge import spooling as spooling_module
 from bridge.message import OpenIdentifier
 from bridge.outcome import Verdict
 from bridge.segment import pack, unpack
 from bridge.spool.store import Backlog
-from tests.unit.world import LIMIT, World
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def time_ns(self) -> int:
-        return 1_700_000_000_000_000_000
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(pipeline_module, "time", clock)
-    monkeypatch.setattr(spooling_module, "time", clock)
-    monkeypatch.setattr(pipeline_module, "is_believable", lambda: True)
-    return clock
+from tests.unit.world import LIMIT, Clock, World
 
 
 @pytest.fixture

@@ -21,6 +21,19 @@ ROUTES = [
 LIMIT = 1000
 
 
+class Clock:
+    """Stands for the module `time` where a test says when it is."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time_ns(self) -> int:
+        return 1_700_000_000_000_000_000
+
+
 class Session:
     def __init__(self) -> None:
         self.acknowledged: list[int] = []
