@@ -41,10 +41,12 @@ class Wires:
         # Kept when the power is cut, as real ones are: nobody's ARP table is wrong afterwards.
         self._mac = "02:00:" + ":".join(f"{int(number):02x}" for number in address.split("."))
         self.namespace = Namespace()
+        self._is_laid = False
+        self._is_out = False
         self.connect()
 
     def connect(self) -> None:
-        """Lay the cable."""
+        """Lay the cable. One that is pulled stays so until it is plugged in again."""
         self._switch.ip(
             f"link add {self.port} type veth peer name eth0 address {self._mac} netns {self.namespace.path}"
         )
@@ -56,18 +58,25 @@ class Wires:
         self._bring_up()
 
     def _bring_up(self) -> None:
-        self._switch.ip(f"link set {self.port} master lan up")
+        self._is_laid = True
+        self._switch.ip(f"link set {self.port} master lan {'down' if self._is_out else 'up'}")
         self.namespace.ip(f"addr add {self._address}/24 dev eth0", "link set eth0 up")
 
     def remove(self) -> None:
         """Take the cable away."""
+        self._is_laid = False
         self._switch.ip(f"link delete {self.port}")
 
     def pull(self) -> None:
-        self._switch.ip(f"link set {self.port} down")
+        """Out of the switch, also where the machine at its other end has no power."""
+        self._is_out = True
+        if self._is_laid:
+            self._switch.ip(f"link set {self.port} down")
 
     def plug(self) -> None:
-        self._switch.ip(f"link set {self.port} up")
+        self._is_out = False
+        if self._is_laid:
+            self._switch.ip(f"link set {self.port} up")
 
     def forget(self) -> None:
         """Another namespace, without the connections of this one and without a cable."""
@@ -153,9 +162,9 @@ class Universe(Network):
     @contextlib.contextmanager
     def cable_out(self, *hosts: Host) -> Iterator[None]:
         """Nothing reaches these machines, and nothing comes from them; whoever runs there runs on."""
-        for host in hosts:
-            _wires(host).pull()
         try:
+            for host in hosts:
+                _wires(host).pull()
             yield
         finally:
             for host in hosts:

@@ -70,6 +70,23 @@ def test_a_power_cut_says_nothing_and_forgets_all(universe: Universe, emq: TwoDo
             client.recv(1)
 
 
+def test_a_cable_is_out_while_its_machine_has_no_power(universe: Universe, emq: TwoDoors) -> None:
+    one, two = universe.emq
+    with universe.power_cut(emq.node(1)), universe.cable_out(one, two):
+        assert not answers_connect(two.address)
+    assert answers_connect(one.address)
+    assert answers_connect(two.address)
+
+
+def test_a_cable_that_is_out_stays_out_when_the_power_is_back(universe: Universe, emq: TwoDoors) -> None:
+    one = universe.host("emq1", 25)
+    one.wires.remove()
+    with universe.cable_out(one):
+        one.wires.connect()
+        assert not answers_connect(one.address)
+    assert answers_connect(one.address)
+
+
 def test_a_bad_cable_delays(universe: Universe, emq: TwoDoors, tmp_path: Path) -> None:
     one, two = universe.emq
     with universe.bad_cable(one, tmp_path, delay=0.1):
