@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group = parser.getgroup("faults", "the tests of tests/faults")
     group.addoption("--rounds", type=int, default=1, metavar="N", help="each fault so often")
-    group.addoption("--table", metavar="FILE", help="write what came out of all rounds there, in Markdown")
+    group.addoption("--table", metavar="FILE", help="add what comes out to the table there, in Markdown")
     group.addoption("--seed", type=int, default=0, metavar="N", help="of what is drawn at random")
     group.addoption(
         "--full", action="store_true", help="outages at their full length, not shortened as in CI"

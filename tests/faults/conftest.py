@@ -2,9 +2,8 @@
 
 import itertools
 import os
-from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from tests.faults.access import PROPERTIES
 from tests.faults.chain import Chain
 from tests.faults.load import KINDS
-from tests.faults.table import Outcome, markdown
+from tests.faults.rounds import Rounds, note
 from tests.harness.brokers import TwoDoors
 from tests.harness.haproxy import HAProxy
 from tests.harness.kafka import KafkaCluster
@@ -89,41 +88,21 @@ def chain(
     for topic in topics.values():
         kafka.create_topic(topic)
 
-    def note(outcome: Outcome) -> None:
-        request.node.user_properties.append(("outcome", asdict(outcome)))
-
     full = request.config.getoption("--full")
-    return Chain(universe, kafka, emq, haproxy, tmp_path, round_number, full, note, topics)
+    outcome = partial(note, request.node)
+    return Chain(universe, kafka, emq, haproxy, tmp_path, round_number, full, outcome, topics)
 
 
 # -- rounds and their table --------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    table = config.getoption("--table")
+    if table and not config.getoption("collectonly") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Rounds(Path(table)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     rounds: int = metafunc.config.getoption("--rounds")
     if rounds > 1 and "round_number" in metafunc.fixturenames:
         metafunc.parametrize("round_number", range(1, rounds + 1), ids=lambda number: f"round{number}")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    file = config.getoption("--table")
-    if not file or config.getoption("collectonly"):
-        return
-    outcomes: dict[str, list[Outcome]] = defaultdict(list)
-    failed: Counter[str] = Counter()
-    for state in ("passed", "failed", "error"):
-        for report in terminalreporter.stats.get(state, ()):
-            fault = _fault(report.nodeid)
-            failed[fault] += state != "passed"
-            outcomes[fault] += [
-                Outcome(**value) for name, value in report.user_properties if name == "outcome"
-            ]
-    Path(file).write_text(markdown(outcomes, +failed))
-    terminalreporter.write_line(f"the table of all rounds is in {file}")
-
-
-def _fault(nodeid: str) -> str:
-    """tests/faults/test_a_node_dies.py::test_it_hangs[round3] -> "a node dies: it hangs"."""
-    path, _, test = nodeid.partition("::")
-    words = (Path(path).stem, test.partition("[")[0])
-    return ": ".join(word.removeprefix("test_").replace("_", " ") for word in words)
