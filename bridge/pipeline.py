@@ -49,7 +49,7 @@ class Kafka(Protocol):
     @property
     def is_broken(self) -> bool: ...
     @property
-    def wants_smaller_batches(self) -> bool: ...
+    def wants_successor(self) -> bool: ...
     @property
     def delivered(self) -> deque[Message]: ...
     def produce(self, message: Message) -> Failure | None: ...
@@ -175,7 +175,7 @@ class Pipeline:
             self._take_answers()
         if self._kafka.is_broken:
             self._start_over()
-        if self._kafka.wants_smaller_batches:
+        if self._kafka.wants_successor:
             self._retire()
         for lane in self._spooling.take_results(self._lanes):
             self._hold(lane)
@@ -374,7 +374,7 @@ class Pipeline:
             self._hold(lane)
 
     def _retire(self) -> None:
-        """A topic takes only smaller batches: another producer makes them, the old one finishes its own."""
+        """Another producer takes over, with smaller batches or new files; the old one finishes its own."""
         for lane in self._lanes.values():
             lane.drain()
             self._hold(lane)

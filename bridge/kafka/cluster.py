@@ -126,7 +126,7 @@ class Cluster:
     # -- the producer's life -------------------------------------------------------------------------
 
     @property
-    def wants_smaller_batches(self) -> bool:
+    def wants_successor(self) -> bool:
         """A topic's limit is below what this producer puts into one batch, or a file that it has read
         was replaced: `retire` it.
         """

@@ -340,10 +340,10 @@ def test_a_question_that_goes_wrong_is_answered_all_the_same(monkeypatch: pytest
     wait_until(lambda: not _threads("inquiry"), 30, "the thread to end")
 
 
-def test_a_smaller_limit_asks_for_smaller_batches(world: World) -> None:
+def test_a_smaller_limit_asks_for_a_successor_with_smaller_batches(world: World) -> None:
     world.cluster._take_answer(Answer("a", exists=True, limit=BATCH_SIZE - 1))
-    assert world.cluster.wants_smaller_batches
+    assert world.cluster.wants_successor
     world.cluster.retire()
-    assert not world.cluster.wants_smaller_batches
+    assert not world.cluster.wants_successor
     world.cluster._take_answer(Answer("b", exists=True, limit=BATCH_SIZE))
-    assert not world.cluster.wants_smaller_batches
+    assert not world.cluster.wants_successor

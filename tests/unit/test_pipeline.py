@@ -394,10 +394,10 @@ def test_a_producer_that_is_lost_loses_nothing(world: World) -> None:
     assert world.pipeline.is_empty
 
 
-def test_smaller_batches_wait_for_what_is_in_flight_of_their_own_topic(world: World) -> None:
+def test_a_successor_waits_for_what_is_in_flight_of_the_same_topic(world: World) -> None:
     world.receive()
     world.receive(b"site/a")
-    world.kafka.wants_smaller_batches = True
+    world.kafka.wants_successor = True
     world.answer("iot.a")
     assert world.kafka.retired == 1
     assert world.produced == [1, 2, 3]

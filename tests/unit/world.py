@@ -50,7 +50,7 @@ class Kafka:
     """Takes what is produced, and reports what the test says."""
 
     def __init__(self) -> None:
-        self.is_broken = self.wants_smaller_batches = False
+        self.is_broken = self.wants_successor = False
         self.answers: deque[Answer | NoAnswer] = deque()
         self.delivered: deque[Message] = deque()
         self.in_flight: deque[Message] = deque()
@@ -78,7 +78,7 @@ class Kafka:
 
     def retire(self) -> None:
         self.retired += 1
-        self.wants_smaller_batches = False
+        self.wants_successor = False
 
     def rebuild(self) -> None:
         self.rebuilt += 1
