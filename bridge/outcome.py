@@ -54,7 +54,10 @@ class NoAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """On disk, synced: segments with their Kafka topics, and dead letters."""
+    """On disk, synced: segments with their Kafka topics, and dead letters.
+
+    Of a job that did not fit as a whole the first part; `Refused` with the rest follows.
+    """
 
     segments: list[tuple[str, Segment]]
     letters: list[DeadLetter]

@@ -10,17 +10,19 @@ from bridge.errors import SpoolUnusable
 _LOCK = "spool.lock"
 
 
-def why_full(directory: Path, used: int, more: int, max_bytes: int, keep_free: int) -> str:
-    """Why `more` bytes must not be written beside the `used` ones. Empty: they may.
+def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[int, str]:
+    """How many more bytes may be written beside the `used` ones, and which limit it is that allows no more.
 
     Raises OSError.
     """
-    if used + more > max_bytes:
-        return f"it holds {used} bytes of spool.max_bytes = {max_bytes}"
+    allowed = max_bytes - used
     free = free_bytes(directory)
-    if free - more < keep_free:
-        return f"{directory} has {free} bytes left, of which spool.keep_free = {keep_free} stay free"
-    return ""
+    # A commit stands in the log, and then in the file besides. A disk without room for the second could never
+    # empty the log, and so not even delete.
+    fits = (free - keep_free) // 2
+    if fits < allowed:
+        return fits, f"{directory} has {free} bytes left, of which spool.keep_free = {keep_free} stay free"
+    return allowed, f"it holds {used} bytes of spool.max_bytes = {max_bytes}"
 
 
 def free_bytes(directory: Path) -> int:

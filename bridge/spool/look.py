@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from bridge.errors import SpoolUnusable
 from bridge.ondisk import OnDisk, Waiting
-from bridge.segment import BEGINNING, received_first
+from bridge.segment import BEGINNING, MOST_BYTES, received_first
 from bridge.settings import SpoolSettings
 from bridge.spool import disk
 from bridge.spool.store import SEQUENCE_BITS, Store, require_known, used_bytes
@@ -84,6 +84,7 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
         if not path.exists():
             return OnDisk(str(path), exists=False, max_bytes=limits.max_bytes, keep_free=limits.keep_free)
         topics, letters, letters_size, used = look(path, _contents)
+        room, limit = disk.room(directory, used, limits.max_bytes, limits.keep_free)
         return OnDisk(
             path=str(path),
             exists=True,
@@ -95,7 +96,7 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
             free=disk.free_bytes(directory),
             max_bytes=limits.max_bytes,
             keep_free=limits.keep_free,
-            why_full=disk.why_full(directory, used, 0, limits.max_bytes, limits.keep_free),
+            why_full="" if room >= MOST_BYTES else limit,  # a little may still fit, a segment need not
             set_aside=tuple(sorted(map(str, directory.glob(f"{Store.FILE}.damaged-*[0-9]")))),
         )
     except OSError as error:

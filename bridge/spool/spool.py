@@ -11,7 +11,7 @@ acknowledged, and the disk is tried again.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,6 +52,30 @@ class _Job:
 
     def split(self) -> tuple[list[tuple[str, Segment]], list[DeadLetter]]:
         return [(topic, segment) for topic, segment, _ in self.segments], self.letters
+
+    def fitting(self, room: int) -> "tuple[_Job, _Job]":
+        """What of it may be written into so many bytes, and the rest.
+
+        Nothing is taken from behind what does not fit: a lane relies on the order. Letters come first, since
+        they are few and keep back the acknowledgements behind them.
+        """
+        letters, room = _fitting((len(letter.message.payload) for letter in self.letters), room)
+        segments, _ = _fitting((len(body) for _, _, body in self.segments), room)
+        return (
+            _Job(self.segments[:segments], self.letters[:letters]),
+            _Job(self.segments[segments:], self.letters[letters:]),
+        )
+
+
+def _fitting(sizes: Iterable[int], room: int) -> tuple[int, int]:
+    """How many of the first ones fit, and how much room is left then."""
+    count = 0
+    for size in sizes:
+        if size > room:
+            break
+        room -= size
+        count += 1
+    return count, room
 
 
 class Spool:
@@ -189,16 +213,17 @@ class Spool:
             return results
         try:
             store = self._store or self._reopen()
-            full = job.writes and self._why_full(store, job)
-            if full:
-                store.write((), (), self._undeleted)
-                self._undeleted = []
-                results.append(self._refuse(job, full, is_full=True))
-            else:
-                self._commit(store, job)
-                if job.writes:
-                    results.append(Written(*job.split()))
-        except DiskFull as error:
+            room, limit = self._room(store) if job.writes else (0, "")
+            taken, left = job.fitting(room)
+            if taken.writes or self._undeleted:
+                self._commit(store, taken)
+            if taken.writes:
+                results.append(Written(*taken.split()))
+            if left.writes:
+                results.append(self._refuse(left, limit, is_full=True))
+            elif taken.writes:
+                self._say_usable(store)
+        except DiskFull as error:  # not the half of it: what the log has got is left to what deletes
             self._delete_at = time.monotonic() + _AGAIN_WHEN_FULL
             if job.writes:
                 results.append(self._refuse(job, error.reason, is_full=True))
@@ -218,19 +243,14 @@ class Spool:
             self._buried(job.letters)
             self._look_at_bounds_at = 0.0
         now = time.monotonic()
-        if self._troubled and job.writes:
-            self._troubled, self._said = False, ""
-            log(Event.SPOOL_USABLE, path=str(store.path))
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
 
-    def _why_full(self, store: Store, job: _Job) -> str:
-        more = sum(len(body) for _, _, body in job.segments)
-        more += sum(len(letter.message.payload) for letter in job.letters)
+    def _room(self, store: Store) -> tuple[int, str]:
         limits = self._settings
         try:
-            return disk.why_full(self._directory, store.size, more, limits.max_bytes, limits.keep_free)
+            return disk.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
         except OSError as error:
             raise SpoolUnusable(f"{self._directory}: {error.strerror}") from error
 
@@ -344,6 +364,11 @@ class Spool:
             f" stop the bridge when its spool is empty, move recovered.db to"
             f" {self._directory / Store.FILE}, and start it",
         )
+
+    def _say_usable(self, store: Store) -> None:
+        if self._troubled:
+            self._troubled, self._said = False, ""
+            log(Event.SPOOL_USABLE, path=str(store.path))
 
     def _say_unusable(self, error: SpoolUnusable) -> None:
         """Once for each reason: it is tried again every few seconds."""

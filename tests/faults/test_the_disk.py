@@ -47,5 +47,5 @@ def test_it_is_full(chain: Chain) -> None:
 
 
 def test_it_is_full_to_the_last_byte(chain: Chain) -> None:
-    """Nothing is kept free: the disk itself says so."""
+    """Nothing is kept free: only what a commit needs is seen to."""
     outlives_a_full_disk(chain, keep_free=0)

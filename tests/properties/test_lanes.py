@@ -147,15 +147,21 @@ class Simulation:
         if not self.disk.works:
             self.lane.refused(list(self.writing))
             self.writing.clear()
-        for segment in self.writing:
+        taken, left = list(self.writing), []
+        if not self.settling and self.random.random() < 0.3:  # the rest does not fit
+            part = self.random.randint(0, len(taken))
+            taken, left = taken[:part], taken[part:]
+        self.writing.clear()
+        for segment in taken:
             self.disk.rows[segment.first] = self.bodies.pop(segment)
-        while self.writing:
-            segment = self.writing.popleft()
+        for segment in taken:
             messages = segment.messages
             self.lane.committed(segment)
             assert not segment.messages, "kept in memory"
             for message in messages:
                 self.settle(message)
+        if left:
+            self.lane.refused(left)
         while self.disk.works and self.to_bury:
             message = self.to_bury.popleft()
             self.given_up.add(message.sequence)
