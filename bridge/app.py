@@ -21,12 +21,12 @@ from bridge.observe.systemd import Notifier
 from bridge.pipeline import Pipeline
 from bridge.routing import Router
 from bridge.settings import Settings
-from bridge.spool.spool import Spool
+from bridge.spool.spool import PATIENCE_AT_STOP, Spool
 from bridge.topics import Subscription
 
 _MINUTE = 60.0
 _START_TAKES = 10.0  # seconds; a broker that has not answered by then is waited for by a service that is up
-_FAREWELL_TAKES = 10.0  # seconds for DISCONNECT and for what closes behind it
+_FAREWELL_TAKES = PATIENCE_AT_STOP + 5.0  # seconds for DISCONNECT, the disk, and what closes behind them
 
 
 def run(settings: Settings) -> int:
@@ -93,6 +93,7 @@ class Service:
                 self._kafka.sleep()
             self._loop.wait(min(due, self._tell_systemd()))
         self._kafka.close()
+        self._spool.finish()
         self._pipeline.leave()
         self._spool.close(self._pipeline.open_identifiers)
         if self._letterbox:

@@ -214,7 +214,8 @@ class Pipeline:
 
     def leave(self) -> None:
         """The bridge is about to end: the disk is to keep only what Kafka does not hold."""
-        self._spooling.leave(self._held)
+        self._spooling.take_results(self._lanes)  # of the last commit
+        self._spooling.leave(self._lanes.values())
 
     @property
     def open_identifiers(self) -> list[OpenIdentifier]:

@@ -47,6 +47,7 @@ class Spool(Protocol):
     def bury(self, letters: Sequence[DeadLetter]) -> None: ...
     def read(self, topic: str, wanted: Wanted) -> None: ...
     def delete(self, topic: str, segments: Sequence[Segment]) -> None: ...
+    def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None: ...
     def turn(self, now: float) -> float: ...
 
 
@@ -147,12 +148,14 @@ class Spooling:
         self._reads = False
 
     def leave(self, lanes: Iterable[Lane]) -> None:
-        """The bridge stops, and all that can be reported was: the next start is to read only the rest."""
+        """The bridge stops, and all that can be reported was: the next start is to read only the rest.
+
+        To be called when the disk has done what it was at, and `results` were taken.
+        """
         for lane in lanes:
             for segment, rest in lane.begun().items():
-                self._spool.write(lane.topic, list(cut(rest)))
-                if rest[0].sequence != segment.first:  # else the row of that name is replaced
-                    self._spool.delete(lane.topic, [segment])
+                self._spool.replace(lane.topic, segment, list(cut(rest)))
+            self._spool.delete(lane.topic, lane.take_done())
 
     # -- what the disk answers -------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
 _SLOW = 1.0  # seconds for one commit
 _SAY_SLOW_AFTER = 60.0
 _LOOK_AT_BOUNDS_EVERY = 60.0
-_PATIENCE_AT_STOP = 10.0  # seconds for the last commit
+PATIENCE_AT_STOP = 10.0  # seconds for the last commits
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class _Job:
     segments: list[tuple[str, Segment, bytes]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     done: list[tuple[str, Segment]] = field(default_factory=list)
+    replaces: bool = False  # some of what is done stands anew among what is to be written
     reads: list[tuple[str, Wanted]] = field(default_factory=list)
 
     @property
@@ -57,8 +58,11 @@ class _Job:
         """What of it may be written into so many bytes, and the rest.
 
         Nothing is taken from behind what does not fit: a lane relies on the order. Letters come first, since
-        they are few and keep back the acknowledgements behind them.
+        they are few and keep back the acknowledgements behind them. What replaces something is taken whole,
+        whatever the room: it is smaller than that, and without it that must not be deleted.
         """
+        if self.replaces:
+            return self, _Job()
         letters, room = _fitting((len(letter.message.payload) for letter in self.letters), room)
         segments, _ = _fitting((len(body) for _, _, body in self.segments), room)
         return (
@@ -115,6 +119,7 @@ class Spool:
         self._said = ""
         self._again_at = self._delete_at = 0.0
         self._say_slow_at = 0.0
+        self._stop_by = 0.0
         self._bounds = Bounds(letters or DeadLetterSettings())
         self._look_at_bounds_at = 0.0
         self._buried = buried
@@ -152,6 +157,13 @@ class Spool:
         """Kafka holds all of them. It is enough that they are gone soon."""
         self._next.done += [(topic, segment) for segment in segments]
 
+    def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None:
+        """Of `old` have only the `rest` on disk: both at once, or neither."""
+        self._next.replaces = True
+        self.write(topic, rest)
+        if rest[0].first != old.first:  # else its name is taken by the first of them
+            self.delete(topic, [old])
+
     def turn(self, now: float) -> float:
         """Give the thread what has come together. Returns for how many seconds nothing is due here."""
         job = self._next
@@ -171,11 +183,18 @@ class Spool:
             due = min(due, self._again_at - now)
         return due
 
+    def finish(self) -> None:
+        """Wait until the disk has done what it is at, but not for ever. `results` has what came of it."""
+        self._stop_by = self._stop_by or time.monotonic() + PATIENCE_AT_STOP
+        while self._busy and (left := self._stop_by - time.monotonic()) > 0:
+            self._loop.wait(left)
+
     def close(self, identifiers: Sequence[OpenIdentifier]) -> None:
         """Write what is left, and which identifiers are open. Waits for it, but not for ever."""
+        self.finish()
         self._jobs.put(self._next)
         self._jobs.put(None)
-        self._thread.join(_PATIENCE_AT_STOP)
+        self._thread.join(max(0.0, self._stop_by - time.monotonic()))
         if self._thread.is_alive():
             return
         if self._store:

@@ -124,6 +124,11 @@ class Disk:
             del self.rows[segment.first]
             self.deleted.append(segment.first)
 
+    def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None:
+        self.write(topic, rest)
+        if rest[0].first != old.first:
+            self.delete(topic, [old])
+
     def turn(self, now: float) -> float:
         return 60.0
 
