@@ -122,8 +122,8 @@ class KafkaCluster:
                 node.spawn()
         for node in self._nodes:
             node.wait_ready()
-        self._create_ready_topic()
-        wait_until(self._acknowledges, 60.0, lambda: f"Kafka acknowledges acks=all{self.node(1).log_tail()}")
+        for works in (self._has_ready_topic, self._acknowledges):
+            wait_until(works, 60.0, lambda: f"Kafka acknowledges acks=all{self.node(1).log_tail()}")
 
     def __enter__(self) -> Self:
         try:
@@ -271,15 +271,16 @@ class KafkaCluster:
             )
         return False
 
-    def _create_ready_topic(self) -> None:
+    def _has_ready_topic(self) -> bool:
+        """Whether the harness's own topic is there; it is made if not."""
         count = len(self._hosts)
         # Partition 0 prefers broker 1 as its leader, partition 1 broker 2, ...
         assignment = [[(first + place) % count + 1 for place in range(count)] for first in range(count)]
         try:
             self._create(NewTopic(_READY, num_partitions=count, replica_assignment=assignment))
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise
+        except KafkaException as error:  # any other means, of brokers that have just started: ask again
+            return bool(error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS)
+        return True
 
     def _acknowledges(self) -> bool:
         """Whether a record to each partition of the harness's own topic is acknowledged by all replicas."""
