@@ -36,6 +36,7 @@ _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
 _SLOW = 1.0  # seconds for one commit
 _SAY_SLOW_AFTER = 60.0
 _LOOK_AT_BOUNDS_EVERY = 60.0
+_QUIET_AFTER = 2.0  # seconds without a job; a spool that is used on and off needs its space again
 PATIENCE_AT_STOP = 10.0  # seconds for the last commits
 
 
@@ -214,10 +215,13 @@ class Spool:
             self._tidy()
 
     def _next_job(self) -> _Job | None:
+        patience = _QUIET_AFTER
         while True:
             with suppress(Empty):
-                return self._jobs.get(timeout=_LOOK_AT_BOUNDS_EVERY)
+                return self._jobs.get(timeout=patience)
             self._tidy()
+            self._give_back(Store.give_all_back)
+            patience = _LOOK_AT_BOUNDS_EVERY
 
     def _is_idle(self) -> None:
         self._busy = False
@@ -308,7 +312,12 @@ class Spool:
                         bytes=removed.size,
                     )
                     self._loop.post(partial(self.results.append, removed))
-            while self._store and self._jobs.empty() and self._store.give_back():
+        self._give_back(Store.give_back)
+
+    def _give_back(self, some: Callable[[Store], bool]) -> None:
+        """Piece by piece, as long as there is nothing else to do."""
+        with suppress(SpoolUnusable):
+            while self._store and self._jobs.empty() and some(self._store):
                 pass
 
     # -- the file --------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ _APPLICATION = 0x6D716B62  # "mqkb", in the file's header
 SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
 _VACUUM_AT_ONCE = 2000  # pages
 _WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
+_WORTH_EMPTYING = 262_144  # bytes; a row now and then never takes as much
 
 _SCHEMA = """
 CREATE TABLE lanes (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE,
@@ -326,14 +327,33 @@ class Store:
     def give_back(self) -> bool:
         """Give some of what is no longer needed back to the file system. True: there is more."""
         with self._translated():
-            (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+            free, pages = self._free_pages()
             if free < _WORTH_A_VACUUM or 2 * free < pages:
                 return False
-            # Not execute(): it steps a statement without columns only once, which frees a single page.
-            self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_AT_ONCE})")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._shrink()
             return True
+
+    def give_all_back(self) -> bool:
+        """Where no message is left, give back all that is free, and the log. True: there is more."""
+        with self._translated():
+            free, _ = self._free_pages()
+            (page,) = self._db.execute("PRAGMA page_size").fetchone()
+            log = Path(f"{self.path}-wal").stat().st_size
+            if free * page + log < _WORTH_EMPTYING or self.backlogs():
+                return False
+            self._shrink()
+            return free > _VACUUM_AT_ONCE
+
+    def _shrink(self) -> None:
+        # Not execute(): it steps a statement without columns only once, which frees a single page.
+        self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_AT_ONCE})")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _free_pages(self) -> tuple[int, int]:
+        """Pages that hold nothing, and all there are."""
+        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        return free, pages
 
     def close(self) -> None:
         with suppress(sqlite3.Error):

@@ -14,7 +14,6 @@ from bridge.message import Message, OpenIdentifier, Properties
 from bridge.outcome import Refused, Rows, Written
 from bridge.segment import Segment, Wanted, cut, pack
 from bridge.settings import SpoolSettings
-from bridge.spool import disk as disk_module
 from bridge.spool import spool as spool_module
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
@@ -216,56 +215,6 @@ def test_a_spool_that_is_full_refuses_and_takes_again_once_there_is_room(tmp_pat
     world.close()
 
 
-def test_of_what_does_not_fit_as_a_whole_the_first_part_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    world = World(tmp_path, max_bytes=1_000_000)
-    first, second, third = world.write(*(message(number, b"x" * 400_000) for number in (1, 2, 3)))
-    last = world.write(message(4, b"small"), topic="other")
-    written, refused = world.result(), world.result()
-    assert isinstance(written, Written)
-    assert written.segments == [("sensors", first), ("sensors", second)]
-    assert isinstance(refused, Refused)
-    assert refused.segments == [("sensors", third), ("other", *last)], "nothing overtakes what did not fit"
-    assert refused.is_full
-    assert "spool.usable" not in capsys.readouterr().out
-    world.spool.delete("sensors", [first])
-    world.write(message(3, b"x" * 400_000))
-    world.result()
-    world.write(message(3, b"x" * 400_000))
-    assert isinstance(world.result(), Written)
-    assert "spool.usable" in capsys.readouterr().out
-    assert [each.sequence for each in world.rows()] == [2, 3]
-    world.close()
-
-
-def test_a_dead_letter_that_does_not_fit_keeps_nothing_else_from_the_disk(tmp_path: Path) -> None:
-    world = World(tmp_path, max_bytes=1_000_000)
-    letters = [DeadLetter(message(number, b"x" * size), "why") for number, size in ((1, 9), (2, 2_000_000))]
-    world.spool.bury(letters)
-    segments = world.write(message(3))
-    assert world.result() == Written([("sensors", *segments)], letters[:1])
-    refused = world.result()
-    assert isinstance(refused, Refused)
-    assert refused.letters == letters[1:]
-    world.close()
-
-
-def test_what_is_written_leaves_the_disk_room_to_take_it_out_of_the_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A log that can't be emptied could not even take what deletes."""
-    world = World(tmp_path)
-    monkeypatch.setattr(disk_module, "free_bytes", lambda _: 1_000_000)
-    first, second = world.write(message(1, b"x" * 300_000), message(2, b"x" * 300_000))
-    assert world.result() == Written([("sensors", first)], [])
-    refused = world.result()
-    assert isinstance(refused, Refused)
-    assert refused.segments == [("sensors", second)]
-    assert "spool.keep_free" in refused.reason
-    world.close()
-
-
 def test_a_directory_that_cannot_be_made_is_refused_and_tried_again(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     world = World(tmp_path / "file")
@@ -403,19 +352,3 @@ def test_a_message_takes_its_bytes_and_at_most_as_much_again(tmp_path: Path, tog
     bare = len("s/1") + 100 + 27
     assert bare <= each <= 2 * bare
     store.close()
-
-
-def test_space_goes_back_to_the_file_system(world: World, tmp_path: Path) -> None:
-    segments = []
-    for number in range(20):
-        segments += world.write(message(number + 1, b"x" * 1_000_000))
-        world.result()
-    full = (tmp_path / Store.FILE).stat().st_size
-    assert full > 15_000_000
-    world.spool.delete("sensors", segments)
-    world.write(message(100))
-    world.result()
-    end = time.monotonic() + 10
-    while (tmp_path / Store.FILE).stat().st_size > 5_000_000:
-        assert time.monotonic() < end, "nothing was given back"
-        world.loop.wait(0.05)

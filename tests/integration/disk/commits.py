@@ -18,7 +18,7 @@ from bridge.spool.store import Store
 _COMMITS = 40
 
 # Give space back early, and in small pieces: a smaller disk shows the same.
-store._WORTH_A_VACUUM, store._VACUUM_AT_ONCE = 16, 10
+store._WORTH_A_VACUUM, store._WORTH_EMPTYING, store._VACUUM_AT_ONCE = 16, 1, 10
 
 
 def main(directory: Path, chosen: random.Random) -> None:
@@ -40,7 +40,7 @@ def main(directory: Path, chosen: random.Random) -> None:
         there += [segment for _, segment, _ in bodies]
         numbers = [number for segment in there for number in range(segment.first, segment.last + 1)]
         os.write(1, b" ".join(b"%d" % each for each in numbers) + b"\n")
-        while spool.give_back():
+        while spool.give_back() or (chosen.random() < 0.5 and spool.give_all_back()):
             pass
     spool.close()
 
