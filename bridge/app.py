@@ -18,6 +18,7 @@ from bridge.mqtt.session import Session, State
 from bridge.observe import logging
 from bridge.observe.events import Event, log
 from bridge.observe.systemd import Notifier
+from bridge.patience import Patience
 from bridge.pipeline import Pipeline
 from bridge.routing import Router
 from bridge.settings import Settings
@@ -74,7 +75,7 @@ class Service:
         self._pipeline.session = self._session
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
-        self._stop_by = 0.0
+        self._patience: Patience | None = None  # once a signal has come
         self._said_goodbye = False
         self._left_at_once = False
         self._minute_ends = time.monotonic() + _MINUTE
@@ -104,18 +105,17 @@ class Service:
     def _is_over(self) -> bool:
         if self._left_at_once:
             self._session.abandon()
-        if not self._stop_by:
+        if not self._patience or self._session.state is not State.STOPPED:
             return False
-        late = time.monotonic() >= self._stop_by
-        return self._session.state is State.STOPPED and (self._pipeline.is_empty or late)
+        return self._pipeline.is_empty or self._patience.is_over(time.monotonic())
 
     def _on_signal(self) -> None:
-        if self._stop_by:  # the second one
+        if self._patience:  # the second one
             self._left_at_once = True
-            self._stop_by = time.monotonic()
+            self._patience.end()
             return
         log(Event.SERVICE_STOPPING, in_flight=self._pipeline.counts.in_flight)
-        self._stop_by = time.monotonic() + self._settings.stop_timeout
+        self._patience = Patience(self._settings.stop_timeout, self._pipeline.counts, time.monotonic())
         self._systemd.stopping("stopping", self._settings.stop_timeout + _FAREWELL_TAKES)
         self._session.take_no_more()
         self._pipeline.stop_reading()
@@ -125,21 +125,21 @@ class Service:
         if now >= self._minute_ends:
             self._minute_ends += _MINUTE
             self._say_what_flowed()
-        if not self._stop_by:
+        if not self._patience:
             return self._minute_ends - now
-        if not self._said_goodbye and (self._pipeline.is_empty or now >= self._stop_by):
+        if not self._said_goodbye and (self._pipeline.is_empty or self._patience.is_over(now)):
             self._said_goodbye = True
             if not self._pipeline.is_empty:
                 log(Event.SERVICE_STOP_DEADLINE, in_flight=self._pipeline.counts.in_flight)
             self._session.say_goodbye()
-        return max(0.0, self._stop_by - now) if not self._said_goodbye else 0.05
+        return self._patience.due(now) if not self._said_goodbye else 0.05
 
     def _tell_systemd(self) -> float:
         """Returns for how many seconds the watchdog needs no feeding."""
         state = self._session.state
         if state is State.LIVE:
             self._systemd.ready("live")
-        elif not self._stop_by and (state is State.BACKING_OFF or time.monotonic() >= self._started_by):
+        elif not self._patience and (state is State.BACKING_OFF or time.monotonic() >= self._started_by):
             self._systemd.ready(f"waiting for the broker at {self._settings.mqtt.host}")
         return self._systemd.alive()
 

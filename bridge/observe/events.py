@@ -33,7 +33,7 @@ class Event(StrEnum):
     SERVICE_STARTING           = "service.starting",           INFO,    "the settings are good and the parts are being built"
     SERVICE_STARTED            = "service.started",            INFO,    "all parts run; the first connections are being made"
     SERVICE_STOPPING           = "service.stopping",           INFO,    "a signal came: nothing more is taken, what is in flight is waited for"
-    SERVICE_STOP_DEADLINE      = "service.stop_deadline",      WARNING, "stop_timeout passed with messages unconfirmed; what is not on disk EMQ will send again"
+    SERVICE_STOP_DEADLINE      = "service.stop_deadline",      WARNING, "Kafka did not confirm all that it was sent and is no longer waited for; what is not on disk EMQ will send again"
     SERVICE_STOPPED            = "service.stopped",            INFO,    "the last line of a clean stop"
     SERVICE_FAILED             = "service.failed",             ERROR,   "an error that the bridge has no answer to; it exits, systemd starts it again"
     CONFIG_WARNING             = "config.warning",             WARNING, "a setting is allowed, but has a price that is easily overlooked"

@@ -41,8 +41,8 @@ class Settings(BaseSettings):
         default=20.0,
         ge=0,
         le=600,
-        description="How long a stop waits for Kafka to confirm what is in flight. What is not on disk"
-        " by then EMQ sends again.",
+        description="How long a stop waits for Kafka to confirm what is in flight; 5 s while Kafka confirms"
+        " nothing and all of it is on disk. What is not on disk by then EMQ sends again.",
     )
     mqtt: MqttSettings = Field(description="The session with EMQ")
     kafka: KafkaSettings = Field(description="The Kafka cluster")
