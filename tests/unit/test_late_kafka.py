@@ -73,6 +73,18 @@ def test_topics_that_are_late_together_share_the_bound(clock: Clock) -> None:
     assert len(world.kafka.in_flight) < ROOM + len(topics) * MOST_MESSAGES
 
 
+def test_a_topic_that_becomes_late_after_another_adds_no_more_than_its_share(clock: Clock) -> None:
+    world = silent(clock, b"s/1")
+    publish(world, 2 * ROOM)
+    world.receive(b"site/a")
+    world.answer("iot.a", 10**6)
+    for _ in range(6):
+        clock.now += 0.25
+        world.turn()
+    publish(world, 2 * ROOM, b"site/a")
+    assert ROOM + ROOM // 2 <= len(world.kafka.in_flight) < ROOM + ROOM // 2 + 2 * MOST_MESSAGES
+
+
 # -- a crash ---------------------------------------------------------------------------------------------
 
 
