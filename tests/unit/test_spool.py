@@ -17,6 +17,7 @@ from bridge.settings import SpoolSettings
 from bridge.spool import spool as spool_module
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
+from tests.harness.conditions import wait_until
 
 ALL = 2**44 - 1
 
@@ -140,6 +141,7 @@ def test_a_delete_alone_waits_a_moment_for_company(world: World, monkeypatch: py
     monkeypatch.setattr(spool_module, "_DELETE_EVERY", 60.0)  # a busy machine takes its time
     (segment,) = world.write(message(1))
     world.result()
+    wait_until(lambda: world.loop.wait(0.01) or world.spool.accepts, 10, "the disk is idle")
     world.spool.delete("sensors", [segment])
     assert 0 < world.spool.turn(time.monotonic()) <= 60
 
