@@ -22,6 +22,7 @@ _SMALLEST_BATCH = 1_000  # bytes
 _FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers, doubled each time
 _REST = 60.0  # seconds between two attempts where only a person can help
 _LOOK_AT_FILES_EVERY = 2.0  # seconds
+_REFUSES_STILL = 60.0  # seconds since it was said last
 _CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
 
 _Report = TypeVar("_Report")
@@ -52,6 +53,7 @@ class Cluster:
         self._retiring: list[Producer] = []  # with records in flight that were handed over before
         self._has_delivered = False  # the newest producer
         self._refused = ""  # why it can't get in until a person has acted
+        self._refused_at = 0.0
         self._rests = False  # it was closed for that, until it is time to `rebuild`
         self._files = tls.files(settings)
         self._files_read = tls.stamp(self._files)
@@ -130,7 +132,7 @@ class Cluster:
         """A topic's limit is below what this producer puts into one batch, or a file that it has read
         was replaced: `retire` it.
         """
-        return self._batch_size < self._batch_made or self._files_changed
+        return not self._rests and (self._batch_size < self._batch_made or self._files_changed)
 
     def retire(self) -> None:
         """Build a new producer; what the old one has in flight is still reported."""
@@ -198,7 +200,7 @@ class Cluster:
             if producer in self._retiring:
                 self._fatal = True  # it never gets in again, so what it has is for the new one
             elif producer is self._producer:
-                self._refused = text
+                self._refused, self._refused_at = text, time.monotonic()
         if kind == faults.TLS:
             if self._is_due(kind):
                 Thread(target=tls.report, args=(self._settings, text), name="tls", daemon=True).start()
@@ -208,7 +210,7 @@ class Cluster:
                 self._read_password_again()
         elif self._is_due(kind):
             log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=text)
-        if kind == faults.ALL_BROKERS_DOWN and producer is self._producer and self._refused:
+        if kind == faults.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:
             self._rest(self._refused)
 
     def _is_due(self, kind: int) -> bool:
@@ -219,13 +221,19 @@ class Cluster:
         self._said[kind] = now + _SAY_AGAIN_AFTER
         return True
 
-    def _rest(self, why: str) -> None:
+    @property
+    def _may_rest(self) -> bool:
         """No broker lets this producer in, and it would try several times a second, all night.
 
-        Not where it may have sent something that nobody has confirmed: a new one would send that again.
+        Not where it may have sent something that nobody has confirmed: a new one would send that again. Nor
+        for what was refused a while ago: who refuses does it at each attempt, and these may just be down.
         """
-        if self._rests or (self._has_delivered and not self._producer.is_empty) or self._retiring:
-            return
+        if not self._refused or time.monotonic() >= self._refused_at + _REFUSES_STILL:
+            return False
+        return not self._retiring and not (self._has_delivered and not self._producer.is_empty)
+
+    def _rest(self, why: str) -> None:
+        """Do without a producer until it is time to `rebuild`."""
         self._refused = why
         self._rests = self._fatal = True
         self._rebuilt_at, self._rebuild_delay = time.monotonic(), _REST

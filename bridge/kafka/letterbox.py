@@ -1,14 +1,17 @@
 """dead_letters.topic: each dead letter goes there too, so that somebody is told where the others are told.
 
 It has a producer of its own, with a batch for each letter: what it can't take keeps nothing else waiting.
-The letter is on disk, so one that can't be produced is only said to be so.
+The letter is on disk, so one that can't be produced is only said to be so. With the next letter comes another
+producer where the last one is fatally wrong, or has read a file that was replaced since.
 """
 
 import time
 from collections.abc import Sequence
+from threading import Lock
 
 from bridge.deadletter import DeadLetter
-from bridge.kafka import faults
+from bridge.errors import BridgeError
+from bridge.kafka import faults, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import Producer
 from bridge.message import Message
@@ -30,33 +33,55 @@ class Letterbox:
 
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
         """Raises ConfigurationError when librdkafka refuses an option, BridgeError without a password."""
+        self._settings = settings
         self._topic = topic
-        self._posted = self._reported = 0
+        self._lock = Lock()  # letters are counted where they are posted, and where they are reported
+        self._unreported = 0
         self._failed = 0  # since it was said last
         self._say_at = 0.0
-        options = {**producer_options(settings, BATCH_SIZE), **_OPTIONS}
-        self._producer = Producer(options, wake=self._take_reports, on_error=lambda *_: None)
+        self._producer = self._build()
 
     def post(self, letters: Sequence[DeadLetter]) -> None:
         """Produce them. A message's payload is no longer needed when this returns."""
-        self._posted += len(letters)
+        if self._producer.is_broken or tls.stamp(self._files) != self._files_read:
+            self._renew()
         for letter in letters:
+            self._count(1)
             if report := self._producer.produce(self._record(letter)):
-                self._reported += 1
+                self._count(-1)
                 self._say(*report[1:])
         self._producer.sleep()
 
     def close(self) -> None:
         """Waits for nothing: the letters are on disk."""
-        left = self._posted - self._reported
+        self._leave("Kafka had not confirmed them when the bridge was stopped")
+
+    def _build(self) -> Producer:
+        self._files = tls.files(self._settings)
+        self._files_read = tls.stamp(self._files)
+        tls.require_usable(self._settings)
+        options = {**producer_options(self._settings, BATCH_SIZE), **_OPTIONS}
+        return Producer(options, wake=self._take_reports, on_error=lambda *_: None)
+
+    def _renew(self) -> None:
+        try:
+            successor = self._build()
+        except BridgeError as error:  # a file that is half written, perhaps: said when a letter fails
+            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+            return
+        self._leave("a new producer was needed before Kafka had confirmed them")
+        self._producer = successor
+
+    def _leave(self, reason: str) -> None:
         self._producer.close()
+        with self._lock:
+            left, self._unreported = self._unreported, 0
         if left:
-            log(
-                Event.DEADLETTER_NOT_PRODUCED,
-                topic=self._topic,
-                reason="Kafka had not confirmed them when the bridge was stopped",
-                letters=left,
-            )
+            log(Event.DEADLETTER_NOT_PRODUCED, topic=self._topic, reason=reason, letters=left)
+
+    def _count(self, letters: int) -> None:
+        with self._lock:
+            self._unreported = max(0, self._unreported + letters)
 
     def _record(self, letter: DeadLetter) -> Message:
         message = letter.message
@@ -68,23 +93,26 @@ class Letterbox:
 
     def _take_reports(self) -> None:
         """In the producer's thread."""
-        while self._producer.delivered:
-            self._producer.delivered.popleft()
-            self._reported += 1
-        while self._producer.failed:
-            self._reported += 1
-            self._say(*self._producer.failed.popleft()[1:])
-        if not self._producer.is_empty:
-            self._producer.sleep()
+        producer = self._producer
+        while producer.delivered:
+            producer.delivered.popleft()
+            self._count(-1)
+        while producer.failed:
+            self._count(-1)
+            self._say(*producer.failed.popleft()[1:])
+        if not producer.is_empty:
+            producer.sleep()
 
     def _say(self, code: int, text: str) -> None:
-        self._failed += 1
-        now = time.monotonic()
-        if now >= self._say_at:
+        with self._lock:
+            self._failed += 1
+            now = time.monotonic()
+            if now < self._say_at:
+                return
             self._say_at = now + _SAY_AGAIN_AFTER
-            reason = faults.reason(code, text, self._topic)
-            log(Event.DEADLETTER_NOT_PRODUCED, topic=self._topic, reason=reason, letters=self._failed)
-            self._failed = 0
+            failed, self._failed = self._failed, 0
+        reason = faults.reason(code, text, self._topic)
+        log(Event.DEADLETTER_NOT_PRODUCED, topic=self._topic, reason=reason, letters=failed)
 
 
 def headers(letter: DeadLetter) -> Headers:

@@ -72,6 +72,8 @@ class Producer:
             )
         except BufferError as full:
             return message, _QUEUE_FULL, str(full)
+        except RuntimeError as closed:
+            return message, _FATAL, str(closed)
         except KafkaException as refused:  # what it knows of the topic already, or of itself
             error = refused.args[0]
             return message, error.code(), error.str()
@@ -116,6 +118,9 @@ class Producer:
         except (KafkaException, SystemError) as fatal:
             self.is_broken = True
             self._on_error(_FATAL, str(fatal))
+            return 1
+        except RuntimeError:  # closed meanwhile: nothing more is reported
+            self.is_broken = True
             return 1
 
     @property

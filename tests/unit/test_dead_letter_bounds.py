@@ -209,7 +209,7 @@ def test_each_letter_is_produced_with_where_it_comes_from(
         "dead-letter.kafka-topic": b"iot",
     }
     assert {name for name, _ in second.headers} == {"mqtt.topic", "dead-letter.reason", "dead-letter.time"}
-    wait_until(lambda: box._posted == box._reported, 10.0, "both are reported")
+    wait_until(lambda: not box._unreported, 10.0, "both are reported")
     assert said == []
 
 
@@ -226,6 +226,41 @@ def test_what_can_not_be_produced_is_said_once_a_minute(
     monkeypatch.setattr(box, "_say_at", 0.0)
     box.post([letter()])
     assert said[1]["letters"] == 2
+
+
+def test_a_password_that_was_replaced_is_read_with_the_next_letter(
+    tmp_path: Path, said: list[dict[str, Any]]
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("sesame")
+    sasl = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
+    settings = KafkaSettings(bootstrap_servers="127.46.0.1:1", password_file=password, options=sasl)
+    box = Letterbox(settings, "dead")
+    first = box._producer
+    box.post([letter()])
+    assert box._producer is first
+    password.unlink()
+    box.post([letter()])
+    assert box._producer is first, "nothing better is to be had"
+    password.write_text("open sesame")
+    box.post([letter()])
+    assert box._producer is not first
+    box.close()
+    assert [(line["event"], line.get("letters")) for line in said] == [
+        ("kafka.files_unusable", None),
+        ("deadletter.not_produced", 2),
+        ("deadletter.not_produced", 1),
+    ]
+
+
+def test_a_producer_that_is_fatally_wrong_has_a_successor_with_the_next_letter(
+    new_letterbox: Callable[[str], Letterbox], kafka: Kafka
+) -> None:
+    box = new_letterbox("dead.again")
+    box._producer.is_broken = True
+    box.post([letter(b"21.5")])
+    (record,) = wait_until(lambda: records(kafka.bootstrap, "dead.again"), 20.0, "the letter")
+    assert record.value == b"21.5"
 
 
 def test_what_is_not_confirmed_at_a_stop_is_said(said: list[dict[str, Any]]) -> None:

@@ -28,6 +28,8 @@ from tests.harness.conditions import wait_until
 
 DENIED, OUT_OF_ORDER = 29, 45  # Kafka protocol guide, "Error Codes"
 QUIET = {"log_level": 0}
+AUTHENTICATION, ALL_BROKERS_DOWN, FATAL = -169, -187, -150  # rdkafka.h
+SASL = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
 NOBODY = "127.47.0.1:1"
 
 
@@ -223,9 +225,11 @@ def test_a_producer_can_be_closed_while_its_thread_waits() -> None:
 
 
 class World:
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, *, password_file: Path | None = None, **options: str) -> None:
         self.loop = Loop()
-        settings = KafkaSettings(bootstrap_servers=bootstrap, options={"log_level": 0})
+        settings = KafkaSettings(
+            bootstrap_servers=bootstrap, password_file=password_file, options={"log_level": 0, **options}
+        )
         self.cluster = Cluster(settings, self.loop)
 
     def close(self) -> None:
@@ -299,6 +303,63 @@ def test_a_retired_producer_that_is_lost_is_seen_by_what_it_had_in_flight(
     world.until(lambda: [each.verdict for each in world.cluster.take_failures()] == [Verdict.PRODUCER_LOST])
     assert world.cluster.is_broken
     world.close()
+
+
+def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was in flight may have been sent, which is no reason to poll a producer that is closed."""
+    monkeypatch.setattr(cluster_module, "_LOOK_AT_FILES_EVERY", 0.0)
+    password = tmp_path / "password"
+    password.write_text("sesame")
+    world = World(NOBODY, password_file=password, **SASL)
+    world.cluster._has_delivered = True
+    world.cluster.delivered.append(message())  # it is not empty
+    password.unlink()
+    world.cluster.rebuild()
+    world.until(lambda: not _threads("purge"))
+    failure = world.cluster.produce(message())
+    assert failure
+    assert failure.verdict is Verdict.PRODUCER_LOST
+    password.write_text("sesame")
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    assert world.cluster.produce(message()) is None
+    world.close()
+
+
+def test_a_cluster_that_rests_has_no_producer_to_retire() -> None:
+    world = World(NOBODY)
+    world.cluster._rest("nobody lets it in")
+    world.cluster._take_answer(Answer("a", exists=True, limit=BATCH_SIZE - 1))
+    assert not world.cluster.wants_successor
+    world.close()
+
+
+def test_a_cluster_that_is_down_is_not_taken_for_one_that_refuses_because_it_once_did() -> None:
+    world = World(NOBODY)
+    producer = world.cluster._producer
+    world.cluster._error(producer, AUTHENTICATION, "wrong password")
+    world.cluster._refused_at -= 61.0
+    world.cluster._error(producer, ALL_BROKERS_DOWN, "3/3 brokers are down")
+    assert not world.cluster._rests
+    world.cluster._error(producer, AUTHENTICATION, "wrong password")
+    world.cluster._error(producer, ALL_BROKERS_DOWN, "3/3 brokers are down")
+    assert world.cluster._rests
+    world.close()
+
+
+def test_a_producer_that_was_closed_reports_what_it_is_given_as_lost() -> None:
+    options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
+    producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
+    producer.close()
+    wait_until(lambda: not _threads("reports", "purge"), 30, "its threads to end")
+    given = message()
+    report = producer.produce(given)
+    assert report
+    assert report[:2] == (given, FATAL)
+    producer.poll()
+    assert producer.is_broken
 
 
 # -- questions ---------------------------------------------------------------------------------------------
