@@ -8,6 +8,7 @@ That has a price of its own: docs/decisions/0008-kafka-forgets-what-has-no-times
 
 import ctypes
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from bridge import RELEASED
@@ -29,7 +30,9 @@ def is_believable() -> bool:
 
 def _is_virtual() -> bool:
     # CPUID's hypervisor bit. Virtual machines of other architectures have an RTC.
-    return b" hypervisor" in _CPUS.read_bytes()
+    with suppress(OSError):  # hidden, as by ProcSubset=pid
+        return b" hypervisor" in _CPUS.read_bytes()
+    return False
 
 
 def _is_synchronised() -> bool:

@@ -40,7 +40,7 @@ takes at the next start. It then is of an earlier connection, and rule 2 holds f
 from collections import deque
 from collections.abc import Iterable
 
-from bridge.message import DUP, Digest, Message, OpenIdentifier, digest
+from bridge.message import DIGEST_OVER, DUP, Digest, Message, OpenIdentifier, digest
 
 _QOS_2 = 0x04  # in the flags of a PUBLISH
 _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this runs for each message
@@ -51,8 +51,6 @@ UNKNOWN_WINDOW = 1000
 # Unacknowledged messages of earlier connections that a resumed session may still send again. What is
 # beyond it is produced again if it comes.
 _REMEMBERED = 4 * UNKNOWN_WINDOW
-
-DIGEST_OVER = 1024  # bytes; a settled payload is only compared, so a large one is kept as its digest
 
 
 class Ledger:

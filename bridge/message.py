@@ -33,6 +33,11 @@ class Properties:
     user: tuple[tuple[str, str], ...] = ()  # in the order they came, repeats kept
 
 
+# Bytes. The ledger replaces a settled payload that is larger by its digest, so one that is still to be
+# produced must be marked as Kept.
+DIGEST_OVER = 1024
+
+
 class Digest(bytes):
     """Stands for a payload that is no longer needed itself, only compared."""
 

@@ -6,10 +6,8 @@ sequence number of their first message, which is their name on disk.
 
 from collections.abc import Sequence
 
-from bridge.message import Kept, Message, digest
+from bridge.message import DIGEST_OVER, Kept, Message, digest
 from bridge.segment import Segment, Wanted, cut
-
-_KEPT_OVER = 1024  # bytes; the ledger replaces a larger payload by its digest once it is acknowledged
 
 
 class Rows:
@@ -60,7 +58,7 @@ class Rows:
         for segment in segments:
             for message in segment.messages:
                 self._segments[message] = segment
-                if message.flags & 0x06 and len(message.payload) > _KEPT_OVER:
+                if message.flags & 0x06 and len(message.payload) > DIGEST_OVER:
                     message.payload = Kept(message.payload)
         return segments
 

@@ -3,11 +3,14 @@
 A broker that knows only 3.1.1 answers a CONNECT of MQTT 5 with CONNACK 1 or 0x84, or just closes, as
 RabbitMQ 3.10 does. But HAProxy closes too when no EMQ is up, and a session that is resumed with 3.1.1
 loses what MQTT 5 carries. So after a mere close 3.1.1 is believed only when it got its CONNACK and MQTT 5,
-tried once more right after, was closed again.
+tried once more right after, was closed again. Even that may have been an EMQ that was just starting, so
+after a long connection it has to be proved again.
 """
 
 from enum import Enum, auto
 from typing import Literal
+
+_LONG = 3600.0  # seconds; the proof takes two connections more, which is nothing beside that
 
 
 class _Belief(Enum):
@@ -24,6 +27,7 @@ class Protocol:
     def __init__(self, setting: Literal["auto", "5", "3.1.1"]) -> None:
         self._setting = setting
         self._belief = _Belief.NOTHING
+        self._was_told = False  # by the broker itself
 
     @property
     def mqtt5(self) -> bool:
@@ -44,7 +48,13 @@ class Protocol:
         if self._setting != "auto" or not self.mqtt5:
             return False
         self._belief = _Belief.ONLY_3_1_1
+        self._was_told = True
         return True
+
+    def was_live_for(self, seconds: float) -> None:
+        """A connection has ended that was LIVE for so long."""
+        if self.fell_back and not self._was_told and seconds >= _LONG:
+            self._belief = _Belief.NOTHING
 
     def closed_before_connack(self) -> None:
         match self._belief:

@@ -3,8 +3,9 @@
     CONNECTING -> SUBSCRIBING -> LIVE        and from each of them, when the connection ends,
     BACKING_OFF -> CONNECTING                or, when the service stops, STOPPING -> STOPPED
 
-Everything here runs in the loop's thread and never blocks. A connection is used once: each attempt has
-a new socket, a new tap and a new paho client, so nothing of an old connection can reach the new one.
+Everything here runs in the loop's thread, and waits for nothing but the password file and, where filters
+changed or a session is new, two syncs of the record of what is subscribed. A connection is used once: each
+attempt has a new socket, a new tap and a new paho client, so nothing of an old one can reach the new one.
 """
 
 import socket
@@ -363,6 +364,7 @@ class Session:
             lived = time.monotonic() - self._live_since if self.state is State.LIVE else 0.0
             log(Event.MQTT_CLOSED, reason=because, live_seconds=round(lived, 1))
             self._backoff.was_live_for(lived)
+            self._protocol.was_live_for(lived)
             self._watch_for_a_rival(lived)
         self._drop_connection()
         if self.state is State.STOPPING:

@@ -84,7 +84,7 @@ class Tap:
         self._sock.setblocking(flag)
 
     def close(self) -> None:
-        """Paho is done. The session closes the socket itself, see `finish`."""
+        """Paho is done. The session closes the socket itself, see `finish_sending`."""
 
     # -- what the session sees -----------------------------------------------------------------------
 
@@ -128,6 +128,7 @@ class Tap:
             if wanted:
                 self._begun += self._data[self._position :]
                 self._missing = wanted - len(self._begun)
+            if wanted or self._position == len(self._data):  # a large message is not held twice
                 self._data, self._position = b"", 0
         return self._ended
 

@@ -53,7 +53,7 @@ class Event(StrEnum):
     MQTT_KEEPALIVE_TIMEOUT     = "mqtt.keepalive_timeout",     WARNING, "no PINGRESP in time: the peer hangs or is gone; connecting anew"
     MQTT_CLOSED                = "mqtt.closed",                WARNING, "a connection that was up has ended, and why"
     MQTT_BACKING_OFF           = "mqtt.backing_off",           DEBUG,   "the next attempt waits, for how long"
-    MQTT_PROTOCOL_FALLBACK     = "mqtt.protocol_fallback",     INFO,    "the broker speaks no MQTT 5; 3.1.1 from here on"
+    MQTT_PROTOCOL_FALLBACK     = "mqtt.protocol_fallback",     WARNING, "the broker speaks no MQTT 5; 3.1.1 from here on"
     MQTT_TAKEN_OVER            = "mqtt.taken_over",            ERROR,   "another client uses this client id; give each bridge its own mqtt.client_id"
     MQTT_SESSION_LOST          = "mqtt.session_lost",          WARNING, "the broker no longer knew the session: what it held for it is gone"
     MQTT_SUBSCRIBE_REFUSED     = "mqtt.subscribe_refused",     ERROR,   "SUBACK refused a filter; the others work, this one is tried again slowly"

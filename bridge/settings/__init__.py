@@ -3,7 +3,7 @@
     mqtt.py kafka.py routes.py spool.py   the tables of the file, with the rules between settings
     root.py                               the file as a whole
     kafka_options.py                      which librdkafka settings are refused, and why
-    sources.py                            flags over environment over file over defaults
+    load.py layers.py                     flags over environment over file over defaults
     problems.py                           what is wrong, a line for each thing
     describe.py                           what a setting allows, in words
     passwords.py                          secrets that live in files of their own

@@ -11,9 +11,8 @@ acknowledged, and the disk is tried again.
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -29,6 +28,7 @@ from bridge.segment import Segment, Wanted, pack
 from bridge.settings import DeadLetterSettings, SpoolSettings
 from bridge.spool import disk
 from bridge.spool.bounds import Bounds
+from bridge.spool.job import Job
 from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
 _DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
@@ -38,49 +38,6 @@ _SAY_SLOW_AFTER = 60.0
 _LOOK_AT_BOUNDS_EVERY = 60.0
 _QUIET_AFTER = 2.0  # seconds without a job; a spool that is used on and off needs its space again
 PATIENCE_AT_STOP = 10.0  # seconds for the last commits
-
-
-@dataclass(slots=True)
-class _Job:
-    segments: list[tuple[str, Segment, bytes]] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
-    done: list[tuple[str, Segment]] = field(default_factory=list)
-    replaces: bool = False  # some of what is done stands anew among what is to be written
-    reads: list[tuple[str, Wanted]] = field(default_factory=list)
-
-    @property
-    def writes(self) -> bool:
-        return bool(self.segments or self.letters)
-
-    def split(self) -> tuple[list[tuple[str, Segment]], list[DeadLetter]]:
-        return [(topic, segment) for topic, segment, _ in self.segments], self.letters
-
-    def fitting(self, room: int) -> "tuple[_Job, _Job]":
-        """What of it may be written into so many bytes, and the rest.
-
-        Nothing is taken from behind what does not fit: a lane relies on the order. Letters come first, since
-        they are few and keep back the acknowledgements behind them. What replaces something is taken whole,
-        whatever the room: it is smaller than that, and without it that must not be deleted.
-        """
-        if self.replaces:
-            return self, _Job()
-        letters, room = _fitting((len(letter.message.payload) for letter in self.letters), room)
-        segments, _ = _fitting((len(body) for _, _, body in self.segments), room)
-        return (
-            _Job(self.segments[:segments], self.letters[:letters]),
-            _Job(self.segments[segments:], self.letters[letters:]),
-        )
-
-
-def _fitting(sizes: Iterable[int], room: int) -> tuple[int, int]:
-    """How many of the first ones fit, and how much room is left then."""
-    count = 0
-    for size in sizes:
-        if size > room:
-            break
-        room -= size
-        count += 1
-    return count, room
 
 
 class Spool:
@@ -99,9 +56,11 @@ class Spool:
         session: str,
         letters: DeadLetterSettings | None = None,
         buried: Callable[[Sequence[DeadLetter]], None] = lambda _: None,
+        stepped: Callable[[], None] = lambda: None,
     ) -> None:
         """`session` says whose identifiers are saved, `buried` is called in the thread with letters that are
-        on disk now.
+        on disk now. `stepped` is called again and again while this takes its time: `routes` have changed,
+        and much is on disk.
         """
         self._settings = settings
         self._session = session
@@ -113,7 +72,7 @@ class Spool:
         self.results: deque[FromDisk] = deque()
         self.backlogs: list[Backlog] = []
         self.identifiers: list[OpenIdentifier] = []
-        self._next = _Job()
+        self._next = Job()
         self._undeleted: list[tuple[str, Segment]] = []  # the thread's: what a failed commit has left
         self._busy = False
         self._troubled = False  # what was refused last has not been written yet
@@ -124,9 +83,9 @@ class Spool:
         self._bounds = Bounds(letters or DeadLetterSettings())
         self._look_at_bounds_at = 0.0
         self._buried = buried
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         try:
-            self._open(routes, lane_of)
+            self._open(routes, lane_of, stepped)
         except SpoolUnusable as error:
             self._say_unusable(error)
             self._again_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
@@ -173,7 +132,7 @@ class Spool:
         deletes = job.done or self._undeleted  # the thread is idle: it has no hand on the latter
         if job.writes or job.reads or (deletes and now >= self._delete_at):
             self._busy = True
-            self._next = _Job()
+            self._next = Job()
             self._delete_at = now + _DELETE_EVERY
             self._jobs.put(job)
             return float("inf")
@@ -208,13 +167,17 @@ class Spool:
     # -- the thread ------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (job := self._next_job()) is not None:
-            for result in self._do(job):
-                self._loop.post(partial(self.results.append, result))
-            self._loop.post(self._is_idle)
-            self._tidy()
+        try:
+            while (job := self._next_job()) is not None:
+                for result in self._do(job):
+                    self._loop.post(partial(self.results.append, result))
+                self._loop.post(self._is_idle)
+                self._tidy()
+        except BaseException as defect:
+            # Without this thread nothing would be written any more, and nobody would know.
+            self._loop.post(partial(_raise, defect))
 
-    def _next_job(self) -> _Job | None:
+    def _next_job(self) -> Job | None:
         patience = _QUIET_AFTER
         while True:
             with suppress(Empty):
@@ -226,7 +189,7 @@ class Spool:
     def _is_idle(self) -> None:
         self._busy = False
 
-    def _do(self, job: _Job) -> list[FromDisk]:
+    def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
         for topic, wanted in job.reads:
             rows = self._read(topic, wanted)
@@ -258,7 +221,7 @@ class Spool:
                 results.append(self._refuse(job, error.reason, is_full=False))
         return results
 
-    def _commit(self, store: Store, job: _Job) -> None:
+    def _commit(self, store: Store, job: Job) -> None:
         began = time.monotonic()
         store.write(job.segments, job.letters, self._undeleted)
         self._undeleted = []
@@ -277,7 +240,7 @@ class Spool:
         except OSError as error:
             raise SpoolUnusable(f"{self._directory}: {error.strerror}") from error
 
-    def _refuse(self, job: _Job, reason: str, *, is_full: bool) -> Refused:
+    def _refuse(self, job: Job, reason: str, *, is_full: bool) -> Refused:
         self._again_at = time.monotonic() + (_AGAIN_WHEN_FULL if is_full else _AGAIN_WHEN_UNUSABLE)
         self._troubled = True
         return Refused(*job.split(), is_full, reason)
@@ -322,11 +285,14 @@ class Spool:
 
     # -- the file --------------------------------------------------------------------------------------
 
-    def _open(self, routes: str, lane_of: LaneOf) -> None:
+    def _open(self, routes: str, lane_of: LaneOf, stepped: Callable[[], None]) -> None:
         """Raises SpoolUnusable."""
         store = self._opened()
         try:
-            moved = store.reassign(routes, lane_of)
+            moved = 0
+            for step in store.reassign(routes, lane_of):
+                moved += step
+                stepped()
             self.backlogs = store.backlogs()
             with suppress(DiskFull):  # what can't be taken away must not be used: it would be used again
                 self.identifiers = store.take_identifiers(self._session)
@@ -404,3 +370,7 @@ class Spool:
         if error.reason != self._said:
             self._said = error.reason
             log(Event.SPOOL_UNUSABLE, reason=error.reason, way_out=error.way_out)
+
+
+def _raise(defect: BaseException) -> None:
+    raise defect

@@ -32,6 +32,7 @@ VERSION = 1
 _APPLICATION = 0x6D716B62  # "mqkb", in the file's header
 SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
 _VACUUM_AT_ONCE = 2000  # pages
+_REASSIGN_AT_ONCE = 50  # segments; some megabytes
 _WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
 _WORTH_EMPTYING = 262_144  # bytes; a row now and then never takes as much
 
@@ -194,21 +195,32 @@ class Store:
             rows = self._db.execute("SELECT topic, messages, bytes, last FROM lanes WHERE messages > 0")
             return [Backlog(*row) for row in rows.fetchall()]
 
-    def reassign(self, routes: str, lane_of: LaneOf) -> int:
+    def reassign(self, routes: str, lane_of: LaneOf) -> Iterator[int]:
         """Where `routes` differ from those of the last run: put each message where it belongs by now.
 
-        Returns how many have moved.
+        In steps, since there may be gigabytes: each yields how many have moved in it, and is a commit of its
+        own, from which the next start with these routes goes on.
         """
         lane_of = cache(lane_of)
         with self._translated():
             if self._fact("routes") == routes:
-                return 0
-            moved = 0
-            with self._transaction():
-                for (position,) in self._db.execute("SELECT position FROM segments").fetchall():
-                    moved += self._reassign(position, lane_of)
-                self._db.execute("REPLACE INTO facts VALUES ('routes', ?)", (routes,))
-            return moved
+                return
+            reached, _, of = (self._fact("reassigned") or "").partition(" ")
+        position = int(reached) if of == routes else 0
+        rows = [(position,)]
+        while rows:
+            with self._translated(), self._transaction():
+                rows = self._db.execute(
+                    "SELECT position FROM segments WHERE position > ? ORDER BY position LIMIT ?",
+                    (position, _REASSIGN_AT_ONCE),
+                ).fetchall()
+                moved = sum(self._reassign(position, lane_of) for (position,) in rows)
+                self._db.execute("DELETE FROM facts WHERE name IN ('routes', 'reassigned')")
+                if rows:
+                    (position,) = rows[-1]
+                fact = ("reassigned", f"{position} {routes}") if rows else ("routes", routes)
+                self._db.execute("INSERT INTO facts VALUES (?, ?)", fact)
+            yield moved
 
     def _reassign(self, position: int, lane_of: LaneOf) -> int:
         (body,) = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()

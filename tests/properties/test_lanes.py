@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from bridge import segment as segment_module
 from bridge.lanes import Lane, LaneState, Room
-from bridge.ledger import DIGEST_OVER
-from bridge.message import Digest, Message, digest
+from bridge.message import DIGEST_OVER, Digest, Message, digest
 from bridge.segment import Segment, Wanted, pack, unpack
 
 LIMIT = 100

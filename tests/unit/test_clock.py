@@ -53,3 +53,12 @@ def test_no_timestamp_is_what_kafka_stores_as_none() -> None:
 def test_the_kernel_is_only_asked() -> None:
     """adjtimex(2) with modes = 0 needs no privilege, and sets nothing."""
     assert clock._is_synchronised() in (True, False)
+
+
+def test_where_the_processors_are_hidden_the_network_decides(
+    machine: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cpuinfo").unlink()
+    assert clock.is_believable()
+    machine.setattr(clock, "_is_synchronised", lambda: False)
+    assert not clock.is_believable()

@@ -29,6 +29,33 @@ def test_a_broker_that_just_closes_has_to_prove_it() -> None:
     assert protocol.accepted()
 
 
+def closes_on_mqtt_5() -> Protocol:
+    protocol = Protocol("auto")
+    protocol.closed_before_connack()
+    protocol.accepted()
+    protocol.closed_before_connack()
+    assert protocol.fell_back
+    return protocol
+
+
+def test_after_a_long_connection_it_has_to_prove_it_again() -> None:
+    """It may have been an EMQ that was just starting."""
+    protocol = closes_on_mqtt_5()
+    protocol.was_live_for(3599.0)
+    assert protocol.fell_back
+    protocol.was_live_for(3600.0)
+    assert protocol.mqtt5
+    assert protocol.accepted()
+    assert protocol.mqtt5
+
+
+def test_a_broker_that_said_so_is_not_asked_again() -> None:
+    protocol = Protocol("auto")
+    protocol.version_refused()
+    protocol.was_live_for(1e6)
+    assert not protocol.mqtt5
+
+
 def test_a_balancer_that_closed_is_no_proof() -> None:
     protocol = Protocol("auto")
     protocol.closed_before_connack()

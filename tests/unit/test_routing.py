@@ -8,7 +8,7 @@ import pytest
 
 from bridge.errors import ConfigurationError, Unroutable
 from bridge.message import DUP, RETAIN, Message, Properties
-from bridge.routing import MAX_IDENTIFIER, Router, encoded_size
+from bridge.routing import MAX_IDENTIFIER, MEANING, Router, encoded_size
 from bridge.settings import STANDARD_HEADERS, RouteSettings
 
 QOS1 = 1 << 1
@@ -36,6 +36,28 @@ def problems(*routes: RouteSettings) -> tuple[str, ...]:
     with pytest.raises(ConfigurationError) as caught:
         Router(routes)
     return caught.value.problems
+
+
+def test_where_routes_lead_is_pinned_for_what_is_on_disk() -> None:
+    """Where one of these has to change, raise routing.MEANING: by that, and by what the routes say, a start
+    knows whether to move what is on disk. An upgrade alone must not look through gigabytes.
+    """
+    router = Router(
+        [
+            route("a", "a/{site}/{rest#}", "iot.{site}"),
+            drop("b", "b/#"),
+            route("rest", "#", "mqtt.{topic}"),
+        ]
+    )
+    topics = (b"a/kitchen/x/y", b"b/c", b"c/d e", b"$SYS/x", b"..")
+    assert [router.destination(topic)[0] for topic in topics] == [
+        "iot.kitchen",
+        "",
+        "mqtt.c.d-e",
+        "",
+        "mqtt...",
+    ]
+    assert MEANING == 1
 
 
 class TestNames:

@@ -103,6 +103,7 @@ class World:
         self.loop = Loop()
         self.handler = Handler()
         self.session = Session(settings, self.loop, self.handler, "bridge", directory)
+        self.session._backoff._uniform = lambda _, most: most  # by chance there would be no delay at all
         self.handler.session = self.session
         self.connections = 0
         self._sockets: list[socket.socket] = []

@@ -123,6 +123,14 @@ def test_half_a_packet_of_pahos_is_held_back(pair: tuple[Tap, Broker]) -> None:
     assert paho_reads(tap) == b"\x20\x02\x00\x00"
 
 
+def test_what_was_read_is_not_kept_until_something_else_comes(pair: tuple[Tap, Broker]) -> None:
+    tap, broker = pair
+    broker.send(message(1))
+    tap.fill()
+    assert taken(tap) == ([1], False)
+    assert tap._data == b"", "a message of megabytes would be in memory twice"
+
+
 def test_nothing_to_read_is_no_end(pair: tuple[Tap, Broker]) -> None:
     tap, _ = pair
     assert not tap.fill()
