@@ -21,7 +21,12 @@ def fenced(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     """The shell commands of the indented blocks, without comments; a here-document is part of its command."""
-    prose = _FENCE.sub("", page.read_text())
+    return commands_in(page.read_text())
+
+
+def commands_in(text: str) -> list[str]:
+    """The same of a part of a page."""
+    prose = _FENCE.sub("", text)
     blocks = re.findall(r"(?:(?<=\n\n)(?: {4}.*\n|\n(?= {4}))+)", prose)
     return [command for block in blocks for command in _commands(re.sub("(?m)^    ", "", block))]
 

@@ -79,6 +79,20 @@ def new_machine(source: Source, tmp_path: Path) -> NewMachine:
 
 
 @pytest.fixture
+def lone_pi(request: pytest.FixtureRequest, source: Source, tmp_path: Path) -> Iterator[Machine]:
+    """Booted, with a clone, in a network in which there is nobody else. Its parameter is a Debian."""
+    network = "mkb-test-pi"
+    subprocess.run(["ip", "netns", "add", network], check=True)
+    try:
+        subprocess.run(["ip", "-n", network, "link", "set", "lo", "up"], check=True)
+        suite = getattr(request, "param", "bookworm")
+        with Machine([debian_root(suite)], tmp_path, files={SOURCE: source()}, network=network) as machine:
+            yield machine
+    finally:
+        subprocess.run(["ip", "netns", "delete", network], check=True)
+
+
+@pytest.fixture
 def chain(haproxy: HAProxy, kafka: KafkaCluster) -> Iterator[list[str]]:
     """HAProxy, EMQ and Kafka with the shipped route's topic, as options for `install.sh bridge`."""
     kafka.create_topic(TOPIC, 3)

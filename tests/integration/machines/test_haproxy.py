@@ -1,14 +1,10 @@
 """install.sh haproxy on a clean Debian that boots, in a network of its own."""
 
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from tests.harness.conditions import wait_until
-from tests.harness.machine import Machine, debian_root
-from tests.integration.machines.conftest import INSTALL, NOT_LIVE, SOURCE, Source
+from tests.harness.machine import Machine
+from tests.integration.machines.conftest import INSTALL, NOT_LIVE, SOURCE
 
 CFG, BEFORE = "/etc/haproxy/haproxy.cfg", "/etc/haproxy/haproxy.cfg.before-mqtt-kafka-bridge"
 DEFAULTS = "/etc/default/haproxy"
@@ -27,21 +23,8 @@ socketserver.ThreadingTCPServer((sys.argv[1], 2883), Node).serve_forever()
 
 
 @pytest.fixture
-def pi(request: pytest.FixtureRequest, source: Source, tmp_path: Path) -> Iterator[Machine]:
-    network = "mkb-test-pi"
-    subprocess.run(["ip", "netns", "add", network], check=True)
-    try:
-        subprocess.run(["ip", "-n", network, "link", "set", "lo", "up"], check=True)
-        machine = Machine(
-            [debian_root(getattr(request, "param", "bookworm"))],
-            tmp_path,
-            files={SOURCE: source()},
-            network=network,
-        )
-        with machine:
-            yield machine
-    finally:
-        subprocess.run(["ip", "netns", "delete", network], check=True)
+def pi(lone_pi: Machine) -> Machine:
+    return lone_pi
 
 
 def nodes_are_up(pi: Machine) -> None:
@@ -49,7 +32,7 @@ def nodes_are_up(pi: Machine) -> None:
         pi.run("systemd-run", "--quiet", "--service-type=exec", "python3", "-c", NODE, address)
 
 
-@pytest.mark.parametrize("pi", ["bookworm", "trixie"], indirect=True)
+@pytest.mark.parametrize("lone_pi", ["bookworm", "trixie"], indirect=True)
 def test_it_serves_the_given_nodes_and_keeps_what_was_there(pi: Machine) -> None:
     nodes_are_up(pi)
     said = pi.run(INSTALL, "haproxy", *NODES)

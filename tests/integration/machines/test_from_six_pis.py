@@ -1,0 +1,80 @@
+"""The tutorial for six Pis: its commands are taken from the page and run in its order on booted machines."""
+
+import re
+import shlex
+import subprocess
+from string import Template
+
+from tests.artefacts import pages
+from tests.harness.conditions import wait_until
+from tests.harness.devices import Devices
+from tests.harness.haproxy import DEVICES, HAProxy
+from tests.harness.kafka import KafkaCluster
+from tests.harness.kit import ROOT
+from tests.harness.machine import Machine
+from tests.harness.records import records
+from tests.integration.machines.conftest import SOURCE, TOPIC, WHEELS, NewMachine
+from tests.integration.machines.test_haproxy import NODE
+
+PAGE = ROOT / "docs" / "tutorial" / "from-six-pis.md"
+SECTIONS = dict(re.findall(r"^## (\d)\. (.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+COMMANDS = {number: pages.commands_in(text) for number, text in SECTIONS.items()}
+
+
+def on(pi: Machine, command: str, *more: str) -> str:
+    """Run it in the clone, as root: there is no sudo on a machine that has only root."""
+    words = [word for word in shlex.split(command) if word != "sudo"]
+    return pi.shell(f"cd {SOURCE}; {shlex.join([*words, *more])}")
+
+
+def test_no_command_is_left_out() -> None:
+    assert {number: len(commands) for number, commands in COMMANDS.items() if commands} == {
+        "4": 1,
+        "5": 3,
+        "6": 2,
+    }
+
+
+def test_the_settings_of_kafka_are_those_of_all_tests() -> None:
+    (shown,) = pages.fenced(PAGE, "properties")
+    ours = dict(
+        line.split("=", 1)
+        for line in (ROOT / "tests" / "harness" / "kafka" / "server.properties").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    for line in shown.splitlines():
+        name, value = line.split("=", 1)
+        own = Template(ours[name]).safe_substitute(replicas=3, in_sync=2, address="172.30.1.31")
+        assert value == own or name in ("node.id", "controller.quorum.voters", "log.dirs"), line
+
+
+def test_step_4_puts_haproxy_before_both_nodes(lone_pi: Machine) -> None:
+    """The nodes are on this machine too, so not at port 1883, which is HAProxy's."""
+    (command,) = COMMANDS["4"]
+    for address in ("172.30.1.25", "172.30.1.9"):
+        assert f" {address}" in command
+        lone_pi.run("ip", "address", "add", f"{address}/32", "dev", "lo")
+        lone_pi.run("systemd-run", "--quiet", "--service-type=exec", "python3", "-c", NODE, address)
+    said = on(lone_pi, re.sub(r"(172[.\d]+)", r"\1:2883", command))
+    assert said.count("answers as a broker") == 2, said
+
+
+def test_steps_5_and_6_bring_a_message_to_kafka(
+    chain: list[str], new_machine: NewMachine, haproxy: HAProxy, kafka: KafkaCluster
+) -> None:
+    here = {number: [each.replace("172.30.1.", "127.30.2.") for each in COMMANDS[number]] for number in "56"}
+    install, check, status = here["5"]
+    publish, dry_run = here["6"]
+    with new_machine("bookworm") as pi:
+        assert on(pi, install, *WHEELS).count("good    ") == 6
+        assert on(pi, check).count("good    ") == 6
+        assert "live" in on(pi, status)
+        subprocess.run(shlex.split(publish), check=True, timeout=30)
+        wanted = (b"sensors/kitchen/temp", b"21.5")
+        wait_until(
+            lambda: wanted in [(each.key, each.value) for each in records(kafka.bootstrap, TOPIC)],
+            30.0,
+            "the message is in Kafka",
+        )
+        with Devices(haproxy.host.address, DEVICES, rate=20):
+            assert "not produced" in on(pi, dry_run)
