@@ -7,6 +7,7 @@ export LC_ALL=C
 SOURCE=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
 COMMAND=
 PATIENCE=60
+PREFIX=/usr/local
 FROM_WHEELS=()
 
 # shellcheck source=deploy/install/say.sh

@@ -16,6 +16,7 @@ install_bridge() { # the options of `bridge`
     done
     require_root
     require_debian
+    require_no_package
     require_python
     find_new
     if [[ ! -e $CONFIGURATION/bridge.toml ]] && [[ -z $mqtt || -z $kafka ]]; then
@@ -117,6 +118,7 @@ upgrade_bridge() {
     done
     require_root
     require_debian
+    require_no_package
     require_python
     find_new
     local from
@@ -138,6 +140,7 @@ roll_back() {
         shift 2
     done
     require_root
+    require_no_package
     local from to
     from=$(version_at current) to=$(version_at previous)
     [[ -n $to && -f $VERSIONS/$to/complete ]] || fail "there is no version to go back to" $MISUSE
@@ -239,6 +242,7 @@ uninstall_bridge() {
         shift
     done
     require_root
+    require_no_package
     local -a units
     mapfile -t units < <(units_in_use)
     [[ -z $purge || -n $force ]] || refuse_undelivered
@@ -260,7 +264,7 @@ uninstall_bridge() {
 
 remove_bridge() {
     local unit
-    for unit in $(systemctl list-unit-files --plain --no-legend "$NAME*" | awk '$2 == "enabled" { print $1 }'); do
+    for unit in $(units_enabled); do
         systemctl disable "$unit"
     done
     remove_files
@@ -275,15 +279,7 @@ purge_bridge() {
 
 # Messages that only this machine has must not go with it.
 refuse_undelivered() {
-    local file unit rows
-    [[ -d $STATE && -n $(ls -A "$STATE") ]] || return 0
-    for file in "$CONFIGURATION"/*.toml; do
-        unit=$NAME@$(basename "$file" .toml)
-        [[ $file != */bridge.toml ]] || unit=$NAME
-        rows=$(as_service current "$unit" spool status --json |
-            python3 -c 'import json, sys; print(json.load(sys.stdin)["rows"])') ||
-            fail "cannot tell whether $STATE holds undelivered messages; --force purges them all the same"
-        ((rows == 0)) ||
-            fail "$rows undelivered messages of $unit are in $STATE: let Kafka take them; --force purges them"
-    done
+    local found
+    found=$(undelivered)
+    [[ -z $found ]] || fail "$found; --force purges them all the same"
 }

@@ -18,6 +18,12 @@ require_debian() {
     [[ -d /run/systemd/system ]] || fail "systemd does not run here, and would have to start the service"
 }
 
+# Both would own /opt/mqtt-kafka-bridge, and each undo what the other did.
+require_no_package() {
+    [[ ! -e /usr/lib/systemd/system/$NAME.service ]] ||
+        fail "the Debian package $NAME is installed: apt-get upgrades and removes that one"
+}
+
 # A Python, and an architecture, that there are packages for.
 require_python() {
     local version
@@ -29,7 +35,7 @@ require_python() {
     *) fail "no packages for the architecture $(dpkg --print-architecture), only for amd64 and arm64" ;;
     esac
     command -v python3 >/dev/null || fail "there is no python3: sudo apt-get install python3"
-    version=$(python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    version=$(python_version)
     case $version in
     3.11 | 3.13) ;;
     *) fail "python3 is $version; made for 3.11 and 3.13, those of Debian 12 and 13" ;;

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Steps: what is shown, what is logged, what is undone when one fails. Part of install.sh.
+# Steps: what is shown, what is logged, what is undone when one fails. Part of install.sh and build-deb.
 
 LOG=${INSTALL_LOG:-/var/log/mqtt-kafka-bridge-install.log}
 DRY_RUN=
@@ -25,7 +25,7 @@ warn() { # TEXT
 
 # The way out of a failure: what is wrong, and what helps. Everything is put back.
 fail() { # TEXT [EXIT-STATUS]
-    printf 'install.sh: %s\n' "$1" >&2
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
     [[ ! -w $LOG ]] || log "failed: $1"
     exit "${2:-1}"
 }
@@ -45,6 +45,7 @@ step() { # TEXT COMMAND...
     ( set -e; "$@" ) >>"$LOG" 2>&1 </dev/null
     status=$?
     set -e
+    # shellcheck disable=SC2034 # install.sh asks
     CHANGED=yes
     if ((status)); then
         printf ' failed\n'
@@ -87,7 +88,7 @@ finish() { # by the trap at the end of the program
     trap - EXIT
     set +e
     if ((status)) && ((${#UNDO[@]})); then
-        printf 'install.sh: putting everything back ...' >&2
+        printf '%s: putting everything back ...' "${0##*/}" >&2
         for command in "${UNDO[@]}"; do
             log "undo: $command"
             eval "$command" >>"$LOG" 2>&1 </dev/null

@@ -1,22 +1,27 @@
 # shellcheck shell=bash
-# The service: its user, its files in the system, whether it is live. Part of install.sh.
+# The service: its user, its files in the system, whether it is live. Part of install.sh and of the Debian
+# package, which say with PREFIX whose files they are: the administrator's or the package's.
 
 NAME='mqtt-kafka-bridge'
 CONFIGURATION=/etc/$NAME
 STATE=/var/lib/$NAME
-UNITS=/usr/local/lib/systemd/system
+UNITS=$PREFIX/lib/systemd/system
 
 # Files of the version in force that must stand elsewhere: source below its directory, place.
 files() {
     echo "deploy/systemd/$NAME.service $UNITS/$NAME.service"
     echo "deploy/systemd/$NAME@.service $UNITS/$NAME@.service"
-    echo "deploy/systemd/sysusers.conf /usr/local/lib/sysusers.d/$NAME.conf"
-    echo "deploy/systemd/tmpfiles.conf /usr/local/lib/tmpfiles.d/$NAME.conf"
+    echo "deploy/systemd/sysusers.conf $PREFIX/lib/sysusers.d/$NAME.conf"
+    echo "deploy/systemd/tmpfiles.conf $PREFIX/lib/tmpfiles.d/$NAME.conf"
     echo "deploy/profile.sh /etc/profile.d/$NAME.sh"
-    if (($(systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p') >= 254)); then
+    if (($(systemd_version) >= 254)); then
         echo "deploy/systemd/backoff.conf $UNITS/$NAME.service.d/backoff.conf"
         echo "deploy/systemd/backoff.conf $UNITS/$NAME@.service.d/backoff.conf"
     fi
+}
+
+systemd_version() {
+    systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'
 }
 
 install_files() {
@@ -24,15 +29,20 @@ install_files() {
     while read -r from to; do
         cmp -s "$VERSIONS/current/$from" "$to" || install -D -m 0644 "$VERSIONS/current/$from" "$to"
     done < <(files)
-    ln -sfT "$VERSIONS/current/bin/$NAME" "/usr/local/bin/$NAME"
+    ln -sfT "$VERSIONS/current/bin/$NAME" "$PREFIX/bin/$NAME"
+    take_up_files
+}
+
+# Make what the files describe: user, directories, units.
+take_up_files() {
     systemd-sysusers "$NAME.conf"
     systemd-tmpfiles --create "$NAME.conf"
-    systemctl daemon-reload
+    [[ ! -d /run/systemd/system ]] || systemctl daemon-reload
 }
 
 files_are_in_place() {
     local from to
-    [[ $(readlink "/usr/local/bin/$NAME") == "$VERSIONS/current/bin/$NAME" && -d $CONFIGURATION ]] || return 1
+    [[ $(readlink "$PREFIX/bin/$NAME") == "$VERSIONS/current/bin/$NAME" && -d $CONFIGURATION ]] || return 1
     while read -r from to; do
         cmp -s "$VERSIONS/current/$from" "$to" || return 1
     done < <(files)
@@ -44,8 +54,8 @@ remove_files() {
     while read -r _ to; do
         rm -f "$to"
     done < <(files)
-    rm -f "/usr/local/bin/$NAME"
-    for to in "$UNITS"/*.d "$UNITS" "${UNITS%/*}" /usr/local/lib/sysusers.d /usr/local/lib/tmpfiles.d; do
+    rm -f "$PREFIX/bin/$NAME"
+    for to in "$UNITS"/*.d "$UNITS" "${UNITS%/*}" "$PREFIX"/lib/{sysusers,tmpfiles}.d; do
         [[ ! -d $to ]] || rmdir --ignore-fail-on-non-empty "$to"
     done
     systemctl daemon-reload
@@ -61,6 +71,19 @@ units_in_use() {
         --state=active,activating,reloading,failed | awk '{ print $1 }'
 }
 
+# The units that are started at each boot.
+units_enabled() {
+    systemctl list-unit-files --plain --no-legend "$NAME*" | awk '$2 == "enabled" { print $1 }'
+}
+
+# The units that have something on disk, whether there are settings for them or not.
+units_on_disk() {
+    local directory
+    find "$STATE" -maxdepth 2 -type f -printf '%h\n' 2>/dev/null | sort -u | while read -r directory; do
+        if [[ $directory == "$STATE" ]]; then echo "$NAME"; else echo "$NAME@${directory##*/}"; fi
+    done
+}
+
 # The configuration file that a unit reads.
 configuration_of() { # UNIT
     local name=${1%.service}
@@ -70,13 +93,22 @@ configuration_of() { # UNIT
     esac
 }
 
-# Run a command of a version just as its service is run: the same user, the same passwords.
+# Where a bridge keeps what it has on disk, but for spool.directory.
+state_of() { # UNIT
+    local name=${1%.service}
+    case $name in
+    *@*) echo "$STATE/${name#*@}" ;;
+    *) echo "$STATE" ;;
+    esac
+}
+
+# Run a command of a version just as its service is run: the same user, the same passwords, the same disk.
 as_service() { # VERSION UNIT ARGUMENT...
     local version=$1 unit=${2%.service}
     shift 2
     systemd-run --quiet --pipe --wait --collect --service-type=exec -p "User=$NAME" -p "Group=$NAME" \
         -p "LoadCredential=mqtt-password:$unit.mqtt-password" \
-        -p "LoadCredential=kafka-password:$unit.kafka-password" \
+        -p "LoadCredential=kafka-password:$unit.kafka-password" --setenv="STATE_DIRECTORY=$(state_of "$unit")" \
         "$VERSIONS/$version/bin/$NAME" "$@" --config "$(configuration_of "$unit")"
 }
 
@@ -110,4 +142,26 @@ restart_until() { # live|up UNIT SECONDS
 # Why a service is not live: its last lines of the journal.
 last_words() { # UNIT
     journalctl "_SYSTEMD_UNIT=$1" --lines 5 --output cat --no-pager 2>/dev/null | sed 's/^/      /'
+}
+
+# Messages that only this machine has: the first such, with what helps. Nothing where there are none.
+undelivered() {
+    local unit counts waiting letters
+    local -a units
+    mapfile -t units < <(units_on_disk)
+    for unit in "${units[@]}"; do
+        if ! counts=$(as_service current "$unit" spool status --json </dev/null |
+            python3 -c 'import json, sys; it = json.load(sys.stdin); print(it["rows"], it["dead_letters"])'); then
+            echo "cannot tell whether $STATE holds undelivered messages of $unit"
+            return
+        fi
+        read -r waiting letters <<<"$counts"
+        if ((waiting)); then
+            echo "$waiting undelivered messages of $unit are in $STATE: let Kafka take them"
+            return
+        elif ((letters)); then
+            echo "$letters dead letters of $unit are in $STATE: $NAME dead-letters replays, exports or purges them"
+            return
+        fi
+    done
 }
