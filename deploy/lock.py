@@ -1,8 +1,9 @@
 """Writes the lock files of the installation: python deploy/lock.py
 
-requirements.lock is what the service runs on, build.lock what makes its own wheel. Both hold the versions
-that the tests run with (tests/requirements.txt), and the hash of each wheel that pip would take on the
-machines below. Needs pip 23 and a package index; tests/artefacts/test_lock.py asks the index again.
+requirements.lock is what the service runs on, build.lock what makes its own wheel, deb.lock what packs the
+Debian package. Of what the tests run with they hold its version there (tests/requirements.txt), of the packer
+the newest one that pyproject.toml allows, and the hash of each wheel that pip would take on the machines
+below. Needs pip 23 and a package index; tests/artefacts/test_lock.py asks the index again.
 """
 
 import itertools
@@ -30,6 +31,7 @@ def wanted() -> dict[Path, list[str]]:
     return {
         HERE / "requirements.lock": project["project"]["dependencies"],
         HERE / "build.lock": project["build-system"]["requires"],
+        HERE / "deb.lock": project["dependency-groups"]["deb"],
     }
 
 
@@ -38,7 +40,7 @@ def resolve(architecture: str, python: str, arguments: Iterable[str]) -> list[tu
     with tempfile.TemporaryDirectory() as target:
         report = Path(target, "report.json")
         where = ["--dry-run", f"--target={target}", "--ignore-installed", f"--report={report}"]
-        _pip("install", *where, *_machine(architecture, python), *arguments)
+        _pip("install", *where, *machine(architecture, python), *arguments)
         found = json.loads(report.read_text())["install"]
     return sorted(
         (
@@ -53,10 +55,11 @@ def resolve(architecture: str, python: str, arguments: Iterable[str]) -> list[tu
 def download(architecture: str, python: str, locks: Iterable[Path], directory: Path) -> None:
     """Put all wheels of the lock files for such a machine into `directory`, for `install.sh --wheels`."""
     files = [f"--requirement={lock}" for lock in locks]
-    _pip("download", f"--dest={directory}", "--require-hashes", *_machine(architecture, python), *files)
+    _pip("download", f"--dest={directory}", "--require-hashes", *machine(architecture, python), *files)
 
 
-def _machine(architecture: str, python: str) -> list[str]:
+def machine(architecture: str, python: str) -> list[str]:
+    """The options by which pip takes wheels for such a machine."""
     platforms = [f"--platform={glibc}_{architecture}" for glibc in _GLIBCS]
     return [*platforms, f"--python-version={python}", "--implementation=cp", "--only-binary=:all:"]
 

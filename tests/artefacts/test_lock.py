@@ -13,6 +13,9 @@ from tests.harness.kit import ROOT
 LOCK = runpy.run_path(str(ROOT / "deploy" / "lock.py"))
 FILES: dict[Path, list[str]] = LOCK["wanted"]()
 
+# What packs is on no machine, and no test imports it: tests/artefacts/test_deb.py packs with it.
+RUN = [file for file in FILES if file.name != "deb.lock"]
+
 files = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 
 
@@ -20,7 +23,7 @@ def _pins(file: Path) -> dict[str, str]:
     return dict(re.findall(r"^([\w.-]+)==(\S+)", file.read_text(), re.MULTILINE))
 
 
-@files
+@pytest.mark.parametrize("file", RUN, ids=lambda file: file.name)
 def test_what_is_installed_is_what_is_tested(file: Path) -> None:
     assert {name: TESTED.get(name) for name in _pins(file)} == _pins(file)
 

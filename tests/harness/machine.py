@@ -65,8 +65,8 @@ def debian_root(suite: str) -> Path:
 
 
 def wheels() -> Path:
-    """A directory with all that install.sh would download, for each Python that there is a root for."""
-    locks = [_DEPLOY / "requirements.lock", _DEPLOY / "build.lock"]
+    """A directory with all that install.sh and build-deb would download, for each machine they serve."""
+    locks = [_DEPLOY / name for name in ("requirements.lock", "build.lock", "deb.lock")]
     directory = (
         kit.cache()
         / f"wheels-{hashlib.sha256(b''.join(lock.read_bytes() for lock in locks)).hexdigest()[:8]}"
@@ -76,8 +76,8 @@ def wheels() -> Path:
     partial = directory.with_name(f"{directory.name}.{os.getpid()}")
     lock_module = runpy.run_path(str(_DEPLOY / "lock.py"))
     try:
-        for python in lock_module["PYTHONS"]:
-            lock_module["download"]("x86_64", python, locks, partial)
+        for architecture, python in lock_module["machines"]():
+            lock_module["download"](architecture, python, locks, partial)
         partial.rename(directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
