@@ -6,11 +6,11 @@ from functools import partial
 from threading import Thread
 from typing import TypeVar
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigurationError
 from bridge.kafka import faults, tls
 from bridge.kafka.inquiry import Inquiry
 from bridge.kafka.options import BATCH_SIZE, producer_options
-from bridge.kafka.producer import Producer
+from bridge.kafka.producer import NoProducer, Producer
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.observe.events import Event, log
@@ -39,7 +39,11 @@ class Cluster:
     """`answers` fills with what Kafka said about topics, between two turns of the loop."""
 
     def __init__(self, settings: KafkaSettings, loop: Loop) -> None:
-        """Raises ConfigurationError when librdkafka refuses an option, BridgeError without a password."""
+        """Raises ConfigurationError when librdkafka refuses an option.
+
+        A file that can't be used refuses no start: a service that is started for ever lets the broker's
+        queue overflow, while the disk takes what comes until the file is put right.
+        """
         self._settings = settings
         self._loop = loop
         self._batch_size = self._batch_made = BATCH_SIZE
@@ -59,7 +63,14 @@ class Cluster:
         self._files_read = tls.stamp(self._files)
         self._files_changed = False
         self._look_at_files_at = 0.0
-        self._producer = self._build()
+        try:
+            self._producer = self._build()
+        except ConfigurationError:
+            raise
+        except BridgeError as error:
+            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+            self._producer = NoProducer(str(error))
+            self._rest(str(error))
         tls.watch_expiry(settings)
 
     # -- messages ------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from threading import Lock
 
 from bridge.deadletter import DeadLetter
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, ConfigurationError
 from bridge.kafka import faults, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
-from bridge.kafka.producer import Producer
+from bridge.kafka.producer import NoProducer, Producer
 from bridge.message import Message
 from bridge.observe.events import Event, log
 from bridge.routing import Headers, plain_plan
@@ -32,14 +32,19 @@ class Letterbox:
     """`post` may be called from one thread, whichever that is."""
 
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
-        """Raises ConfigurationError when librdkafka refuses an option, BridgeError without a password."""
+        """Raises ConfigurationError when librdkafka refuses an option."""
         self._settings = settings
         self._topic = topic
         self._lock = Lock()  # letters are counted where they are posted, and where they are reported
         self._unreported = 0
         self._failed = 0  # since it was said last
         self._say_at = 0.0
-        self._producer = self._build()
+        try:
+            self._producer = self._build()
+        except ConfigurationError:
+            raise
+        except BridgeError as error:  # the cluster has said so, for it reads the same files
+            self._producer = NoProducer(str(error))
 
     def post(self, letters: Sequence[DeadLetter]) -> None:
         """Produce them. A message's payload is no longer needed when this returns."""

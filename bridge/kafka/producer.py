@@ -137,3 +137,22 @@ class Producer:
                 return
             self._waits = False
             self._wake()
+
+
+class NoProducer(Producer):
+    """Stands where none could be built: whatever it is given is lost at once, for the reason `why`."""
+
+    is_empty = True
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+        self.delivered = deque()
+        self.failed = deque()
+        self.is_broken = True
+
+    def produce(self, message: Message) -> FailedReport | None:
+        return message, _FATAL, self._why
+
+    def poll(self) -> None: ...
+    def sleep(self) -> None: ...
+    def close(self) -> None: ...

@@ -42,7 +42,7 @@ def files(settings: KafkaSettings) -> list[Path]:
 
 
 def stamp(paths: list[Path]) -> Stamp:
-    """Differs where one of the files was replaced or written to."""
+    """Differs where one of the files was replaced or written to, or got other rights."""
     found: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:
@@ -50,7 +50,7 @@ def stamp(paths: list[Path]) -> Stamp:
         except OSError:
             found.append(None)
         else:
-            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            found.append((status.st_ino, status.st_ctime_ns, status.st_size))
     return tuple(found)
 
 

@@ -239,7 +239,7 @@ def test_a_file_that_librdkafka_would_refuse_is_named(site: Site) -> None:
         site, ssl_certificate_location=str(site.own.certificate), ssl_key_location=str(site.broker.key)
     )
     with pytest.raises(BridgeError, match=r"bridge\.crt: the key in .*emq\.key is not that of the certif"):
-        Cluster(KafkaSettings(bootstrap_servers="127.0.0.1:1", options=options), Loop())
+        tls_with_kafka.require_usable(KafkaSettings(bootstrap_servers="127.0.0.1:1", options=options))
 
 
 def test_a_producer_that_no_broker_lets_in_rests(

@@ -253,6 +253,22 @@ def test_a_password_that_was_replaced_is_read_with_the_next_letter(
     ]
 
 
+def test_a_start_that_lacks_a_file_leaves_letters_on_disk_until_it_is_there(
+    tmp_path: Path, said: list[dict[str, Any]]
+) -> None:
+    password = tmp_path / "password"
+    settings = KafkaSettings(
+        bootstrap_servers="127.46.0.1:1", password_file=password, options={"sasl.username": "bridge"}
+    )
+    box = Letterbox(settings, "dead")
+    box.post([letter()])
+    assert [line["event"] for line in said] == ["kafka.files_unusable", "deadletter.not_produced"]
+    password.write_text("sesame")
+    box.post([letter()])
+    assert not box._producer.is_broken
+    box.close()
+
+
 def test_a_producer_that_is_fatally_wrong_has_a_successor_with_the_next_letter(
     new_letterbox: Callable[[str], Letterbox], kafka: Kafka
 ) -> None:

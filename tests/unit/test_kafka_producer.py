@@ -12,10 +12,12 @@ from typing import Any
 
 import confluent_kafka
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.errors import ConfigurationError
 from bridge.kafka import cluster as cluster_module
 from bridge.kafka import inquiry as inquiry_module
+from bridge.kafka import tls
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.inquiry import Inquiry
 from bridge.kafka.options import BATCH_SIZE, producer_options
@@ -326,6 +328,48 @@ def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
     world.cluster.rebuild()
     assert world.cluster.produce(message()) is None
     world.close()
+
+
+def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK_AT_FILES_EVERY", 0.0)
+    password = tmp_path / "password"
+    with capture_logs() as said:
+        world = World(kafka.bootstrap, password_file=password, **{"sasl.username": "bridge"})
+    assert [line["event"] for line in said] == ["kafka.files_unusable"]
+    failure = world.cluster.produce(message())
+    assert failure
+    assert failure.verdict is Verdict.PRODUCER_LOST
+    world.cluster.ask("topic")
+    assert "cannot read" in str(world.cluster.answers.popleft())
+    world.cluster.sleep()
+    world.until(lambda: not world.cluster.is_broken)
+    password.write_text("sesame")
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    given = message()
+    assert world.cluster.produce(given) is None
+    world.until(lambda: world.cluster.delivered)
+    assert list(world.cluster.delivered) == [given]
+    world.close()
+
+
+def test_a_start_with_an_option_that_librdkafka_refuses_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"kafka\.options"):
+        World(NOBODY, **{"no.such.option": "1"})
+
+
+def test_a_file_that_may_be_read_now_has_another_stamp(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("sesame")
+    before = tls.stamp([file])
+
+    def differs() -> bool:  # the kernel's clock for files is a coarse one
+        file.chmod(0o640)
+        return tls.stamp([file]) != before
+
+    wait_until(differs, 10, "another stamp")
 
 
 def test_a_cluster_that_rests_has_no_producer_to_retire() -> None:
