@@ -74,7 +74,7 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class ReadBack:
     """What was read for a topic, in order. Nothing: there is nothing more that can be read."""
 
     topic: str
@@ -90,4 +90,4 @@ class Removed:
     size: int  # bytes
 
 
-FromDisk = Written | Refused | Rows | Removed
+FromDisk = Written | Refused | ReadBack | Removed

@@ -13,7 +13,7 @@ from bridge.deadletter import DeadLetter
 from bridge.lanes import Lane, LaneState, Room
 from bridge.message import Message
 from bridge.observe.events import Event, log
-from bridge.outcome import FromDisk, Refused, Removed, Rows, Written
+from bridge.outcome import FromDisk, ReadBack, Refused, Removed, Written
 from bridge.segment import Segment, Wanted, cut
 
 # What all lanes that spool may have in memory together, and what each of them may have at least. It is also
@@ -164,7 +164,7 @@ class Spooling:
         stirred = []
         while self._spool.results:
             result = self._spool.results.popleft()
-            if isinstance(result, Rows):
+            if isinstance(result, ReadBack):
                 lane = lanes[result.topic]
                 for segment in result.segments:
                     for message in segment.messages:

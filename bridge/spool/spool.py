@@ -23,7 +23,7 @@ from bridge.errors import SpoolUnusable
 from bridge.loop import Loop
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
-from bridge.outcome import FromDisk, Refused, Rows, Written
+from bridge.outcome import FromDisk, ReadBack, Refused, Written
 from bridge.segment import Segment, Wanted, pack
 from bridge.settings import DeadLetterSettings, SpoolSettings
 from bridge.spool import disk
@@ -245,7 +245,7 @@ class Spool:
         self._troubled = True
         return Refused(*job.split(), is_full, reason)
 
-    def _read(self, topic: str, wanted: Wanted) -> Rows:
+    def _read(self, topic: str, wanted: Wanted) -> ReadBack:
         for _ in range(2):  # once more with the file opened anew
             try:
                 segments, damaged = (self._store or self._reopen()).read(topic, wanted)
@@ -258,9 +258,9 @@ class Spool:
             if not segments and not damaged:
                 reason = f"{self._directory / Store.FILE}: they are no longer in there"
                 break
-            return Rows(topic, segments)
+            return ReadBack(topic, segments)
         log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
-        return Rows(topic, [])
+        return ReadBack(topic, [])
 
     def _tidy(self) -> None:
         """Keep the bounds of the dead letters, and give space back while there is nothing else to do."""

@@ -11,7 +11,7 @@ import pytest
 from bridge.deadletter import DeadLetter
 from bridge.loop import Loop
 from bridge.message import Message, OpenIdentifier, Properties
-from bridge.outcome import Refused, Rows, Written
+from bridge.outcome import ReadBack, Refused, Written
 from bridge.segment import Segment, Wanted, cut, pack
 from bridge.settings import SpoolSettings
 from bridge.spool import spool as spool_module
@@ -55,7 +55,7 @@ class World:
         self.spool.write(topic, segments)
         return segments
 
-    def result(self, deadline: float = 10.0) -> Written | Refused | Rows:
+    def result(self, deadline: float = 10.0) -> Written | Refused | ReadBack:
         end = time.monotonic() + deadline
         while not self.spool.results:
             assert time.monotonic() < end, "no result"
@@ -66,7 +66,7 @@ class World:
     def rows(self, topic: str = "sensors", after: int = 0) -> list[Message]:
         self.spool.read(topic, Wanted(after, ALL, 10_000, 10_000_000))
         result = self.result()
-        assert isinstance(result, Rows)
+        assert isinstance(result, ReadBack)
         return [each for segment in result.segments for each in segment.messages]
 
     def close(self, identifiers: Sequence[OpenIdentifier] = ()) -> None:

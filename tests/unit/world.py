@@ -6,7 +6,7 @@ from itertools import count
 
 from bridge.deadletter import DeadLetter
 from bridge.message import Message, Packet, Properties
-from bridge.outcome import Answer, Failure, FromDisk, NoAnswer, Refused, Rows, Verdict, Written
+from bridge.outcome import Answer, Failure, FromDisk, NoAnswer, ReadBack, Refused, Verdict, Written
 from bridge.pipeline import Pipeline
 from bridge.routing import Router
 from bridge.segment import Segment, Wanted, pack, unpack
@@ -117,7 +117,7 @@ class Disk:
 
     def read(self, topic: str, wanted: Wanted) -> None:
         found = [Segment(unpack(self.rows[first])) for first in sorted(self.rows) if first > wanted.after]
-        self.results.append(Rows(topic, found))
+        self.results.append(ReadBack(topic, found))
 
     def delete(self, topic: str, segments: Sequence[Segment]) -> None:
         for segment in segments:
