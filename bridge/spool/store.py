@@ -48,7 +48,6 @@ CREATE TABLE open_identifiers (packet_id INTEGER PRIMARY KEY, topic BLOB NOT NUL
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
-
 LaneOf = Callable[[bytes], tuple[str, str]]
 """Where messages of an MQTT topic go now: a Kafka topic, or an empty one and the reason."""
 
