@@ -49,7 +49,7 @@ def test_the_power_of_the_other_node_is_cut_and_the_session_goes_on(chain: Chain
 
 
 def test_both_nodes_are_gone_for_a_while(chain: Chain) -> None:
-    """Devices are back before the bridge, which may wait for its next attempt for 13 s by now: EMQ's queue has
+    """Devices are back before the bridge, which may wait 13 s for its next attempt by now: EMQ's queue has
     to hold what comes.
     """
     with chain.flow(rate=45) as flow:
