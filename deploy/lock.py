@@ -3,7 +3,8 @@
 requirements.lock is what the service runs on, build.lock what makes its own wheel, deb.lock what packs the
 Debian package. Of what the tests run with they hold its version there (tests/requirements.txt), of the packer
 the newest one that pyproject.toml allows, and the hash of each wheel that pip would take on the machines
-below. Needs pip 23 and a package index; tests/artefacts/test_lock.py asks the index again.
+below. Needs pip 23 and a package index; tests/artefacts/test_lock.py asks the index again,
+and tests/aarch64 installs them.
 """
 
 import itertools

@@ -2,11 +2,13 @@
 
 import re
 import runpy
+import subprocess
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from tests.artefacts import pages
 from tests.artefacts.test_requirements import PINNED as TESTED
 from tests.harness.kit import ROOT
 
@@ -40,3 +42,26 @@ def test_every_wheel_exists_for_every_machine(architecture: str, python: str) ->
     arguments = ["--require-hashes", *(f"--requirement={file}" for file in FILES)]
     found = LOCK["resolve"](architecture, python, arguments)
     assert {name: version for name, version, _ in found} == {k: v for f in FILES for k, v in _pins(f).items()}
+
+
+# -- tests/aarch64, which takes too long to be run here ------------------------------------------------
+
+AARCH64 = ROOT / "tests" / "aarch64"
+
+
+def test_the_emulated_installation_says_what_it_does() -> None:
+    done = subprocess.run([AARCH64, "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sudo tests/aarch64" in done.stdout
+
+
+def test_the_emulated_installation_borrows_functions_that_exist() -> None:
+    parts = "".join(f". deploy/install/{part}.sh\n" for part in ("say", "machine", "versions"))
+    command = f"set -eu\n{parts}declare -F require_python find_new place_new pip\necho $VERSIONS"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_beyond_the_emulator_is_a_test() -> None:
+    left_out = re.findall(r"^ +(tests/\S+?)::(test_\w+)", AARCH64.read_text(), re.MULTILINE)
+    assert [test for file, test in left_out if test not in pages.tests_of(ROOT / file)] == []
