@@ -83,6 +83,11 @@ class Flow:
         at = datetime.fromisoformat(entry["timestamp"]).timestamp()
         self.seconds_to_live = max(self.seconds_to_live, at - began)
 
+    @property
+    def doubled_by_a_crash(self) -> int:
+        """The bound: more where Kafka was late before, and messages so on disk, as on a busy machine."""
+        return ROWS if self.bridge.journal.matching("spool.late", {}) else WINDOW
+
     def stays(self) -> None:
         """Assert that the session was never interrupted."""
         assert not self.bridge.journal.matching("mqtt.closed", {}), self.bridge.log_tail(30)

@@ -1,6 +1,6 @@
 """The bridge is stopped or killed, and started again, ten times in a row under load."""
 
-from tests.faults.chain import WINDOW, Chain, Flow
+from tests.faults.chain import Chain, Flow
 
 _TIMES = 10
 
@@ -23,7 +23,7 @@ def test_kill_9_ten_times(chain: Chain) -> None:
             with flow.comes_back():
                 flow.bridge.kill9()
                 start_again(flow)
-    chain.judge(flow, doubled=_TIMES * WINDOW)
+    chain.judge(flow, doubled=_TIMES * flow.doubled_by_a_crash)
 
 
 def start_again(flow: Flow) -> None:
