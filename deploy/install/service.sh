@@ -71,9 +71,9 @@ units_in_use() {
         --state=active,activating,reloading,failed | awk '{ print $1 }'
 }
 
-# The units that are started at each boot.
+# The units that are started at each boot; systemctl list-unit-files knows none that is made of a template.
 units_enabled() {
-    systemctl list-unit-files --plain --no-legend "$NAME*" | awk '$2 == "enabled" { print $1 }'
+    find /etc/systemd/system -path '*.wants/*' -name "$NAME*.service" -printf '%f\n' | sort -u
 }
 
 # The units that have something on disk, whether there are settings for them or not.
