@@ -92,9 +92,14 @@ class ScriptedBroker:
 
     @contextlib.contextmanager
     def always(self, script: Script) -> Iterator[None]:
-        """While the block lasts, every CONNECT is answered by `script` at once, in the broker's thread."""
+        """While the block lasts, every CONNECT is answered by `script` at once, in the broker's thread.
+
+        One that nobody has taken is answered now: a client that was quick would wait for ever.
+        """
         with self.changed:
             self._always = script
+            while self._waiting:
+                script(self._waiting.popleft())
         try:
             yield
         finally:
