@@ -20,6 +20,15 @@ PAGE = ROOT / "docs" / "tutorial" / "from-six-pis.md"
 SECTIONS = dict(re.findall(r"^## (\d)\. (.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 COMMANDS = {number: pages.commands_in(text) for number, text in SECTIONS.items()}
 
+UNIT_FILE = "/etc/systemd/system/kafka.service"
+# Ends as Java does, and says that it is there once it would.
+KAFKA_START = """#!/bin/sh
+trap 'exit 143' TERM
+touch /var/lib/kafka/here /opt/kafka/logs/here || exit 1
+sleep infinity &
+wait
+"""
+
 
 def on(pi: Machine, command: str, *more: str) -> str:
     """Run it in the clone, as root: there is no sudo on a machine that has only root."""
@@ -29,6 +38,7 @@ def on(pi: Machine, command: str, *more: str) -> str:
 
 def test_no_command_is_left_out() -> None:
     assert {number: len(commands) for number, commands in COMMANDS.items() if commands} == {
+        "2": 3,
         "4": 1,
         "5": 3,
         "6": 2,
@@ -46,6 +56,36 @@ def test_the_settings_of_kafka_are_those_of_all_tests() -> None:
         name, value = line.split("=", 1)
         own = Template(ours[name]).safe_substitute(replicas=3, in_sync=2, address="172.30.1.31")
         assert value == own or name in ("node.id", "controller.quorum.voters", "log.dirs"), line
+
+
+def test_step_2_makes_kafka_a_service_that_comes_back(lone_pi: Machine) -> None:
+    user, directories, enable = COMMANDS["2"]
+    (unit,) = pages.fenced(PAGE, "ini")
+    ((program, settings),) = re.findall(r"^ExecStart=(\S+) (\S+)$", unit, re.MULTILINE)
+    assert f"`{settings}`" in SECTIONS["2"]
+    lone_pi.run("mkdir", "-p", "/opt/kafka/bin")
+    lone_pi.write(program, KAFKA_START)
+    lone_pi.run("chmod", "755", program)
+    lone_pi.write(UNIT_FILE, unit)
+    on(lone_pi, user)
+    on(lone_pi, directories)
+    assert lone_pi.shell(f"systemd-analyze verify {UNIT_FILE} 2>&1") == ""
+
+    on(lone_pi, enable)
+    written = ("/var/lib/kafka/here", "/opt/kafka/logs/here")
+    wait_until(lambda: lone_pi.run("ls", *written, status=None).split() == sorted(written), 30.0, "it writes")
+    assert lone_pi.run("stat", "--format=%U", "/var/lib/kafka/here").strip() == "kafka"
+    assert lone_pi.run("systemctl", "is-enabled", "kafka").strip() == "enabled"
+
+    lone_pi.run("systemctl", "kill", "--signal=KILL", "kafka")
+    wait_until(
+        lambda: (lone_pi.show("kafka", "NRestarts"), lone_pi.show("kafka", "SubState")) == ("1", "running"),
+        30.0,
+        "it was started again",
+    )
+    lone_pi.run("systemctl", "stop", "kafka")
+    assert lone_pi.show("kafka", "ExecMainStatus") == "143"
+    assert lone_pi.show("kafka", "ActiveState") == "inactive"
 
 
 def test_step_4_puts_haproxy_before_both_nodes(lone_pi: Machine) -> None:
