@@ -34,6 +34,7 @@ class Letterbox:
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
         """Raises ConfigurationError when librdkafka refuses an option."""
         self._settings = settings
+        self._files = tls.files(settings)
         self._topic = topic
         self._lock = Lock()  # letters are counted where they are posted, and where they are reported
         self._unreported = 0
@@ -62,7 +63,6 @@ class Letterbox:
         self._leave("Kafka had not confirmed them when the bridge was stopped")
 
     def _build(self) -> Producer:
-        self._files = tls.files(self._settings)
         self._files_read = tls.stamp(self._files)
         tls.require_usable(self._settings)
         options = {**producer_options(self._settings, BATCH_SIZE), **_OPTIONS}

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from bridge.settings import RouteSettings, Settings, SpoolSettings
 from bridge.spool import disk
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
+from tests.harness.conditions import wait_until
 from tests.unit.world import Kafka, Session
 
 COUNT = 100
@@ -46,11 +46,12 @@ class World:
         self.kafka.answers.append(Answer("sensors", exists=True, limit=10**6))
 
     def turn_until(self, condition: Callable[[], object]) -> None:
-        ends = time.monotonic() + 10.0
-        while not condition():
-            assert time.monotonic() < ends
+        def turned() -> object:
             self.pipeline.turn()
-            self.loop.wait(0.02)
+            self.loop.wait(0)
+            return condition()
+
+        wait_until(turned, 10.0, "the pipeline's turns have led there")
 
     def stop(self) -> list[int]:
         """As Service.run does it. Returns the sequence numbers that are left on disk."""

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conditions import wait_until
-from tests.harness.haproxy import SUBSCRIBER, HAProxy
+from tests.harness.devices import Devices
+from tests.harness.haproxy import DEVICES, SUBSCRIBER, HAProxy
 from tests.harness.host import Network
 from tests.harness.kafka import CLIENTS, KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.machine import Machine, debian_root, wheels
+from tests.harness.verifier import Verifier
 
 TOPIC = "mqtt"  # the shipped route's
 UNIT = "mqtt-kafka-bridge"
@@ -123,6 +125,15 @@ def installed(
         return layers[suite]
 
     return layer
+
+
+def assert_what_is_sent_arrives_once(haproxy: HAProxy, kafka: KafkaCluster) -> None:
+    with Verifier(kafka.bootstrap, [TOPIC]) as verifier:
+        with Devices(haproxy.host.address, DEVICES, rate=100) as devices:
+            devices.wait_sent(200)
+        verifier.wait_for(devices.tally.acked)
+        verdict = verifier.verdict(devices.tally)
+    assert (verdict.lost, verdict.doubled) == (set(), {}), verdict
 
 
 def wait_live(machine: Machine, unit: str = UNIT, deadline: float = 60.0) -> None:

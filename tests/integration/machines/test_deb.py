@@ -14,7 +14,15 @@ from tests.harness.kafka import KafkaCluster
 from tests.harness.machine import Machine, debian_root, wheels
 from tests.harness.verifier import Verifier
 from tests.integration.machines import test_service
-from tests.integration.machines.conftest import INSTALL, TOPIC, UNIT, NewMachine, Source, wait_live
+from tests.integration.machines.conftest import (
+    INSTALL,
+    TOPIC,
+    UNIT,
+    NewMachine,
+    Source,
+    assert_what_is_sent_arrives_once,
+    wait_live,
+)
 from tests.integration.machines.test_install import FILES, levels, permissions
 from tests.integration.machines.test_upgrade import version
 
@@ -97,12 +105,7 @@ def test_a_package_waits_for_settings_and_is_then_as_live_as_what_install_sh_ins
         say_where(pi, chain)
         pi.run("systemctl", "enable", "--now", UNIT)
         wait_live(pi)
-        with Verifier(kafka.bootstrap, [TOPIC]) as verifier:
-            with Devices(haproxy.host.address, DEVICES, rate=100) as devices:
-                devices.wait_sent(200)
-            verifier.wait_for(devices.tally.acked)
-            verdict = verifier.verdict(devices.tally)
-        assert (verdict.lost, verdict.doubled) == (set(), {}), verdict
+        assert_what_is_sent_arrives_once(haproxy, kafka)
 
         files = {name.replace("/local", ""): mode for name, mode in FILES.items() if "/log/" not in name}
         assert permissions(pi, files) == files

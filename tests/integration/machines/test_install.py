@@ -8,8 +8,14 @@ from tests.harness.devices import Devices
 from tests.harness.haproxy import DEVICES, HAProxy
 from tests.harness.kafka import KafkaCluster
 from tests.harness.machine import Machine
-from tests.harness.verifier import Verifier
-from tests.integration.machines.conftest import INSTALL, SOURCE, TOPIC, UNIT, WHEELS, NewMachine
+from tests.integration.machines.conftest import (
+    INSTALL,
+    SOURCE,
+    UNIT,
+    WHEELS,
+    NewMachine,
+    assert_what_is_sent_arrives_once,
+)
 
 # What it puts on a machine, but for Python packages: mode, owner, group.
 FILES = {
@@ -44,12 +50,7 @@ def test_a_clean_machine_gets_a_live_bridge_and_a_second_run_changes_nothing(
         assert pi.show(UNIT, "StatusText") == "live"
         assert pi.run("systemctl", "is-enabled", UNIT) == "enabled\n"
 
-        with Verifier(kafka.bootstrap, [TOPIC]) as verifier:
-            with Devices(haproxy.host.address, DEVICES, rate=100) as devices:
-                devices.wait_sent(200)
-            verifier.wait_for(devices.tally.acked)
-            verdict = verifier.verdict(devices.tally)
-        assert (verdict.lost, verdict.doubled) == (set(), {}), verdict
+        assert_what_is_sent_arrives_once(haproxy, kafka)
 
         before, started = pi.tree(*EVERYWHERE), pi.show(UNIT, "InvocationID")
         again = pi.run(INSTALL, "bridge", *chain)
