@@ -26,7 +26,6 @@ from bridge.spool.spool import PATIENCE_AT_STOP, Spool
 from bridge.topics import Subscription
 
 _MINUTE = 60.0
-_STEP_TAKES = 60.0  # seconds, at most, where what is on disk is moved at a start with other routes
 _START_TAKES = 10.0  # seconds; a broker that has not answered by then is waited for by a service that is up
 _FAREWELL_TAKES = PATIENCE_AT_STOP + 5.0  # seconds for DISCONNECT, the disk, and what closes behind them
 
@@ -53,7 +52,6 @@ class Service:
     def __init__(self, settings: Settings, router: Router) -> None:
         log(Event.SERVICE_STARTING, version=__version__)
         self._settings = settings
-        self._systemd = Notifier()
         self._loop = Loop()
         self._kafka = Cluster(settings.kafka, self._loop)
         routes = json.dumps([route.model_dump(mode="json") for route in settings.routes])
@@ -68,7 +66,6 @@ class Service:
             settings.mqtt.session_name(settings.mqtt.client_id),
             settings.dead_letters,
             self._letterbox.post if self._letterbox else lambda _: None,
-            lambda: self._systemd.starting(_STEP_TAKES),
         )
         self._pipeline = Pipeline(settings, router, self._kafka, self._spool)
         self._pipeline.take_up(self._spool.backlogs, self._spool.identifiers)
@@ -76,6 +73,7 @@ class Service:
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )
         self._pipeline.session = self._session
+        self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._patience: Patience | None = None  # once a signal has come
         self._said_goodbye = False

@@ -258,6 +258,10 @@ class Lane:
         """Segments on disk of which Kafka holds a part, each with what it does not hold, in order."""
         return {segment: sorted(rest, key=_arrival) for segment, rest in self._rows.begun().items()}
 
+    def expect(self) -> None:
+        """What is on disk is not known yet; what comes goes behind it. `found` follows."""
+        self._rows.expect()
+
     def found(self, messages: int, last: int) -> None:
         """So many are on disk from before the start, none of them after this sequence number."""
         self._rows.found(messages, last)

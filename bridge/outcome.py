@@ -3,8 +3,10 @@
 Kafka's codes are kafka/faults.py's, the disk's errors spool/store.py's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol
 
 from bridge.deadletter import DeadLetter
 from bridge.message import Message
@@ -90,4 +92,22 @@ class Removed:
     size: int  # bytes
 
 
-FromDisk = Written | Refused | ReadBack | Removed
+class Found(Protocol):
+    """What of spool.store.Backlog the lanes need."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def messages(self) -> int: ...
+    @property
+    def last(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What was on disk before the start, and is now where the routes lead. Nothing: it stays as it is."""
+
+    found: Sequence[Found]
+
+
+FromDisk = Written | Refused | ReadBack | Removed | Moved

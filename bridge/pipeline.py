@@ -23,11 +23,11 @@ from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState
 from bridge.ledger import Ledger
 from bridge.message import RETAIN, Message, OpenIdentifier, Packet, Release, State
 from bridge.observe.events import Event, log
-from bridge.outcome import Answer, Failure, NoAnswer, Verdict
+from bridge.outcome import Answer, Failure, Found, NoAnswer, Verdict
 from bridge.qos0 import Qos0
 from bridge.routing import Plan, Router
 from bridge.settings import Settings
-from bridge.spooling import Found, Spool, Spooling
+from bridge.spooling import Spool, Spooling
 from bridge.topics import Subscription
 
 _PLANS = 20_000  # MQTT topics whose plans are kept; beyond it all are made anew
@@ -80,13 +80,14 @@ class Pipeline:
         self._qos0 = Qos0(settings.mqtt.qos0_messages, settings.mqtt.qos0_bytes, self.counts)
         self._believes_clock = True
         self._look_at_clock_at = 0.0
-        self._spooling = Spooling(spool, settings.spool.after, self.counts, self._settle, self._route_again)
+        self._spooling = Spooling(
+            spool, settings.spool.after, self.counts, self._lane, self._settle, self._route_again
+        )
 
-    def take_up(self, found: Iterable[Found], identifiers: Iterable[OpenIdentifier]) -> None:
+    def take_up(self, found: Sequence[Found], identifiers: Iterable[OpenIdentifier]) -> None:
         """What was on disk at the start: messages, and what was open at QoS 2."""
-        for backlog in found:
-            self._spooling.take_up(backlog, self._lane(backlog.topic))
-            self._sequence = max(self._sequence, backlog.last)
+        self._sequence = max((each.last for each in found), default=self._sequence)
+        self._spooling.take_up(found)
         self.counts.spooled = self.counts.restored
         self._ledger.restore(identifiers)
 
@@ -248,7 +249,7 @@ class Pipeline:
     def _lane(self, topic: str) -> Lane:
         lane = self._lanes.get(topic)
         if lane is None:
-            lane = self._lanes[topic] = Lane(topic, self._spooling.room)
+            lane = self._lanes[topic] = self._spooling.new_lane(topic)
             self._hold(lane)
             self._kafka.ask(topic)
         return lane

@@ -13,7 +13,7 @@ from bridge.segment import Segment, Wanted, cut
 class Rows:
     """`stored` counts messages on disk alone, `kept` those that are in memory as well.
 
-    `reading`: rows were asked for and have not come.
+    `reading`: rows were asked for and have not come, or it is not known yet what there is.
     """
 
     __slots__ = (
@@ -46,9 +46,16 @@ class Rows:
         """It is in memory, and on disk or on its way there."""
         return message in self._segments
 
+    def expect(self) -> None:
+        """What is on disk from before the start is not known yet; `found` follows."""
+        self.reading = True
+
     def found(self, messages: int, last: int) -> None:
         """So many are on disk from before the start, none of them after this sequence number."""
-        self.stored, self._last = messages, last
+        self.reading = False
+        if messages:
+            self.stored += messages
+            self._read_to, self._last = 0, max(self._last, last)
 
     # -- writing -------------------------------------------------------------------------------------
 

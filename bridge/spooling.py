@@ -13,7 +13,7 @@ from bridge.deadletter import DeadLetter
 from bridge.lanes import Lane, LaneState, Room
 from bridge.message import Message
 from bridge.observe.events import Event, log
-from bridge.outcome import FromDisk, ReadBack, Refused, Removed, Written
+from bridge.outcome import Found, FromDisk, Moved, ReadBack, Refused, Removed, Written
 from bridge.segment import Segment, Wanted, cut
 
 # What all lanes that spool may have in memory together, and what each of them may have at least. It is also
@@ -25,21 +25,11 @@ _SAY_AGAIN_AFTER = 60.0  # seconds between two lines about a spool that is full
 _SAY_PROGRESS_EVERY = 10.0
 
 
-class Found(Protocol):
-    """What of spool.store.Backlog is used here."""
-
-    @property
-    def topic(self) -> str: ...
-    @property
-    def messages(self) -> int: ...
-    @property
-    def last(self) -> int: ...
-
-
 class Spool(Protocol):
     """What of spool.spool.Spool is used here; its words are described there."""
 
     results: deque[FromDisk]
+    moves: bool
 
     @property
     def accepts(self) -> bool: ...
@@ -54,8 +44,8 @@ class Spool(Protocol):
 class Spooling:
     """`watch_at`: when `watch` looks again, monotonic seconds.
 
-    `settle` is called for each message that may be acknowledged since it is on disk, `route` for each that
-    was read back.
+    `lane` finds a topic's lane, or makes it by `new_lane`. `settle` is called for each message that may be
+    acknowledged since it is on disk, `route` for each that was read back.
     """
 
     def __init__(
@@ -63,12 +53,16 @@ class Spooling:
         spool: Spool,
         after: float,
         counts: Counts,
+        lane: Callable[[str], Lane],
         settle: Callable[[Message], None],
         route: Callable[[Message], None],
     ) -> None:
         self._spool = spool
+        self._moves = spool.moves
         self._after = after
         self._counts = counts
+        self._lane = lane
+        self._expecting: list[Lane] = []  # they don't know yet what they have on disk
         self._settle = settle
         self._route = route
         self._marks: deque[tuple[float, int]] = deque()  # when, and the last sequence number by then
@@ -82,11 +76,20 @@ class Spooling:
         self._drained = 0  # deliveries at the last line about the progress
         self.room = _ROOM
 
-    def take_up(self, found: Found, lane: Lane) -> None:
-        """What a topic has on disk from before the start."""
-        lane.found(found.messages, found.last)
-        self._counts.restored += found.messages
-        self._late.add(lane)
+    def new_lane(self, topic: str) -> Lane:
+        lane = Lane(topic, self.room)
+        if self._moves:
+            lane.expect()
+            self._expecting.append(lane)
+        return lane
+
+    def take_up(self, found: Iterable[Found]) -> None:
+        """What is on disk from before the start, if it is where it belongs."""
+        for each in () if self._moves else found:
+            lane = self._lane(each.topic)
+            lane.found(each.messages, each.last)
+            self._counts.restored += each.messages
+            self._late.add(lane)
 
     # -- who is late -----------------------------------------------------------------------------------
 
@@ -175,6 +178,9 @@ class Spooling:
             if isinstance(result, Removed):
                 self._counts.dead_letters_removed += result.letters
                 continue
+            if isinstance(result, Moved):
+                stirred += self._moved(result)
+                continue
             stirred += [lanes[topic] for topic, _ in result.segments]
             if isinstance(result, Written):
                 self._written(result, lanes)
@@ -193,6 +199,17 @@ class Spooling:
                 lanes[letter.kafka_topic].buried(letter.message)
             self._counts.dead_lettered += 1
             self._settle(letter.message)
+
+    def _moved(self, result: Moved) -> list[Lane]:
+        """Returns the lanes that waited for it."""
+        if not self._reads:  # then it is for the next start
+            return []
+        self._moves = False
+        waited, self._expecting = self._expecting, []
+        for lane in waited:
+            lane.found(0, 0)
+        self.take_up(result.found)
+        return waited
 
     def _refused(self, result: Refused, lanes: dict[str, Lane]) -> None:
         segments: dict[str, list[Segment]] = {}

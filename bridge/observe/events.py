@@ -88,6 +88,7 @@ class Event(StrEnum):
     SPOOL_DAMAGED              = "spool.damaged",              ERROR,   "the disk gave back other bytes than were written; these messages stay in the file and are left out"
     SPOOL_SET_ASIDE            = "spool.set_aside",            ERROR,   "the database is damaged; it is kept under another name, and a new one was begun"
     SPOOL_SLOW                 = "spool.slow",                 WARNING, "the disk took more than a second for one commit; acknowledgements waited for it"
+    SPOOL_MOVING               = "spool.moving",               INFO,    "the routes have changed, and much is on disk: until it is where they lead now, what comes goes to disk behind it"
     SPOOL_REASSIGNED           = "spool.reassigned",           INFO,    "the routes have changed; messages on disk go where they lead now"
 
     DEADLETTER_REMOVED         = "deadletter.removed",         WARNING, "dead letters beyond dead_letters.max_bytes or max_age were removed for good, oldest first"

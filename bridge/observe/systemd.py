@@ -34,10 +34,6 @@ class Notifier:
         if text != self._status and self._send(f"STATUS={text}"):
             self._status = text
 
-    def starting(self, seconds: float) -> None:
-        """The start goes on, and may take `seconds` more, whatever TimeoutStartSec= of the unit says."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
-
     def stopping(self, status: str, seconds: float) -> None:
         """A stop has begun that may take `seconds`, whatever TimeoutStopSec= of the unit says."""
         self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")

@@ -16,7 +16,8 @@ from bridge.ondisk import OnDisk, Waiting
 from bridge.segment import BEGINNING, MOST_BYTES, received_first
 from bridge.settings import SpoolSettings
 from bridge.spool import disk
-from bridge.spool.store import SEQUENCE_BITS, Store, require_known, used_bytes
+from bridge.spool.schema import require_known, used_bytes
+from bridge.spool.store import SEQUENCE_BITS, Store
 
 _TRIES, _PAUSE = 5, 0.1  # seconds; the service may be starting or stopping meanwhile
 _PATIENCE = 5.0  # seconds for a lock; readers wait only while a log is recovered

@@ -8,7 +8,6 @@ When the disk can't be used the bridge goes on with Kafka alone: what is in memo
 acknowledged, and the disk is tried again.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -23,11 +22,12 @@ from bridge.errors import SpoolUnusable
 from bridge.loop import Loop
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
-from bridge.outcome import FromDisk, ReadBack, Refused, Written
+from bridge.outcome import FromDisk, Moved, ReadBack, Refused, Written
 from bridge.segment import Segment, Wanted, pack
 from bridge.settings import DeadLetterSettings, SpoolSettings
 from bridge.spool import disk
 from bridge.spool.bounds import Bounds
+from bridge.spool.file import File
 from bridge.spool.job import Job
 from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
@@ -37,6 +37,9 @@ _SLOW = 1.0  # seconds for one commit
 _SAY_SLOW_AFTER = 60.0
 _LOOK_AT_BOUNDS_EVERY = 60.0
 _QUIET_AFTER = 2.0  # seconds without a job; a spool that is used on and off needs its space again
+# Seconds. What takes longer must not keep the bridge from connecting: EMQ's queue is short.
+_MOVE_BEFORE = 1.0
+_TRY_AGAIN, _PATIENCE = 2.0, 60.0  # seconds, where the disk failed to read
 PATIENCE_AT_STOP = 10.0  # seconds for the last commits
 
 
@@ -44,6 +47,7 @@ class Spool:
     """`results` fills between two turns of the loop.
 
     `backlogs` is what was on disk before the start, `identifiers` what the last clean stop has saved.
+    `moves`: the routes have changed, and not all of that is where they lead yet. `Moved` follows.
     """
 
     def __init__(
@@ -56,22 +60,20 @@ class Spool:
         session: str,
         letters: DeadLetterSettings | None = None,
         buried: Callable[[Sequence[DeadLetter]], None] = lambda _: None,
-        stepped: Callable[[], None] = lambda: None,
     ) -> None:
         """`session` says whose identifiers are saved, `buried` is called in the thread with letters that are
-        on disk now. `stepped` is called again and again while this takes its time: `routes` have changed,
-        and much is on disk.
+        on disk now.
         """
         self._settings = settings
         self._session = session
         self._directory = directory
         self._loop = loop
-        self._store: Store | None = None
-        self._lock: int | None = None
-        self._was_usable = False
+        self._file = File(directory, routes, lane_of)
         self.results: deque[FromDisk] = deque()
         self.backlogs: list[Backlog] = []
         self.identifiers: list[OpenIdentifier] = []
+        self.moves = False
+        self._last = 0  # sequence number that was on disk before the start
         self._next = Job()
         self._undeleted: list[tuple[str, Segment]] = []  # the thread's: what a failed commit has left
         self._busy = False
@@ -85,10 +87,14 @@ class Spool:
         self._buried = buried
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         try:
-            self._open(routes, lane_of, stepped)
+            self._start()
         except SpoolUnusable as error:
             self._say_unusable(error)
             self._again_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
+        # The thread's: what it goes on with, when, and since when that fails.
+        self._moving = self.moves
+        self._failing: dict[str, float] = {}
+        self._go_on_at = 0.0
         self._thread = Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
 
@@ -157,12 +163,10 @@ class Spool:
         self._thread.join(max(0.0, self._stop_by - time.monotonic()))
         if self._thread.is_alive():
             return
-        if self._store:
+        if self._file.store:
             with suppress(SpoolUnusable):
-                self._store.save_identifiers(self._session, identifiers)
-            self._store.close()
-        if self._lock is not None:
-            os.close(self._lock)
+                self._file.store.save_identifiers(self._session, identifiers)
+        self._file.close()
 
     # -- the thread ------------------------------------------------------------------------------------
 
@@ -180,8 +184,13 @@ class Spool:
     def _next_job(self) -> Job | None:
         patience = _QUIET_AFTER
         while True:
+            goes_on = self._moving
+            due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else patience
             with suppress(Empty):
-                return self._jobs.get(timeout=patience)
+                return self._jobs.get(timeout=due)
+            if goes_on:
+                self._go_on()
+                continue
             self._tidy()
             self._give_back(Store.give_all_back)
             patience = _LOOK_AT_BOUNDS_EVERY
@@ -192,13 +201,12 @@ class Spool:
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
         for topic, wanted in job.reads:
-            rows = self._read(topic, wanted)
-            self._loop.post(partial(self.results.append, rows))  # not behind the commit
+            self._read(topic, wanted)
         self._undeleted += job.done
         if not job.writes and not self._undeleted:
             return results
         try:
-            store = self._store or self._reopen()
+            store = self._file.open()
             room, limit = self._room(store) if job.writes else (0, "")
             taken, left = job.fitting(room)
             if taken.writes or self._undeleted:
@@ -214,7 +222,7 @@ class Spool:
             if job.writes:
                 results.append(self._refuse(job, error.reason, is_full=True))
         except SpoolUnusable as error:
-            self._give_up(error)
+            self._file.give_up(error)
             self._delete_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
             if job.writes:
                 self._say_unusable(error)
@@ -245,29 +253,35 @@ class Spool:
         self._troubled = True
         return Refused(*job.split(), is_full, reason)
 
-    def _read(self, topic: str, wanted: Wanted) -> ReadBack:
+    def _read(self, topic: str, wanted: Wanted) -> None:
+        """Its result does not wait for the job's commit."""
+        segments: list[Segment] = []
         for _ in range(2):  # once more with the file opened anew
             try:
-                segments, damaged = (self._store or self._reopen()).read(topic, wanted)
+                segments, damaged = self._file.open().read(topic, wanted)
             except SpoolUnusable as error:
-                self._give_up(error)
+                self._file.give_up(error)
                 reason = error.reason
                 continue
             for why in damaged:
                 log(Event.SPOOL_DAMAGED, reason=why)
             if not segments and not damaged:
-                reason = f"{self._directory / Store.FILE}: they are no longer in there"
-                break
-            return ReadBack(topic, segments)
-        log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
-        return ReadBack(topic, [])
+                log(
+                    Event.SPOOL_UNREADABLE,
+                    topic=topic,
+                    reason=f"{self._file.path}: they are no longer in there",
+                )
+            break
+        else:
+            log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
+        self._loop.post(partial(self.results.append, ReadBack(topic, segments)))
 
     def _tidy(self) -> None:
         """Keep the bounds of the dead letters, and give space back while there is nothing else to do."""
         with suppress(SpoolUnusable):
             if time.monotonic() >= self._look_at_bounds_at:
                 self._look_at_bounds_at = time.monotonic() + _LOOK_AT_BOUNDS_EVERY
-                while self._store and (removed := self._store.keep_bounds(self._bounds)):
+                while self._file.store and (removed := self._file.store.keep_bounds(self._bounds)):
                     log(
                         Event.DEADLETTER_REMOVED,
                         bound=removed.bound,
@@ -280,84 +294,73 @@ class Spool:
     def _give_back(self, some: Callable[[Store], bool]) -> None:
         """Piece by piece, as long as there is nothing else to do."""
         with suppress(SpoolUnusable):
-            while self._store and self._jobs.empty() and some(self._store):
+            while self._file.store and self._jobs.empty() and some(self._file.store):
                 pass
 
-    # -- the file --------------------------------------------------------------------------------------
+    # -- what the thread has to do besides ---------------------------------------------------------------
 
-    def _open(self, routes: str, lane_of: LaneOf, stepped: Callable[[], None]) -> None:
-        """Raises SpoolUnusable."""
-        store = self._opened()
+    def _go_on(self) -> None:
+        """With what takes longer than a job, or failed and may be better by now."""
+        if self._moving:
+            self._move()
+
+    def _move(self) -> None:
+        """A step of it."""
+        moved: list[Backlog] = []
         try:
-            moved = 0
-            for step in store.reassign(routes, lane_of):
-                moved += step
-                stepped()
+            if not self._file.has_moved(0.0):
+                self._failing.clear()
+                return
+            moved = self._file.open().backlogs_up_to(self._last)
+        except SpoolUnusable as error:
+            if not isinstance(error, DiskFull):
+                self._file.give_up(error)
+            if self._may_pass(""):
+                return
+            for each in self.backlogs:
+                log(Event.SPOOL_UNREADABLE, topic=each.topic, reason=error.reason)
+        self._moving = False
+        self._loop.post(partial(self.results.append, Moved(moved)))
+
+    def _may_pass(self, topic: str) -> bool:
+        """What has just failed is worth another try, soon.
+
+        Who waits for it has what comes written to disk. Where the disk does not take that either, EMQ's queue
+        would overflow meanwhile, and order is given up before messages are.
+        """
+        now = time.monotonic()
+        since = self._failing.setdefault(topic, now)
+        if now - since > _PATIENCE or (self._troubled and now > since):
+            del self._failing[topic]
+            return False
+        self._go_on_at = now + _TRY_AGAIN
+        return True
+
+    # ------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """Raises SpoolUnusable."""
+        try:
+            store = self._file.start()
             self.backlogs = store.backlogs()
+            self._last = max((each.last for each in self.backlogs), default=0)
+            try:
+                self.moves = not self._file.has_moved(_MOVE_BEFORE)
+            except DiskFull:
+                self.moves = True
+            if self.moves:
+                log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))
+            else:
+                self.backlogs = store.backlogs()
             with suppress(DiskFull):  # what can't be taken away must not be used: it would be used again
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:
-            store.close()
-            self._set_aside(error.reason)
-            store = self._opened()
+            self.backlogs, self.moves = [], False
+            self._file.begin_anew(error)
         except SpoolUnusable:
-            store.close()
+            self.backlogs, self.moves = [], False
+            self._file.abandon()
             raise
-        else:
-            if moved:
-                log(Event.SPOOL_REASSIGNED, messages=moved)
-        self._store = store
-        self._was_usable = True
-
-    def _opened(self) -> Store:
-        try:
-            self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            if self._lock is None:
-                self._lock = disk.lock(self._directory)
-        except OSError as error:
-            raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
-        try:
-            return Store(self._directory)
-        except CorruptStore as error:
-            self._set_aside(error.reason)
-            return Store(self._directory)
-
-    def _reopen(self) -> Store:
-        """Raises SpoolUnusable."""
-        store = self._opened()
-        if not self._was_usable and (waiting := sum(each.messages for each in store.backlogs())):
-            store.close()
-            # Their numbers and those of this run would be mixed up.
-            raise SpoolUnusable(f"{store.path}: {waiting} messages wait in it", "restart the bridge")
-        self._store = store
-        self._was_usable = True
-        return store
-
-    def _give_up(self, error: SpoolUnusable) -> None:
-        if self._store:
-            self._store.close()
-            self._store = None
-        if isinstance(error, CorruptStore):
-            with suppress(SpoolUnusable):
-                self._set_aside(error.reason)
-
-    def _set_aside(self, reason: str) -> None:
-        """Keep a damaged file under another name, so that the next one begins empty.
-
-        Raises SpoolUnusable when even that can't be done.
-        """
-        try:
-            kept = disk.set_aside(self._directory / Store.FILE)
-        except OSError as error:
-            raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
-        log(
-            Event.SPOOL_SET_ASIDE,
-            path=str(kept),
-            reason=reason,
-            way_out=f'sqlite3 {kept} ".recover" | sqlite3 recovered.db (not with the sqlite3 of Debian 12);'
-            f" stop the bridge when its spool is empty, move recovered.db to"
-            f" {self._directory / Store.FILE}, and start it",
-        )
 
     def _say_usable(self, store: Store) -> None:
         if self._troubled:

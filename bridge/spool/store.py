@@ -1,13 +1,7 @@
 """The database of the spool and of the dead letters. Blocking; one thread at a time.
 
 SQLite in WAL mode with synchronous=FULL: a commit is on disk when it returns, so what it holds may be
-acknowledged. Tables:
-
-    lanes          a Kafka topic, how many messages are on disk for it, the last sequence number there was
-    segments       position = lane << 44 | sequence of the first message; the body is segment.py's
-    dead_letters   what can never be delivered as it is
-    open_identifiers  QoS 2 identifiers that were taken when the bridge was stopped
-    facts          what else has to be remembered, by name
+acknowledged.
 
 A reader beside the service (`bridge spool status`, `bridge dead-letters`) opens the same file.
 """
@@ -18,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from bridge.deadletter import DeadLetter
@@ -27,26 +20,13 @@ from bridge.message import Message, OpenIdentifier
 from bridge.outcome import Removed
 from bridge.segment import Segment, Wanted, cut, pack, properties_to_json, unpack
 from bridge.spool.bounds import Bounds
+from bridge.spool.schema import create, require_known, used_bytes
 
-VERSION = 1
-_APPLICATION = 0x6D716B62  # "mqkb", in the file's header
 SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
 _VACUUM_AT_ONCE = 2000  # pages
-_REASSIGN_AT_ONCE = 50  # segments; some megabytes
+_REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, of one step; one at least
 _WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
 _WORTH_EMPTYING = 262_144  # bytes; a row now and then never takes as much
-
-_SCHEMA = """
-CREATE TABLE lanes (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE,
-    messages INTEGER NOT NULL, bytes INTEGER NOT NULL, last INTEGER NOT NULL);
-CREATE TABLE segments (position INTEGER PRIMARY KEY, messages INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL,
-    route TEXT NOT NULL, kafka_topic TEXT NOT NULL, mqtt_topic BLOB NOT NULL, flags INTEGER NOT NULL,
-    received INTEGER NOT NULL, properties BLOB NOT NULL, size INTEGER NOT NULL, payload BLOB NOT NULL);
-CREATE INDEX dead_letters_by_age ON dead_letters (at, size);
-CREATE TABLE open_identifiers (packet_id INTEGER PRIMARY KEY, topic BLOB NOT NULL, digest BLOB NOT NULL);
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
 
 LaneOf = Callable[[bytes], tuple[str, str]]
 """Where messages of an MQTT topic go now: a Kafka topic, or an empty one and the reason."""
@@ -77,28 +57,6 @@ _KINDS = {
 }
 
 
-def require_known(database: sqlite3.Connection, path: Path) -> bool:
-    """Whether it is a database of ours; False: an empty one. Raises SpoolUnusable for any other."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    (application,) = database.execute("PRAGMA application_id").fetchone()
-    if version > VERSION:
-        raise SpoolUnusable(
-            f"{path}: was made by a newer version of the bridge",
-            "install that version again, and stop it when its spool is empty",
-        )
-    if application not in (0, _APPLICATION) or (version and not application):
-        raise SpoolUnusable(f"{path}: is another program's database", "set spool.directory to another one")
-    return bool(application)
-
-
-def used_bytes(database: sqlite3.Connection) -> int:
-    """Bytes of the file and its log that hold something."""
-    (page,) = database.execute("PRAGMA page_size").fetchone()
-    (pages,) = database.execute("PRAGMA page_count").fetchone()
-    (free,) = database.execute("PRAGMA freelist_count").fetchone()
-    return int((pages - free) * page)
-
-
 class Store:
     """Raises SpoolUnusable, from every method, where the disk or the file does not let it work."""
 
@@ -108,6 +66,7 @@ class Store:
         """Open the database, or create it."""
         self.path = directory / self.FILE
         self._lanes: dict[str, int] = {}
+        self._is_settled = False  # all is where the routes of this run lead
         with self._translated():
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             # SQLite gives its log the rights that the database has when the log is made.
@@ -131,15 +90,9 @@ class Store:
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA journal_size_limit = 4194304")
         if is_new:
-            self._create()
+            with self._transaction():
+                create(self._db)
         self._lanes = {topic: number for number, topic in execute("SELECT id, topic FROM lanes")}
-
-    def _create(self) -> None:
-        with self._transaction():
-            for statement in _SCHEMA.split(";"):
-                self._db.execute(statement)
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
-            self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     # -- segments ------------------------------------------------------------------------------------
 
@@ -151,6 +104,8 @@ class Store:
     ) -> None:
         """One commit: these bodies in, these dead letters in, those segments out. On disk at return."""
         with self._translated(), self._transaction():
+            if not self._is_settled:  # from now on not all of it is by the routes of the last run
+                self._db.execute("DELETE FROM facts WHERE name = 'routes'")
             for topic, segment, body in segments:
                 self._insert(topic, segment, body)
             for letter in letters:
@@ -194,32 +149,45 @@ class Store:
             rows = self._db.execute("SELECT topic, messages, bytes, last FROM lanes WHERE messages > 0")
             return [Backlog(*row) for row in rows.fetchall()]
 
-    def reassign(self, routes: str, lane_of: LaneOf) -> Iterator[int]:
-        """Where `routes` differ from those of the last run: put each message where it belongs by now.
+    def backlogs_up_to(self, last: int) -> list[Backlog]:
+        """The same, without what has a later sequence number. It looks at each row."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT topic, sum(segments.messages), sum(length(body)) FROM segments"
+                " JOIN lanes ON lanes.id = position >> ? WHERE position & ? <= ? GROUP BY topic",
+                (SEQUENCE_BITS, (1 << SEQUENCE_BITS) - 1, last),
+            )
+            return [Backlog(topic, messages, size, last) for topic, messages, size in rows.fetchall()]
 
-        In steps, since there may be gigabytes: each yields how many have moved in it, and is a commit of its
-        own, from which the next start with these routes goes on.
+    def reassign(self, routes: str, lane_of: LaneOf) -> int | None:
+        """Put some of the messages where they belong by now, if `routes` are not those of the last run.
+
+        Returns how many have moved, or None: all are where they belong. There may be gigabytes, so this is
+        one step: a commit of its own, behind which the next one goes on, also after another start.
         """
-        lane_of = cache(lane_of)
         with self._translated():
             if self._fact("routes") == routes:
-                return
-            reached, _, of = (self._fact("reassigned") or "").partition(" ")
-        position = int(reached) if of == routes else 0
-        rows = [(position,)]
-        while rows:
-            with self._translated(), self._transaction():
+                self._is_settled = True
+                return None
+            with self._transaction():
+                reached, _, of = (self._fact("reassigned") or "").partition(" ")
+                after = int(reached) if of == routes else 0
                 rows = self._db.execute(
-                    "SELECT position FROM segments WHERE position > ? ORDER BY position LIMIT ?",
-                    (position, _REASSIGN_AT_ONCE),
+                    "SELECT position, length(body) FROM segments WHERE position > ?"
+                    " ORDER BY position LIMIT ?",
+                    (after, _REASSIGN_AT_ONCE),
                 ).fetchall()
-                moved = sum(self._reassign(position, lane_of) for (position,) in rows)
+                moved = size = 0
+                for after, of_this in rows:
+                    moved += self._reassign(after, lane_of)
+                    size += of_this
+                    if size >= _REASSIGN_BYTES:
+                        break
                 self._db.execute("DELETE FROM facts WHERE name IN ('routes', 'reassigned')")
-                if rows:
-                    (position,) = rows[-1]
-                fact = ("reassigned", f"{position} {routes}") if rows else ("routes", routes)
+                fact = ("reassigned", f"{after} {routes}") if rows else ("routes", routes)
                 self._db.execute("INSERT INTO facts VALUES (?, ?)", fact)
-            yield moved
+            self._is_settled = not rows
+            return moved if rows else None
 
     def _reassign(self, position: int, lane_of: LaneOf) -> int:
         (body,) = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()

@@ -11,6 +11,7 @@ from bridge.counts import Counts
 from bridge.deadletter import DeadLetter, Selection
 from bridge.kafka import letterbox as letterbox_module
 from bridge.kafka.letterbox import Letterbox
+from bridge.lanes import Lane, Room
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.outcome import Removed
@@ -154,7 +155,14 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         buried.extend,
     )
     counts = Counts()
-    spooling = Spooling(spool, 1.0, counts, settle=lambda _: None, route=lambda _: None)
+    spooling = Spooling(
+        spool,
+        1.0,
+        counts,
+        lane=lambda topic: Lane(topic, Room(1, 1)),
+        settle=lambda _: None,
+        route=lambda _: None,
+    )
     letters = [letter(bytes(400_000)) for _ in range(3)]
     for each in letters:
         each.message.sequence = 1

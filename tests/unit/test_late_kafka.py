@@ -1,10 +1,11 @@
 """What the documentation says of a Kafka that is late: how much is in memory, what a crash delivers twice,
-which rate a slow disk allows, what can't be read. The clock is the test's.
+which rate a slow disk allows, what can't be read, or not yet. The clock is the test's.
 """
 
 import pytest
 
 from bridge.message import Message
+from bridge.outcome import Moved
 from bridge.segment import MOST_MESSAGES, Segment, cut, pack, unpack
 from bridge.spool.store import Backlog
 from tests.unit.world import Clock, World
@@ -169,3 +170,58 @@ def test_what_cannot_be_read_is_left_to_the_next_start_and_holds_up_nobody(clock
         world.turn()
     assert [message.payload for message in world.kafka.produced] == [b"new"]
     assert (world.counts.unreadable, world.counts.spooled) == (10, 1)
+
+
+# -- other routes ----------------------------------------------------------------------------------------
+
+
+def moving(clock: Clock) -> World:
+    """Nobody knows yet what is on disk for which topic."""
+    world = World(moves=True)
+    world.pipeline.take_up([Backlog("what it was called", 10, 1000, 10)], [])
+    return world
+
+
+def test_while_what_is_on_disk_is_moved_what_comes_goes_there_and_is_acknowledged(clock: Clock) -> None:
+    world = moving(clock)
+    first = world.receive(payload=b"new")
+    world.answer()
+    world.turn()
+    assert world.session.acknowledged == [1]
+    assert not world.kafka.produced
+    assert first.sequence > 10
+    assert world.kafka.asked == ["sensors"], "and not for a topic that it may have been called"
+
+
+def test_what_was_moved_comes_before_what_came_since(clock: Clock) -> None:
+    world = moving(clock)
+    world.receive(payload=b"new")
+    world.receive(b"site/a")
+    world.answer()
+    world.answer("iot.a")
+    rows, backlog = stored(10)
+    world.disk.rows |= rows
+    world.disk.results.append(Moved([backlog]))
+    for _ in range(4):
+        world.turn()
+    assert [message.sequence for message in world.kafka.produced if message.topic != b"site/a"] == [
+        *range(1, 12)
+    ]
+    assert len(world.kafka.produced) == 12, "a topic with nothing on disk goes on too"
+    world.kafka.deliver()
+    for _ in range(3):
+        world.turn()
+    assert not world.disk.rows
+    assert (world.counts.restored, world.counts.delivered, world.counts.in_flight) == (10, 12, 0)
+
+
+def test_a_stop_while_it_is_moved_leaves_it_to_the_next_start(clock: Clock) -> None:
+    world = moving(clock)
+    world.receive()
+    world.turn()
+    asked = list(world.kafka.asked)
+    world.pipeline.stop_reading()
+    world.disk.results.append(Moved([Backlog("another", 10, 1000, 10)]))
+    world.turn()
+    assert world.pipeline.is_empty
+    assert world.kafka.asked == asked

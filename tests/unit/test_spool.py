@@ -15,7 +15,6 @@ from bridge.outcome import ReadBack, Refused, Written
 from bridge.segment import Segment, Wanted, cut, pack
 from bridge.settings import SpoolSettings
 from bridge.spool import spool as spool_module
-from bridge.spool import store as store_module
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
 from tests.harness.conditions import wait_until
@@ -145,97 +144,6 @@ def test_a_delete_alone_waits_a_moment_for_company(world: World, monkeypatch: py
     wait_until(lambda: world.loop.wait(0.01) or world.spool.accepts, 10, "the disk is idle")
     world.spool.delete("sensors", [segment])
     assert 0 < world.spool.turn(time.monotonic()) <= 60
-
-
-def test_changed_routes_move_what_is_on_disk_and_bury_what_no_route_takes(tmp_path: Path) -> None:
-    first = World(tmp_path)
-    first.write(
-        message(1, topic=b"a"), message(2, topic=b"b"), message(3, topic=b"c"), message(4, topic=b"a")
-    )
-    first.result()
-    first.close()
-    now = {b"a": ("new", ""), b"b": ("sensors", ""), b"c": ("", "no route has a filter that matches")}
-    second = World(tmp_path, "other routes", lambda topic: now[topic])
-    assert {each.topic: each.messages for each in second.spool.backlogs} == {"new": 2, "sensors": 1}
-    assert [each.sequence for each in second.rows("new")] == [1, 4]
-    second.close()
-    with sqlite3.connect(tmp_path / Store.FILE) as database:
-        assert database.execute("SELECT mqtt_topic, reason FROM dead_letters").fetchall() == [
-            (b"c", "no route has a filter that matches")
-        ]
-    database.close()
-
-
-NEW = ("new", "")
-
-
-def three_rows_of_which_one_was_moved(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The routes had changed, and the start that moved what is on disk was cut short."""
-    monkeypatch.setattr(store_module, "_REASSIGN_AT_ONCE", 1)
-    first = World(directory)
-    for number in (1, 2, 3):
-        first.write(message(number))
-    first.result()
-    first.close()
-    store = Store(directory)
-    steps = store.reassign("other routes", lambda _: NEW)
-    assert next(steps) == 1
-    steps.close()
-    store.close()
-
-
-def topics(world: World) -> dict[str, int]:
-    return {each.topic: each.messages for each in world.spool.backlogs}
-
-
-def test_a_move_that_was_cut_short_goes_on_at_the_next_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    three_rows_of_which_one_was_moved(tmp_path, monkeypatch)
-    asked: list[bytes] = []
-
-    def lane_of(topic: bytes) -> tuple[str, str]:
-        asked.append(topic)
-        return NEW
-
-    second = World(tmp_path, "other routes", lane_of)
-    assert topics(second) == {"new": 3}
-    assert [each.sequence for each in second.rows("new")] == [1, 2, 3]
-    second.close()
-    asked.clear()
-    third = World(tmp_path, "other routes", lane_of)
-    assert not asked, "nothing is looked at again"
-    third.close()
-
-
-def test_after_a_move_that_was_cut_short_the_old_routes_hold_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    three_rows_of_which_one_was_moved(tmp_path, monkeypatch)
-    second = World(tmp_path)
-    assert topics(second) == {"sensors": 3}
-    assert [each.sequence for each in second.rows()] == [1, 2, 3]
-    second.close()
-
-
-def test_a_start_that_moves_much_says_that_it_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    three_rows_of_which_one_was_moved(tmp_path, monkeypatch)
-    steps: list[None] = []
-    loop = Loop()
-    spool = Spool(
-        SpoolSettings(keep_free=0),
-        tmp_path,
-        loop,
-        "other routes",
-        lambda _: NEW,
-        "me",
-        stepped=lambda: steps.append(None),
-    )
-    assert len(steps) >= 2
-    spool.close(())
-    loop.close()
 
 
 def test_a_defect_in_the_thread_of_the_disk_ends_the_loop(

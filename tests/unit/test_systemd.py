@@ -82,11 +82,6 @@ def test_the_same_status_is_told_once(manager: Manager, notifier: Notifier) -> N
     assert manager.heard() == ["STATUS=live", "STATUS=subscribing", "STATUS=live"]
 
 
-def test_a_start_that_takes_long_asks_for_time(manager: Manager, notifier: Notifier) -> None:
-    notifier.starting(60.0)
-    assert manager.heard() == ["EXTEND_TIMEOUT_USEC=60000000"]
-
-
 def test_a_stop_says_how_long_it_may_take(manager: Manager, notifier: Notifier) -> None:
     notifier.stopping("stopping: 3 in flight", seconds=22.5)
     assert manager.heard() == ["STOPPING=1\nEXTEND_TIMEOUT_USEC=22500000", "STATUS=stopping: 3 in flight"]

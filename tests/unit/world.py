@@ -99,11 +99,13 @@ class Kafka:
 class Disk:
     """Takes what is to be written, and answers when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, moves: bool) -> None:
         self.results: deque[FromDisk] = deque()
         self.accepts = True
+        self.moves = moves
         self.is_quick = True  # each commit is there at once
         self.rows: dict[int, bytes] = {}
+        self.topics: dict[int, str] = {}  # of rows that were written here
         self.letters: list[tuple[str, bytes]] = []  # reason and payload
         self.deleted: list[int] = []
         self._writing: list[tuple[str, Segment, bytes]] = []
@@ -116,7 +118,8 @@ class Disk:
         self._burying += letters
 
     def read(self, topic: str, wanted: Wanted) -> None:
-        found = [Segment(unpack(self.rows[first])) for first in sorted(self.rows) if first > wanted.after]
+        firsts = [each for each in sorted(self.rows) if wanted.after < each <= wanted.last]
+        found = [Segment(unpack(self.rows[each])) for each in firsts if self.topics.get(each, topic) == topic]
         self.results.append(ReadBack(topic, found))
 
     def delete(self, topic: str, segments: Sequence[Segment]) -> None:
@@ -139,6 +142,7 @@ class Disk:
     def commit(self) -> None:
         segments = [(topic, segment) for topic, segment, _ in self._writing]
         self.rows |= {segment.first: body for _, segment, body in self._writing}
+        self.topics |= {segment.first: topic for topic, segment in segments}
         self.letters += [(letter.reason, letter.message.payload) for letter in self._burying]
         self.results.append(Written(segments, self._burying))
         self._writing, self._burying = [], []
@@ -150,9 +154,9 @@ class Disk:
 
 
 class World:
-    def __init__(self, **mqtt: object) -> None:
+    def __init__(self, *, moves: bool = False, **mqtt: object) -> None:
         settings = Settings(mqtt={"host": "h", **mqtt}, kafka={"bootstrap_servers": "k:9092"}, routes=ROUTES)
-        self.kafka, self.session, self.disk = Kafka(), Session(), Disk()
+        self.kafka, self.session, self.disk = Kafka(), Session(), Disk(moves)
         self.pipeline = Pipeline(settings, Router(settings.routes), self.kafka, self.disk)
         self.pipeline.session = self.session
         self.counts = self.pipeline.counts

@@ -1,0 +1,58 @@
+"""Whose database a file is, and the tables in it.
+
+lanes          a Kafka topic, how many messages are on disk for it, the last sequence number there was
+segments       position = lane << 44 | sequence of the first message; the body is segment.py's
+dead_letters   what can never be delivered as it is
+open_identifiers  QoS 2 identifiers that were taken when the bridge was stopped
+facts          what else has to be remembered, by name
+"""
+
+import sqlite3
+from pathlib import Path
+
+from bridge.errors import SpoolUnusable
+
+VERSION = 1
+_APPLICATION = 0x6D716B62  # "mqkb", in the file's header
+
+_SCHEMA = """
+CREATE TABLE lanes (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE,
+    messages INTEGER NOT NULL, bytes INTEGER NOT NULL, last INTEGER NOT NULL);
+CREATE TABLE segments (position INTEGER PRIMARY KEY, messages INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE dead_letters (id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL,
+    route TEXT NOT NULL, kafka_topic TEXT NOT NULL, mqtt_topic BLOB NOT NULL, flags INTEGER NOT NULL,
+    received INTEGER NOT NULL, properties BLOB NOT NULL, size INTEGER NOT NULL, payload BLOB NOT NULL);
+CREATE INDEX dead_letters_by_age ON dead_letters (at, size);
+CREATE TABLE open_identifiers (packet_id INTEGER PRIMARY KEY, topic BLOB NOT NULL, digest BLOB NOT NULL);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def create(database: sqlite3.Connection) -> None:
+    """To be called in a transaction."""
+    for statement in _SCHEMA.split(";"):
+        database.execute(statement)
+    database.execute(f"PRAGMA application_id = {_APPLICATION}")
+    database.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def require_known(database: sqlite3.Connection, path: Path) -> bool:
+    """Whether it is a database of ours; False: an empty one. Raises SpoolUnusable for any other."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    if version > VERSION:
+        raise SpoolUnusable(
+            f"{path}: was made by a newer version of the bridge",
+            "install that version again, and stop it when its spool is empty",
+        )
+    if application not in (0, _APPLICATION) or (version and not application):
+        raise SpoolUnusable(f"{path}: is another program's database", "set spool.directory to another one")
+    return bool(application)
+
+
+def used_bytes(database: sqlite3.Connection) -> int:
+    """Bytes of the file and its log that hold something."""
+    (page,) = database.execute("PRAGMA page_size").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (free,) = database.execute("PRAGMA freelist_count").fetchone()
+    return int((pages - free) * page)
