@@ -93,6 +93,7 @@ class Spool:
             self._again_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
         # The thread's: what it goes on with, when, and since when that fails.
         self._moving = self.moves
+        self._unread: list[tuple[str, Wanted]] = []
         self._failing: dict[str, float] = {}
         self._go_on_at = 0.0
         self._thread = Thread(target=self._work, name="spool", daemon=True)
@@ -184,7 +185,7 @@ class Spool:
     def _next_job(self) -> Job | None:
         patience = _QUIET_AFTER
         while True:
-            goes_on = self._moving
+            goes_on = self._moving or self._unread
             due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else patience
             with suppress(Empty):
                 return self._jobs.get(timeout=due)
@@ -263,6 +264,7 @@ class Spool:
                 self._file.give_up(error)
                 reason = error.reason
                 continue
+            self._failing.pop(topic, None)
             for why in damaged:
                 log(Event.SPOOL_DAMAGED, reason=why)
             if not segments and not damaged:
@@ -273,6 +275,9 @@ class Spool:
                 )
             break
         else:
+            if self._may_pass(topic):
+                self._unread.append((topic, wanted))
+                return
             log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
         self._loop.post(partial(self.results.append, ReadBack(topic, segments)))
 
@@ -303,6 +308,9 @@ class Spool:
         """With what takes longer than a job, or failed and may be better by now."""
         if self._moving:
             self._move()
+        unread, self._unread = self._unread, []
+        for topic, wanted in unread:
+            self._read(topic, wanted)
 
     def _move(self) -> None:
         """A step of it."""
