@@ -28,9 +28,11 @@ def test_a_java_that_is_new_enough_is_taken_from_java_home(
 
 @pytest.mark.parametrize("version", ["1.8.0_392", "11.0.2"])
 def test_an_old_java_is_passed_over(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    java = make_java(tmp_path, version)
-    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
-    assert kit.java() != java
+    make_java(tmp_path / "old", version)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "old"))
+    java = make_java(tmp_path / "new", "17.0.15")
+    monkeypatch.setenv("PATH", str(java.parent))
+    assert kit.java() == java
 
 
 def test_jars_and_packages_are_kept_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
