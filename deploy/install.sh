@@ -39,6 +39,7 @@ bridge      its own Python environment in /opt/mqtt-kafka-bridge, its user, serv
             (/etc/mqtt-kafka-bridge/bridge.toml); starts it and waits until it is live
   --mqtt    HAProxy, and its port for the bridge (1884 where none is given)
   --kafka   some of Kafka's brokers
+  --no-start  only install it, as on a machine that a bridge is to be moved to
 haproxy     the distribution's package with our haproxy.cfg; what was there is kept beside it. Made anew it
             reloads, which cuts nobody; other nodes take a restart
   --emq     one node of EMQ, given twice; its port is 1883 where none is given

@@ -5,9 +5,10 @@ MAIN=$NAME.service
 MISUSE=2 NOT_LIVE=3
 
 install_bridge() { # the options of `bridge`
-    local mqtt='' kafka='' from
+    local mqtt='' kafka='' rests='' from
     while (($#)); do
         case $1 in
+        --no-start) rests=yes && shift && continue ;;
         --mqtt) mqtt=$(argument "$@") ;;
         --kafka) kafka=$(argument "$@") ;;
         *) common_option "$@" ;;
@@ -37,7 +38,11 @@ install_bridge() { # the options of `bridge`
         step "unit and commands, put right" switch_to "$NEW"
     fi
     write_settings "$mqtt" "$kafka"
-    start_bridge
+    if [[ -z $rests ]]; then
+        start_bridge
+    elif [[ -z $(units_in_use) ]]; then
+        say "  not started: sudo systemctl enable --now $NAME"
+    fi
 }
 
 # What the first installation made, for one that failed.

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,13 +21,18 @@ from tests.harness.verifier import Verifier
 
 TOPIC = "mqtt"  # the shipped route's
 UNIT = "mqtt-kafka-bridge"
+SETTINGS = "/etc/mqtt-kafka-bridge/bridge.toml"
 SOURCE = "/root/mqtt-kafka-bridge"
 INSTALL = f"{SOURCE}/deploy/install.sh"
+INSTALLED_SH = "/opt/mqtt-kafka-bridge/current/deploy/install.sh"
+PACKAGE = "/root/package.deb"
 NOT_LIVE = 3  # what install.sh ends with
 WHEELS = ("--wheels", "/root/wheels")  # but for one test, nobody has to wait for the network
 
 NewMachine = Callable[..., Machine]
 Source = Callable[..., Path]
+NewPackage = Callable[..., Path]
+Installed = Callable[..., Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,9 +79,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 def new_machine(source: Source, tmp_path: Path) -> NewMachine:
     """new_machine("bookworm") is a minimal Debian with a clone in /root, not booted yet."""
 
-    def create(suite: str, layers: Sequence[Path] = (), files: Mapping[str, Path] | None = None) -> Machine:
+    def create(
+        suite: str, layers: Sequence[Path] = (), files: Mapping[str, Path] | None = None, name: str = "pi"
+    ) -> Machine:
         below = {} if layers else {SOURCE: source(), WHEELS[1]: wheels()}
-        return Machine([*layers, debian_root(suite)], tmp_path, files={**below, **(files or {})})
+        return Machine([*layers, debian_root(suite)], tmp_path, name=name, files={**below, **(files or {})})
 
     return create
 
@@ -103,28 +111,80 @@ def chain(haproxy: HAProxy, kafka: KafkaCluster) -> Iterator[list[str]]:
 
 
 @pytest.fixture(scope="session")
-def installed(
-    network: Network, source: Source, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
-    """installed("bookworm") is a layer for new_machine: the bridge is installed, its machine shut down."""
-    layers: dict[str, Path] = {}
+def new_package(source: Source, tmp_path_factory: pytest.TempPathFactory) -> NewPackage:
+    """new_package("bookworm", "0.9.0") is the Debian package of a clone that says it is that version."""
+    made: dict[tuple[str, str | None], Path] = {}
 
-    def layer(suite: str) -> Path:
-        if suite not in layers:
-            files = {SOURCE: source(), WHEELS[1]: wheels()}
+    def create(suite: str, version: str | None = None) -> Path:
+        if (suite, version) not in made:
+            clone, output = source(version), tmp_path_factory.mktemp("package")
+            shipped = clone / "deploy" / "bridge.toml"
+            if version:
+                shipped.write_text(f"{shipped.read_text()}# New in {version}.\n")
+            build = [clone / "deploy" / "build-deb", suite, "amd64", "--output", output, "--wheels", wheels()]
+            subprocess.run(build, check=True)
+            (made[suite, version],) = output.glob("*.deb")
+        return made[suite, version]
+
+    return create
+
+
+@pytest.fixture(scope="session")
+def installed(
+    network: Network, source: Source, new_package: NewPackage, tmp_path_factory: pytest.TempPathFactory
+) -> Installed:
+    """installed("bookworm") is a layer for new_machine: the bridge is installed, its machine shut down.
+
+    By install.sh, or by its Debian package.
+    """
+    layers: dict[tuple[str, str], Path] = {}
+    host, kafka = network.haproxy.address, ",".join(f"{each.address}:{CLIENTS}" for each in network.kafka)
+
+    def layer(suite: str, by: str = "install.sh") -> Path:
+        if (suite, by) not in layers:
+            files = (
+                {SOURCE: source(), WHEELS[1]: wheels()}
+                if by == "install.sh"
+                else {PACKAGE: new_package(suite)}
+            )
             machine = Machine([debian_root(suite)], tmp_path_factory.mktemp("installed"), files=files)
-            kafka = ",".join(f"{host.address}:{CLIENTS}" for host in network.kafka)
             with machine:
-                nobody = ["--mqtt", "127.0.0.1:1", "--kafka", kafka]
-                machine.run(INSTALL, "bridge", *nobody, *WHEELS, "--wait", "1", status=NOT_LIVE)
-                machine.run("systemctl", "stop", UNIT)
-                edit = f's/^host = .*/host = "{network.haproxy.address}"/; s/^port = .*/port = {SUBSCRIBER}/'
-                machine.run("sed", "-i", edit, "/etc/mqtt-kafka-bridge/bridge.toml")
+                if by == "install.sh":
+                    machine.run(
+                        INSTALL, "bridge", "--no-start", "--mqtt", "nobody", "--kafka", "nobody:1", *WHEELS
+                    )
+                else:
+                    apt_install(machine, PACKAGE)
+                say_where(machine, ["--mqtt", f"{host}:{SUBSCRIBER}", "--kafka", kafka])
+                machine.run("systemctl", "enable", UNIT)
                 machine.shut_down()
-            layers[suite] = machine.written
-        return layers[suite]
+            layers[suite, by] = machine.written
+        return layers[suite, by]
 
     return layer
+
+
+def on(pi: Machine, command: str, *more: str, clone: str = SOURCE) -> str:
+    """A command of a page, run in a clone as root: there is no sudo on a machine that has only root."""
+    words = f"{command.replace('sudo ', '')} {shlex.join(more)}"
+    return pi.shell(f"set -o pipefail; cd {clone}; {words}")
+
+
+def apt_install(pi: Machine, package: str, *options: str, status: int = 0) -> str:
+    command = ("apt-get", "-q", "-y", *options, "install", package)
+    return pi.run(*command, status=status, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def say_where(pi: Machine, chain: list[str]) -> None:
+    """What a person writes into the settings before the first start."""
+    host, port = chain[1].split(":")
+    pi.run(
+        "sed",
+        "-i",
+        f's/^host = .*/host = "{host}"/; s/^port = .*/port = {port}/;'
+        f' s/^bootstrap_servers = .*/bootstrap_servers = "{chain[3]}"/',
+        SETTINGS,
+    )
 
 
 def assert_what_is_sent_arrives_once(haproxy: HAProxy, kafka: KafkaCluster) -> None:

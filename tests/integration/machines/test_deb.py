@@ -1,8 +1,6 @@
 """The Debian package on a Debian that boots: what install.sh's tests say of it too, and what dpkg adds."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,47 +9,30 @@ from tests.harness.conditions import wait_until
 from tests.harness.devices import Devices
 from tests.harness.haproxy import DEVICES, HAProxy
 from tests.harness.kafka import KafkaCluster
-from tests.harness.machine import Machine, debian_root, wheels
+from tests.harness.machine import Machine, debian_root
 from tests.harness.verifier import Verifier
 from tests.integration.machines import test_service
 from tests.integration.machines.conftest import (
     INSTALL,
+    INSTALLED_SH,
+    PACKAGE,
+    SETTINGS,
     TOPIC,
     UNIT,
+    Installed,
     NewMachine,
+    NewPackage,
     Source,
+    apt_install,
     assert_what_is_sent_arrives_once,
+    say_where,
     wait_live,
 )
 from tests.integration.machines.test_install import FILES, levels, permissions
 from tests.integration.machines.test_upgrade import version
 
-SETTINGS = "/etc/mqtt-kafka-bridge/bridge.toml"
 GARDEN = f"{UNIT}@garden"
-PACKAGE, NEWER = "/root/package.deb", "/root/newer.deb"
-INSTALLED_SH = "/opt/mqtt-kafka-bridge/current/deploy/install.sh"
-APT = {"DEBIAN_FRONTEND": "noninteractive"}
-
-NewPackage = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def new_package(source: Source, tmp_path_factory: pytest.TempPathFactory) -> NewPackage:
-    """new_package("bookworm", "0.9.0") is the package of a clone that says it is that version."""
-    made: dict[tuple[str, str | None], Path] = {}
-
-    def create(suite: str, version: str | None = None) -> Path:
-        if (suite, version) not in made:
-            clone, output = source(version), tmp_path_factory.mktemp("package")
-            shipped = clone / "deploy" / "bridge.toml"
-            if version:
-                shipped.write_text(f"{shipped.read_text()}# New in {version}.\n")
-            build = [clone / "deploy" / "build-deb", suite, "amd64", "--output", output, "--wheels", wheels()]
-            subprocess.run(build, check=True)
-            (made[suite, version],) = output.glob("*.deb")
-        return made[suite, version]
-
-    return create
+NEWER = "/root/newer.deb"
 
 
 @pytest.fixture
@@ -60,28 +41,12 @@ def pi(new_package: NewPackage, tmp_path: Path) -> Machine:
     return Machine([debian_root("bookworm")], tmp_path, files=files)
 
 
-def install(pi: Machine, package: str, *options: str, status: int = 0) -> str:
-    return pi.run("apt-get", "-q", "-y", *options, "install", package, status=status, env=APT)
-
-
 def remove(pi: Machine, how: str, status: int = 0) -> str:
-    return pi.run("apt-get", "-q", "-y", how, UNIT, status=status, env=APT)
-
-
-def say_where(pi: Machine, chain: list[str], settings: str = SETTINGS) -> None:
-    """What a person writes into the settings before the first start."""
-    host, port = chain[1].split(":")
-    pi.run(
-        "sed",
-        "-i",
-        f's/^host = .*/host = "{host}"/; s/^port = .*/port = {port}/;'
-        f' s/^bootstrap_servers = .*/bootstrap_servers = "{chain[3]}"/',
-        settings,
-    )
+    return pi.run("apt-get", "-q", "-y", how, UNIT, status=status, env={"DEBIAN_FRONTEND": "noninteractive"})
 
 
 def go_live(pi: Machine, chain: list[str]) -> None:
-    install(pi, PACKAGE)
+    apt_install(pi, PACKAGE)
     say_where(pi, chain)
     pi.run("systemctl", "enable", "--now", UNIT)
     wait_live(pi)
@@ -98,7 +63,7 @@ def test_a_package_waits_for_settings_and_is_then_as_live_as_what_install_sh_ins
 ) -> None:
     machine = Machine([debian_root(suite)], tmp_path, files={PACKAGE: new_package(suite)})
     with machine as pi:
-        said = install(pi, PACKAGE)
+        said = apt_install(pi, PACKAGE)
         assert f"not started yet. Say in {SETTINGS} where HAProxy and Kafka are" in said
         assert (pi.show(UNIT, "ActiveState"), pi.show(UNIT, "UnitFileState")) == ("inactive", "disabled")
 
@@ -130,7 +95,7 @@ def test_upgrade_refused_settings_and_downgrade_under_load_lose_and_double_nothi
         with Devices(haproxy.host.address, DEVICES, rate=100) as devices:
             devices.wait_sent(200)
 
-            said = install(pi, NEWER)
+            said = apt_install(pi, NEWER)
             wait_live(pi)
             assert version(pi) == "0.9.0"
             assert f"{SETTINGS}.new shows what is new in the settings" in said
@@ -141,7 +106,7 @@ def test_upgrade_refused_settings_and_downgrade_under_load_lose_and_double_nothi
             # It goes on with what it has in memory, though its files are gone.
             pi.write(SETTINGS, settings.replace("[mqtt]", "[mqtt]\nnew = 1", 1))
             started = pi.show(UNIT, "InvocationID")
-            failed = install(pi, PACKAGE, "--allow-downgrades", status=100)
+            failed = apt_install(pi, PACKAGE, "--allow-downgrades", status=100)
             assert "mqtt.new (/etc/mqtt-kafka-bridge/bridge.toml:" in failed
             assert "put them right, then: sudo dpkg --configure mqtt-kafka-bridge" in failed
             devices.wait_sent(100)
@@ -186,7 +151,7 @@ def test_remove_keeps_settings_and_messages_and_purge_refuses_while_some_are_und
         assert left(pi) == kept
 
         # What was enabled starts again, and what waited arrives.
-        install(pi, PACKAGE)
+        apt_install(pi, PACKAGE)
         wait_live(pi)
         kafka.create_topic("garden.late", 3)
         with Verifier(kafka.bootstrap, ["garden.late"]) as verifier:
@@ -203,7 +168,7 @@ def test_remove_keeps_settings_and_messages_and_purge_refuses_while_some_are_und
 def test_a_machine_of_install_sh_refuses_the_package_until_that_one_is_uninstalled_and_the_other_way_round(
     chain: list[str],
     new_machine: NewMachine,
-    installed: Callable[[str], Path],
+    installed: Installed,
     new_package: NewPackage,
     source: Source,
 ) -> None:
@@ -211,12 +176,12 @@ def test_a_machine_of_install_sh_refuses_the_package_until_that_one_is_uninstall
     with new_machine("bookworm", [installed("bookworm")], files) as pi:
         wait_live(pi)
         settings, started = pi.read(SETTINGS), pi.show(UNIT, "InvocationID")
-        refused = install(pi, PACKAGE, status=100)
+        refused = apt_install(pi, PACKAGE, status=100)
         assert f"sudo {INSTALLED_SH} uninstall" in refused
         assert (pi.show(UNIT, "InvocationID"), pi.show(UNIT, "StatusText")) == (started, "live")
 
         pi.run(INSTALLED_SH, "uninstall")
-        install(pi, PACKAGE)
+        apt_install(pi, PACKAGE)
         pi.run("systemctl", "enable", "--now", UNIT)
         wait_live(pi)
         assert pi.read(SETTINGS) == settings

@@ -13,7 +13,7 @@ from tests.harness.kafka import KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.machine import Machine
 from tests.harness.records import records
-from tests.integration.machines.conftest import SOURCE, TOPIC, WHEELS, NewMachine
+from tests.integration.machines.conftest import TOPIC, WHEELS, NewMachine, on
 from tests.integration.machines.test_haproxy import NODE
 
 PAGE = ROOT / "docs" / "tutorial" / "from-six-pis.md"
@@ -28,12 +28,6 @@ touch /var/lib/kafka/here /opt/kafka/logs/here || exit 1
 sleep infinity &
 wait
 """
-
-
-def on(pi: Machine, command: str, *more: str) -> str:
-    """Run it in the clone, as root: there is no sudo on a machine that has only root."""
-    words = [word for word in shlex.split(command) if word != "sudo"]
-    return pi.shell(f"cd {SOURCE}; {shlex.join([*words, *more])}")
 
 
 def test_no_command_is_left_out() -> None:

@@ -1,26 +1,37 @@
 """The service on a machine that boots: what systemd does when it dies, hangs, or is told to go."""
 
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.artefacts import pages
 from tests.harness.conditions import wait_until
 from tests.harness.devices import Devices
 from tests.harness.haproxy import DEVICES, HAProxy
 from tests.harness.kafka import KafkaCluster
+from tests.harness.kit import ROOT
 from tests.harness.machine import Machine
 from tests.harness.verifier import Verifier
-from tests.integration.machines.conftest import INSTALL, NOT_LIVE, TOPIC, UNIT, NewMachine, wait_live
+from tests.integration.machines.conftest import (
+    INSTALL,
+    INSTALLED_SH,
+    NOT_LIVE,
+    SETTINGS,
+    TOPIC,
+    UNIT,
+    Installed,
+    NewMachine,
+    on,
+    wait_live,
+)
 
-SETTINGS = "/etc/mqtt-kafka-bridge/bridge.toml"
 WINDOW = 100  # mqtt.receive_maximum
 
 
-@pytest.fixture
-def pi(new_machine: NewMachine, installed: Callable[[str], Path]) -> Machine:
-    return new_machine("bookworm", [installed("bookworm")])
+@pytest.fixture(params=["install.sh", "deb"])
+def pi(new_machine: NewMachine, installed: Installed, request: pytest.FixtureRequest) -> Machine:
+    """Installed by this."""
+    return new_machine("bookworm", [installed("bookworm", request.param)])
 
 
 def test_it_survives_reboot_and_power_cut_under_load(
@@ -85,7 +96,7 @@ def test_it_is_started_again_when_it_dies_hangs_or_finds_no_name_but_not_on_wron
         assert pi.show(UNIT, "ActiveState") == "failed"
         assert pi.show(UNIT, "ExecMainStatus") == "2"
         assert pi.show(UNIT, "NRestarts") == "0"
-        said = pi.run(INSTALL, "status", status=NOT_LIVE)
+        said = pi.run(INSTALLED_SH, "status", status=NOT_LIVE)
         assert "its settings are wrong, it waits for you" in said
         assert "mqtt.keepalive = 0" in pi.journal(UNIT)
 
@@ -100,32 +111,34 @@ def test_it_is_started_again_when_it_dies_hangs_or_finds_no_name_but_not_on_wron
 def test_several_bridges_have_settings_state_and_passwords_of_their_own(
     chain: list[str], pi: Machine
 ) -> None:
+    *copy_settings, edit, start = pages.commands(ROOT / "docs" / "how-to" / "several-bridges.md")
     with pi:
         wait_live(pi)
-        second = pi.read(SETTINGS).replace("[mqtt]", '[mqtt]\nclient_id = "second"\nusername = "two"', 1)
-        pi.write("/etc/mqtt-kafka-bridge/second.toml", second)
-        pi.write("/etc/credstore/mqtt-kafka-bridge@second.mqtt-password", "hunter2")
-        pi.run("chmod", "600", "/etc/credstore/mqtt-kafka-bridge@second.mqtt-password")
-        pi.run("chmod", "644", "/etc/mqtt-kafka-bridge/second.toml")
-        pi.run("systemctl", "enable", "--now", f"{UNIT}@second")
-        wait_live(pi, f"{UNIT}@second")
+        for command in copy_settings:
+            on(pi, command)
+        program, settings = edit.split()[1:]
+        assert (program, pi.run("stat", "-c", "%a %G", settings)) == ("nano", "640 mqtt-kafka-bridge\n")
+        its_own = '[mqtt]\nclient_id = "garden"\nusername = "two"'
+        pi.write(settings, pi.read(settings).replace("[mqtt]", its_own, 1))
+        pi.write("/etc/credstore/mqtt-kafka-bridge@garden.mqtt-password", "hunter2")
+        pi.run("chmod", "600", "/etc/credstore/mqtt-kafka-bridge@garden.mqtt-password")
+        on(pi, start)
+        wait_live(pi, f"{UNIT}@garden")
 
-        secret = f"/run/credentials/{UNIT}@second.service/mqtt-password"
+        secret = f"/run/credentials/{UNIT}@garden.service/mqtt-password"
         assert pi.read(secret) == "hunter2"
-        state = pi.run("stat", "-c", "%U %a", "/var/lib/mqtt-kafka-bridge/second")
+        state = pi.run("stat", "-c", "%U %a", "/var/lib/mqtt-kafka-bridge/garden")
         assert state == "mqtt-kafka-bridge 700\n"
-        said = pi.run(INSTALL, "status")
+        said = pi.run(INSTALLED_SH, "status")
         assert said.count("active, live, since") == 2
-        assert "hunter2" not in pi.run("journalctl", "--no-pager") + pi.read(
-            "/var/log/mqtt-kafka-bridge-install.log"
-        )
+        assert "hunter2" not in pi.run("journalctl", "--no-pager")
         assert pi.show(UNIT, "StatusText") == "live"
 
 
 def test_uninstall_leaves_settings_and_state_and_purge_no_undelivered_message(
-    chain: list[str], pi: Machine, haproxy: HAProxy
+    chain: list[str], new_machine: NewMachine, installed: Installed, haproxy: HAProxy
 ) -> None:
-    with pi:
+    with new_machine("bookworm", [installed("bookworm")]) as pi:
         wait_live(pi)
         # A topic that nobody has made: what goes there waits on disk.
         pi.run("sed", "-i", 's/^topic = .*/topic = "nobody.made"/', SETTINGS)

@@ -1,8 +1,5 @@
 """Other versions under load: one that is good, one that never becomes live, and back again."""
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from tests.harness.devices import Devices
@@ -11,10 +8,18 @@ from tests.harness.kafka import KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.machine import Machine
 from tests.harness.verifier import Verifier
-from tests.integration.machines.conftest import TOPIC, UNIT, WHEELS, NewMachine, Source, wait_live
+from tests.integration.machines.conftest import (
+    SETTINGS,
+    TOPIC,
+    UNIT,
+    WHEELS,
+    Installed,
+    NewMachine,
+    Source,
+    wait_live,
+)
 
 GOOD, BAD = "/root/good", "/root/bad"
-SETTINGS = "/etc/mqtt-kafka-bridge/bridge.toml"
 
 
 def _of(clone: str, command: str, *options: str) -> list[str]:
@@ -22,7 +27,7 @@ def _of(clone: str, command: str, *options: str) -> list[str]:
 
 
 @pytest.fixture
-def pi(new_machine: NewMachine, installed: Callable[[str], Path], source: Source) -> Machine:
+def pi(new_machine: NewMachine, installed: Installed, source: Source) -> Machine:
     app = (ROOT / "bridge" / "app.py").read_text()
     assert app.count('ready("live")') == 1
     bad = source("0.9.1", {"bridge/app.py": app.replace('ready("live")', 'ready("nearly")')})
