@@ -14,11 +14,15 @@ Pure: no Kafka, no disk, no clock of its own. A lane goes through these states:
     any --a report says "not now"--> HELD
     LIVE --a suspect comes--> DRAINING       (suspect: may be what Kafka can never take)
     LIVE --the oldest message is late--> SPOOLING --no longer, and no row is left--> LIVE
+    LIVE --a large one comes, and in_flight has its fill--> SPOOLING --nothing waits any more--> LIVE
     Wherever this says LIVE, it is SPOOLING while Kafka is late or rows are left.
 
 Why probe: a record that Kafka refuses takes its whole batch with it, so only of one that was alone is it
 known that it is the bad one. Suspects are what exceeds the topic's limit (it may still fit once it is
 compressed) and what failed together with others; each of them is produced alone, in its place.
+
+What is in flight is in memory twice, and a window of large messages would be more than a Pi has. So beyond
+`room` bytes they wait here, late or not. Small ones are not counted: a window bounds them well enough.
 
 A lane's messages stand in this order, which is that of their arrival:
 
@@ -49,6 +53,8 @@ from bridge.segment import Segment, Wanted
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; doubled each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
+_LARGE = 65_536  # bytes of a record, from which on they are counted; a hundred smaller ones are a few MB
+_WRITE_AT_ONCE = 4_000_000  # bytes of payload; their copies for the disk are in memory until it has them
 
 
 class LaneState(Enum):
@@ -73,6 +79,8 @@ class Lane:
 
     __slots__ = (
         "_delay",
+        "_limit",
+        "_plain",
         "_rows",
         "_size",
         "_suspects",
@@ -81,7 +89,6 @@ class Lane:
         "behind",
         "in_flight",
         "late",
-        "limit",
         "retry_at",
         "room",
         "state",
@@ -92,7 +99,8 @@ class Lane:
     def __init__(self, topic: str, room: Room) -> None:
         self.topic = topic
         self.state = LaneState.ASKING
-        self.limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka takes for certain
+        self._limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka takes for certain
+        self._plain = min(CAUTIOUS_LIMIT, _LARGE)  # bytes of a record that nothing has to be asked about
         self.room = room
         self.in_flight: dict[Message, None] = {}
         self.waiting: list[Message] = []
@@ -120,11 +128,11 @@ class Lane:
 
     def offer(self, message: Message) -> bool:
         """A message came. True: produce it now. False: it waits here."""
-        if self.state is LaneState.LIVE:
-            if len(message.payload) + message.plan.overhead <= self.limit or not self._is_suspect(message):
-                self.in_flight[message] = None
-                return True
-            self._leave_live(LaneState.DRAINING)
+        if self.state is LaneState.LIVE and (
+            len(message.payload) + message.plan.overhead <= self._plain or self._may_fly(message)
+        ):
+            self.in_flight[message] = None
+            return True
         if self._is_stored_between or self.behind or (self.late and not self._has_room):
             self.behind.append(message)
             self._unwritten.append(message)
@@ -151,12 +159,15 @@ class Lane:
             self.state = LaneState.SPOOLING
         if self.state is LaneState.SPOOLING:
             waiting, self.waiting = self.waiting, []
+            room = self.room.size - self._size + sum(len(message.payload) for message in waiting)
             for position, message in enumerate(waiting):
-                if self.state is not LaneState.SPOOLING or self._is_suspect(message):
-                    if self.state is LaneState.SPOOLING:
+                is_suspect = self._is_suspect(message)
+                if self.state is not LaneState.SPOOLING or is_suspect or room <= 0:
+                    if self.state is LaneState.SPOOLING and is_suspect:
                         self.state = LaneState.DRAINING
                     self.waiting = waiting[position:] + self.waiting
                     return
+                room -= len(message.payload)
                 yield self._launch(message)
             if self.state is LaneState.SPOOLING and not self.spools and not self.waiting:
                 self.state = LaneState.LIVE
@@ -222,6 +233,7 @@ class Lane:
             self.late = True
             if self.state is LaneState.LIVE:
                 self._leave_live(LaneState.SPOOLING)
+            self._make_room()
             everything = (*self.in_flight, *self.waiting, *self.behind)
             self._unwritten = sorted((each for each in everything if each not in self._rows), key=_arrival)
         elif not is_late and not (self._is_stored_between or self.behind):
@@ -229,9 +241,16 @@ class Lane:
             self._unwritten.clear()
 
     def take_unwritten(self) -> list[Segment]:
-        """What is to be written now. `committed` or `refused` follows for each, in this order."""
+        """What is to be written next, not too much. `committed` or `refused` follows for each, in order."""
         pending = [message for message in self._unwritten if not message.state]
-        self._unwritten.clear()
+        size = 0
+        for count, message in enumerate(pending):
+            size += len(message.payload)
+            if size > _WRITE_AT_ONCE and count:
+                pending, self._unwritten = pending[:count], pending[count:]
+                break
+        else:
+            self._unwritten.clear()
         return self._rows.cut(pending)
 
     def committed(self, segment: Segment) -> None:
@@ -292,7 +311,7 @@ class Lane:
 
     def answered(self, limit: int) -> None:
         """The topic exists and takes records of `limit` bytes."""
-        self.limit = limit
+        self._limit, self._plain = limit, min(limit, _LARGE)
         if self.state is LaneState.ASKING:
             self.state = LaneState.DRAINING
             if not self._was_held:
@@ -322,6 +341,14 @@ class Lane:
         used = len(self.in_flight) + len(self.waiting)
         return used < self.room.messages and self._size < self.room.size
 
+    def _may_fly(self, message: Message) -> bool:
+        """One came that is not plain. False: the lane is no longer LIVE."""
+        if self._is_suspect(message):
+            self._leave_live(LaneState.DRAINING)
+        elif sum(len(each.payload) for each in self.in_flight) >= self.room.size:
+            self._leave_live(LaneState.SPOOLING)
+        return self.state is LaneState.LIVE
+
     def _leave_live(self, state: LaneState) -> None:
         if self.state is LaneState.LIVE:
             self._size = sum(len(message.payload) for message in self.in_flight)
@@ -336,6 +363,20 @@ class Lane:
         if not self._is_stored_between:
             while self.behind and self._has_room:
                 self._wait(self.behind.popleft())
+
+    def _make_room(self) -> None:
+        """What came while Kafka was not late is not bounded by `room`: the last of it goes to disk alone."""
+        if self._is_stored_between:
+            return
+        self.waiting.sort(key=_arrival)
+        newest = max(map(_arrival, self.in_flight), default=0)  # it may yet come back, before what is behind
+        while self.waiting and not self._has_room:
+            message = self.waiting[-1]
+            if message.sequence < newest or message in self._rows or message in self._suspects:
+                break
+            self.waiting.pop()
+            self._size -= len(message.payload)
+            self.behind.appendleft(message)
 
     def _take_back(self, message: Message) -> None:
         if self.state is LaneState.LIVE:
@@ -364,7 +405,7 @@ class Lane:
             self._delay = _FIRST_RETRY
 
     def _is_suspect(self, message: Message) -> bool:
-        return message in self._suspects or len(message.payload) + message.plan.overhead > self.limit
+        return message in self._suspects or len(message.payload) + message.plan.overhead > self._limit
 
 
 def _arrival(message: Message) -> int:

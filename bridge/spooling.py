@@ -33,6 +33,8 @@ class Spool(Protocol):
 
     @property
     def accepts(self) -> bool: ...
+    @property
+    def accepts_more(self) -> bool: ...
     def write(self, topic: str, segments: Sequence[Segment]) -> None: ...
     def bury(self, letters: Sequence[DeadLetter]) -> None: ...
     def read(self, topic: str, wanted: Wanted) -> None: ...
@@ -123,7 +125,7 @@ class Spooling:
         """Read what there is room for, write what is not on disk yet, delete what Kafka has."""
         if self._reads and (wanted := lane.wants_rows()):
             self._spool.read(lane.topic, wanted)
-        if self._spool.accepts and (segments := lane.take_unwritten()):
+        if self._spool.accepts_more and (segments := lane.take_unwritten()):
             self._spool.write(lane.topic, segments)
         if done := lane.take_done():
             self._spool.delete(lane.topic, done)

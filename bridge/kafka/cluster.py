@@ -23,6 +23,7 @@ _FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers, doub
 _REST = 60.0  # seconds between two attempts where only a person can help
 _LOOK_AT_FILES_EVERY = 2.0  # seconds
 _REFUSES_STILL = 60.0  # seconds since it was said last
+_PROBER_STAYS = 60.0  # seconds without a probe
 _CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
 
 _Report = TypeVar("_Report")
@@ -55,6 +56,8 @@ class Cluster:
         self._asked: set[str] = set()
         self._inquiry = Inquiry(settings, lambda answer: loop.post(partial(self._take_answer, answer)))
         self._retiring: list[Producer] = []  # with records in flight that were handed over before
+        self._prober: Producer | None = None
+        self._probed_at = 0.0
         self._has_delivered = False  # the newest producer
         self._refused = ""  # why it can't get in until a person has acted
         self._refused_at = 0.0
@@ -82,6 +85,25 @@ class Cluster:
         report = self._producer.produce(message)
         return self._failure(*report) if report else None
 
+    def probe(self, message: Message) -> Failure | None:
+        """Hand over a message that Kafka may refuse, and of whose topic nothing else is in flight.
+
+        With each record that is refused librdkafka begins a new epoch for all of a producer's partitions, and
+        what Kafka has of them and has not confirmed is doubled. So this one is not the one that all use:
+        docs/decisions/0015.
+        """
+        if self._rests:
+            return self.produce(message)
+        if self._prober is None:
+            try:
+                self._prober = self._new()
+            except BridgeError as error:  # a file that is half written, perhaps: the other one goes on
+                log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+                return self.produce(message)
+        self._probed_at = time.monotonic()
+        report = self._prober.produce(message)
+        return self._failure(*report) if report else None
+
     def poll(self) -> None:
         """Take the delivery reports that have come."""
         if self._files and time.monotonic() >= self._look_at_files_at:
@@ -92,13 +114,22 @@ class Cluster:
         if self._producer.delivered:
             self._has_delivered = True
             self._refused = ""
-        for producer in list(self._retiring):
+        for producer in self._others:
             producer.poll()
             self._producer.delivered.extend(_taken(producer.delivered))
             self._producer.failed.extend(_taken(producer.failed))
-            if producer.is_empty:
+            if not producer.is_empty:
+                continue
+            if producer is not self._prober:
                 self._retiring.remove(producer)
                 producer.close()
+            elif time.monotonic() >= self._probed_at + _PROBER_STAYS:
+                self._prober = None
+                producer.close()
+
+    @property
+    def _others(self) -> list[Producer]:
+        return [*self._retiring, self._prober] if self._prober else self._retiring.copy()
 
     @property
     def delivered(self) -> deque[Message]:
@@ -115,7 +146,7 @@ class Cluster:
 
     def sleep(self) -> None:
         """The loop is about to sleep: wake it when there is something to report."""
-        for producer in (self._producer, *self._retiring):
+        for producer in (self._producer, *self._others):
             producer.sleep()
 
     # -- topics --------------------------------------------------------------------------------------
@@ -155,14 +186,15 @@ class Cluster:
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             self._batch_made, self._files_changed = self._batch_size, False
             return
-        self._retiring.append(old)
+        self._retiring = [*self._others, old]
+        self._prober = None
         if for_files:
             log(Event.KAFKA_FILES_READ)
 
     @property
     def is_broken(self) -> bool:
         """The producer is fatally wrong, and it is time to `rebuild` it."""
-        producers = (self._producer, *self._retiring)
+        producers = (self._producer, *self._others)
         broken = self._fatal or any(producer.is_broken for producer in producers)
         return broken and time.monotonic() >= self._rebuilt_at + self._rebuild_delay
 
@@ -174,7 +206,6 @@ class Cluster:
         self._rebuilt_at = now
         self._fatal = False
         self.close()
-        self._retiring.clear()
         try:
             self._producer = self._build()
         except BridgeError as error:
@@ -184,21 +215,28 @@ class Cluster:
             log(Event.KAFKA_REBUILT)
 
     def close(self) -> None:
-        for producer in (self._producer, *self._retiring):
+        for producer in (self._producer, *self._others):
             producer.close()
+        self._retiring.clear()
+        self._prober = None
 
     def _build(self) -> Producer:
         """Raises BridgeError (ConfigurationError is one) where a file or an option can't be used."""
-        tls.require_usable(self._settings)
         files = tls.stamp(self._files)
+        producer = self._new()
+        self._batch_made, self._files_read = self._batch_size, files
+        self._files_changed = self._has_delivered = self._rests = False
+        self._refused = ""
+        return producer
+
+    def _new(self) -> Producer:
+        """Raises as `_build`."""
+        tls.require_usable(self._settings)
         producer = Producer(
             producer_options(self._settings, self._batch_size),
             wake=lambda: self._loop.post(_nothing),
             on_error=lambda code, text: self._loop.post(lambda: self._error(producer, code, text)),
         )
-        self._batch_made, self._files_read = self._batch_size, files
-        self._files_changed = self._has_delivered = self._rests = False
-        self._refused = ""
         return producer
 
     # -- what goes wrong between the producer and the cluster ------------------------------------------
@@ -241,14 +279,16 @@ class Cluster:
         """
         if not self._refused or time.monotonic() >= self._refused_at + _REFUSES_STILL:
             return False
-        return not self._retiring and not (self._has_delivered and not self._producer.is_empty)
+        if any(not producer.is_empty for producer in self._others):
+            return False
+        return not (self._has_delivered and not self._producer.is_empty)
 
     def _rest(self, why: str) -> None:
         """Do without a producer until it is time to `rebuild`."""
         self._refused = why
         self._rests = self._fatal = True
         self._rebuilt_at, self._rebuild_delay = time.monotonic(), _REST
-        self._producer.close()
+        self.close()
 
     def _look_at_files(self) -> None:
         """librdkafka reads them once, so a new producer is needed where one was replaced."""
@@ -269,7 +309,8 @@ class Cluster:
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             return
         if username and password:
-            self._producer.new_password(username, password)
+            for producer in (self._producer, *self._others):
+                producer.new_password(username, password)
 
 
 def _taken(reports: deque[_Report]) -> list[_Report]:

@@ -33,6 +33,7 @@ from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
 _DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
 _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
+_FILL = 4_000_000  # bytes of one job; it is all in memory a second time
 _SLOW = 1.0  # seconds for one commit
 _SAY_SLOW_AFTER = 60.0
 _LOOK_AT_BOUNDS_EVERY = 60.0
@@ -75,6 +76,7 @@ class Spool:
         self.moves = False
         self._last = 0  # sequence number that was on disk before the start
         self._next = Job()
+        self._filled = 0  # bytes of what is to be written next
         self._undeleted: list[tuple[str, Segment]] = []  # the thread's: what a failed commit has left
         self._busy = False
         self._troubled = False  # what was refused last has not been written yet
@@ -110,9 +112,17 @@ class Spool:
         """
         return not self._busy and time.monotonic() >= self._again_at
 
+    @property
+    def accepts_more(self) -> bool:
+        """The same, of what is large: False while a job has its fill."""
+        return self.accepts and self._filled < _FILL
+
     def write(self, topic: str, segments: Sequence[Segment]) -> None:
         """Have them on disk. Their bodies are made here and now: a payload may be shrunk later."""
-        self._next.segments += [(topic, segment, pack(segment.messages)) for segment in segments]
+        for segment in segments:
+            body = pack(segment.messages)
+            self._next.segments.append((topic, segment, body))
+            self._filled += len(body)
 
     def bury(self, letters: Sequence[DeadLetter]) -> None:
         self._next.letters += letters
@@ -140,6 +150,7 @@ class Spool:
         if job.writes or job.reads or (deletes and now >= self._delete_at):
             self._busy = True
             self._next = Job()
+            self._filled = 0
             self._delete_at = now + _DELETE_EVERY
             self._jobs.put(job)
             return float("inf")

@@ -85,7 +85,12 @@ def test_every_entry_of_the_runbook_says_what_to_do() -> None:
 
 _SETTINGS = {describe.dotted(key) for key, _ in describe.walk()}
 _NAMED = re.compile(r"`((?:service|config|clock|mqtt|kafka|spool|route|qos0|flow|library|tls)\.[a-z0-9_.]+)")
-_NO_NAMES_OF_OURS = {"mqtt.clean.session.enabled", "mqtt.max_mqueue_len", "mqtt.max_inflight"}  # others'
+_NO_NAMES_OF_OURS = {  # others'
+    "mqtt.clean.session.enabled",
+    "mqtt.max_mqueue_len",
+    "mqtt.max_inflight",
+    "mqtt.max_packet_size",
+}
 _NO_NAMES_OF_OURS |= {"mqtt.session_expiry_interval", "mqtt.shared_subscription_strategy"}
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -201,6 +202,17 @@ class KafkaCluster:
         return self.node(
             self.admin.list_topics(topic, timeout=10.0).topics[topic].partitions[partition].leader
         )
+
+    def epochs(self, topic: str) -> set[tuple[int, int]]:
+        """Producer id and epoch of each batch in partition 0, as its leader has them on disk."""
+        node = self.leader(topic)
+        (log,) = (self._settings(node.number).parent / "data" / f"{topic}-0").glob("*.log")
+        batches, found = log.read_bytes(), set()
+        while batches:
+            _, length = struct.unpack_from(">qi", batches)  # base offset, bytes behind the two
+            found.add(struct.unpack_from(">qh", batches, 43))  # KIP-98's RecordBatch
+            batches = batches[12 + length :]
+        return found
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -79,6 +79,25 @@ def test_an_oversize_message_is_given_up_and_its_neighbours_go_their_way_in_orde
     assert (last["delivered"], last["dead_lettered"], last["in_flight"]) == (2, 1, 0)
 
 
+def test_what_is_refused_begins_no_epoch_for_others(
+    new_bridge: Callable[..., BridgeProcess],
+    new_topic: Callable[..., str],
+    kafka: KafkaCluster,
+    publish: Callable[..., None],
+    values: Callable[[str, int], list[bytes]],
+) -> None:
+    """In a new one Kafka doubles what it has stored and not confirmed: docs/decisions/0015."""
+    small, other = new_topic(partitions=1, config={"max.message.bytes": LIMIT}), new_topic(partitions=1)
+    with new_bridge(routes=[route(small), route(other, "other")]) as bridge:
+        publish("other", b"first", b"second", b"third")
+        for _ in range(3):
+            publish("t", os.urandom(2 * LIMIT))
+        wait_until(lambda: len(bridge.entries("kafka.refused")) == 3, 30.0, "they are refused")
+        publish("other", b"last")
+        values(other, 4)
+    assert {epoch for _, epoch in kafka.epochs(other)} == {0}
+
+
 def test_what_fits_only_when_it_is_compressed_is_delivered(
     new_bridge: Callable[..., BridgeProcess],
     new_topic: Callable[..., str],

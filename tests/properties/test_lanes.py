@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bridge import lanes as lanes_module
 from bridge import segment as segment_module
 from bridge.lanes import Lane, LaneState, Room
 from bridge.message import DIGEST_OVER, Digest, Message, digest
@@ -19,11 +20,15 @@ LIMIT = 100
 PLAN = SimpleNamespace(overhead=10)
 ROOM = Room(messages=8, size=400)
 IN_A_SEGMENT = 3
+LARGE = 60  # counted, that many bytes
+AT_ONCE = 300  # bytes written
 
 
 @pytest.fixture(autouse=True)
-def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment_module, "MOST_MESSAGES", IN_A_SEGMENT)
+    monkeypatch.setattr(lanes_module, "_LARGE", LARGE)
+    monkeypatch.setattr(lanes_module, "_WRITE_AT_ONCE", AT_ONCE)
 
 
 class Disk:
@@ -93,6 +98,9 @@ class Simulation:
     def produce(self, message: Message) -> None:
         assert message in self.lane.in_flight
         assert type(message.payload) is not Digest, "what is to be produced was put away"
+        if len(message.payload) > LARGE:
+            flying = sum(len(each.payload) for each in self.lane.in_flight) - len(message.payload)
+            assert flying < ROOM.size, "more in memory twice than there is room for"
         if self.refuses and self.random.random() < 0.02:
             self.lane.failed(message, self.now)  # known at once
         else:
@@ -108,7 +116,10 @@ class Simulation:
             assert self.wanted is None, "asked for twice"
             self.wanted = self.disk.read(wanted)
         if not self.writing:  # the disk takes one job at a time
-            for segment in self.lane.take_unwritten():
+            segments = self.lane.take_unwritten()
+            size = sum(len(message.payload) for segment in segments for message in segment.messages)
+            assert size <= AT_ONCE or sum(segment.count for segment in segments) == 1
+            for segment in segments:
                 self.bodies[segment] = pack(segment.messages)
                 self.writing.append(segment)
             self.was_seen_to = True
@@ -262,6 +273,7 @@ class Simulation:
             )
         if self.was_seen_to and self.writing:
             under_way = {message for segment in self.writing for message in segment.messages}
+            under_way.update(lane._unwritten)
             for message in in_memory if lane.late else lane.behind:
                 assert message.state or message in under_way, "late, and not on its way to the disk"
         if self.moving:

@@ -32,7 +32,7 @@ def test_a_new_lane_asks_first_and_holds_what_comes() -> None:
     lane = Lane("topic", ROOM)
     messages = [message(), message()]
     assert [lane.offer(each) for each in messages] == [False, False]
-    assert lane.limit == CAUTIOUS_LIMIT
+    assert lane._limit == CAUTIOUS_LIMIT
     lane.answered(LIMIT)
     assert list(lane.release()) == messages
     assert lane.state is LaneState.LIVE
@@ -46,6 +46,70 @@ def test_a_live_lane_holds_nothing(live: Lane) -> None:
 def test_the_limit_counts_key_and_headers(live: Lane) -> None:
     assert live.offer(message(LIMIT - 10))
     assert not live.offer(message(LIMIT - 9))
+
+
+def test_large_ones_wait_while_as_many_bytes_are_in_flight_as_there_is_room_for() -> None:
+    lane = Lane("topic", Room(1000, 300_000))
+    lane.answered(1_000_000)
+    list(lane.release())
+    first = [message(100_000) for _ in range(3)]
+    assert [lane.offer(each) for each in first] == 3 * [True]
+    assert lane.offer(message())  # a small one is not counted
+    behind = [message(100_000), message()]
+    assert [lane.offer(each) for each in behind] == [False, False]
+    assert list(lane.release()) == []
+    lane.delivered(first[0])
+    assert list(lane.release()) == behind[:1]
+    assert lane.state is LaneState.SPOOLING
+    lane.delivered(first[1])
+    assert list(lane.release()) == behind[1:]
+    assert lane.state is LaneState.LIVE
+
+
+def test_what_waited_before_kafka_was_late_does_not_stay_in_memory_beyond_the_room() -> None:
+    lane = Lane("topic", Room(1000, 300_000))
+    lane.answered(1_000_000)
+    list(lane.release())
+    messages = [message(100_000) for _ in range(8)]
+    assert [lane.offer(each) for each in messages] == 3 * [True] + 5 * [False]
+    lane.watch(messages[0].sequence)
+    (*segments,) = lane.take_unwritten()
+    for segment in segments:
+        lane.committed(segment)
+    assert list(lane.in_flight) == messages[:3]
+    assert lane.waiting == messages[3:4]  # in one segment with one that is in flight
+    assert not lane.behind
+    assert lane.spooled == 8
+
+
+def test_what_failed_stays_before_what_is_still_in_flight() -> None:
+    lane = Lane("topic", Room(1000, 300_000))
+    lane.answered(1_000_000)
+    list(lane.release())
+    messages = [message(100_000) for _ in range(5)]
+    for each in messages:
+        lane.offer(each)
+    lane.failed(messages[0], now=0.0)
+    lane.watch(messages[0].sequence)
+    assert lane.waiting == messages[:1]
+    assert list(lane.behind) == messages[3:]
+
+
+def test_what_is_written_at_once_is_bounded_and_goes_on_where_it_was(live: Lane) -> None:
+    live.answered(3_000_000)
+    messages = [message(1_500_000) for _ in range(5)]
+    for each in messages:
+        live.offer(each)
+    live.watch(messages[-1].sequence)
+    written = []
+    for _ in range(3):
+        segments = live.take_unwritten()
+        assert len(segments) <= 2
+        written += [each for segment in segments for each in segment.messages]
+        for segment in segments:
+            live.committed(segment)
+    assert written == messages
+    assert live.take_unwritten() == []
 
 
 def test_no_answer_is_waited_out_longer_each_time() -> None:
@@ -186,4 +250,4 @@ def test_an_answer_nobody_waits_for_changes_the_limit_alone(live: Lane, state: L
     live.answered(50)
     live.not_answered(now=0.0)
     assert live.state is state
-    assert live.limit == 50
+    assert live._limit == 50

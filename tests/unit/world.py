@@ -67,6 +67,8 @@ class Kafka:
         self.in_flight.append(message)
         return None
 
+    probe = produce
+
     def poll(self) -> None: ...
 
     def take_failures(self) -> list[Failure]:
@@ -110,6 +112,10 @@ class Disk:
         self.deleted: list[int] = []
         self._writing: list[tuple[str, Segment, bytes]] = []
         self._burying: list[DeadLetter] = []
+
+    @property
+    def accepts_more(self) -> bool:
+        return self.accepts
 
     def write(self, topic: str, segments: Sequence[Segment]) -> None:
         self._writing += [(topic, segment, pack(segment.messages)) for segment in segments]
