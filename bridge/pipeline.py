@@ -315,7 +315,7 @@ class Pipeline:
         lane: Lane = message.plan.lane
         lane.failed(message, time.monotonic())
         self._hold(lane)
-        self._say_held(lane, reason)
+        self._say_held(lane, Event.KAFKA_LANE_HELD, reason=reason)
 
     def _give_up(self, message: Message, reason: str) -> None:
         plan: Plan = message.plan
@@ -349,24 +349,21 @@ class Pipeline:
             lane = self._lanes[answer.topic]
             if isinstance(answer, NoAnswer):
                 lane.not_answered(now)
-                self._say_held(lane, answer.reason)
+                self._say_held(lane, Event.KAFKA_LANE_HELD, reason=answer.reason)
             elif not answer.exists:
                 lane.not_answered(now)
-                self._say_missing(lane, answer.way_out)
+                self._say_held(lane, Event.KAFKA_TOPIC_MISSING, way_out=answer.way_out)
             else:
                 if answer.limit is None:
                     log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
                 lane.answered(CAUTIOUS_LIMIT if answer.limit is None else answer.limit)
 
-    def _say_held(self, lane: Lane, reason: str) -> None:
-        if lane in self._held and self._held[lane] != reason:
+    def _say_held(self, lane: Lane, event: Event, **why: str) -> None:
+        """Once for each reason. Not of a lane that was only asked whether its limit is still the same."""
+        (reason,) = why.values()
+        if lane.state is LaneState.HELD and self._held[lane] != reason:
             self._held[lane] = reason
-            log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
-
-    def _say_missing(self, lane: Lane, way_out: str) -> None:
-        if lane in self._held and self._held[lane] != way_out:
-            self._held[lane] = way_out
-            log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=way_out)
+            log(event, topic=lane.topic, **why)
 
     # -- a new producer ----------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge import pipeline as pipeline_module
 from bridge.clock import NO_TIMESTAMP
@@ -352,6 +353,15 @@ def test_a_limit_that_was_lowered_is_asked_for(world: World) -> None:
     world.kafka.fail(Verdict.TOO_LARGE)
     world.turn()
     assert world.kafka.asked == ["sensors"] * 2
+
+
+def test_no_answer_about_the_limit_of_a_lane_that_goes_on_is_not_said_to_hold_it(world: World) -> None:
+    world.receive()
+    world.kafka.fail(Verdict.TOO_LARGE)
+    world.kafka.answers.append(NoAnswer("sensors", "timed out"))
+    with capture_logs() as logged:
+        world.turn()
+    assert "kafka.lane_held" not in [entry["event"] for entry in logged]
 
 
 def test_a_timestamp_that_is_refused_is_left_out(world: World) -> None:
