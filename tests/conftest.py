@@ -11,6 +11,9 @@ from tests.harness.conditions import NotInTime, wait_until
 # The quick ones first, the ones that start a cluster last.
 _ROOMS = ("unit", "properties", "artefacts", "integration", "faults")
 
+# What of the integration needs this machine's own network: package indexes. The rest can run in another one.
+_NOT_APART = ("machines", "test_clients.py")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("brokers", "what plays EMQ's two nodes")
@@ -42,6 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return _ROOMS.index(first) if first in _ROOMS else len(_ROOMS)
 
     items.sort(key=room)  # keeps the order within a room
+    for item in items:
+        first, second, *_ = (*item.path.relative_to(tests).parts, "")
+        if first == "integration" and second not in _NOT_APART:
+            item.add_marker("apart")
 
 
 @pytest.fixture(autouse=True)
