@@ -49,12 +49,11 @@ from operator import is_
 
 from bridge.message import Message
 from bridge.rows import Rows
-from bridge.segment import Segment, Wanted
+from bridge.segment import Segment, Wanted, at_once
 
 _FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; doubled each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
 _LARGE = 65_536  # bytes of a record, from which on they are counted; a hundred smaller ones are a few MB
-_WRITE_AT_ONCE = 4_000_000  # bytes of payload; their copies for the disk are in memory until it has them
 
 
 class LaneState(Enum):
@@ -75,13 +74,12 @@ class Room:
 
 
 class Lane:
-    """`late`: Kafka has not confirmed something within spool.after."""
+    """`late`: Kafka has not confirmed something within spool.after. `rows`: what is on disk of it."""
 
     __slots__ = (
         "_delay",
         "_limit",
         "_plain",
-        "_rows",
         "_size",
         "_suspects",
         "_unwritten",
@@ -91,6 +89,7 @@ class Lane:
         "late",
         "retry_at",
         "room",
+        "rows",
         "state",
         "topic",
         "waiting",
@@ -110,19 +109,19 @@ class Lane:
         self._suspects: set[Message] = set()
         self._was_held = False
         self._delay = _FIRST_RETRY
-        self._rows = Rows()
+        self.rows = Rows()
         self._unwritten: list[Message] = []  # to be written next
         self._size = 0  # bytes in flight and waiting; only while not LIVE
 
     @property
     def spooled(self) -> int:
         """Messages that are on disk, and not in Kafka as far as is known."""
-        return self._rows.stored + self._rows.kept
+        return self.rows.stored + self.rows.kept
 
     @property
     def spools(self) -> bool:
         """Kafka is late, or something is on disk, or on its way there."""
-        return bool(self.late or self.behind or self._rows)
+        return bool(self.late or self.behind or self.rows)
 
     # -- messages ------------------------------------------------------------------------------------
 
@@ -180,7 +179,7 @@ class Lane:
         del self.in_flight[message]
         if self.state is not LaneState.LIVE:
             self._size -= len(message.payload)
-            self._rows.finished(message)
+            self.rows.finished(message)
             self._progress(message)
 
     def given_up(self, message: Message) -> None:
@@ -191,7 +190,7 @@ class Lane:
 
     def buried(self, message: Message) -> None:
         """The dead letters hold what was given up, on disk."""
-        self._rows.finished(message)
+        self.rows.finished(message)
 
     def failed(self, message: Message, now: float) -> None:
         """Not now: it is produced again, in its place, when the lane is no longer held."""
@@ -235,7 +234,7 @@ class Lane:
                 self._leave_live(LaneState.SPOOLING)
             self._make_room()
             everything = (*self.in_flight, *self.waiting, *self.behind)
-            self._unwritten = sorted((each for each in everything if each not in self._rows), key=_arrival)
+            self._unwritten = sorted((each for each in everything if each not in self.rows), key=_arrival)
         elif not is_late and not (self._is_stored_between or self.behind):
             self.late = False
             self._unwritten.clear()
@@ -243,51 +242,29 @@ class Lane:
     def take_unwritten(self) -> list[Segment]:
         """What is to be written next, not too much. `committed` or `refused` follows for each, in order."""
         pending = [message for message in self._unwritten if not message.state]
-        size = 0
-        for count, message in enumerate(pending):
-            size += len(message.payload)
-            if size > _WRITE_AT_ONCE and count:
-                pending, self._unwritten = pending[:count], pending[count:]
-                break
-        else:
-            self._unwritten.clear()
-        return self._rows.cut(pending)
+        count = at_once(pending)
+        self._unwritten = pending[count:]
+        return self.rows.cut(pending[:count])
 
     def committed(self, segment: Segment) -> None:
         """It is on disk, synced: its messages may be acknowledged."""
         if self._is_next_behind(segment.messages):
             for _ in segment.messages:
                 self.behind.popleft()
-            self._rows.store(segment)
+            self.rows.store(segment)
             return
-        self._rows.keep(segment)
-        while self.behind and self._rows.is_of(self.behind[0], segment):
+        self.rows.keep(segment)
+        while self.behind and self.rows.is_of(self.behind[0], segment):
             self._wait(self.behind.popleft())
 
     def refused(self, segments: Sequence[Segment]) -> None:
         """They could not be written: what is still to be delivered is written later."""
-        again = self._rows.refuse(segments)
+        again = self.rows.refuse(segments)
         self._unwritten = sorted(again + self._unwritten, key=_arrival) if self.spools else []
-
-    def take_done(self) -> list[Segment]:
-        """Segments that can be deleted. To be asked whatever the state."""
-        return self._rows.take_done()
-
-    def begun(self) -> dict[Segment, list[Message]]:
-        """Segments on disk of which Kafka holds a part, each with what it does not hold, in order."""
-        return {segment: sorted(rest, key=_arrival) for segment, rest in self._rows.begun().items()}
-
-    def expect(self) -> None:
-        """What is on disk is not known yet; what comes goes behind it. `found` follows."""
-        self._rows.expect()
-
-    def found(self, messages: int, last: int) -> None:
-        """So many are on disk from before the start, none of them after this sequence number."""
-        self._rows.found(messages, last)
 
     def wants_rows(self) -> Wanted | None:
         """What is to be read now; `read` follows."""
-        if not self._rows.stored or self._rows.reading:
+        if not self.rows.stored or self.rows.reading:
             return None
         if self.state not in (LaneState.SPOOLING, LaneState.DRAINING):
             return None
@@ -295,7 +272,7 @@ class Lane:
         size = self.room.size - self._size
         if 2 * messages < self.room.messages or 2 * size < self.room.size:
             return None
-        return self._rows.ask(messages, size)
+        return self.rows.ask(messages, size)
 
     def read(self, segments: Sequence[Segment]) -> int:
         """What was asked for has come; nothing: it can't be read, and is left to another run.
@@ -305,7 +282,7 @@ class Lane:
         for segment in segments:
             for message in segment.messages:
                 self._wait(message)
-        return self._rows.read(segments)
+        return self.rows.read(segments)
 
     # -- asking about the topic ------------------------------------------------------------------------
 
@@ -334,7 +311,7 @@ class Lane:
     @property
     def _is_stored_between(self) -> bool:
         """What comes now must not be produced before what is on disk alone."""
-        return bool(self._rows.stored or self._rows.reading)
+        return bool(self.rows.stored or self.rows.reading)
 
     @property
     def _has_room(self) -> bool:
@@ -372,7 +349,7 @@ class Lane:
         newest = max(map(_arrival, self.in_flight), default=0)  # it may yet come back, before what is behind
         while self.waiting and not self._has_room:
             message = self.waiting[-1]
-            if message.sequence < newest or message in self._rows or message in self._suspects:
+            if message.sequence < newest or message in self.rows or message in self._suspects:
                 break
             self.waiting.pop()
             self._size -= len(message.payload)

@@ -269,8 +269,7 @@ class Pipeline:
     def _produce(self, message: Message) -> None:
         """Hand a message to Kafka that its lane has launched."""
         hand_over = self._kafka.probe if message.plan.lane.is_alone(message) else self._kafka.produce
-        failure = hand_over(message)
-        if failure:
+        if failure := hand_over(message):
             self._failed(failure)
 
     def _take_delivered(self) -> None:
@@ -298,7 +297,9 @@ class Pipeline:
         if verdict is Verdict.PRODUCER_LOST:
             return  # it stays in flight until the producer is replaced, with all the others
         if verdict is Verdict.NOT_NOW:
-            self._not_now(message, failure.reason)
+            lane.failed(message, time.monotonic())
+            self._hold(lane)
+            self._say_held(lane, failure.reason)
             return
         if not lane.is_alone(message):
             lane.suspect(message)
@@ -310,12 +311,6 @@ class Pipeline:
             self._give_up(message, failure.reason)
         if verdict is Verdict.TOO_LARGE:
             self._kafka.ask(lane.topic)  # somebody may have lowered the limit
-
-    def _not_now(self, message: Message, reason: str) -> None:
-        lane: Lane = message.plan.lane
-        lane.failed(message, time.monotonic())
-        self._hold(lane)
-        self._say_held(lane, Event.KAFKA_LANE_HELD, reason=reason)
 
     def _give_up(self, message: Message, reason: str) -> None:
         plan: Plan = message.plan
@@ -349,21 +344,26 @@ class Pipeline:
             lane = self._lanes[answer.topic]
             if isinstance(answer, NoAnswer):
                 lane.not_answered(now)
-                self._say_held(lane, Event.KAFKA_LANE_HELD, reason=answer.reason)
+                self._say_held(lane, answer.reason)
             elif not answer.exists:
                 lane.not_answered(now)
-                self._say_held(lane, Event.KAFKA_TOPIC_MISSING, way_out=answer.way_out)
+                if self._is_held_anew(lane, answer.way_out):
+                    log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=answer.way_out)
             else:
                 if answer.limit is None:
                     log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
                 lane.answered(CAUTIOUS_LIMIT if answer.limit is None else answer.limit)
 
-    def _say_held(self, lane: Lane, event: Event, **why: str) -> None:
-        """Once for each reason. Not of a lane that was only asked whether its limit is still the same."""
-        (reason,) = why.values()
-        if lane.state is LaneState.HELD and self._held[lane] != reason:
-            self._held[lane] = reason
-            log(event, topic=lane.topic, **why)
+    def _say_held(self, lane: Lane, reason: str) -> None:
+        if self._is_held_anew(lane, reason):
+            log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
+
+    def _is_held_anew(self, lane: Lane, why: str) -> bool:
+        """To be said: once for each reason, and not of a lane that was only asked for its limit."""
+        if lane.state is not LaneState.HELD or self._held[lane] == why:
+            return False
+        self._held[lane] = why
+        return True
 
     # -- a new producer ----------------------------------------------------------------------------------
 

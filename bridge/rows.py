@@ -140,15 +140,17 @@ class Rows:
                     self._done.append(segment)
 
     def begun(self) -> dict[Segment, list[Message]]:
-        """Segments on disk of which Kafka holds a part, each with what it does not hold."""
+        """Segments on disk of which Kafka holds a part, each with what it does not hold, in order."""
         found: dict[Segment, list[Message]] = {}
         for message, segment in self._segments.items():
             if segment.stored and segment.left < segment.count:
                 found.setdefault(segment, []).append(message)
+        for rest in found.values():
+            rest.sort(key=lambda message: message.sequence)
         return found
 
     def take_done(self) -> list[Segment]:
-        """Segments that can be deleted."""
+        """Segments that can be deleted. To be asked whatever the lane's state."""
         done, self._done = self._done, []
         return done
 

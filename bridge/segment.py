@@ -21,6 +21,9 @@ from bridge.message import Message, Properties
 
 MOST_MESSAGES = 500  # in one segment
 MOST_BYTES = 256 * 1024  # of payload, unless one message alone has more
+MOST_AT_ONCE = (
+    4_000_000  # bytes of payload in one commit; its bodies are copies, and in memory until it is done
+)
 
 _CHECK = Struct("<I")
 _HEAD = Struct("<QqBHII")
@@ -69,6 +72,16 @@ def cut(messages: Sequence[Message]) -> Iterator[Segment]:
         size += len(message.payload)
     if begin < len(messages):
         yield Segment(messages[begin:])
+
+
+def at_once(messages: Sequence[Message]) -> int:
+    """How many of the first messages may be written in one commit: one at least."""
+    size = 0
+    for count, message in enumerate(messages):
+        size += len(message.payload)
+        if size > MOST_AT_ONCE and count:
+            return count
+    return len(messages)
 
 
 def pack(messages: Sequence[Message]) -> bytes:

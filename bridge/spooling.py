@@ -81,7 +81,7 @@ class Spooling:
     def new_lane(self, topic: str) -> Lane:
         lane = Lane(topic, self.room)
         if self._moves:
-            lane.expect()
+            lane.rows.expect()
             self._expecting.append(lane)
         return lane
 
@@ -89,7 +89,7 @@ class Spooling:
         """What is on disk from before the start, if it is where it belongs."""
         for each in () if self._moves else found:
             lane = self._lane(each.topic)
-            lane.found(each.messages, each.last)
+            lane.rows.found(each.messages, each.last)
             self._counts.restored += each.messages
             self._late.add(lane)
 
@@ -127,7 +127,7 @@ class Spooling:
             self._spool.read(lane.topic, wanted)
         if self._spool.accepts_more and (segments := lane.take_unwritten()):
             self._spool.write(lane.topic, segments)
-        if done := lane.take_done():
+        if done := lane.rows.take_done():
             self._spool.delete(lane.topic, done)
         if lane.state is LaneState.LIVE and lane in self._late:
             self._late.discard(lane)
@@ -158,9 +158,9 @@ class Spooling:
         To be called when the disk has done what it was at, and `results` were taken.
         """
         for lane in lanes:
-            for segment, rest in lane.begun().items():
+            for segment, rest in lane.rows.begun().items():
                 self._spool.replace(lane.topic, segment, list(cut(rest)))
-            self._spool.delete(lane.topic, lane.take_done())
+            self._spool.delete(lane.topic, lane.rows.take_done())
 
     # -- what the disk answers -------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class Spooling:
         self._moves = False
         waited, self._expecting = self._expecting, []
         for lane in waited:
-            lane.found(0, 0)
+            lane.rows.found(0, 0)
         self.take_up(result.found)
         return waited
 

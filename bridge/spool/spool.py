@@ -23,7 +23,7 @@ from bridge.loop import Loop
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
 from bridge.outcome import FromDisk, Moved, ReadBack, Refused, Written
-from bridge.segment import Segment, Wanted, pack
+from bridge.segment import MOST_AT_ONCE, Segment, Wanted, pack
 from bridge.settings import DeadLetterSettings, SpoolSettings
 from bridge.spool import disk
 from bridge.spool.bounds import Bounds
@@ -33,7 +33,6 @@ from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
 _DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
 _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
-_FILL = 4_000_000  # bytes of one job; it is all in memory a second time
 _SLOW = 1.0  # seconds for one commit
 _SAY_SLOW_AFTER = 60.0
 _LOOK_AT_BOUNDS_EVERY = 60.0
@@ -115,7 +114,7 @@ class Spool:
     @property
     def accepts_more(self) -> bool:
         """The same, of what is large: False while a job has its fill."""
-        return self.accepts and self._filled < _FILL
+        return self.accepts and self._filled < MOST_AT_ONCE
 
     def write(self, topic: str, segments: Sequence[Segment]) -> None:
         """Have them on disk. Their bodies are made here and now: a payload may be shrunk later."""

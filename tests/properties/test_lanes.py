@@ -28,7 +28,7 @@ AT_ONCE = 300  # bytes written
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segment_module, "MOST_MESSAGES", IN_A_SEGMENT)
     monkeypatch.setattr(lanes_module, "_LARGE", LARGE)
-    monkeypatch.setattr(lanes_module, "_WRITE_AT_ONCE", AT_ONCE)
+    monkeypatch.setattr(segment_module, "MOST_AT_ONCE", AT_ONCE)
 
 
 class Disk:
@@ -86,14 +86,14 @@ class Simulation:
         self.old = dict(self.disk.rows)
         if self.random.random() < 0.5:  # the routes have changed, and the move takes its time
             self.moving = True
-            self.lane.expect()
+            self.lane.rows.expect()
         else:
             self.find()
 
     def find(self) -> None:
         self.moving = False
         messages = sum(len(unpack(body)) for body in self.old.values())
-        self.lane.found(messages, max(self.old, default=0))
+        self.lane.rows.found(messages, max(self.old, default=0))
 
     def produce(self, message: Message) -> None:
         assert message in self.lane.in_flight
@@ -123,7 +123,7 @@ class Simulation:
                 self.bodies[segment] = pack(segment.messages)
                 self.writing.append(segment)
             self.was_seen_to = True
-        for segment in self.lane.take_done():
+        for segment in self.lane.rows.take_done():
             del self.disk.rows[segment.first]
 
     def settle(self, message: Message) -> None:
