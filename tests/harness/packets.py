@@ -239,7 +239,7 @@ def decode(first: int, data: bytes, version: int) -> Packet:
                 packet = Suback(kind, identifier, tuple(body.rest()))
             case _:
                 packet = _CLASSES[kind].decode(flags, body)
-    except ValueError as error:
+    except (ValueError, Malformed) as error:
         raise Malformed(f"{kind.name}: {error}") from error
     if body.left:
         raise Malformed(f"{kind.name} with {body.left} bytes left over")
