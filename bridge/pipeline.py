@@ -333,7 +333,8 @@ class Pipeline:
                 self._kafka.ask(lane.topic)
             for message in lane.release():
                 self._produce(message)
-            self._spooling.see_to(lane)
+            if self._spooling.see_to(lane):
+                self._held[lane] = self._held.pop(lane)  # behind the others
             if lane.state is LaneState.LIVE and self._held.pop(lane):
                 log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
 

@@ -121,17 +121,23 @@ class Spooling:
 
     # -- at each turn ----------------------------------------------------------------------------------
 
-    def see_to(self, lane: Lane) -> None:
-        """Read what there is room for, write what is not on disk yet, delete what Kafka has."""
+    def see_to(self, lane: Lane) -> bool:
+        """Read what there is room for, write what is not on disk yet, delete what Kafka has.
+
+        True: the next commit has its fill, so it is another lane's turn.
+        """
         if self._reads and (wanted := lane.wants_rows()):
             self._spool.read(lane.topic, wanted)
+        has_written = False
         if self._spool.accepts_more and (segments := lane.take_unwritten()):
             self._spool.write(lane.topic, segments)
+            has_written = True
         if done := lane.rows.take_done():
             self._spool.delete(lane.topic, done)
         if lane.state is LaneState.LIVE and lane in self._late:
             self._late.discard(lane)
             log(Event.SPOOL_EMPTY, topic=lane.topic)
+        return has_written and not self._spool.accepts_more
 
     def turn(self, now: float, lanes: Sequence[Lane]) -> float:
         """Give the disk its work. `lanes` are those that are not LIVE. Returns seconds until it is due."""

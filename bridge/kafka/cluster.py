@@ -57,6 +57,7 @@ class Cluster:
         self._inquiry = Inquiry(settings, lambda answer: loop.post(partial(self._take_answer, answer)))
         self._retiring: list[Producer] = []  # with records in flight that were handed over before
         self._prober: Producer | None = None
+        self._prober_is_in = False  # Kafka has answered it
         self._probed_at = 0.0
         self._has_delivered = False  # the newest producer
         self._refused = ""  # why it can't get in until a person has acted
@@ -96,7 +97,7 @@ class Cluster:
             return self.produce(message)
         if self._prober is None:
             try:
-                self._prober = self._new()
+                self._prober, self._prober_is_in = self._new(), False
             except BridgeError as error:  # a file that is half written, perhaps: the other one goes on
                 log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
                 return self.produce(message)
@@ -116,6 +117,7 @@ class Cluster:
             self._refused = ""
         for producer in self._others:
             producer.poll()
+            self._prober_is_in |= producer is self._prober and bool(producer.delivered or producer.failed)
             self._producer.delivered.extend(_taken(producer.delivered))
             self._producer.failed.extend(_taken(producer.failed))
             if not producer.is_empty:
@@ -279,7 +281,8 @@ class Cluster:
         """
         if not self._refused or time.monotonic() >= self._refused_at + _REFUSES_STILL:
             return False
-        if any(not producer.is_empty for producer in self._others):
+        others = self._others if self._prober_is_in else self._retiring
+        if any(not producer.is_empty for producer in others):
             return False
         return not (self._has_delivered and not self._producer.is_empty)
 

@@ -9,17 +9,18 @@ from pathlib import Path
 from bridge.errors import SpoolUnusable
 from bridge.observe.events import Event, log
 from bridge.spool import disk
-from bridge.spool.store import CorruptStore, DiskFull, LaneOf, Store
+from bridge.spool.store import CorruptStore, LaneOf, Store
 
 _TOPICS = 20_000  # MQTT topics of which is kept where they lead
 
 
 class File:
-    """`store` is None while the file can't be used."""
+    """`store` is None while the file can't be used, `last` the last sequence number from before the start."""
 
     def __init__(self, directory: Path, routes: str, lane_of: LaneOf) -> None:
         self.path = directory / Store.FILE
         self.store: Store | None = None
+        self.last = 0
         self._directory = directory
         self._routes = routes
         self._lane_of = lru_cache(_TOPICS)(lane_of)
@@ -44,9 +45,12 @@ class File:
             raise SpoolUnusable(f"{store.path}: {waiting} messages wait in it", "restart the bridge")
         self.store = store
         self._was_usable = True
-        with suppress(DiskFull):  # then the next start has to look through it
-            self._moved += store.reassign(self._routes, self._lane_of) or 0
+        with suppress(SpoolUnusable):  # it may still be written to; the next start has to look through it
+            self._moved += self._reassign(store) or 0
         return store
+
+    def _reassign(self, store: Store) -> int | None:
+        return store.reassign(self._routes, self._lane_of, self.last)
 
     def has_moved(self, seconds: float) -> bool:
         """Put what is on disk where the routes lead now, for so long, or one step. True: all of it is there.
@@ -55,7 +59,7 @@ class File:
         """
         store = self.open()
         until = time.monotonic() + seconds
-        while (moved := store.reassign(self._routes, self._lane_of)) is not None:
+        while (moved := self._reassign(store)) is not None:
             self._moved += moved
             if time.monotonic() >= until:
                 return False

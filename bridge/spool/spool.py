@@ -73,12 +73,12 @@ class Spool:
         self.backlogs: list[Backlog] = []
         self.identifiers: list[OpenIdentifier] = []
         self.moves = False
-        self._last = 0  # sequence number that was on disk before the start
         self._next = Job()
         self._filled = 0  # bytes of what is to be written next
         self._undeleted: list[tuple[str, Segment]] = []  # the thread's: what a failed commit has left
         self._busy = False
         self._troubled = False  # what was refused last has not been written yet
+        self._refused_at = 0.0
         self._said = ""
         self._again_at = self._delete_at = 0.0
         self._say_slow_at = 0.0
@@ -261,7 +261,7 @@ class Spool:
 
     def _refuse(self, job: Job, reason: str, *, is_full: bool) -> Refused:
         self._again_at = time.monotonic() + (_AGAIN_WHEN_FULL if is_full else _AGAIN_WHEN_UNUSABLE)
-        self._troubled = True
+        self._troubled, self._refused_at = True, time.monotonic()
         return Refused(*job.split(), is_full, reason)
 
     def _read(self, topic: str, wanted: Wanted) -> None:
@@ -329,7 +329,7 @@ class Spool:
             if not self._file.has_moved(0.0):
                 self._failing.clear()
                 return
-            moved = self._file.open().backlogs_up_to(self._last)
+            moved = self._file.open().backlogs_up_to(self._file.last)
         except SpoolUnusable as error:
             if not isinstance(error, DiskFull):
                 self._file.give_up(error)
@@ -348,7 +348,7 @@ class Spool:
         """
         now = time.monotonic()
         since = self._failing.setdefault(topic, now)
-        if now - since > _PATIENCE or (self._troubled and now > since):
+        if now - since > _PATIENCE or self._refused_at > since:
             del self._failing[topic]
             return False
         self._go_on_at = now + _TRY_AGAIN
@@ -361,10 +361,12 @@ class Spool:
         try:
             store = self._file.start()
             self.backlogs = store.backlogs()
-            self._last = max((each.last for each in self.backlogs), default=0)
+            self._file.last = max((each.last for each in self.backlogs), default=0)
             try:
                 self.moves = not self._file.has_moved(_MOVE_BEFORE)
-            except DiskFull:
+            except CorruptStore:
+                raise
+            except SpoolUnusable:  # a full disk, a row that can't be read: it is tried again
                 self.moves = True
             if self.moves:
                 log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))

@@ -23,6 +23,7 @@ from bridge.spool.bounds import Bounds
 from bridge.spool.schema import create, require_known, used_bytes
 
 SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
+_SEQUENCES = (1 << SEQUENCE_BITS) - 1
 _VACUUM_AT_ONCE = 2000  # pages
 _REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, of one step; one at least
 _WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
@@ -155,15 +156,16 @@ class Store:
             rows = self._db.execute(
                 "SELECT topic, sum(segments.messages), sum(length(body)) FROM segments"
                 " JOIN lanes ON lanes.id = position >> ? WHERE position & ? <= ? GROUP BY topic",
-                (SEQUENCE_BITS, (1 << SEQUENCE_BITS) - 1, last),
+                (SEQUENCE_BITS, _SEQUENCES, last),
             )
             return [Backlog(topic, messages, size, last) for topic, messages, size in rows.fetchall()]
 
-    def reassign(self, routes: str, lane_of: LaneOf) -> int | None:
+    def reassign(self, routes: str, lane_of: LaneOf, last: int = _SEQUENCES) -> int | None:
         """Put some of the messages where they belong by now, if `routes` are not those of the last run.
 
-        Returns how many have moved, or None: all are where they belong. There may be gigabytes, so this is
-        one step: a commit of its own, behind which the next one goes on, also after another start.
+        What is behind `last` was written since, and is there; to look at that too would be no end. Returns
+        how many have moved, or None: all are where they belong. There may be gigabytes, so this is one step:
+        a commit of its own, behind which the next one goes on, also after another start.
         """
         with self._translated():
             if self._fact("routes") == routes:
@@ -173,9 +175,9 @@ class Store:
                 reached, _, of = (self._fact("reassigned") or "").partition(" ")
                 after = int(reached) if of == routes else 0
                 rows = self._db.execute(
-                    "SELECT position, length(body) FROM segments WHERE position > ?"
+                    "SELECT position, length(body) FROM segments WHERE position > ? AND position & ? <= ?"
                     " ORDER BY position LIMIT ?",
-                    (after, _REASSIGN_AT_ONCE),
+                    (after, _SEQUENCES, last, _REASSIGN_AT_ONCE),
                 ).fetchall()
                 moved = size = 0
                 for after, of_this in rows:

@@ -18,7 +18,7 @@ from bridge.settings import RouteSettings, Settings, SpoolSettings
 from bridge.spool import spool as spool_module
 from bridge.spool import store as store_module
 from bridge.spool.spool import Spool
-from bridge.spool.store import DiskFull, Store
+from bridge.spool.store import DiskFull, LaneOf, Store
 from tests.harness.conditions import wait_until
 from tests.unit.test_spool import World, message
 from tests.unit.world import Kafka, Session
@@ -120,6 +120,52 @@ def test_what_comes_does_not_wait_for_more_than_a_step(
     one_step.release()
     assert isinstance(world.result(), Written)
     one_step.release(10)
+    assert moved(world) == {"new": 3}
+    world.close()
+
+
+@pytest.mark.usefixtures("steps")
+def test_what_is_written_meanwhile_makes_the_move_no_longer(tmp_path: Path, paused: threading.Event) -> None:
+    three_rows(tmp_path)
+    steps: list[bytes] = []
+
+    def lane_of(topic: bytes) -> tuple[str, str]:
+        steps.append(topic)
+        return NEW if topic == b"s/1" else (topic.decode(), "")
+
+    world = World(tmp_path, "other routes", lane_of)
+    for number in range(4, 50):  # in lanes behind the others, which the move comes to last
+        world.write(message(number, topic=b"%d" % number), topic=str(number))
+    world.spool.turn(0.0)
+    paused.set()
+    assert isinstance(world.result(), Written)
+    assert moved(world) == {"new": 3}
+    assert set(steps) == {b"s/1"}
+    world.close()
+
+
+@pytest.mark.usefixtures("steps")
+@pytest.mark.parametrize("seconds", [10.0, 0.0], ids=["before the start is done", "later"])
+def test_a_row_that_can_not_be_read_keeps_nothing_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    three_rows(tmp_path)
+    reassign_one, good = Store._reassign, threading.Event()
+
+    def fails(store: Store, position: int, lane_of: LaneOf) -> int:
+        if position % 2**44 == 2 and not good.is_set():
+            raise SpoolUnusable("Input/output error")
+        return reassign_one(store, position, lane_of)
+
+    monkeypatch.setattr(Store, "_reassign", fails)
+    monkeypatch.setattr(spool_module, "_AGAIN_WHEN_UNUSABLE", 0.01)
+    monkeypatch.setattr(spool_module, "_MOVE_BEFORE", seconds)
+    world = World(tmp_path, "other routes", lambda _: NEW)
+    assert world.spool.moves
+    for number in (4, 5):
+        world.write(message(number), topic="new")
+        assert isinstance(world.result(), Written)
+    good.set()
     assert moved(world) == {"new": 3}
     world.close()
 

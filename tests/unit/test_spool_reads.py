@@ -26,6 +26,10 @@ def failing(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
     monkeypatch.setattr(spool_module, "_TRY_AGAIN", 0.01)
 
 
+def unwritable(*_: object) -> None:
+    raise SpoolUnusable("Input/output error")
+
+
 def test_what_cannot_be_read_for_a_moment_is_read_again(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,17 +51,26 @@ def test_what_cannot_be_read_for_a_minute_is_left_to_the_next_start(
     assert "spool.unreadable" in capsys.readouterr().out
 
 
+def test_what_could_not_be_written_long_ago_makes_nobody_impatient(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write(message(1))
+    world.result()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", unwritable)
+        world.write(message(2))
+        assert isinstance(world.result(), Refused)  # and then Kafka takes it: nothing is left to be written
+    failing(monkeypatch, times=20)
+    assert [each.sequence for each in world.rows()] == [1]
+
+
 def test_nothing_is_waited_for_that_cannot_be_read_while_nothing_can_be_written(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What comes would be nowhere but in EMQ's queue, which is short."""
     world.write(message(1))
     world.result()
-
-    def fails(*_: object) -> None:
-        raise SpoolUnusable("Input/output error")
-
-    monkeypatch.setattr(Store, "write", fails)
+    monkeypatch.setattr(Store, "write", unwritable)
     failing(monkeypatch, times=float("inf"))
     world.spool.read("sensors", Wanted(0, ALL, 10_000, 10_000_000))
     world.write(message(2))

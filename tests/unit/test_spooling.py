@@ -43,6 +43,22 @@ def test_what_kafka_has_not_confirmed_in_time_is_acknowledged_once_it_is_on_disk
     assert world.counts.in_flight == 0
 
 
+def test_a_topic_that_fills_each_commit_leaves_the_next_one_to_the_others(world: World, clock: Clock) -> None:
+    world.receive(b"site/a")
+    world.answer("iot.a")
+    world.disk.is_small = True
+    world.receive(qos=0)
+    late(world, clock)
+    waits = world.receive(b"site/a")
+    world.disk.is_quick = False
+    for _ in range(4):
+        world.receive(qos=0)
+        world.turn()
+        world.disk.commit()
+    world.turn()
+    assert waits.packet_id in world.session.acknowledged
+
+
 def test_what_kafka_confirms_in_time_never_sees_the_disk(world: World, clock: Clock) -> None:
     for _ in range(20):
         world.receive()

@@ -106,6 +106,7 @@ class Disk:
         self.accepts = True
         self.moves = moves
         self.is_quick = True  # each commit is there at once
+        self.is_small = False  # a commit has its fill with what one lane gives at once
         self.rows: dict[int, bytes] = {}
         self.topics: dict[int, str] = {}  # of rows that were written here
         self.letters: list[tuple[str, bytes]] = []  # reason and payload
@@ -115,7 +116,7 @@ class Disk:
 
     @property
     def accepts_more(self) -> bool:
-        return self.accepts
+        return self.accepts and not (self.is_small and self._writing)
 
     def write(self, topic: str, segments: Sequence[Segment]) -> None:
         self._writing += [(topic, segment, pack(segment.messages)) for segment in segments]
