@@ -12,7 +12,7 @@ from tests.harness.conditions import NotInTime, wait_until
 _ROOMS = ("unit", "properties", "artefacts", "integration", "faults")
 
 # What of the integration needs this machine's own network: package indexes. The rest can run in another one.
-_NOT_APART = ("machines", "test_clients.py")
+_NOT_APART = ("machines", "test_clients.py", "test_readme_commands.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

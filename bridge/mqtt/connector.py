@@ -63,7 +63,7 @@ def connect(settings: MqttSettings) -> socket.socket:
 def _shake_hands(sock: socket.socket, context: ssl.SSLContext, settings: MqttSettings) -> ssl.SSLSocket:
     try:
         return context.wrap_socket(sock, server_hostname=settings.tls.server_name or settings.host)
-    except (ssl.SSLEOFError, ConnectionError):
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionError):
         raise OSError(
             "closed during the TLS handshake: no node is up behind the balancer, or the port speaks no TLS"
         ) from None

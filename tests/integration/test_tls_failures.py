@@ -167,6 +167,20 @@ def test_a_port_that_speaks_no_tls(site: Site, network: Network, tmp_path: Path)
             connect(settings)
 
 
+@pytest.mark.parametrize("error", [ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError])
+def test_however_it_closes(
+    site: Site, new_door: NewDoor, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    """Which of them it is depends on who is quicker."""
+
+    def closed(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ssl.SSLContext, "wrap_socket", closed)
+    with pytest.raises(OSError, match="the port speaks no TLS"):
+        connect(settings_of(new_door(site.broker).port, tls(site)))
+
+
 def test_refused_it_is_tried_again_slowly_and_a_file_that_was_replaced_is_used_without_a_restart(
     site: Site, new_door: NewDoor, tmp_path: Path
 ) -> None:
