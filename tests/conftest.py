@@ -11,7 +11,7 @@ from tests.harness.conditions import NotInTime, wait_until
 # The quick ones first, the ones that start a cluster last.
 _ROOMS = ("unit", "properties", "artefacts", "integration", "faults")
 
-# What of the integration needs this machine's own network, for package indexes; the rest can run in another one.
+# What of the integration needs this machine's own network, for package indexes. The rest can run in another.
 _NOT_APART = ("machines", "test_clients.py", "test_readme_commands.py")
 _NOT_APART += ("test_kafka_fails.py", "test_lab.py")  # then both halves take as long
 
