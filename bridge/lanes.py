@@ -214,6 +214,10 @@ class Lane:
     def is_alone(self, message: Message) -> bool:
         return self.state is LaneState.PROBING and message in self.in_flight
 
+    def is_large_alone(self, message: Message) -> bool:
+        """It is alone, and larger than what its topic takes for certain."""
+        return self.is_alone(message) and len(message.payload) + message.plan.overhead > self._limit
+
     def start_over(self) -> None:
         """The producer is gone, with all that was in flight: it is produced again by a new one."""
         if self.in_flight and self.state in (LaneState.LIVE, LaneState.SPOOLING, LaneState.PROBING):

@@ -268,8 +268,8 @@ class Pipeline:
 
     def _produce(self, message: Message) -> None:
         """Hand a message to Kafka that its lane has launched."""
-        hand_over = self._kafka.probe if message.plan.lane.is_alone(message) else self._kafka.produce
-        if failure := hand_over(message):
+        is_large = message.plan.lane.is_large_alone(message)
+        if failure := (self._kafka.probe if is_large else self._kafka.produce)(message):
             self._failed(failure)
 
     def _take_delivered(self) -> None:

@@ -87,7 +87,7 @@ class Cluster:
         return self._failure(*report) if report else None
 
     def probe(self, message: Message) -> Failure | None:
-        """Hand over a message that Kafka may refuse, and of whose topic nothing else is in flight.
+        """Hand over a message that may be too large, and of whose topic nothing else is in flight.
 
         With each record that is refused librdkafka begins a new epoch for all of a producer's partitions, and
         what Kafka has of them and has not confirmed is doubled. So this one is not the one that all use:
