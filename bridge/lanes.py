@@ -216,7 +216,7 @@ class Lane:
 
     def is_large_alone(self, message: Message) -> bool:
         """It is alone, and larger than what its topic takes for certain."""
-        return self.is_alone(message) and len(message.payload) + message.plan.overhead > self._limit
+        return self.is_alone(message) and self._exceeds_limit(message)
 
     def start_over(self) -> None:
         """The producer is gone, with all that was in flight: it is produced again by a new one."""
@@ -386,7 +386,10 @@ class Lane:
             self._delay = _FIRST_RETRY
 
     def _is_suspect(self, message: Message) -> bool:
-        return message in self._suspects or len(message.payload) + message.plan.overhead > self._limit
+        return message in self._suspects or self._exceeds_limit(message)
+
+    def _exceeds_limit(self, message: Message) -> bool:
+        return bool(len(message.payload) + message.plan.overhead > self._limit)
 
 
 def _arrival(message: Message) -> int:

@@ -26,6 +26,7 @@ SOURCE = "/root/mqtt-kafka-bridge"
 INSTALL = f"{SOURCE}/deploy/install.sh"
 INSTALLED_SH = "/opt/mqtt-kafka-bridge/current/deploy/install.sh"
 PACKAGE = "/root/package.deb"
+APT = {"DEBIAN_FRONTEND": "noninteractive"}  # the environment of apt-get
 NOT_LIVE = 3  # what install.sh ends with
 WHEELS = ("--wheels", "/root/wheels")  # but for one test, nobody has to wait for the network
 
@@ -172,7 +173,7 @@ def on(pi: Machine, command: str, *more: str, clone: str = SOURCE) -> str:
 
 def apt_install(pi: Machine, package: str, *options: str, status: int = 0) -> str:
     command = ("apt-get", "-q", "-y", *options, "install", package)
-    return pi.run(*command, status=status, env={"DEBIAN_FRONTEND": "noninteractive"})
+    return pi.run(*command, status=status, env=APT)
 
 
 def say_where(pi: Machine, chain: list[str]) -> None:

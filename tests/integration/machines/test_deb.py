@@ -13,6 +13,7 @@ from tests.harness.machine import Machine, debian_root
 from tests.harness.verifier import Verifier
 from tests.integration.machines import test_service
 from tests.integration.machines.conftest import (
+    APT,
     INSTALL,
     INSTALLED_SH,
     PACKAGE,
@@ -42,7 +43,7 @@ def pi(new_package: NewPackage, tmp_path: Path) -> Machine:
 
 
 def remove(pi: Machine, how: str, status: int = 0) -> str:
-    return pi.run("apt-get", "-q", "-y", how, UNIT, status=status, env={"DEBIAN_FRONTEND": "noninteractive"})
+    return pi.run("apt-get", "-q", "-y", how, UNIT, status=status, env=APT)
 
 
 def go_live(pi: Machine, chain: list[str]) -> None:

@@ -12,6 +12,7 @@ from tests.harness.kit import ROOT
 from tests.harness.machine import Machine, debian_root
 from tests.harness.verifier import Verifier
 from tests.integration.machines.conftest import (
+    APT,
     SETTINGS,
     SOURCE,
     UNIT,
@@ -165,7 +166,7 @@ def test_from_the_founding_documents_haproxy_cfg_to_ours_and_back(lone_pi: Machi
     for address in ("172.30.1.25", "172.30.1.9"):
         lone_pi.run("ip", "address", "add", f"{address}/32", "dev", "lo")
         lone_pi.run("systemd-run", "--quiet", "--service-type=exec", "python3", "-c", NODE, address)
-    lone_pi.run("apt-get", "-q", "-y", "install", "haproxy", env={"DEBIAN_FRONTEND": "noninteractive"})
+    lone_pi.run("apt-get", "-q", "-y", "install", "haproxy", env=APT)
     founding = lone_pi.read(CFG) + FOUNDING
     lone_pi.write(CFG, founding)
     lone_pi.run("systemctl", "restart", "haproxy")
