@@ -23,6 +23,7 @@ from typing import Self
 
 from tests.harness import kit
 from tests.harness.conditions import wait_until
+from tests.harness.netns import Namespace
 from tests.harness.process import Process
 
 _MIRROR = "http://deb.debian.org/debian"
@@ -87,8 +88,8 @@ def wheels() -> Path:
 class Machine:
     """Booted inside of `with`. `files` are laid over its root before: path below / -> file or directory.
 
-    `roots` are layers, the uppermost first: what another machine has `written` can be one. `network` is
-    the name of a network namespace; without it the machine has this one's network.
+    `roots` are layers, the uppermost first: what another machine has `written` can be one. Without a
+    `network` of its own it has this one's.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class Machine:
         *,
         name: str = "pi",
         files: Mapping[str, Path] | None = None,
-        network: str | None = None,
+        network: Namespace | None = None,
     ) -> None:
         self.name = name
         self._directory = directory / name
@@ -106,7 +107,7 @@ class Machine:
         self._root = self._directory / "root"
         for path in (self.written, self._directory / "work", self._root):
             path.mkdir(parents=True)
-        self._network = [f"--network-namespace-path=/run/netns/{network}"] if network else []
+        self._network = [f"--network-namespace-path={network.path}"] if network else []
         self._cgroup = f"{name}-{os.getpid()}"
         for place, source in {**_of_this_machine(), **(files or {})}.items():
             self._lay(place, source)

@@ -17,6 +17,7 @@ from tests.harness.host import Network
 from tests.harness.kafka import CLIENTS, KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.machine import Machine, debian_root, wheels
+from tests.harness.netns import Namespace
 from tests.harness.verifier import Verifier
 
 TOPIC = "mqtt"  # the shipped route's
@@ -92,15 +93,11 @@ def new_machine(source: Source, tmp_path: Path) -> NewMachine:
 @pytest.fixture
 def lone_pi(request: pytest.FixtureRequest, source: Source, tmp_path: Path) -> Iterator[Machine]:
     """Booted, with a clone, in a network in which there is nobody else. Its parameter is a Debian."""
-    network = "mkb-test-pi"
-    subprocess.run(["ip", "netns", "add", network], check=True)
-    try:
-        subprocess.run(["ip", "-n", network, "link", "set", "lo", "up"], check=True)
-        suite = getattr(request, "param", "bookworm")
-        with Machine([debian_root(suite)], tmp_path, files={SOURCE: source()}, network=network) as machine:
-            yield machine
-    finally:
-        subprocess.run(["ip", "netns", "delete", network], check=True)
+    network = Namespace()
+    suite = getattr(request, "param", "bookworm")
+    with Machine([debian_root(suite)], tmp_path, files={SOURCE: source()}, network=network) as machine:
+        yield machine
+    network.close()
 
 
 @pytest.fixture
@@ -167,7 +164,8 @@ def installed(
 
 def on(pi: Machine, command: str, *more: str, clone: str = SOURCE) -> str:
     """A command of a page, run in a clone as root: there is no sudo on a machine that has only root."""
-    words = f"{command.replace('sudo ', '')} {shlex.join(more)}"
+    command = re.sub(r"sudo -u (\w+) ", r"runuser -u \1 -- ", command).replace("sudo ", "")
+    words = f"{command} {shlex.join(more)}"
     return pi.shell(f"set -o pipefail; cd {clone}; {words}")
 
 
