@@ -60,7 +60,7 @@ class Rig:
         process.start()
         try:
             wait_until(
-                lambda: not process.alive or self._connections(place) > mark,
+                lambda: not peer.has_mqtt or not process.alive or self._connections(place) > mark,
                 30.0,
                 lambda: f"{peer.name} has connected{process.log_tail()}",
             )

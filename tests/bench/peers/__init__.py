@@ -5,6 +5,7 @@ Each has its best setting that still acknowledges to EMQ only what Kafka has:
 plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost it more, see plain_paho.py.
 mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; the choices are in mq-bridge.yaml.
 Telegraf     batches of 20,000, lz4, acks=all; the choices are in telegraf.conf. It has MQTT 3.1.1 alone.
+producer     no bridge: it makes the same records itself. A bridge that has this client costs no less.
 the bridge   a Receive Maximum of 5000 and batches that are waited for; and once more as it is shipped.
 """
 
@@ -39,6 +40,8 @@ class Place:
     mqtt5: bool
     directory: Path
     """For its configuration, its log and its state."""
+    backlog: int = 0
+    """Messages that wait for it."""
 
     @property
     def filter(self) -> str:
@@ -58,6 +61,8 @@ class Peer:
     slug: str
     process: Callable[[Place], Process]
     only_mqtt311: bool = False
+    has_mqtt: bool = True
+    """False: it makes the backlog's messages itself."""
     prepare: Callable[[], object] = lambda: None
     """Gets its program where that is more than a Python package. Raises KitError where it cannot be had."""
 
@@ -101,6 +106,10 @@ def telegraf(place: Place, flush_interval: str = "100ms") -> Process:
     )
 
 
+def producer(place: Place) -> Process:
+    return _python(place, "producer", place.bootstrap, place.topic, str(place.backlog))
+
+
 def bare_producer(place: Place) -> Process:
     """No bridge: a connected producer that waits, against which being idle is measured."""
     return _python(place, "bare_producer", place.bootstrap, place.topic)
@@ -115,11 +124,12 @@ TELEGRAF = Peer(
     only_mqtt311=True,
     prepare=telegraf_build.program,
 )
+PRODUCER = Peer("no MQTT: a Python producer alone", "producer", producer, has_mqtt=False)
 BRIDGE = Peer("mqtt-kafka-bridge", "bridge", bridge)
 AS_SHIPPED = Peer("mqtt-kafka-bridge, as shipped", "as-shipped", lambda place: bridge(place, as_shipped=True))
 TELEGRAF_IN_USE = replace(TELEGRAF, process=partial(telegraf, flush_interval="20ms"))
 
-FOR_BACKLOGS = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF, BRIDGE, AS_SHIPPED)
+FOR_BACKLOGS = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF, PRODUCER, BRIDGE, AS_SHIPPED)
 FOR_USE = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF_IN_USE, AS_SHIPPED)  # where messages come one by one, or 32
 
 

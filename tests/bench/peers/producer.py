@@ -1,0 +1,50 @@
+"""What a bridge costs at least: the backlog's records, with the bridge's options, key and headers.
+
+    python -m tests.bench.peers.producer BOOTSTRAP-SERVERS TOPIC COUNT
+
+It receives nothing, routes nothing, acknowledges nothing and keeps nothing of a message.
+"""
+
+import sys
+import time
+
+from confluent_kafka import Producer
+
+from tests.bench import backlog
+
+_WINDOW = 5000  # messages in flight, as the bridge's Receive Maximum in the bench
+_AT_ONCE = 200  # messages between two looks for delivery reports
+
+
+def main(bootstrap: str, topic: str, count: str) -> None:
+    producer = Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "acks": "all",
+            "enable.idempotence": True,
+            "compression.type": "lz4",
+            "linger.ms": 5,
+        }
+    )
+    devices = range(backlog.DEVICES)
+    keys = [b"d%d" % device for device in devices]
+    headers = [[("mqtt.topic", backlog.topic("alone", device)), ("mqtt.qos", b"1")] for device in devices]
+    now = int(time.time() * 1000)
+
+    def delivered(_error: object, _record: object) -> None: ...
+
+    producer.list_topics(timeout=10.0)  # connected, also with nothing to do
+    for number in range(int(count)):
+        device = number % backlog.DEVICES
+        value = backlog.payload(number)
+        producer.produce(topic, value, keys[device], -1, delivered, None, now, headers[device])
+        if number % _AT_ONCE == 0:
+            producer.poll(0)
+            while len(producer) > _WINDOW:
+                producer.poll(0.01)
+    while True:
+        producer.poll(1.0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
