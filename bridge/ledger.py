@@ -184,13 +184,15 @@ class Ledger:
 
     # -- settling and acknowledging ------------------------------------------------------------------
 
-    def settle(self, message: Message) -> None:
-        """Kafka holds the message on all in-sync replicas, or this machine's disk does."""
-        if message.state:  # reported twice: by a producer that was replaced, and by the new one
-            return
-        message.state = _SETTLED
-        if message.epoch != self.epoch:
-            self._shrink(message)
+    def settle(self, *messages: Message) -> None:
+        """Kafka holds the messages on all in-sync replicas, or this machine's disk does."""
+        epoch = self.epoch
+        for message in messages:
+            if message.state:  # reported twice: by a producer that was replaced, and by the new one
+                continue
+            message.state = _SETTLED
+            if message.epoch != epoch:
+                self._shrink(message)
 
     def take_settled(self) -> list[Message]:
         """The messages to acknowledge now, in order; the first that is pending holds back the rest."""
@@ -210,17 +212,18 @@ class Ledger:
 
         One of which it took a part counts: the broker may have seen it.
         """
-        offered, handed, again, known = self._offered, self._handed, self._again, self._known
+        handed, again, known = self._handed, self._again, self._known
+        next_offered, hand = self._offered.popleft, handed.append
         for _ in range(count):
-            message = offered.popleft()
+            message = next_offered()
             message.state = _ACKED
             if len(message.payload) > DIGEST_OVER:
                 self._shrink(message)
             if again and message in again:
                 again.remove(message)  # it has its place: the broker counts from the first time
             else:
-                handed.append(message)
-        while len(handed) > self._remembered:
+                hand(message)
+        for _ in range(len(handed) - self._remembered):
             message = handed.popleft()
             # At QoS 2 (flag 0x04) the identifier is taken until PUBREL.
             if (

@@ -273,16 +273,14 @@ class Pipeline:
             self._failed(failure)
 
     def _take_delivered(self) -> None:
-        delivered, settle = self._kafka.delivered, self._ledger.settle
-        count = len(delivered)
-        for _ in range(count):
-            message = delivered.popleft()
+        delivered = self._kafka.delivered
+        taken = [delivered.popleft() for _ in range(len(delivered))]
+        for message in taken:
             message.plan.lane.delivered(message)
-            if message.flags & 0x06:
-                settle(message)
-            else:
+            if not message.flags & 0x06:
                 self._settle(message)
-        self.counts.delivered += count
+        self._ledger.settle(*[message for message in taken if message.flags & 0x06])
+        self.counts.delivered += len(taken)
 
     def _settle(self, message: Message) -> None:
         if message.flags & 0x06:

@@ -47,6 +47,7 @@ class Producer:
         self._produce = self._rd.produce
         self.delivered: deque[Message] = deque()
         self.failed: deque[FailedReport] = deque()
+        self._reported = _reporter(self.delivered, self.failed)
         self.is_broken = False
         self._wake = wake
         self._on_error = on_error
@@ -105,12 +106,6 @@ class Producer:
             self._rd.purge()
             self._rd.close()
 
-    def _reported(self, message: Message, error: KafkaError | None, _record: object) -> None:
-        if error is None:
-            self.delivered.append(message)
-        else:
-            self.failed.append((message, error.code(), error.str()))
-
     def _poll(self, seconds: float) -> int:
         """How many events there were. A fatal error is not told to error_cb but raised here."""
         try:
@@ -137,6 +132,20 @@ class Producer:
                 return
             self._waits = False
             self._wake()
+
+
+def _reporter(
+    delivered: deque[Message], failed: deque[FailedReport]
+) -> Callable[[Message, KafkaError | None, object], None]:
+    """What a delivery report is given to. No method: one would be bound anew for each message."""
+
+    def reported(message: Message, error: KafkaError | None, _record: object) -> None:
+        if error is None:
+            delivered.append(message)
+        else:
+            failed.append((message, error.code(), error.str()))
+
+    return reported
 
 
 class NoProducer(Producer):

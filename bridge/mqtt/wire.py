@@ -86,11 +86,10 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
 
 def acknowledgements(messages: list[Message]) -> bytes:
     """PUBACK for QoS 1, PUBREC for QoS 2: four bytes each, reason code 0 left out (MQTT 5, 3.4.2.1)."""
-    words = []
-    for message in messages:
-        words.append(0x4002 if message.flags & 0x02 else 0x5002)
-        words.append(message.packet_id)
-    return pack(f">{len(words)}H", *words)
+    packets = [
+        (0x40020000 if message.flags & 0x02 else 0x50020000) | message.packet_id for message in messages
+    ]
+    return pack(f">{len(packets)}I", *packets)
 
 
 ACKNOWLEDGEMENT_BYTES = 4
