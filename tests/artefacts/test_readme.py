@@ -107,6 +107,11 @@ def test_the_figures_are_those_of_the_page_about_them() -> None:
     assert len(shown) >= 3
     assert [row for row in shown if not any(set(row) <= cells for cells in measured)] == []
 
+    prose = README.partition("<!-- /bench -->")[2].partition("##")[0]
+    told = set(re.findall(r"\d+\.\d+|\d+,\d{3}", prose))
+    assert len(told) >= 8
+    assert told <= set().union(*measured)
+
 
 def test_other_bridges_are_compared_on_the_day_that_their_page_gives() -> None:
     (day,) = re.findall(r"^As of (\d{4}-\d\d-\d\d)", README, re.MULTILINE)

@@ -44,7 +44,9 @@ SCRIPTS = {
     "kafka-topics.sh": "org.apache.kafka.tools.TopicCommand",
     "kafka-console-consumer.sh": "org.apache.kafka.tools.consumer.ConsoleConsumer",
 }
-SCRIPT = "#!/bin/sh\nexec java $KAFKA_HEAP_OPTS -cp '/opt/kafka/libs/*' {} \"$@\"\n"
+SCRIPT = """#!/bin/sh
+exec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $KAFKA_HEAP_OPTS -cp '/opt/kafka/libs/*' {} "$@"
+"""
 
 at_kafka = partial(on, clone="/opt/kafka")  # whose machines need no clone
 
