@@ -112,7 +112,7 @@ class Subscriptions:
                 filter=name,
                 reason=f"0x{reason:02x}",
                 way_out="allow the client id or user to subscribe to it in the broker's access rules (EMQX"
-                " denies # and $SYS/# by default), or change the route's filter",
+                " denies #, $SYS/# and from 5.8 on +/# by default), or change the route's filter",
             )
         self._record.record(applied, uncertain)
         self._refused = refused

@@ -154,7 +154,7 @@ def test_no_secret_is_in_the_log_or_beside_the_process(
 def test_no_secret_is_in_the_traceback_of_a_crash(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "own" / "mqtt-password").write_text(MQTT_PASSWORD)
     bridge = BridgeProcess(settings, tmp_path, program=(sys.executable, "-c", _CRASHES))
-    bridge.start()
+    bridge.spawn()  # it may be gone before anybody has looked whether it is ready
     bridge.wait_for("service.failed")
     bridge.kill9()
     log = bridge.log.read_bytes()

@@ -91,6 +91,13 @@ def test_acknowledgements_leave_in_order_of_arrival(broker: Broker) -> None:
     assert broker.acknowledged() == [7, 5, 9]
 
 
+def test_one_that_is_settled_twice_holds_up_none_of_those_that_are_settled_with_it(broker: Broker) -> None:
+    first, second, third = (broker.new(number) for number in (1, 2, 3))
+    broker.ledger.settle(second)  # by the disk, say
+    broker.ledger.settle(first, second, second, third)
+    assert broker.acknowledged() == [1, 2, 3]
+
+
 def test_an_acknowledgement_is_offered_once(broker: Broker) -> None:
     message = broker.new(1)
     broker.ledger.settle(message)

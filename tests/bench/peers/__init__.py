@@ -5,7 +5,7 @@ Each has its best setting that still acknowledges to EMQ only what Kafka has:
 plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost it more, see plain_paho.py.
 mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; the choices are in mq-bridge.yaml.
 Telegraf     batches of 20,000, lz4, acks=all; the choices are in telegraf.conf. It has MQTT 3.1.1 alone.
-producer     no bridge: it makes the same records itself. A bridge that has this client costs no less.
+producer     no bridge: it makes the bridge's records itself, and has its producer's options.
 the bridge   a Receive Maximum of 5000 and batches that are waited for; and once more as it is shipped.
 """
 

@@ -1,4 +1,4 @@
-"""What a bridge costs at least: the backlog's records, with the bridge's options, key and headers.
+"""What Kafka's client costs alone: the backlog's records, with the bridge's options, key and headers.
 
     python -m tests.bench.peers.producer BOOTSTRAP-SERVERS TOPIC COUNT
 
@@ -10,6 +10,8 @@ import time
 
 from confluent_kafka import Producer
 
+from bridge.kafka.options import BATCH_SIZE, producer_options
+from bridge.settings import KafkaSettings
 from tests.bench import backlog
 
 _WINDOW = 5000  # messages in flight, as the bridge's Receive Maximum in the bench
@@ -17,15 +19,8 @@ _AT_ONCE = 200  # messages between two looks for delivery reports
 
 
 def main(bootstrap: str, topic: str, count: str) -> None:
-    producer = Producer(
-        {
-            "bootstrap.servers": bootstrap,
-            "acks": "all",
-            "enable.idempotence": True,
-            "compression.type": "lz4",
-            "linger.ms": 5,
-        }
-    )
+    settings = KafkaSettings(bootstrap_servers=bootstrap, options={"linger.ms": 5})
+    producer = Producer(producer_options(settings, BATCH_SIZE))
     devices = range(backlog.DEVICES)
     keys = [b"d%d" % device for device in devices]
     headers = [[("mqtt.topic", backlog.topic("alone", device)), ("mqtt.qos", b"1")] for device in devices]
