@@ -1,5 +1,6 @@
 """An MQTT client that does nothing unasked: no acknowledgement, no ping, no reconnect."""
 
+import contextlib
 import socket
 from collections import deque
 from typing import Self, TypeVar
@@ -22,6 +23,7 @@ from tests.harness.packets import (
 P = TypeVar("P", bound=Packet)
 
 _PATIENCE = 10.0  # seconds for each answer
+_PARTING = 2.0  # seconds until the broker closes its side
 
 
 class Client:
@@ -55,6 +57,11 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):  # one that hangs, or is gone
+            self._socket.settimeout(_PARTING)
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(65536):  # until the broker has seen it, and sends nothing here any more
+                pass
         self._socket.close()
 
     def send(self, packet: Publish | Ack | Subscribe) -> None:
