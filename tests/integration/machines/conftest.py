@@ -1,5 +1,6 @@
 """Booted Debian machines that the bridge is installed on, beside the chain that the other tests use too."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -93,11 +94,12 @@ def new_machine(source: Source, tmp_path: Path) -> NewMachine:
 @pytest.fixture
 def lone_pi(request: pytest.FixtureRequest, source: Source, tmp_path: Path) -> Iterator[Machine]:
     """Booted, with a clone, in a network in which there is nobody else. Its parameter is a Debian."""
-    network = Namespace()
     suite = getattr(request, "param", "bookworm")
-    with Machine([debian_root(suite)], tmp_path, files={SOURCE: source()}, network=network) as machine:
+    with (
+        contextlib.closing(Namespace()) as network,
+        Machine([debian_root(suite)], tmp_path, files={SOURCE: source()}, network=network) as machine,
+    ):
         yield machine
-    network.close()
 
 
 @pytest.fixture

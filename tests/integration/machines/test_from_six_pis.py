@@ -115,6 +115,10 @@ def test_from_six_pis_to_messages_in_kafka_and_what_happens_when(source: Source,
 
         for pi in (pi4, pi5):
             at_kafka(pi, STOP)
+            assert (pi.show("kafka", "ExecMainStatus"), pi.show("kafka", "ActiveState")) == (
+                "143",
+                "inactive",
+            )
         for value in "345":
             publish(pi5, value)
         wait_until(lambda: "3 messages" in on(pi4, COUNT), 60.0, lambda: on(pi4, COUNT))
@@ -162,7 +166,8 @@ def node_of_the_bridge(balancer: Machine) -> int:
 def kafka_is_set_up(*pis: Machine) -> None:
     """Step 2, but for Java; and that the service comes back when it dies."""
     (unit,), (properties,) = pages.fenced(PAGE, "ini"), pages.fenced(PAGE, "properties")
-    ((settings,),) = (re.findall(r"^ExecStart=\S+ (\S+)$", unit, re.MULTILINE),)
+    (settings,) = re.findall(r"^ExecStart=\S+ (\S+)$", unit, re.MULTILINE)
+    assert f"`{settings}`" in SECTIONS["2"]
     cluster_id = at_kafka(pis[0], CLUSTER_ID).strip()
     for number, pi in enumerate(pis, 1):
         own = re.sub(r"^node\.id=1$", f"node.id={number}", properties, flags=re.MULTILINE)
@@ -176,6 +181,7 @@ def kafka_is_set_up(*pis: Machine) -> None:
         at_kafka(pi, FORMAT.replace("THE-ID", cluster_id))
         at_kafka(pi, ENABLE)
         assert pi.run("systemctl", "is-enabled", "kafka").strip() == "enabled"
+        assert pi.run("stat", "--format=%U", "/var/lib/kafka/meta.properties").strip() == "kafka"
     wait_until(lambda: nodes() == {1, 2, 3}, 90.0, lambda: f"Kafka is complete: {pis[0].journal('kafka')}")
     at_kafka(pis[0], CREATE)
 
