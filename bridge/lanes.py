@@ -82,7 +82,6 @@ class Lane:
     __slots__ = (
         "_delay",
         "_limit",
-        "_plain",
         "_size",
         "_suspects",
         "_unwritten",
@@ -90,6 +89,7 @@ class Lane:
         "behind",
         "in_flight",
         "late",
+        "plain",
         "retry_at",
         "room",
         "rows",
@@ -102,7 +102,7 @@ class Lane:
         self.topic = topic
         self.state = LaneState.ASKING
         self._limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka takes for certain
-        self._plain = min(CAUTIOUS_LIMIT, _LARGE)  # bytes of a record that nothing has to be asked about
+        self.plain = min(CAUTIOUS_LIMIT, _LARGE)  # bytes of a record that nothing has to be asked about
         self.room = room
         self.in_flight: dict[Message, None] = {}
         self.waiting: list[Message] = []
@@ -129,9 +129,9 @@ class Lane:
     # -- messages ------------------------------------------------------------------------------------
 
     def offer(self, message: Message) -> bool:
-        """A message came. True: produce it now. False: it waits here."""
+        """A message came. True: produce it now. False: it waits. For a LIVE lane the pipeline does it."""
         if self.state is _LIVE and (
-            len(message.payload) + message.plan.overhead <= self._plain or self._may_fly(message)
+            len(message.payload) + message.plan.overhead <= self.plain or self._may_fly(message)
         ):
             self.in_flight[message] = None
             return True
@@ -178,7 +178,7 @@ class Lane:
     # -- reports -------------------------------------------------------------------------------------
 
     def delivered(self, message: Message) -> None:
-        """Kafka holds it."""
+        """Kafka holds it. For a LIVE lane the pipeline does it."""
         del self.in_flight[message]
         if self.state is not _LIVE:
             self._size -= len(message.payload)
@@ -295,7 +295,7 @@ class Lane:
 
     def answered(self, limit: int) -> None:
         """The topic exists and takes records of `limit` bytes."""
-        self._limit, self._plain = limit, min(limit, _LARGE)
+        self._limit, self.plain = limit, min(limit, _LARGE)
         if self.state is LaneState.ASKING:
             self.state = LaneState.DRAINING
             if not self._was_held:

@@ -37,10 +37,9 @@ A clean stop need not double what was open at QoS 2: what `open_identifiers` tel
 takes at the next start. It then is of an earlier connection, and rule 2 holds for it.
 """
 
-from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from bridge.message import DIGEST_OVER, DUP, Digest, Message, OpenIdentifier, digest
+from bridge.message import DIGEST_OVER, DUP, Digest, Message, OpenIdentifier, Packet, Release, digest
 
 _QOS_2 = 0x04  # in the flags of a PUBLISH
 _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this runs for each message
@@ -65,9 +64,10 @@ class Ledger:
         self.keeps_identifiers = False
         self._window = window
         self._known: dict[int, Message] = {}  # the last message of each identifier, this session
-        self._order: deque[Message] = deque()  # this epoch's, not yet offered, in order of arrival
-        self._offered: deque[Message] = deque()  # acknowledgement written, not yet taken by the kernel
-        self._handed: deque[Message] = deque()  # taken by the kernel: rule 3
+        # Lists, of which beginnings are taken off: a deque would give them one by one.
+        self._order: list[Message] = []  # this epoch's, not yet offered, in order of arrival
+        self._offered: list[Message] = []  # acknowledgement written, not yet taken by the kernel
+        self._handed: list[Message] = []  # taken by the kernel: rule 3
         self._again: set[Message] = set()  # of them, those to be acknowledged once more
         self._begins_resumed = False  # nothing was seen yet of a resumed session
         self._above = window  # identifiers above this one can't be the lowest free ones
@@ -110,11 +110,40 @@ class Ledger:
 
     # -- arrivals ------------------------------------------------------------------------------------
 
-    def receive(self, message: Message) -> bool:
+    def receive(self, packets: Sequence[Packet]) -> list[Packet]:
+        """Take what came, in its order, and return it without the copies that joined what is known.
+
+        A message that is returned is to be produced. Of a PUBREL it is said whether its identifier was taken.
+        QoS 0 is none of the ledger's, and passed on.
+        """
+        if self._begins_resumed and (first := next((each for each in packets if each.packet_id), None)):
+            self._see_first(first.packet_id)
+        known, epoch, last_id = self._known, self.epoch, self._last_id
+        await_acknowledgement = self._order.append
+        passed: list[Packet] = []
+        for packet in packets:
+            packet_id = packet.packet_id
+            if type(packet) is Release:
+                packet.known = self._release(packet_id)
+            # As nearly all come: no copy, the next identifier, and nothing is known under it.
+            elif packet_id == last_id + 1 and packet.flags < DUP and packet_id not in known:
+                last_id = packet_id
+                packet.epoch = epoch
+                known[packet_id] = packet
+                await_acknowledgement(packet)
+            elif packet_id:
+                self._last_id = last_id
+                is_wanted = self._receive(packet)
+                last_id = self._last_id
+                if not is_wanted:
+                    continue
+            passed.append(packet)
+        self._last_id = last_id
+        return passed
+
+    def _receive(self, message: Message) -> bool:
         """True: a message to be produced. False: it joined one that is known, and is done with."""
         packet_id = message.packet_id
-        if self._begins_resumed:
-            self._see_first(packet_id)
         known = self._known
         if message.flags & DUP:
             earlier = known.get(packet_id)
@@ -134,13 +163,11 @@ class Ledger:
         self._order.append(message)
         return True
 
-    def release(self, packet_id: int) -> bool:
+    def _release(self, packet_id: int) -> bool:
         """PUBREL: the QoS 2 identifier is free again. False if it was not taken.
 
         Either way PUBCOMP is due (MQTT 5, 4.3.3), or the broker's slot stays taken for ever.
         """
-        if self._begins_resumed:
-            self._see_first(packet_id)
         message = self._known.get(packet_id)
         if message is None or message.qos != 2:
             return False
@@ -196,15 +223,16 @@ class Ledger:
 
     def take_settled(self) -> list[Message]:
         """The messages to acknowledge now, in order; the first that is pending holds back the rest."""
-        order = self._order
-        epoch = self.epoch
-        ready = []
+        order, epoch = self._order, self.epoch
         self._above = max(self._above, self.unacknowledged)
-        while order and order[0].state:
-            message = order.popleft()
-            if message.epoch == epoch:
-                ready.append(message)
-        self._offered.extend(ready)
+        settled = 0
+        for message in order:
+            if not message.state:
+                break
+            settled += 1
+        ready = [message for message in order[:settled] if message.epoch == epoch]
+        del order[:settled]
+        self._offered += ready
         return ready
 
     def handed_over(self, count: int) -> None:
@@ -212,26 +240,30 @@ class Ledger:
 
         One of which it took a part counts: the broker may have seen it.
         """
-        handed, again, known = self._handed, self._again, self._known
-        next_offered, hand = self._offered.popleft, handed.append
-        for _ in range(count):
-            message = next_offered()
+        taken = self._offered[:count]
+        del self._offered[:count]
+        for message in taken:
             message.state = _ACKED
             if len(message.payload) > DIGEST_OVER:
                 self._shrink(message)
-            if again and message in again:
-                again.remove(message)  # it has its place: the broker counts from the first time
-            else:
-                hand(message)
-        for _ in range(len(handed) - self._remembered):
-            message = handed.popleft()
+        if self._again:  # those have their place: the broker counts from the first time
+            again = self._again.intersection(taken)
+            self._again -= again
+            taken = [message for message in taken if message not in again]
+        self._handed += taken
+        self._forget(len(self._handed) - self._remembered)
+
+    def _forget(self, count: int) -> None:
+        """So many that were acknowledged first are beyond what rule 3 may need."""
+        if count <= 0:
+            return
+        known = self._known
+        for message in self._handed[:count]:
+            packet_id = message.packet_id
             # At QoS 2 (flag 0x04) the identifier is taken until PUBREL.
-            if (
-                not message.flags & 0x04
-                and known.get(message.packet_id) is message
-                and message.state == _ACKED
-            ):
-                del known[message.packet_id]
+            if not message.flags & 0x04 and known.get(packet_id) is message and message.state == _ACKED:
+                del known[packet_id]
+        del self._handed[:count]
 
     @property
     def has_settled(self) -> bool:
@@ -271,7 +303,7 @@ class Ledger:
         bring it back.
         """
         for packet_id, topic, payload_digest in identifiers:
-            message = Message(topic, _QOS_2, packet_id, None, Digest(payload_digest))
+            message = Message.of(topic, _QOS_2, packet_id, None, Digest(payload_digest))
             message.state = _SETTLED
             self._known[packet_id] = message
 

@@ -12,7 +12,7 @@ has reported, then sends acknowledgements.
 
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from bridge.clock import EARLIEST, NO_TIMESTAMP, is_believable
@@ -21,7 +21,7 @@ from bridge.deadletter import DeadLetter
 from bridge.errors import Unroutable
 from bridge.lanes import CAUTIOUS_LIMIT, Lane, LaneState
 from bridge.ledger import Ledger
-from bridge.message import RETAIN, Message, OpenIdentifier, Packet, Release, State
+from bridge.message import RETAIN, Message, OpenIdentifier, Packet, Release
 from bridge.observe.events import Event, log
 from bridge.outcome import Answer, Failure, Found, NoAnswer, Verdict
 from bridge.qos0 import Qos0
@@ -32,6 +32,7 @@ from bridge.topics import Subscription
 
 _PLANS = 20_000  # MQTT topics whose plans are kept; beyond it all are made anew
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds
+_LIVE = LaneState.LIVE  # a name of its own: looked up in the class it takes six times as long
 
 
 class Acknowledger(Protocol):
@@ -50,11 +51,10 @@ class Kafka(Protocol):
     def is_broken(self) -> bool: ...
     @property
     def wants_successor(self) -> bool: ...
-    @property
-    def delivered(self) -> deque[Message]: ...
-    def produce(self, message: Message) -> Failure | None: ...
-    def probe(self, message: Message) -> Failure | None: ...
+    def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None: ...
+    def probe(self, message: Message, failed: Callable[[Failure], None]) -> None: ...
     def poll(self) -> None: ...
+    def take_delivered(self) -> list[Message]: ...
     def take_failures(self) -> list[Failure]: ...
     def ask(self, topic: str) -> None: ...
     def retire(self) -> None: ...
@@ -73,7 +73,7 @@ class Pipeline:
         self._kafka = kafka
         self._router = router
         self._ledger = Ledger(settings.mqtt.receive_maximum)
-        self._plans: dict[bytes, Plan | None] = {}
+        self._plans: dict[bytes, Plan] = {}
         self._lanes: dict[str, Lane] = {}
         self._held: dict[Lane, str] = {}  # lanes that are not LIVE, and what was said about it
         self._stirred = False  # something is to be done at the next turn
@@ -117,31 +117,33 @@ class Pipeline:
         self._ledger.handed_over(acknowledgements)
 
     def receive(self, packets: list[Packet]) -> None:
-        plans, ledger_receive = self._plans, self._ledger.receive
-        counts, produce = self.counts, self._kafka.produce
-        received = 0
+        self._kafka.produce(self._let_through(packets), self._failed)
+
+    def _let_through(self, packets: list[Packet]) -> Iterator[Message]:
+        """Yield what is to be produced now; the rest waits in its lane, or is done with.
+
+        What becomes of one message decides about the next, so it has been handed over when that is asked for.
+        """
+        counts, plans = self.counts, self._plans
+        sequence = self._sequence
         timestamp = time.time_ns() // 1_000_000
         if timestamp < EARLIEST or not self._believes_clock:
             timestamp = NO_TIMESTAMP
-        for packet in packets:
+        passed = self._ledger.receive(packets)
+        counts.joined += len(packets) - len(passed)
+        for packet in passed:
             if type(packet) is Release:
-                self.session.complete(packet.packet_id, self._ledger.release(packet.packet_id))
+                self.session.complete(packet.packet_id, packet.known)
                 continue
-            message: Message = packet  # type: ignore[assignment]
-            if message.flags & 0x06:
-                if not ledger_receive(message):
-                    counts.joined += 1
-                    continue
-            elif not self._qos0.admits(message):
+            message = packet
+            if not message.flags & 0x06 and not self._qos0.admits(message):
                 continue
-            received += 1
-            message.sequence = self._sequence + received
+            sequence += 1
+            message.sequence = sequence
             message.timestamp = timestamp
-            plan = plans.get(message.topic)
+            plan = plans.get(message.topic) or self._make_plan(message)
             if plan is None:
-                plan = self._make_plan(message)
-                if plan is None:
-                    continue
+                continue
             message.plan = plan
             lane: Lane | None = plan.lane
             if (
@@ -151,15 +153,16 @@ class Pipeline:
             ):
                 counts.skipped += 1
                 self._settle(message)
-                continue
-            if lane.offer(message):
-                failure = produce(message)
-                if failure:
-                    self._failed(failure)
+            # Lane.offer, written out: nearly all go this way, and the call would be the dearest line here.
+            elif lane.state is _LIVE and len(message.payload) + plan.overhead <= lane.plain:
+                lane.in_flight[message] = None
+                yield message
+            elif lane.offer(message):
+                yield message
             else:
                 self._hold(lane)
-        counts.received += received
-        self._sequence += received
+        counts.received += sequence - self._sequence
+        self._sequence = sequence
 
     # -- a turn of the loop ----------------------------------------------------------------------------
 
@@ -266,28 +269,27 @@ class Pipeline:
 
     # -- producing -------------------------------------------------------------------------------------
 
-    def _produce(self, message: Message) -> None:
-        """Hand a message to Kafka that its lane has launched."""
-        is_large = message.plan.lane.is_large_alone(message)
-        if failure := (self._kafka.probe if is_large else self._kafka.produce)(message):
-            self._failed(failure)
+    def _launch(self, lane: Lane) -> Iterator[Message]:
+        """Yield what a lane that is held lets go; what may be too large goes another way."""
+        for message in lane.release():
+            if lane.is_large_alone(message):
+                self._kafka.probe(message, self._failed)
+            else:
+                yield message
 
     def _take_delivered(self) -> None:
-        delivered = self._kafka.delivered
-        taken = [delivered.popleft() for _ in range(len(delivered))]
-        for message in taken:
-            message.plan.lane.delivered(message)
-            if not message.flags & 0x06:
-                self._settle(message)
-        self._ledger.settle(*[message for message in taken if message.flags & 0x06])
-        self.counts.delivered += len(taken)
+        delivered = self._kafka.take_delivered()
+        for message in delivered:
+            lane: Lane = message.plan.lane
+            if lane.state is _LIVE:  # Lane.delivered, written out
+                del lane.in_flight[message]
+            else:
+                lane.delivered(message)
+        self.counts.delivered += len(delivered)
+        self._settle(*delivered)
 
-    def _settle(self, message: Message) -> None:
-        if message.flags & 0x06:
-            self._ledger.settle(message)
-        elif not message.state:
-            message.state = State.SETTLED
-            self._qos0.settled(message)
+    def _settle(self, *messages: Message) -> None:
+        self._ledger.settle(*self._qos0.settle(messages))
 
     def _failed(self, failure: Failure) -> None:
         message, verdict = failure.message, failure.verdict
@@ -329,8 +331,7 @@ class Pipeline:
         for lane in list(self._held):
             if lane.ask_if_due(now):
                 self._kafka.ask(lane.topic)
-            for message in lane.release():
-                self._produce(message)
+            self._kafka.produce(self._launch(lane), self._failed)
             if self._spooling.see_to(lane):
                 self._held[lane] = self._held.pop(lane)  # behind the others
             if lane.state is LaneState.LIVE and self._held.pop(lane):

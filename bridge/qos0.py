@@ -5,9 +5,10 @@ bounds is dropped and counted.
 """
 
 import time
+from collections.abc import Sequence
 
 from bridge.counts import Counts
-from bridge.message import Message
+from bridge.message import Message, State
 from bridge.observe.events import Event, log
 
 _SAY_AGAIN_AFTER = 60.0  # seconds between two lines about messages that are dropped
@@ -37,10 +38,16 @@ class Qos0:
             log(Event.QOS0_DROPPED, dropped=self._counts.dropped["qos0_limit"])
         return False
 
-    def settled(self, message: Message) -> None:
-        """It is no longer in flight."""
-        self._messages -= 1
-        self._bytes -= _weight(message)
+    def settle(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Kafka holds them, or the disk does. Returns those of QoS 1 and 2, with what is settled already."""
+        if not self._messages:
+            return messages
+        for message in messages:
+            if not message.flags & 0x06 and not message.state:
+                message.state = State.SETTLED
+                self._messages -= 1
+                self._bytes -= _weight(message)
+        return [message for message in messages if message.flags & 0x06]
 
 
 def _weight(message: Message) -> int:

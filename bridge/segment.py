@@ -125,7 +125,7 @@ def unpack(body: bytes) -> list[Message]:
         payload_at = properties_at + properties_length
         end = payload_at + payload_length
         properties = properties_from_json(body[properties_at:payload_at]) if properties_length else None
-        message = Message(body[at:properties_at], flags, 0, properties, body[payload_at:end])
+        message = Message.of(body[at:properties_at], flags, 0, properties, body[payload_at:end])
         message.sequence, message.timestamp = sequence, timestamp
         message.state = 1  # State.SETTLED: it was acknowledged once it was on disk
         messages.append(message)

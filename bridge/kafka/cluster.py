@@ -2,15 +2,15 @@
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from functools import partial
 from threading import Thread
-from typing import TypeVar
 
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.kafka import faults, tls
 from bridge.kafka.inquiry import Inquiry
 from bridge.kafka.options import BATCH_SIZE, producer_options
-from bridge.kafka.producer import NoProducer, Producer
+from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.observe.events import Event, log
@@ -25,8 +25,6 @@ _LOOK_AT_FILES_EVERY = 2.0  # seconds
 _REFUSES_STILL = 60.0  # seconds since it was said last
 _PROBER_STAYS = 60.0  # seconds without a probe
 _CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
-
-_Report = TypeVar("_Report")
 
 _LOG_IN = "correct sasl.username or the file of kafka.password_file, which is read again without a restart"
 
@@ -79,14 +77,15 @@ class Cluster:
 
     # -- messages ------------------------------------------------------------------------------------
 
-    def produce(self, message: Message) -> Failure | None:
-        """Hand a message over. A failure that is returned was known at once."""
+    def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None:
+        """Hand messages over. `failed` gets what is known at once, before the next one is taken."""
         if self._rests:
-            return Failure(message, Verdict.PRODUCER_LOST, self._refused)
-        report = self._producer.produce(message)
-        return self._failure(*report) if report else None
+            for message in messages:
+                failed(Failure(message, Verdict.PRODUCER_LOST, self._refused))
+            return
+        self._producer.produce_all(messages, lambda report: failed(self._failure(*report)))
 
-    def probe(self, message: Message) -> Failure | None:
+    def probe(self, message: Message, failed: Callable[[Failure], None]) -> None:
         """Hand over a message that may be too large, and of whose topic nothing else is in flight.
 
         With each record that is refused librdkafka begins a new epoch for all of a producer's partitions, and
@@ -94,16 +93,18 @@ class Cluster:
         docs/decisions/0015.
         """
         if self._rests:
-            return self.produce(message)
+            self.produce((message,), failed)
+            return
         if self._prober is None:
             try:
                 self._prober, self._prober_is_in = self._new(), False
             except BridgeError as error:  # a file that is half written, perhaps: the other one goes on
                 log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
-                return self.produce(message)
+                self.produce((message,), failed)
+                return
         self._probed_at = time.monotonic()
-        report = self._prober.produce(message)
-        return self._failure(*report) if report else None
+        if report := self._prober.produce(message):
+            failed(self._failure(*report))
 
     def poll(self) -> None:
         """Take the delivery reports that have come."""
@@ -118,8 +119,8 @@ class Cluster:
         for producer in self._others:
             producer.poll()
             self._prober_is_in |= producer is self._prober and bool(producer.delivered or producer.failed)
-            self._producer.delivered.extend(_taken(producer.delivered))
-            self._producer.failed.extend(_taken(producer.failed))
+            self._producer.delivered += taken(producer.delivered)
+            self._producer.failed += taken(producer.failed)
             if not producer.is_empty:
                 continue
             if producer is not self._prober:
@@ -133,12 +134,11 @@ class Cluster:
     def _others(self) -> list[Producer]:
         return [*self._retiring, self._prober] if self._prober else self._retiring.copy()
 
-    @property
-    def delivered(self) -> deque[Message]:
-        return self._producer.delivered
+    def take_delivered(self) -> list[Message]:
+        return taken(self._producer.delivered)
 
     def take_failures(self) -> list[Failure]:
-        return [self._failure(*report) for report in _taken(self._producer.failed)]
+        return [self._failure(*report) for report in taken(self._producer.failed)]
 
     def _failure(self, message: Message, code: int, text: str) -> Failure:
         verdict = faults.verdict(code)
@@ -314,11 +314,6 @@ class Cluster:
         if username and password:
             for producer in (self._producer, *self._others):
                 producer.new_password(username, password)
-
-
-def _taken(reports: deque[_Report]) -> list[_Report]:
-    # The thread that waits may append meanwhile.
-    return [reports.popleft() for _ in range(len(reports))]
 
 
 def _nothing() -> None:

@@ -11,7 +11,7 @@ from bridge.clock import NO_TIMESTAMP
 from bridge.kafka import faults
 from bridge.kafka.inquiry import admin_options, ask
 from bridge.kafka.options import BATCH_SIZE, producer_options
-from bridge.kafka.producer import Producer
+from bridge.kafka.producer import FailedReport, Producer, taken
 from bridge.message import Message
 from bridge.outcome import NoAnswer, Verdict
 from bridge.settings import KafkaSettings
@@ -83,18 +83,18 @@ class Courier:
         """Those that were not delivered, each with a code and the reason in words."""
         producer = self._producer
         unknown = dict.fromkeys(messages)
-        failed = [report for message in messages if (report := producer.produce(message))]
+        failed: list[FailedReport] = []
+        producer.produce_all(messages, failed.append)
         patient_until = time.monotonic() + _PATIENCE
         while len(unknown) > len(failed) and not producer.is_broken and time.monotonic() < patient_until:
             self._reported.clear()
             producer.sleep()
             if not producer.delivered and not producer.failed:
                 self._reported.wait(_POLL)
-            while producer.delivered:
-                del unknown[producer.delivered.popleft()]
+            for message in taken(producer.delivered):
+                del unknown[message]
                 patient_until = time.monotonic() + _PATIENCE
-            while producer.failed:
-                failed.append(producer.failed.popleft())
+            failed += taken(producer.failed)
         found = []
         for message, code, text in failed:
             del unknown[message]

@@ -13,7 +13,7 @@ from bridge.deadletter import DeadLetter
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.kafka import faults, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
-from bridge.kafka.producer import NoProducer, Producer
+from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.message import Message
 from bridge.observe.events import Event, log
 from bridge.routing import Headers, plain_plan
@@ -90,7 +90,7 @@ class Letterbox:
 
     def _record(self, letter: DeadLetter) -> Message:
         message = letter.message
-        record = Message(message.topic, message.flags, 0, None, message.payload)
+        record = Message.of(message.topic, message.flags, 0, None, message.payload)
         record.timestamp = message.timestamp
         record.plan = plain_plan(message.topic, self._topic)
         record.plan.by_flags[message.flags] = headers(letter)
@@ -99,12 +99,10 @@ class Letterbox:
     def _take_reports(self) -> None:
         """In the producer's thread."""
         producer = self._producer
-        while producer.delivered:
-            producer.delivered.popleft()
+        self._count(-len(taken(producer.delivered)))
+        for _, code, text in taken(producer.failed):
             self._count(-1)
-        while producer.failed:
-            self._count(-1)
-            self._say(*producer.failed.popleft()[1:])
+            self._say(code, text)
         if not producer.is_empty:
             producer.sleep()
 

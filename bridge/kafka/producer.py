@@ -7,14 +7,12 @@ waits until there is something, and wakes the loop. Two pollers at once would ha
 to and fro for every single report.
 """
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from threading import Semaphore, Thread
-from typing import Any
+from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RdProducer
 
 from bridge.errors import ConfigurationError
@@ -26,6 +24,8 @@ _FATAL = -150
 _WAIT = 1.0  # seconds the thread waits at most in one poll; with nothing to report it waits again
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
+
+_Report = TypeVar("_Report")
 
 
 class Producer:
@@ -44,10 +44,8 @@ class Producer:
         except KafkaException as error:
             problem = error.args[0]
             raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
-        self._produce = self._rd.produce
-        self.delivered: deque[Message] = deque()
-        self.failed: deque[FailedReport] = deque()
-        self._reported = _reporter(self.delivered, self.failed)
+        self.delivered: list[Message] = []
+        self.failed: list[FailedReport] = []
         self.is_broken = False
         self._wake = wake
         self._on_error = on_error
@@ -58,27 +56,35 @@ class Producer:
 
     def produce(self, message: Message) -> FailedReport | None:
         """Hand a message to librdkafka. What it returns is a report that came at once."""
-        plan = message.plan
-        headers = plan.by_flags[message.flags] if message.properties is None else None
-        try:
-            self._produce(
-                plan.kafka_topic,
-                message.payload if plan.raw else plan.value(message),
-                plan.key,
-                _ANY_PARTITION,
-                partial(self._reported, message),
-                None,  # another name for the one before; arguments that are named cost a tenth of the call
-                message.timestamp,
-                headers or plan.headers(message),
-            )
-        except BufferError as full:
-            return message, _QUEUE_FULL, str(full)
-        except RuntimeError as closed:
-            return message, _FATAL, str(closed)
-        except KafkaException as refused:  # what it knows of the topic already, or of itself
-            error = refused.args[0]
-            return message, error.code(), error.str()
-        return None
+        reports: list[FailedReport] = []
+        self.produce_all((message,), reports.append)
+        return reports[0] if reports else None
+
+    def produce_all(self, messages: Iterable[Message], failed: Callable[[FailedReport], None]) -> None:
+        """Hand messages to librdkafka. `failed` gets a report that comes at once, before the next message."""
+        produce = self._rd.produce
+        for message in messages:
+            plan = message.plan
+            message.producer = self
+            headers = plan.by_flags[message.flags] if message.properties is None else None
+            try:
+                produce(
+                    plan.kafka_topic,
+                    message.payload if plan.raw else plan.value(message),
+                    plan.key,
+                    _ANY_PARTITION,
+                    message,  # it is called with the delivery report
+                    None,  # another name for the one before; named arguments cost a tenth of the call
+                    message.timestamp,
+                    headers or plan.headers(message),
+                )
+            except BufferError as full:
+                failed((message, _QUEUE_FULL, str(full)))
+            except RuntimeError as closed:
+                failed((message, _FATAL, str(closed)))
+            except KafkaException as refused:  # what it knows of the topic already, or of itself
+                error = refused.args[0]
+                failed((message, error.code(), error.str()))
 
     def poll(self) -> None:
         """Take the reports that are there into `delivered` and `failed`."""
@@ -134,18 +140,11 @@ class Producer:
             self._wake()
 
 
-def _reporter(
-    delivered: deque[Message], failed: deque[FailedReport]
-) -> Callable[[Message, KafkaError | None, object], None]:
-    """What a delivery report is given to. No method: one would be bound anew for each message."""
-
-    def reported(message: Message, error: KafkaError | None, _record: object) -> None:
-        if error is None:
-            delivered.append(message)
-        else:
-            failed.append((message, error.code(), error.str()))
-
-    return reported
+def taken(reports: list[_Report]) -> list[_Report]:
+    """What is there, taken off `delivered` or `failed`. The thread that waits may append meanwhile."""
+    found = reports[:]
+    del reports[: len(found)]
+    return found
 
 
 class NoProducer(Producer):
@@ -155,12 +154,13 @@ class NoProducer(Producer):
 
     def __init__(self, why: str) -> None:
         self._why = why
-        self.delivered = deque()
-        self.failed = deque()
+        self.delivered = []
+        self.failed = []
         self.is_broken = True
 
-    def produce(self, message: Message) -> FailedReport | None:
-        return message, _FATAL, self._why
+    def produce_all(self, messages: Iterable[Message], failed: Callable[[FailedReport], None]) -> None:
+        for message in messages:
+            failed((message, _FATAL, self._why))
 
     def poll(self) -> None: ...
     def sleep(self) -> None: ...

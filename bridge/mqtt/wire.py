@@ -65,7 +65,14 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
                         at += 1
                 if at > end or not topic:
                     raise MalformedPacket("PUBLISH whose parts do not fit its length, or without a topic")
-                append(Message(topic, flags, packet_id, properties, data[at:end]))
+                message = Message()  # as Message.of does, without the call
+                message.topic = topic
+                message.flags = flags
+                message.packet_id = packet_id
+                message.properties = properties
+                message.payload = data[at:end]
+                message.state = message.epoch = 0
+                append(message)
             elif head == 0x62:
                 if length < 2 or length > (_LONGEST_CONTROL_PACKET if mqtt5 else 2):
                     raise MalformedPacket(f"PUBREL of {length} bytes")

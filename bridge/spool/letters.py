@@ -147,7 +147,9 @@ def _conditions(selection: Selection) -> dict[str, object]:
 
 def _buried(row: tuple[Any, ...]) -> Buried:
     number, at, size, reason, route, kafka_topic, mqtt_topic, flags, received, properties, payload = row
-    message = Message(mqtt_topic, flags, 0, properties_from_json(properties) if properties else None, payload)
+    message = Message.of(
+        mqtt_topic, flags, 0, properties_from_json(properties) if properties else None, payload
+    )
     message.timestamp = received
     return Buried(number, at, size, DeadLetter(message, reason, route, kafka_topic))
 

@@ -190,7 +190,7 @@ def test_the_filter_of_the_dry_run_knows_its_fields(tmp_path: Path) -> None:
     assert parser.parse_args(DRY_RUN.split()[1:]).dry_run
     lines = io.StringIO()
     router = Router([RouteSettings(name="all", filter="a/{b}", topic="iot", key="{b}")])
-    Preview(router, json=True, stream=lines).message(Message(b"a/b", 0, 0, None, b"c"))
+    Preview(router, json=True, stream=lines).message(Message.of(b"a/b", 0, 0, None, b"c"))
     done = subprocess.run(
         ["sh", "-c", DRY_RUN_FILTER], input=lines.getvalue(), capture_output=True, text=True, check=True
     )

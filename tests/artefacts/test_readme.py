@@ -70,7 +70,7 @@ def test_the_dry_run_is_what_the_example_makes_of_these_messages(monkeypatch: py
     stream = io.StringIO()
     preview = Preview(Router(routes, shared=False), json=False, stream=stream)
     for topic, payload in MESSAGES.items():
-        preview.message(Message(topic.encode(), 1 << 1, 1, None, payload.encode()))
+        preview.message(Message.of(topic.encode(), 1 << 1, 1, None, payload.encode()))
     preview.summary()
     assert [line.rstrip() for line in stream.getvalue().splitlines()] == shown.splitlines()
 

@@ -59,7 +59,7 @@ def test_the_envelope_of_the_reference_is_the_bridges() -> None:
         correlation_data=b"\xff",
         user=(("site", "kitchen"), ("site", "attic")),
     )
-    message = Message(b"sensors/kitchen/temp", 1 << 1, 7, properties, b"21.5")
+    message = Message.of(b"sensors/kitchen/temp", 1 << 1, 7, properties, b"21.5")
     message.timestamp = 1795369709000
     value = (
         router('[[routes]]\nname = "a"\nfilter = "#"\ntopic = "a"\nenvelope = "json"')

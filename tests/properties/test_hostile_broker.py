@@ -62,10 +62,10 @@ class Bridge:
         self.ledger.connected(session_present, window_known=mqtt5)
 
     def receive(self, packets: list[Packet]) -> None:
-        for packet in packets:
+        for packet in self.ledger.receive(packets):
             if isinstance(packet, Release):
-                self.session.complete(packet.packet_id, self.ledger.release(packet.packet_id))
-            elif not packet.qos or self.ledger.receive(packet):
+                self.session.complete(packet.packet_id, packet.known)
+            else:
                 self.received.append(packet)
 
     def handed_over(self, acknowledgements: int) -> None:

@@ -136,7 +136,7 @@ class Simulation:
     def arrive(self) -> None:
         self.sequence += 1
         size = self.random.choice((5, 5, 5, 80, 85, 200, 1100))
-        message = Message(b"t", self.random.choice((0, 2, 4)), 1, None, b"x" * size)
+        message = Message.of(b"t", self.random.choice((0, 2, 4)), 1, None, b"x" * size)
         message.sequence, message.plan = self.sequence, PLAN
         if self.refuses and self.random.random() < (0.5 if size == 200 else 0.05):
             self.bad.add(self.sequence)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.ledger import UNKNOWN_WINDOW, Ledger
-from bridge.message import DUP, Message, State
+from bridge.message import DUP, Message, Packet, Release, State
 
 WINDOW = 5
 POLICIES = ("upward", "lowest-free", "restarts")
@@ -117,20 +117,32 @@ class Simulation:
     # -- the bridge ----------------------------------------------------------------------------------
 
     def receive(self, amount: int) -> None:
+        """So many packets at once."""
+        packets: list[Packet] = []
         for _ in range(min(amount, len(self.to_bridge))):
             kind, packet_id, sent, dup = self.to_bridge.popleft()
             if kind == "PUBREL":
-                self.ledger.release(packet_id)
-                self.buffer.append(("PUBCOMP", packet_id))
+                packets.append(Release(packet_id))
                 continue
-            message = Message(sent.topic, sent.qos << 1 | (DUP if dup else 0), packet_id, None, sent.payload)
-            if self.ledger.receive(message):
-                self.truth[message] = sent
-                self.pending.append(message)
-                self.produced[sent.number] += 1
-                known_well = self.ledger.keeps_identifiers and self.ledger.counts_upward
-                if self.produced[sent.number] > 1 and known_well:
-                    self.needless.append(sent.number)
+            flags = sent.qos << 1 | (DUP if dup else 0)
+            message = Message.of(sent.topic, flags, packet_id, None, sent.payload)
+            self.truth[message] = sent
+            packets.append(message)
+        knew_well = self.knows_well
+        for packet in self.ledger.receive(packets):
+            if isinstance(packet, Release):
+                self.buffer.append(("PUBCOMP", packet.packet_id))
+                continue
+            sent = self.truth[packet]
+            self.pending.append(packet)
+            self.produced[sent.number] += 1
+            if self.produced[sent.number] > 1 and knew_well and self.knows_well:
+                self.needless.append(sent.number)
+
+    @property
+    def knows_well(self) -> bool:
+        """What the broker does with identifiers: no copy is doubled any more."""
+        return self.ledger.keeps_identifiers and self.ledger.counts_upward
 
     def confirm(self, amount: int) -> None:
         for _ in range(min(amount, len(self.pending))):

@@ -71,7 +71,7 @@ def test_every_message_is_where_the_last_routes_lead_once_and_in_order(runs: lis
             come = []
             for topic in run.comes:
                 if run.routes[MQTT.index(topic)]:
-                    message = Message(topic, 2, 1, None, b"x")
+                    message = Message.of(topic, 2, 1, None, b"x")
                     message.sequence, message.timestamp = next(numbers), 0
                     sent[topic].append(message.sequence)
                     come.append(message)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from bridge.ledger import Ledger
-from bridge.message import DUP, Message
+from bridge.message import DUP, Message, Packet, Release
 from tests.harness.model_session import Identifiers, ModelSession, Sending
 
 WINDOW = 3
@@ -100,18 +100,25 @@ class Handshake(RuleBasedStateMachine):
         self._pump()
 
     def _bridge_reads(self, amount: int) -> None:
+        """It reads so many packets at once."""
+        sent: dict[Packet, Sending] = {}
         for _ in range(min(amount, len(self.to_bridge))):
             kind, sending, packet_id, dup = self.to_bridge.popleft()
             self.known_to_keep |= self.begins_resumed and packet_id != 1
             self.begins_resumed = False
-            if kind == PUBREL:
-                self.ledger.release(packet_id)
-                self.fresh.pop(packet_id, None)
-                self.written.append((PUBCOMP, packet_id))
-                continue
-            message = Message(sending.topic, sending.qos << 1 | DUP * dup, packet_id, None, sending.payload)
-            if self.ledger.receive(message):
-                self._produce(message, sending)
+            flags = sending.qos << 1 | DUP * dup
+            packet: Packet = (
+                Release(packet_id)
+                if kind == PUBREL
+                else Message.of(sending.topic, flags, packet_id, None, sending.payload)
+            )
+            sent[packet] = sending
+        for packet in self.ledger.receive(list(sent)):
+            if isinstance(packet, Release):
+                self.fresh.pop(packet.packet_id, None)
+                self.written.append((PUBCOMP, packet.packet_id))
+            else:
+                self._produce(packet, sent[packet])
 
     def _produce(self, message: Message, sending: Sending) -> None:
         serial = id(sending)

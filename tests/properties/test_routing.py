@@ -54,7 +54,7 @@ def arriving(router: Router, topic: str) -> list[Subscription]:
 
 def copy_by(topic: str, *subscriptions: Subscription) -> Message:
     identifiers = tuple(s.identifier for s in subscriptions if s.identifier is not None)
-    return Message(topic.encode(), 2, 1, Properties(subscription_ids=identifiers), b"")
+    return Message.of(topic.encode(), 2, 1, Properties(subscription_ids=identifiers), b"")
 
 
 within_ci = settings(max_examples=60, deadline=None)

@@ -147,7 +147,7 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
     for _ in range(80):
         chance = random.random()
         if chance < 0.4:
-            burst = [Message(b"t", 2, next(numbers), None, b"") for _ in range(random.randrange(1, 5))]
+            burst = [Message.of(b"t", 2, next(numbers), None, b"") for _ in range(random.randrange(1, 5))]
             packets += [Ack(Kind.PUBACK, message.packet_id) for message in burst]
             written += len(burst)
             tap.write(wire.acknowledgements(burst), acknowledgements=True)

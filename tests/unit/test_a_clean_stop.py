@@ -42,7 +42,9 @@ class World:
         self.pipeline = Pipeline(settings, router, self.kafka, self.spool)
         self.pipeline.session = self.session
         self.pipeline.connected(session_present=False, mqtt5=True)
-        self.pipeline.receive([Message(b"s/1", 2, number, None, b"21.5") for number in range(1, COUNT + 1)])
+        self.pipeline.receive(
+            [Message.of(b"s/1", 2, number, None, b"21.5") for number in range(1, COUNT + 1)]
+        )
         self.kafka.answers.append(Answer("sensors", exists=True, limit=10**6))
 
     def turn_until(self, condition: Callable[[], object]) -> None:

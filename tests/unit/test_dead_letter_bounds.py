@@ -33,7 +33,7 @@ MB = 1_000_000
 
 
 def letter(payload: bytes = b"x", reason: str = "too large") -> DeadLetter:
-    message = Message(b"s/1", 2, 0, None, payload)
+    message = Message.of(b"s/1", 2, 0, None, payload)
     message.timestamp = 1_700_000_000_000
     return DeadLetter(message, reason, "r", "iot")
 

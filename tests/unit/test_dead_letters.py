@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def letter(
     topic: bytes = b"s/1", payload: bytes = b"21.5", reason: str = "too large", route: str = "r", **given: Any
 ) -> DeadLetter:
-    message = Message(topic, given.get("flags", 2), 0, given.get("properties"), payload)
+    message = Message.of(topic, given.get("flags", 2), 0, given.get("properties"), payload)
     message.timestamp = given.get("received", 1_700_000_000_000)
     return DeadLetter(message, reason, route, given.get("kafka_topic", "iot") if route else "")
 

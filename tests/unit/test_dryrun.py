@@ -30,7 +30,7 @@ class Terminal(io.StringIO):
 def message(
     topic: bytes, payload: bytes = b"21.5", flags: int = 2, properties: Properties | None = None
 ) -> Message:
-    return Message(topic, flags, 1, properties, payload)
+    return Message.of(topic, flags, 1, properties, payload)
 
 
 def shown(*messages: Message, routes: list[RouteSettings] = ROUTES) -> str:

@@ -24,7 +24,7 @@ from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import Producer
 from bridge.loop import Loop
 from bridge.message import Message
-from bridge.outcome import Answer, NoAnswer, Verdict
+from bridge.outcome import Answer, Failure, NoAnswer, Verdict
 from bridge.settings import KafkaSettings
 from tests.harness.conditions import wait_until
 
@@ -104,7 +104,7 @@ def _threads(*names: str) -> list[str]:
 
 
 def message(topic: str = "topic", payload: bytes = b"v") -> Message:
-    made = Message(b"t", 2, 1, None, payload)
+    made = Message.of(b"t", 2, 1, None, payload)
     made.plan = SimpleNamespace(
         kafka_topic=topic, key=b"k", raw=True, by_flags=[None] * 16, headers=lambda _: [("h", b"1")]
     )
@@ -128,7 +128,7 @@ def test_what_kafka_has_is_reported_as_delivered(kafka: Kafka, new_producer: Cal
     for each in sent:
         assert producer.produce(each) is None
     reported(producer, 3)
-    assert list(producer.delivered) == sent
+    assert producer.delivered == sent
     assert producer.is_empty is False  # not before the reports were taken
     producer.delivered.clear()
     assert producer.is_empty
@@ -166,7 +166,7 @@ def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
     producer = new_producer(kafka.bootstrap)
     assert producer.produce(message("denied")) is None
     reported(producer)
-    assert producer.failed.popleft()[1] == DENIED
+    assert producer.failed.pop()[1] == DENIED
     report = producer.produce(message("denied"))
     assert report
     assert report[1] == DENIED
@@ -233,6 +233,13 @@ class World:
             bootstrap_servers=bootstrap, password_file=password_file, options={"log_level": 0, **options}
         )
         self.cluster = Cluster(settings, self.loop)
+        self.delivered: list[Message] = []
+
+    def produce(self, message: Message) -> Failure | None:
+        """The failure that was known at once."""
+        failures: list[Failure] = []
+        self.cluster.produce([message], failures.append)
+        return failures[0] if failures else None
 
     def close(self) -> None:
         self.cluster.close()
@@ -245,6 +252,7 @@ class World:
         def holds() -> object:
             self.loop.wait(0)
             self.cluster.poll()
+            self.delivered += self.cluster.take_delivered()
             return condition()
 
         wait_until(holds, seconds, "the cluster")
@@ -260,16 +268,16 @@ def world(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 def test_a_producer_that_is_lost_is_rebuilt_and_delivers(kafka: Kafka, world: World) -> None:
     kafka.rdkafka.make_fatal(world.cluster._producer._rd)
-    failure = world.cluster.produce(message())
+    failure = world.produce(message())
     assert failure
     assert failure.verdict is Verdict.PRODUCER_LOST
     world.until(lambda: world.cluster.is_broken)
     world.cluster.rebuild()
     assert not world.cluster.is_broken
     again = message()
-    assert world.cluster.produce(again) is None
-    world.until(lambda: world.cluster.delivered)
-    assert list(world.cluster.delivered) == [again]
+    assert world.produce(again) is None
+    world.until(lambda: world.delivered)
+    assert world.delivered == [again]
 
 
 def test_one_rebuild_does_not_chase_the_next(kafka: Kafka, world: World) -> None:
@@ -285,11 +293,11 @@ def test_one_rebuild_does_not_chase_the_next(kafka: Kafka, world: World) -> None
 
 def test_what_a_retired_producer_has_in_flight_is_still_reported(world: World) -> None:
     first, second = message(), message()
-    world.cluster.produce(first)
+    world.produce(first)
     world.cluster.retire()
-    world.cluster.produce(second)
-    world.until(lambda: len(world.cluster.delivered) == 2)
-    assert set(world.cluster.delivered) == {first, second}
+    world.produce(second)
+    world.until(lambda: len(world.delivered) == 2)
+    assert set(world.delivered) == {first, second}
     assert not world.cluster._retiring
 
 
@@ -299,7 +307,7 @@ def test_a_retired_producer_that_is_lost_is_seen_by_what_it_had_in_flight(
     monkeypatch.setattr(cluster_module, "_FIRST_REBUILD", 0.0)
     world = World(NOBODY)
     retired = world.cluster._producer._rd
-    world.cluster.produce(message())
+    world.produce(message())
     world.cluster.retire()
     kafka.rdkafka.make_fatal(retired)
     world.until(lambda: [each.verdict for each in world.cluster.take_failures()] == [Verdict.PRODUCER_LOST])
@@ -316,17 +324,17 @@ def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
     password.write_text("sesame")
     world = World(NOBODY, password_file=password, **SASL)
     world.cluster._has_delivered = True
-    world.cluster.delivered.append(message())  # it is not empty
+    world.cluster._producer.delivered.append(message())  # it is not empty
     password.unlink()
     world.cluster.rebuild()
     world.until(lambda: not _threads("purge"))
-    failure = world.cluster.produce(message())
+    failure = world.produce(message())
     assert failure
     assert failure.verdict is Verdict.PRODUCER_LOST
     password.write_text("sesame")
     world.until(lambda: world.cluster.is_broken)
     world.cluster.rebuild()
-    assert world.cluster.produce(message()) is None
+    assert world.produce(message()) is None
     world.close()
 
 
@@ -338,7 +346,7 @@ def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
     with capture_logs() as said:
         world = World(kafka.bootstrap, password_file=password, **{"sasl.username": "bridge"})
     assert [line["event"] for line in said] == ["kafka.files_unusable"]
-    failure = world.cluster.produce(message())
+    failure = world.produce(message())
     assert failure
     assert failure.verdict is Verdict.PRODUCER_LOST
     world.cluster.ask("topic")
@@ -349,9 +357,9 @@ def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
     world.until(lambda: world.cluster.is_broken)
     world.cluster.rebuild()
     given = message()
-    assert world.cluster.produce(given) is None
-    world.until(lambda: world.cluster.delivered)
-    assert list(world.cluster.delivered) == [given]
+    assert world.produce(given) is None
+    world.until(lambda: world.delivered)
+    assert world.delivered == [given]
     world.close()
 
 

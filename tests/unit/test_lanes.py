@@ -14,7 +14,7 @@ _numbers = count(1)
 
 
 def message(size: int = 1) -> Message:
-    made = Message(b"t", 2, 1, None, b"x" * size)
+    made = Message.of(b"t", 2, 1, None, b"x" * size)
     made.sequence, made.plan = next(_numbers), SimpleNamespace(overhead=10)
     return made
 

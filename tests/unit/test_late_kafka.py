@@ -38,7 +38,7 @@ def stored(messages: int) -> tuple[dict[int, bytes], Backlog]:
     """Rows that another run has left."""
     left = []
     for number in range(1, messages + 1):
-        message = Message(b"s/1", 2, 0, None, b"v")
+        message = Message.of(b"s/1", 2, 0, None, b"v")
         message.sequence, message.timestamp, message.state = number, 1_700_000_000_000, 1
         left.append(message)
     rows = {segment.first: pack(segment.messages) for segment in cut(left)}

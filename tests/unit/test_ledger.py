@@ -6,7 +6,7 @@ import pytest
 
 from bridge import ledger as ledger_module
 from bridge.ledger import UNKNOWN_WINDOW, Ledger
-from bridge.message import DUP, Message, OpenIdentifier, State
+from bridge.message import DUP, Message, OpenIdentifier, Release, State
 
 WINDOW = 3
 
@@ -35,8 +35,14 @@ class Broker:
         topic: bytes = b"t",
     ) -> Message | None:
         """The message, if it is to be produced."""
-        message = Message(topic, qos << 1 | (DUP if dup else 0), number, None, payload)
-        return message if self.ledger.receive(message) else None
+        message = Message.of(topic, qos << 1 | (DUP if dup else 0), number, None, payload)
+        return message if self.ledger.receive([message]) else None
+
+    def release(self, number: int) -> bool:
+        """PUBREL. Was its identifier taken?"""
+        released = Release(number)
+        assert self.ledger.receive([released]) == [released]
+        return released.known
 
     def new(self, number: int, qos: int = 1, payload: bytes = b"v") -> Message:
         message = self.send(number, qos=qos, payload=payload)
@@ -272,7 +278,7 @@ def test_rule_2_once_seen_to_keep_identifiers_it_is_believed_to(broker: Broker) 
 def test_rule_2_a_pubrel_shows_it_too(broker: Broker) -> None:
     broker.new(1)
     broker.reconnect()
-    broker.ledger.release(5)
+    broker.release(5)
     assert broker.send(1, dup=True) is None
 
 
@@ -446,8 +452,8 @@ def test_qos_2_joins_until_its_pubrel(broker: Broker) -> None:
 
 def test_qos_2_after_its_pubrel_the_identifier_is_free(broker: Broker) -> None:
     broker.delivered(broker.new(2, qos=2))
-    assert broker.ledger.release(2)
-    assert not broker.ledger.release(2)
+    assert broker.release(2)
+    assert not broker.release(2)
     assert broker.send(2, dup=True, qos=2)
 
 
@@ -463,14 +469,14 @@ def test_qos_2_a_pubrec_that_waits_does_not_leave_after_its_pubrel(broker: Broke
     broker.delivered(broker.new(1, qos=2))
     message = broker.new(2, qos=2)
     broker.send(1, dup=True, qos=2)
-    broker.ledger.release(1)
+    broker.release(1)
     broker.ledger.settle(message)
     assert broker.acknowledged() == [2]
 
 
 def test_pubrel_of_a_qos_1_message_releases_nothing(broker: Broker) -> None:
     message = broker.new(1)
-    assert not broker.ledger.release(1)
+    assert not broker.release(1)
     broker.ledger.settle(message)
     assert broker.acknowledged() == [1]
 
@@ -491,7 +497,7 @@ def test_open_is_what_is_settled_and_waits_for_its_pubrel_the_oldest_first(broke
     for number in (9, 2, 5):
         broker.delivered(broker.new(number, qos=2))
     broker.delivered(broker.new(6, qos=2), handed_over=False)
-    broker.ledger.release(2)
+    broker.release(2)
     assert open_identifiers(broker) == [9, 5, 6]
 
 
@@ -532,8 +538,8 @@ def test_after_a_clean_stop_a_copy_is_produced_where_the_broker_numbers_anew(bro
 def test_after_a_clean_stop_pubrel_frees_the_identifier(broker: Broker) -> None:
     broker.delivered(broker.new(2, qos=2))
     started = started_again(broker)
-    assert started.ledger.release(2)
-    assert not started.ledger.release(2)
+    assert started.release(2)
+    assert not started.release(2)
     assert started.send(2, dup=True, qos=2)
 
 
@@ -541,7 +547,7 @@ def test_after_a_clean_stop_nothing_joins_if_the_session_is_gone(broker: Broker)
     broker.delivered(broker.new(2, qos=2))
     started = started_again(broker, session_present=False)
     assert started.send(2, dup=True, qos=2)
-    assert not started_again(broker, session_present=False).ledger.release(2)
+    assert not started_again(broker, session_present=False).release(2)
 
 
 @pytest.mark.parametrize("other", [{"payload": b"w"}, {"topic": b"u"}, {"qos": 1}, {"dup": False}], ids=str)
@@ -554,7 +560,7 @@ def test_what_is_still_open_at_the_next_clean_stop_is_told_again(broker: Broker)
     for number in (2, 3):
         broker.delivered(broker.new(number, qos=2))
     started = started_again(broker)
-    started.ledger.release(2)
+    started.release(2)
     assert started.ledger.open_identifiers() == broker.ledger.open_identifiers()[1:]
 
 

@@ -2,8 +2,7 @@
 
 import io
 import json
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from bridge import cli, letters
 from bridge.deadletter import Buried, DeadLetter, Selection
 from bridge.kafka import courier as courier_module
 from bridge.kafka.courier import Courier
+from bridge.kafka.producer import FailedReport
 from bridge.message import RETAIN, Message
 from bridge.replay import Fate, Replay
 from bridge.routing import Router
@@ -37,7 +37,7 @@ ROUTER = Router(
 
 
 def buried(number: int, topic: bytes = b"s/1", flags: int = 2) -> Buried:
-    message = Message(topic, flags, 0, None, b"21.5")
+    message = Message.of(topic, flags, 0, None, b"21.5")
     message.timestamp = 1_700_000_000_000
     return Buried(number, 0, 4, DeadLetter(message, "too large"))
 
@@ -164,7 +164,7 @@ def test_a_program_is_told_all() -> None:
 
 
 def message(topic: str) -> Message:
-    made = Message(b"s/1", 2, 0, None, b"21.5")
+    made = Message.of(b"s/1", 2, 0, None, b"21.5")
     made.timestamp = 1_700_000_000_000
     made.plan = Router([RouteSettings(name="r", filter="#", topic=topic)]).plan(b"s/1")
     return made
@@ -196,14 +196,15 @@ class Refusing:
     def __init__(self, codes: dict[str, list[int]]) -> None:
         self.codes = codes
         self.is_broken = False
-        self.delivered: deque[Message] = deque()
-        self.failed: deque[tuple[Message, int, str]] = deque()
+        self.delivered: list[Message] = []
+        self.failed: list[FailedReport] = []
 
-    def produce(self, message: Message) -> None:
-        if code := self.codes[message.plan.kafka_topic].pop(0):
-            self.failed.append((message, code, "librdkafka's words"))
-        else:
-            self.delivered.append(message)
+    def produce_all(self, messages: Iterable[Message], failed: Callable[[FailedReport], None]) -> None:
+        for message in messages:
+            if code := self.codes[message.plan.kafka_topic].pop(0):
+                self.failed.append((message, code, "librdkafka's words"))
+            else:
+                self.delivered.append(message)
 
     def sleep(self) -> None: ...
     def close(self) -> None: ...
@@ -268,7 +269,7 @@ def test_the_command_delivers_and_removes_and_its_exit_status_says_whether_all(
         routes = [{{ name = "a", filter = "a/#", topic = "courier.a" }}]
     """)
     store = Store(tmp_path)
-    store.write((), [DeadLetter(Message(topic, 2, 0, None, b"x"), "why") for topic in (b"a/1", b"c/1")])
+    store.write((), [DeadLetter(Message.of(topic, 2, 0, None, b"x"), "why") for topic in (b"a/1", b"c/1")])
 
     assert cli.main(["dead-letters", "replay"]) == 1
     assert capsys.readouterr().out.splitlines() == [

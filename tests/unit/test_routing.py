@@ -25,7 +25,7 @@ def drop(name: str, pattern: str) -> RouteSettings:
 def message(
     topic: str, payload: bytes = b"21.5", flags: int = QOS1, properties: Properties | None = None
 ) -> Message:
-    return Message(topic.encode(), flags, 7, properties, payload)
+    return Message.of(topic.encode(), flags, 7, properties, payload)
 
 
 def subscribed(*routes: RouteSettings, **more: Any) -> list[str]:

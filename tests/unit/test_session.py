@@ -288,7 +288,7 @@ def test_acknowledgements_of_a_connection_that_is_gone_go_nowhere(world: World) 
 def test_what_the_kernel_took_before_the_connection_broke_counts_as_handed_over(world: World) -> None:
     world.go_live()
     world.kernel.takes = 4
-    two = [Message(b"t", 2, number, None, b"v") for number in (1, 2)]
+    two = [Message.of(b"t", 2, number, None, b"v") for number in (1, 2)]
     world.session.acknowledge(two)
     assert world.handler.told[-2:] == [("handed over", 1), "disconnected"]
 

@@ -23,7 +23,7 @@ ALL = 2**44 - 1
 
 
 def message(sequence: int, payload: bytes = b"21.5", topic: bytes = b"s/1") -> Message:
-    made = Message(topic, 2, sequence, None, payload)
+    made = Message.of(topic, 2, sequence, None, payload)
     made.sequence, made.timestamp = sequence, 1_700_000_000_000
     return made
 
@@ -82,7 +82,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 def test_what_was_written_is_read_back_as_it_was(world: World) -> None:
     properties = Properties(1, 60, "text/plain", "answer/here", b"\x00\xff", (3,), (("a", "1"), ("a", "ü")))
-    sent = Message("s/ü".encode(), 0x05, 7, properties, b"\x00" * 3000)
+    sent = Message.of("s/ü".encode(), 0x05, 7, properties, b"\x00" * 3000)
     sent.sequence, sent.timestamp = 5, -1
     world.write(sent)
     assert isinstance(world.result(), Written)

@@ -343,7 +343,7 @@ def test_on_its_way_to_kafka_what_is_moved_stays_before_what_comes_meanwhile(
     pipeline.take_up(spool.backlogs, spool.identifiers)
     pipeline.session = session
     pipeline.connected(session_present=False, mqtt5=True)
-    pipeline.receive([Message(b"s/1", 2, number, None, b"new") for number in (1, 2)])
+    pipeline.receive([Message.of(b"s/1", 2, number, None, b"new") for number in (1, 2)])
     kafka.answers.append(Answer("new", exists=True, limit=10**6))
 
     def turns_until(condition: Callable[[], bool], what: str) -> None:

@@ -38,14 +38,14 @@ def fill(store: Store, topic: str, *received: int, first: int = 1) -> None:
     """One message for each time of receipt."""
     messages = []
     for sequence, timestamp in enumerate(received, first):
-        message = Message(b"s/1", 2, 0, None, b"21.5")
+        message = Message.of(b"s/1", 2, 0, None, b"21.5")
         message.sequence, message.timestamp = sequence, timestamp
         messages.append(message)
     store.write([(topic, segment, pack(segment.messages)) for segment in cut(messages)])
 
 
 def bury(store: Store, payload: bytes = b"x") -> None:
-    store.write((), [DeadLetter(Message(b"s/2", 2, 0, None, payload), "too large")])
+    store.write((), [DeadLetter(Message.of(b"s/2", 2, 0, None, payload), "too large")])
 
 
 class Terminal(io.StringIO):
@@ -81,7 +81,7 @@ def test_it_says_beside_the_service_what_each_topic_has_and_how_old_it_is(tmp_pa
 
 def test_what_is_drained_is_gone_from_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    message = Message(b"s/1", 2, 0, None, b"21.5")
+    message = Message.of(b"s/1", 2, 0, None, b"21.5")
     message.sequence = 7
     (segment,) = cut([message])
     store.write([("iot", segment, pack([message]))])

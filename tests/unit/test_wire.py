@@ -204,7 +204,9 @@ def test_what_came_before_a_malformed_packet_is_not_lost() -> None:
 
 
 def test_qos_1_is_answered_with_puback_and_qos_2_with_pubrec_in_their_order() -> None:
-    messages = [Message(b"t", qos << 1, number, None, b"") for qos, number in ((1, 1), (2, 0xFFFE), (1, 256))]
+    messages = [
+        Message.of(b"t", qos << 1, number, None, b"") for qos, number in ((1, 1), (2, 0xFFFE), (1, 256))
+    ]
     data = wire.acknowledgements(messages)
     assert len(data) == wire.ACKNOWLEDGEMENT_BYTES * len(messages)
     for version in (4, 5):

@@ -1,7 +1,7 @@
 """A pipeline between a session that notes acknowledgements, a Kafka that does as it is told, and a disk."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 from bridge.deadletter import DeadLetter
@@ -52,7 +52,7 @@ class Kafka:
     def __init__(self) -> None:
         self.is_broken = self.wants_successor = False
         self.answers: deque[Answer | NoAnswer] = deque()
-        self.delivered: deque[Message] = deque()
+        self.delivered: list[Message] = []
         self.in_flight: deque[Message] = deque()
         self.produced: list[Message] = []
         self.asked: list[str] = []
@@ -60,16 +60,22 @@ class Kafka:
         self.refuses: Verdict | None = None  # what produce() says at once
         self._failures: list[Failure] = []
 
-    def produce(self, message: Message) -> Failure | None:
-        if self.refuses:
-            return Failure(message, self.refuses, "refused")
-        self.produced.append(message)
-        self.in_flight.append(message)
-        return None
+    def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None:
+        for message in messages:
+            if self.refuses:
+                failed(Failure(message, self.refuses, "refused"))
+            else:
+                self.produced.append(message)
+                self.in_flight.append(message)
 
-    probe = produce
+    def probe(self, message: Message, failed: Callable[[Failure], None]) -> None:
+        self.produce([message], failed)
 
     def poll(self) -> None: ...
+
+    def take_delivered(self) -> list[Message]:
+        delivered, self.delivered = self.delivered, []
+        return delivered
 
     def take_failures(self) -> list[Failure]:
         failures, self._failures = self._failures, []
@@ -180,7 +186,7 @@ class World:
         number: int = 0,
         properties: Properties | None = None,
     ) -> Message:
-        message = Message(
+        message = Message.of(
             topic, qos << 1 | flags, number or (next(self._numbers) if qos else 0), properties, payload
         )
         packets: list[Packet] = [message]

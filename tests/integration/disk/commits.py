@@ -30,7 +30,7 @@ def main(directory: Path, chosen: random.Random) -> None:
         for _ in range(chosen.choice((0, 1, 3, 40, 300))):
             number += 1
             size = chosen.choice((10, 100, 100, 100, 5000))
-            message = Message(b"t", 2, 1, None, (b"%d " % number).ljust(size, b"."))
+            message = Message.of(b"t", 2, 1, None, (b"%d " % number).ljust(size, b"."))
             message.sequence, message.timestamp = number, 0
             messages.append(message)
         bodies = [("t", segment, pack(segment.messages)) for segment in cut(messages)]

@@ -55,7 +55,7 @@ def test_others_fill_the_disk_and_then_make_room(
 
 def test_a_disk_that_others_fill_during_a_commit_is_full_and_the_database_as_it_was(disk: Disk) -> None:
     """What was free when the bridge looked may be gone when SQLite writes."""
-    message = Message(b"t", 2, 1, None, bytes(300_000))
+    message = Message.of(b"t", 2, 1, None, bytes(300_000))
     message.sequence = 1
     segment = Segment([message])
     store = Store(disk.path)
