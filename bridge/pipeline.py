@@ -289,7 +289,8 @@ class Pipeline:
         self._settle(*delivered)
 
     def _settle(self, *messages: Message) -> None:
-        self._ledger.settle(*self._qos0.settle(messages))
+        self._qos0.settle(messages)
+        self._ledger.settle(*messages)  # passes over what is settled, as all of QoS 0 is now
 
     def _failed(self, failure: Failure) -> None:
         message, verdict = failure.message, failure.verdict

@@ -38,16 +38,13 @@ class Qos0:
             log(Event.QOS0_DROPPED, dropped=self._counts.dropped["qos0_limit"])
         return False
 
-    def settle(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """Kafka holds them, or the disk does. Returns those of QoS 1 and 2, with what is settled already."""
-        if not self._messages:
-            return messages
-        for message in messages:
+    def settle(self, messages: Sequence[Message]) -> None:
+        """Kafka holds them, or the disk does. Those of QoS 1 and 2 are the ledger's."""
+        for message in messages if self._messages else ():
             if not message.flags & 0x06 and not message.state:
                 message.state = State.SETTLED
                 self._messages -= 1
                 self._bytes -= _weight(message)
-        return [message for message in messages if message.flags & 0x06]
 
 
 def _weight(message: Message) -> int:

@@ -21,7 +21,7 @@ from bridge.kafka import tls
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.inquiry import Inquiry
 from bridge.kafka.options import BATCH_SIZE, producer_options
-from bridge.kafka.producer import Producer
+from bridge.kafka.producer import Producer, taken
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.outcome import Answer, Failure, NoAnswer, Verdict
@@ -170,6 +170,30 @@ def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
     report = producer.produce(message("denied"))
     assert report
     assert report[1] == DENIED
+
+
+def test_a_message_that_another_producer_gets_is_reported_there(
+    kafka: Kafka, new_producer: Callable[..., Producer]
+) -> None:
+    lost, producer = new_producer(NOBODY), new_producer(kafka.bootstrap)
+    given = message()
+    lost.produce(given)
+    producer.produce(given)
+    reported(producer)
+    assert producer.delivered == [given]
+    assert not lost.delivered
+
+
+def test_what_is_reported_while_reports_are_taken_is_there_the_next_time() -> None:
+    class Growing(list[str]):
+        def __getitem__(self, which: Any) -> Any:
+            found = super().__getitem__(which)
+            self.append("by the thread that waits")
+            return found
+
+    reports = Growing(["first"])
+    assert taken(reports) == ["first"]
+    assert list(reports) == ["by the thread that waits"]
 
 
 def test_options_that_librdkafka_refuses_are_the_users_to_mend() -> None:

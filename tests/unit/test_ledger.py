@@ -333,6 +333,20 @@ def test_rule_3_a_copy_is_produced_where_identifiers_went_back(broker: Broker, n
     assert broker.send(WINDOW, dup=True, payload=b"%d" % WINDOW)
 
 
+def test_rule_3_a_step_back_within_one_read_is_seen(broker: Broker) -> None:
+    numbers = [*range(1, WINDOW + 2), 1]
+    broker.ledger.receive([Message.of(b"t", 2, number, None, b"") for number in numbers])
+    broker.new(WINDOW + 2)
+    assert not broker.ledger.counts_upward
+
+
+def test_rule_3_a_copy_that_is_not_known_says_nothing_about_how_the_broker_counts(broker: Broker) -> None:
+    broker.counts_upward()
+    assert broker.send(WINDOW + 2, dup=True)
+    broker.new(WINDOW + 2, payload=b"new")
+    assert broker.ledger.counts_upward
+
+
 def test_rule_3_one_follows_65535_and_that_is_no_step_back(broker: Broker) -> None:
     for number in (65_534, 65_535, 1, 2):
         broker.delivered(broker.new(number))
@@ -413,6 +427,17 @@ def test_rule_4_it_takes_the_place_of_what_had_its_identifier(broker: Broker) ->
     assert broker.acknowledged() == []
     broker.ledger.settle(new)
     assert broker.acknowledged() == [1]
+
+
+def test_rule_4_it_does_so_when_the_next_identifier_is_taken(broker: Broker) -> None:
+    broker.delivered(broker.new(1))
+    copy = broker.send(2, dup=True)
+    assert copy
+    new = broker.new(2, payload=b"new")
+    broker.ledger.settle(copy)
+    assert broker.acknowledged() == []
+    broker.ledger.settle(new)
+    assert broker.acknowledged() == [2]
 
 
 @pytest.mark.parametrize("other", [{"payload": b"w"}, {"topic": b"u"}, {"qos": 2}], ids=str)

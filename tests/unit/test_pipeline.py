@@ -310,6 +310,7 @@ def test_what_exceeds_the_limit_goes_alone(world: World) -> None:
     world.kafka.deliver()
     world.turn()
     assert world.produced == [1, 2, 3]
+    assert world.kafka.probed == [3]
     world.kafka.deliver()
     world.turn()
     assert world.produced == [1, 2, 3, 4]

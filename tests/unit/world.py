@@ -55,6 +55,7 @@ class Kafka:
         self.delivered: list[Message] = []
         self.in_flight: deque[Message] = deque()
         self.produced: list[Message] = []
+        self.probed: list[int] = []
         self.asked: list[str] = []
         self.rebuilt = self.retired = 0
         self.refuses: Verdict | None = None  # what produce() says at once
@@ -69,6 +70,7 @@ class Kafka:
                 self.in_flight.append(message)
 
     def probe(self, message: Message, failed: Callable[[Failure], None]) -> None:
+        self.probed.append(message.packet_id)
         self.produce([message], failed)
 
     def poll(self) -> None: ...
