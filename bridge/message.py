@@ -83,7 +83,7 @@ class Message:
     plan: Any  # routing.Plan
     sequence: int  # arrival number, over all connections
     timestamp: int  # time of receipt, ms since 1970; -1: the clock is not to be believed
-    producer: Any  # kafka.producer.Producer, that it was handed to last
+    producer: Any  # kafka.producer.Producer, the first that it was handed to; None: it was not yet
 
     @classmethod
     def of(
@@ -99,6 +99,7 @@ class Message:
         message.properties = properties
         message.payload = payload
         message.state = message.epoch = message.timestamp = 0
+        message.producer = None
         return message
 
     def __call__(self, error: Any, _record: object) -> None:

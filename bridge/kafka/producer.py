@@ -9,6 +9,7 @@ to and fro for every single report.
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from threading import Semaphore, Thread
 from typing import Any, TypeVar
 
@@ -65,7 +66,12 @@ class Producer:
         produce = self._rd.produce
         for message in messages:
             plan = message.plan
-            message.producer = self
+            report: Callable[[Any, object], None] = message
+            if message.producer is None:
+                message.producer = self
+            elif message.producer is not self:
+                # Lost, or retired: that one may report it yet, and then what it says is not of this one.
+                report = partial(_report, self, message)
             headers = plan.by_flags[message.flags] if message.properties is None else None
             try:
                 produce(
@@ -73,7 +79,7 @@ class Producer:
                     message.payload if plan.raw else plan.value(message),
                     plan.key,
                     _ANY_PARTITION,
-                    message,  # it is called with the delivery report
+                    report,
                     None,  # another name for the one before; named arguments cost a tenth of the call
                     message.timestamp,
                     headers or plan.headers(message),
@@ -138,6 +144,14 @@ class Producer:
                 return
             self._waits = False
             self._wake()
+
+
+def _report(producer: Producer, message: Message, error: Any, _record: object) -> None:
+    """As Message's own, for a producer that is not the first one to have it."""
+    if error is None:
+        producer.delivered.append(message)
+    else:
+        producer.failed.append((message, error.code(), error.str()))
 
 
 def taken(reports: list[_Report]) -> list[_Report]:

@@ -72,6 +72,7 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
                 message.properties = properties
                 message.payload = data[at:end]
                 message.state = message.epoch = 0
+                message.producer = None
                 append(message)
             elif head == 0x62:
                 if length < 2 or length > (_LONGEST_CONTROL_PACKET if mqtt5 else 2):
