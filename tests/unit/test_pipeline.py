@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from bridge import pipeline as pipeline_module
 from bridge.clock import NO_TIMESTAMP
 from bridge.lanes import CAUTIOUS_LIMIT
-from bridge.message import DUP, Release
+from bridge.message import DUP, Message, Release
 from bridge.outcome import Answer, NoAnswer, Verdict
 from tests.unit.world import LIMIT, World
 
@@ -134,6 +134,12 @@ def test_a_topic_that_is_no_utf8_is_given_up(world: World) -> None:
     assert world.counts.dead_lettered == 1
 
 
+def test_what_fails_at_once_is_not_overtaken_by_what_was_read_with_it(world: World) -> None:
+    world.kafka.refuses_once = {3: Verdict.NOT_NOW}
+    world.pipeline.receive([Message.of(b"s/1", 1 << 1, number, None, b"v") for number in (2, 3, 4)])
+    assert world.produced == [1, 2]
+
+
 # -- copies ----------------------------------------------------------------------------------------------
 
 
@@ -164,6 +170,22 @@ def test_what_was_left_in_the_last_read_of_a_broken_connection_delays_nobody(wor
     world.turn()
     assert late.packet_id not in world.session.acknowledged
     assert world.session.acknowledged == [1, number]
+
+
+def test_a_connection_may_break_in_the_middle_of_a_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its PUBCOMP, which the kernel does not take."""
+    monkeypatch.setattr(world.session, "complete", lambda *_: world.pipeline.disconnected())
+    first, second = (Message.of(b"s/1", 1 << 1, number, None, b"v") for number in (2, 3))
+    world.pipeline.receive([first, Release(9), second])
+    assert world.produced == [1, 2, 3]
+    world.kafka.deliver()
+    world.turn()
+    world.pipeline.connected(session_present=True, mqtt5=True)
+    world.turn()
+    assert world.session.acknowledged == [1]
+    assert world.pipeline.is_empty
 
 
 def test_pubrel_is_always_completed(world: World) -> None:

@@ -59,12 +59,13 @@ class Kafka:
         self.asked: list[str] = []
         self.rebuilt = self.retired = 0
         self.refuses: Verdict | None = None  # what produce() says at once
+        self.refuses_once: dict[int, Verdict] = {}  # of these identifiers
         self._failures: list[Failure] = []
 
     def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None:
         for message in messages:
-            if self.refuses:
-                failed(Failure(message, self.refuses, "refused"))
+            if verdict := self.refuses or self.refuses_once.pop(message.packet_id, None):
+                failed(Failure(message, verdict, "refused"))
             else:
                 self.produced.append(message)
                 self.in_flight.append(message)
