@@ -212,6 +212,7 @@ class Cluster:
             self._producer = self._build()
         except BridgeError as error:
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+            self._producer = NoProducer(str(error))  # the old one reports what it purges: nobody is to hear
             self._rest(str(error))
         else:
             log(Event.KAFKA_REBUILT)

@@ -66,7 +66,8 @@ class Letterbox:
         self._files_read = tls.stamp(self._files)
         tls.require_usable(self._settings)
         options = {**producer_options(self._settings, BATCH_SIZE), **_OPTIONS}
-        return Producer(options, wake=self._take_reports, on_error=lambda *_: None)
+        producer = Producer(options, wake=lambda: self._take_reports(producer), on_error=lambda *_: None)
+        return producer
 
     def _renew(self) -> None:
         try:
@@ -96,9 +97,8 @@ class Letterbox:
         record.plan.by_flags[message.flags] = headers(letter)
         return record
 
-    def _take_reports(self) -> None:
+    def _take_reports(self, producer: Producer) -> None:
         """In the producer's thread."""
-        producer = self._producer
         self._count(-len(taken(producer.delivered)))
         for _, code, text in taken(producer.failed):
             self._count(-1)
