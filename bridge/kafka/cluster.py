@@ -70,9 +70,7 @@ class Cluster:
         except ConfigurationError:
             raise
         except BridgeError as error:
-            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
-            self._producer = NoProducer(str(error))
-            self._rest(str(error))
+            self._do_without(error)
         tls.watch_expiry(settings)
 
     # -- messages ------------------------------------------------------------------------------------
@@ -211,9 +209,7 @@ class Cluster:
         try:
             self._producer = self._build()
         except BridgeError as error:
-            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
-            self._producer = NoProducer(str(error))  # the old one reports what it purges: nobody is to hear
-            self._rest(str(error))
+            self._do_without(error)
         else:
             log(Event.KAFKA_REBUILT)
 
@@ -287,6 +283,12 @@ class Cluster:
             return False
         return not (self._has_delivered and not self._producer.is_empty)
 
+    def _do_without(self, error: BridgeError) -> None:
+        """None could be built. One that was closed reports what it purges, and is heard no more."""
+        log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+        self._producer = NoProducer(str(error))
+        self._rest(str(error))
+
     def _rest(self, why: str) -> None:
         """Do without a producer until it is time to `rebuild`."""
         self._refused = why
@@ -318,4 +320,4 @@ class Cluster:
 
 
 def _nothing() -> None:
-    """Posted only to wake the loop: the reports are in the producer's deques."""
+    """Posted only to wake the loop: the reports are in the producer's lists."""

@@ -128,7 +128,7 @@ class Simulation:
             message = Message.of(sent.topic, flags, packet_id, None, sent.payload)
             self.truth[message] = sent
             packets.append(message)
-        knew_well = self.knows_well
+        counted_upward = self.ledger.counts_upward
         for packet in self.ledger.receive(packets):
             if isinstance(packet, Release):
                 self.buffer.append(("PUBCOMP", packet.packet_id))
@@ -136,13 +136,9 @@ class Simulation:
             sent = self.truth[packet]
             self.pending.append(packet)
             self.produced[sent.number] += 1
-            if self.produced[sent.number] > 1 and knew_well and self.knows_well:
+            known_well = self.ledger.keeps_identifiers and self.ledger.counts_upward
+            if self.produced[sent.number] > 1 and known_well and counted_upward:
                 self.needless.append(sent.number)
-
-    @property
-    def knows_well(self) -> bool:
-        """What the broker does with identifiers: no copy is doubled any more."""
-        return self.ledger.keeps_identifiers and self.ledger.counts_upward
 
     def confirm(self, amount: int) -> None:
         for _ in range(min(amount, len(self.pending))):

@@ -59,6 +59,9 @@ class Rdkafka:
     def make_fatal(self, client: Any) -> None:
         self._library.rd_kafka_test_fatal_error(self._handle(client), OUT_OF_ORDER, b"a test")
 
+    def set_round_trip(self, cluster: ctypes.c_void_p, milliseconds: int) -> None:
+        assert self._library.rd_kafka_mock_broker_set_rtt(cluster, -1, milliseconds) == 0
+
     def refuse_topic(self, cluster: ctypes.c_void_p, topic: str, code: int) -> None:
         self._library.rd_kafka_mock_topic_set_error(cluster, topic.encode(), code)
 
@@ -73,6 +76,9 @@ class Kafka:
         )
         self._cluster = self.rdkafka.cluster(self._host)
         self.bootstrap = self.rdkafka.bootstrap(self._cluster)
+
+    def answer_late(self) -> None:
+        self.rdkafka.set_round_trip(self._cluster, 200)
 
     def refuse_topic(self, topic: str, code: int) -> None:
         self.rdkafka.refuse_topic(self._cluster, topic, code)
@@ -160,15 +166,15 @@ def test_what_is_larger_than_any_request_is_reported_at_once(new_producer: Calla
 
 
 def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
-    kafka: Kafka, new_producer: Callable[..., Producer]
+    new_producer: Callable[..., Producer],
 ) -> None:
+    kafka = Kafka()
+    kafka.answer_late()  # else the answer about the topic may come while the first message is handed over
     kafka.refuse_topic("denied", DENIED)
     producer = new_producer(kafka.bootstrap)
-    first = producer.produce(message("denied"))
-    if first is None:  # the answer about the topic may come while it is handed over
-        reported(producer)
-        first = producer.failed.pop()
-    assert first[1] == DENIED
+    assert producer.produce(message("denied")) is None
+    reported(producer)
+    assert producer.failed.pop()[1] == DENIED
     report = producer.produce(message("denied"))
     assert report
     assert report[1] == DENIED
