@@ -34,7 +34,7 @@ class Properties:
 
 
 # Bytes. The ledger replaces a settled payload that is larger by its digest, so one that is still to be
-# produced must be marked as Kept.
+# produced must be marked as PayloadInUse.
 DIGEST_OVER = 1024
 
 
@@ -42,7 +42,7 @@ class Digest(bytes):
     """Stands for a payload that is no longer needed itself, only compared."""
 
 
-class Kept(bytes):
+class PayloadInUse(bytes):
     """A payload that is still to be produced though its message is acknowledged: no digest replaces it."""
 
 

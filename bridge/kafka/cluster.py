@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from threading import Thread
 
+from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError
-from bridge.kafka import faults, tls
-from bridge.kafka.inquiry import Inquiry
+from bridge.kafka import error_verdicts, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
+from bridge.kafka.topic_lookup import TopicLookup
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.observe.events import Event, log
-from bridge.outcome import Answer, Failure, NoAnswer, Verdict
 from bridge.settings import KafkaSettings, read_kafka_password
 
 _SAY_AGAIN_AFTER = 60.0  # seconds between two lines about the same error
@@ -29,8 +29,8 @@ _CALM = 60.0  # seconds without a fatal error, and the next one is answered quic
 _LOG_IN = "correct sasl.username or the file of kafka.password_file, which is read again without a restart"
 
 _EVENTS = {
-    faults.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
-    faults.FATAL: Event.KAFKA_FATAL,
+    error_verdicts.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
+    error_verdicts.FATAL: Event.KAFKA_FATAL,
 }
 
 
@@ -50,9 +50,9 @@ class Cluster:
         self._fatal = False
         self._rebuild_delay = _FIRST_REBUILD
         self._rebuilt_at = time.monotonic()
-        self.answers: deque[Answer | NoAnswer] = deque()
+        self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
         self._asked: set[str] = set()
-        self._inquiry = Inquiry(settings, lambda answer: loop.post(partial(self._take_answer, answer)))
+        self._lookup = TopicLookup(settings, lambda answer: loop.post(partial(self._take_answer, answer)))
         self._retiring: list[Producer] = []  # with records in flight that were handed over before
         self._prober: Producer | None = None
         self._prober_is_in = False  # Kafka has answered it
@@ -139,10 +139,10 @@ class Cluster:
         return [self._failure(*report) for report in taken(self._producer.failed)]
 
     def _failure(self, message: Message, code: int, text: str) -> Failure:
-        verdict = faults.verdict(code)
+        verdict = error_verdicts.verdict(code)
         if verdict is Verdict.PRODUCER_LOST:
             self._fatal = True
-        return Failure(message, verdict, faults.reason(code, text, message.plan.kafka_topic))
+        return Failure(message, verdict, error_verdicts.reason(code, text, message.plan.kafka_topic))
 
     def sleep(self) -> None:
         """The loop is about to sleep: wake it when there is something to report."""
@@ -154,15 +154,15 @@ class Cluster:
     def ask(self, topic: str) -> None:
         """Have the answer to what `topic` takes in `answers`, soon."""
         if self._rests:
-            self.answers.append(NoAnswer(topic, self._refused))
+            self.answers.append(NoTopicAnswer(topic, self._refused))
             return
         if topic not in self._asked:
             self._asked.add(topic)
-            self._inquiry.ask(topic)
+            self._lookup.ask(topic)
 
-    def _take_answer(self, answer: Answer | NoAnswer) -> None:
+    def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         self._asked.discard(answer.topic)
-        if isinstance(answer, Answer) and answer.limit is not None:
+        if isinstance(answer, TopicAnswer) and answer.limit is not None:
             # One record too many makes a batch too large, and then all of it fails.
             self._batch_size = max(_SMALLEST_BATCH, min(self._batch_size, answer.limit))
         self.answers.append(answer)
@@ -243,22 +243,22 @@ class Cluster:
     def _error(self, producer: Producer, code: int, text: str) -> None:
         if self._rests:
             return  # an echo of what it was closed for
-        kind = faults.kind(code, text)
-        if kind in (faults.TLS, faults.AUTHENTICATION):
+        kind = error_verdicts.kind(code, text)
+        if kind in (error_verdicts.TLS, error_verdicts.AUTHENTICATION):
             if producer in self._retiring:
                 self._fatal = True  # it never gets in again, so what it has is for the new one
             elif producer is self._producer:
                 self._refused, self._refused_at = text, time.monotonic()
-        if kind == faults.TLS:
+        if kind == error_verdicts.TLS:
             if self._is_due(kind):
                 Thread(target=tls.report, args=(self._settings, text), name="tls", daemon=True).start()
-        elif kind == faults.AUTHENTICATION:
+        elif kind == error_verdicts.AUTHENTICATION:
             if self._is_due(kind):
                 log(Event.KAFKA_AUTHENTICATION_FAILED, reason=text, way_out=_LOG_IN)
                 self._read_password_again()
         elif self._is_due(kind):
             log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=text)
-        if kind == faults.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:
+        if kind == error_verdicts.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:
             self._rest(self._refused)
 
     def _is_due(self, kind: int) -> bool:

@@ -17,8 +17,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from bridge.mqtt.tap import Tap
+from bridge.routing.topics import Subscription
 from bridge.settings import MqttSettings
-from bridge.topics import Subscription
 
 _MALFORMED_PACKET = 0x81
 _SEND_RETAINED_IF_NEW = 1  # Retain Handling (MQTT 5, 3.8.3.1)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from bridge.message import Packet
-from bridge.topics import Subscription
+from bridge.routing.topics import Subscription
 
 
 class Handler(Protocol):

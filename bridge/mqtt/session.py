@@ -18,13 +18,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from bridge.errors import BridgeError, MalformedPacket
 from bridge.loop import Loop
 from bridge.message import Message
-from bridge.mqtt import reasons, wire
-from bridge.mqtt.applied import AppliedFilters
+from bridge.mqtt import packet_codec, reasons
 from bridge.mqtt.backoff import Backoff
 from bridge.mqtt.connection import Connection
 from bridge.mqtt.connector import connect_in_background, log_tls_failure, watch_expiry, why
 from bridge.mqtt.handler import Handler
-from bridge.mqtt.protocol import Protocol as ProtocolChoice
+from bridge.mqtt.protocol_version import ProtocolVersion
+from bridge.mqtt.subscription_record import SubscriptionRecord
 from bridge.mqtt.subscriptions import Subscriptions
 from bridge.observe.events import Event, log
 from bridge.settings import MqttSettings, read_mqtt_password
@@ -60,9 +60,9 @@ class Session:
         self._handler = handler
         self._client_id = client_id
         self._clean = state_directory is None
-        record = AppliedFilters(state_directory, settings.session_name(client_id))
+        record = SubscriptionRecord(state_directory, settings.session_name(client_id))
         self._subscriptions = Subscriptions(handler.subscriptions, record)
-        self._protocol = ProtocolChoice(settings.protocol)
+        self._protocol = ProtocolVersion(settings.protocol)
         self._backoff = Backoff(settings.reconnect)
         self._expiry = watch_expiry(settings)
         self._connection: Connection | None = None
@@ -98,12 +98,12 @@ class Session:
     def acknowledge(self, messages: list[Message]) -> None:
         """PUBACK or PUBREC for messages that came on this connection, in this order."""
         if self._connection:
-            self._send(self._connection, wire.acknowledgements(messages), acknowledgements=True)
+            self._send(self._connection, packet_codec.acknowledgements(messages), acknowledgements=True)
 
     def complete(self, packet_id: int, known: bool) -> None:
         """PUBCOMP."""
         if self._connection:
-            answer = wire.pubcomp(packet_id, known, self._connection.mqtt5)
+            answer = packet_codec.pubcomp(packet_id, known, self._connection.mqtt5)
             self._send(self._connection, answer, acknowledgements=False)
 
     def take_no_more(self) -> None:

@@ -5,9 +5,9 @@ from itertools import groupby
 from typing import Protocol
 
 from bridge.errors import MalformedPacket
-from bridge.mqtt.applied import AppliedFilters
+from bridge.mqtt.subscription_record import SubscriptionRecord
 from bridge.observe.events import Event, log
-from bridge.topics import Subscription
+from bridge.routing.topics import Subscription
 
 Wanted = Callable[[Collection[str]], Sequence[Subscription]]  # what to subscribe when these are refused
 
@@ -24,7 +24,7 @@ class Sender(Protocol):
 class Subscriptions:
     """One for the life of the bridge. `record` is what is on disk of it."""
 
-    def __init__(self, wanted: Wanted, record: AppliedFilters) -> None:
+    def __init__(self, wanted: Wanted, record: SubscriptionRecord) -> None:
         self._wanted = wanted
         self._record = record
         self._refused: set[str] = set()

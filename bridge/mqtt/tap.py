@@ -14,8 +14,8 @@ import ssl
 from collections import deque
 
 from bridge.message import Packet
-from bridge.mqtt import wire
-from bridge.mqtt.wire import ACKNOWLEDGEMENT_BYTES
+from bridge.mqtt import packet_codec
+from bridge.mqtt.packet_codec import ACKNOWLEDGEMENT_BYTES
 
 _CHUNK = 256 * 1024  # bytes asked of the kernel at once; TLS gives at most 16 KiB a call
 _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -119,7 +119,7 @@ class Tap:
         if self._for_paho:
             return True
         if self._position < len(self._data):
-            self._position, control, wanted = wire.read(self._data, self._position, mqtt5, into)
+            self._position, control, wanted = packet_codec.read(self._data, self._position, mqtt5, into)
             if control:
                 end = self._position + control
                 self._for_paho = self._data[self._position : end]

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from bridge.routing.topics import why_bad_kafka_topic
 from bridge.settings.section import Allowed, Section, Wrong
-from bridge.topics import why_bad_kafka_topic
 from bridge.units import Duration, Size
 
 

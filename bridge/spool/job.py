@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from bridge.deadletter import DeadLetter
-from bridge.segment import Segment, Wanted
+from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.segment import Segment, Wanted
 
 
 @dataclass(slots=True)

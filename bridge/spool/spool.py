@@ -17,17 +17,17 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-from bridge.deadletter import DeadLetter
+from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.results import FromDisk, Moved, ReadBack, Refused, Written
+from bridge.delivery.segment import MOST_AT_ONCE, Segment, Wanted, pack
 from bridge.errors import SpoolUnusable
 from bridge.loop import Loop
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
-from bridge.outcome import FromDisk, Moved, ReadBack, Refused, Written
-from bridge.segment import MOST_AT_ONCE, Segment, Wanted, pack
 from bridge.settings import DeadLetterSettings, SpoolSettings
 from bridge.spool import disk
-from bridge.spool.bounds import Bounds
-from bridge.spool.file import File
+from bridge.spool.database_file import DatabaseFile
+from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.job import Job
 from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
@@ -40,7 +40,7 @@ _QUIET_AFTER = 2.0  # seconds without a job; a spool that is used on and off nee
 # Seconds. What takes longer must not keep the bridge from connecting: EMQ's queue is short.
 _MOVE_BEFORE = 1.0
 _TRY_AGAIN, _PATIENCE = 2.0, 60.0  # seconds, where the disk failed to read
-PATIENCE_AT_STOP = 10.0  # seconds for the last commits
+LAST_COMMITS_TIMEOUT = 10.0  # seconds for the last commits
 
 
 class Spool:
@@ -59,16 +59,16 @@ class Spool:
         lane_of: LaneOf,
         session: str,
         letters: DeadLetterSettings | None = None,
-        buried: Callable[[Sequence[DeadLetter]], None] = lambda _: None,
+        letters_written: Callable[[Sequence[DeadLetter]], None] = lambda _: None,
     ) -> None:
-        """`session` says whose identifiers are saved, `buried` is called in the thread with letters that are
-        on disk now.
+        """`session` names the MQTT session whose open Packet Identifiers are saved. The disk thread calls
+        `letters_written` with dead letters that are on disk, synced.
         """
         self._settings = settings
         self._session = session
         self._directory = directory
         self._loop = loop
-        self._file = File(directory, routes, lane_of)
+        self._file = DatabaseFile(directory, routes, lane_of)
         self.results: deque[FromDisk] = deque()
         self.backlogs: list[Backlog] = []
         self.identifiers: list[OpenIdentifier] = []
@@ -83,9 +83,9 @@ class Spool:
         self._again_at = self._delete_at = 0.0
         self._say_slow_at = 0.0
         self._stop_by = 0.0
-        self._bounds = Bounds(letters or DeadLetterSettings())
+        self._bounds = DeadLetterLimits(letters or DeadLetterSettings())
         self._look_at_bounds_at = 0.0
-        self._buried = buried
+        self._letters_written = letters_written
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         try:
             self._start()
@@ -123,7 +123,7 @@ class Spool:
             self._next.segments.append((topic, segment, body))
             self._filled += len(body)
 
-    def bury(self, letters: Sequence[DeadLetter]) -> None:
+    def write_letters(self, letters: Sequence[DeadLetter]) -> None:
         self._next.letters += letters
 
     def read(self, topic: str, wanted: Wanted) -> None:
@@ -162,7 +162,7 @@ class Spool:
 
     def finish(self) -> None:
         """Wait until the disk has done what it is at, but not for ever. `results` has what came of it."""
-        self._stop_by = self._stop_by or time.monotonic() + PATIENCE_AT_STOP
+        self._stop_by = self._stop_by or time.monotonic() + LAST_COMMITS_TIMEOUT
         while self._busy and (left := self._stop_by - time.monotonic()) > 0:
             self._loop.wait(left)
 
@@ -245,7 +245,7 @@ class Spool:
         store.write(job.segments, job.letters, self._undeleted)
         self._undeleted = []
         if job.letters:
-            self._buried(job.letters)
+            self._letters_written(job.letters)
             self._look_at_bounds_at = 0.0
         now = time.monotonic()
         if now - began > _SLOW and now >= self._say_slow_at:

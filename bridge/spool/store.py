@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bridge.deadletter import DeadLetter
+from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.results import Removed
+from bridge.delivery.segment import Segment, Wanted, cut, pack, properties_to_json, unpack
 from bridge.errors import CorruptSegment, SpoolUnusable
 from bridge.message import Message, OpenIdentifier
-from bridge.outcome import Removed
-from bridge.segment import Segment, Wanted, cut, pack, properties_to_json, unpack
-from bridge.spool.bounds import Bounds
+from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.schema import create, require_known, used_bytes
 
 SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
@@ -266,7 +266,7 @@ class Store:
             ),
         )
 
-    def keep_bounds(self, bounds: Bounds) -> Removed | None:
+    def keep_bounds(self, bounds: DeadLetterLimits) -> Removed | None:
         """Remove some of the dead letters that are beyond their bounds. None: there were none."""
         with self._translated():
             bound, numbers = bounds.beyond(self._db)

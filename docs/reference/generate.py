@@ -15,7 +15,7 @@ from unittest.mock import patch
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bridge import cli  # noqa: E402
+from bridge.commands import cli  # noqa: E402
 from bridge.observe.events import Event  # noqa: E402
 from bridge.settings import describe  # noqa: E402
 from bridge.settings.kafka_options import REFUSALS  # noqa: E402

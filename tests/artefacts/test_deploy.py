@@ -11,7 +11,7 @@ import pytest
 from bridge.settings import describe
 from bridge.settings.load import DEFAULT_FILE
 from tests.harness.kit import ROOT
-from tests.unit.configurations import Machine
+from tests.unit.settings.configurations import Machine
 
 DEPLOY = ROOT / "deploy"
 MADE: dict[Path, str] = runpy.run_path(str(DEPLOY / "generate.py"))["files"]()

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from bridge import cli
-from bridge.counts import Counts
-from bridge.dryrun import Preview
+from bridge.commands import cli
+from bridge.commands.preview import Preview
+from bridge.delivery.counts import Counts
 from bridge.message import Message
 from bridge.observe.events import Event
-from bridge.routing import Router
+from bridge.routing.router import Router
 from bridge.settings import STANDARD_HEADERS, RouteSettings, describe
 from tests.artefacts import pages
 from tests.artefacts.test_readme import rows
 from tests.harness.kit import ROOT
-from tests.unit.configurations import KAFKA, MQTT, ROUTE, Machine
+from tests.unit.settings.configurations import KAFKA, MQTT, ROUTE, Machine
 
 ALL = (*pages.PAGES, *pages.DOCS)
 RUNBOOK = ROOT / "docs" / "runbook.md"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.dryrun import Preview
+from bridge.commands.preview import Preview
 from bridge.message import Message
-from bridge.routing import Router
+from bridge.routing.router import Router
 from bridge.settings import RouteSettings
 from tests.artefacts import pages
 from tests.harness.kit import ROOT

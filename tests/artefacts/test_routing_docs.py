@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.message import Message, Properties
-from bridge.routing import Router
+from bridge.routing.router import Router
 from bridge.settings import STANDARD_HEADERS, RouteSettings
 
 DOCS = Path(__file__).parents[2] / "docs"

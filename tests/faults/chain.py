@@ -29,7 +29,7 @@ ROWS = 8192 + 3 * 500 + WINDOW
 CLIENT_ID = "mqtt-kafka-bridge"
 
 # Only once an identifier above the window was seen is it known that the broker counts upward
-# (bridge/ledger.py, rule 3); before that a lost acknowledgement may double.
+# (bridge/delivery/ledger.py, rule 3); before that a lost acknowledgement may double.
 _WARM_UP = 2 * WINDOW
 
 

@@ -1,6 +1,6 @@
 """MQTT 3.1.1 and 5, both directions: a second opinion on the wire.
 
-Deliberately shares nothing with bridge/mqtt/wire.py and nothing with paho: an encoder and a decoder of one
+Deliberately shares nothing with bridge/mqtt/packets.py and nothing with paho: an encoder and a decoder of one
 family agree with each other even where both are wrong. Clear rather than fast (10-20 µs a packet).
 
 A packet is a frozen dataclass with `encode(version) -> bytes`; `Frames` cuts a byte stream into packets.

@@ -96,7 +96,7 @@ def new_flow(
             with devices:
                 flow = Flow(bridge, devices, verifier, relay)
                 # Only once an identifier above Receive Maximum was seen is it known that this broker
-                # counts upward (bridge/ledger.py, rule 3); before that a lost PUBACK may double.
+                # counts upward (bridge/delivery/ledger.py, rule 3); before that a lost PUBACK may double.
                 devices.wait_sent(150 if qos else 0)
                 flow.goes_on()
                 yield flow

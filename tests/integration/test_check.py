@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.check import check
+from bridge.commands.check import check
 from bridge.settings import Settings
 from tests.harness.brokers import Brokers
 from tests.harness.haproxy import SUBSCRIBER, HAProxy

@@ -37,7 +37,7 @@ user ${user}
 # The program, whose first CONNECT raises an exception while the password is in use.
 _CRASHES = """\
 import sys
-from bridge import cli
+from bridge.commands import cli
 from bridge.mqtt.client import TappedClient
 
 def crash(client):

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.check import check
+from bridge.commands.check import check
 from bridge.errors import BridgeError
 from bridge.kafka import cluster as cluster_module
-from bridge.kafka import look as look_module
+from bridge.kafka import cluster_check as look_module
 from bridge.kafka import tls as tls_with_kafka
 from bridge.kafka.cluster import Cluster
 from bridge.loop import Loop

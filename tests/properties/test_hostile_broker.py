@@ -15,12 +15,12 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from bridge.ledger import Ledger
+from bridge.delivery.ledger import Ledger
 from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
 from bridge.mqtt.session import Session, State
+from bridge.routing.topics import Subscription
 from bridge.settings import MqttSettings, ReconnectSettings
-from bridge.topics import Subscription
 from tests.harness.conditions import NotInTime
 from tests.harness.fields import varint
 from tests.harness.packets import Ack, Disconnect, Publish

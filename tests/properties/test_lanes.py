@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import lanes as lanes_module
-from bridge import segment as segment_module
-from bridge.lanes import Lane, LaneState, Room
+from bridge.delivery import lanes as lanes_module
+from bridge.delivery import segment as segment_module
+from bridge.delivery.lanes import Lane, LaneState, Room
+from bridge.delivery.segment import Segment, Wanted, pack, unpack
 from bridge.message import DIGEST_OVER, Digest, Message, digest
-from bridge.segment import Segment, Wanted, pack, unpack
 
 LIMIT = 100
 PLAN = SimpleNamespace(overhead=10)

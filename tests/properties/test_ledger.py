@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.ledger import UNKNOWN_WINDOW, Ledger
+from bridge.delivery.ledger import UNKNOWN_WINDOW, Ledger
 from bridge.message import DUP, Message, Packet, Release, State
 
 WINDOW = 5

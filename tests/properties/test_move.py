@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge import segment as segment_module
+from bridge.delivery import segment as segment_module
+from bridge.delivery.segment import Wanted, cut, pack
 from bridge.message import Message
-from bridge.segment import Wanted, cut, pack
 from bridge.spool import store as store_module
 from bridge.spool.store import Store
 

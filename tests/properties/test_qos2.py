@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from bridge.ledger import Ledger
+from bridge.delivery.ledger import Ledger
 from bridge.message import DUP, Message, Packet, Release
 from tests.harness.model_session import Identifiers, ModelSession, Sending
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from bridge.errors import ConfigurationError, Unroutable
 from bridge.message import Message, Properties
-from bridge.routing import MAX_IDENTIFIER, Router
+from bridge.routing.router import MAX_IDENTIFIER, Router
+from bridge.routing.topics import Subscription, kafka_legal, matches, split_share, why_bad_kafka_topic
 from bridge.settings import RouteSettings
-from bridge.topics import Subscription, kafka_legal, matches, split_share, why_bad_kafka_topic
 
 TOPICS = ["/".join(levels) for depth in (1, 2, 3, 4) for levels in product("abz", repeat=depth)]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bridge.errors import MalformedPacket
 from bridge.message import Message, Packet
-from bridge.mqtt import wire
+from bridge.mqtt import packet_codec
 from bridge.mqtt.tap import Tap
 from tests.harness.packets import Ack, Connack, Frames, Kind, Ping, Publish, Suback
 from tests.properties.malformed import malformed
@@ -150,11 +150,11 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
             burst = [Message.of(b"t", 2, next(numbers), None, b"") for _ in range(random.randrange(1, 5))]
             packets += [Ack(Kind.PUBACK, message.packet_id) for message in burst]
             written += len(burst)
-            tap.write(wire.acknowledgements(burst), acknowledgements=True)
+            tap.write(packet_codec.acknowledgements(burst), acknowledgements=True)
         elif chance < 0.5:
             number = next(numbers)
             packets.append(Ack(Kind.PUBCOMP, number))
-            tap.write(wire.pubcomp(number, known=True, mqtt5=False), acknowledgements=False)
+            tap.write(packet_codec.pubcomp(number, known=True, mqtt5=False), acknowledgements=False)
         elif chance < 0.6:
             paho.append(Ping(Kind.PINGREQ).encode(4))
             packets.append(Ping(Kind.PINGREQ))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import Client, topic_matches_sub
 from paho.mqtt.enums import MQTTErrorCode
 
-from bridge.topics import covers, matches, overlaps, why_bad_filter
+from bridge.routing.topics import covers, matches, overlaps, why_bad_filter
 
 # Enough to tell any two filters apart: the levels that filters name, one ("z") that none names, and one
 # level more than any filter has, for what lies below a '#'. No topic and no filter is empty.

@@ -59,7 +59,7 @@ class Verbs:
         self._chain = chain
         # Seconds that consequences are waited for. A session that lived on a real EMQX node which hangs can't
         # be resumed before the cluster drops that node, 139 s later by default.
-        self._patience = 150.0 if chain.emq.family == "external" else 30.0
+        self._stop_deadline = 150.0 if chain.emq.family == "external" else 30.0
         self._latest: dict[str, Deed] = {}  # of each host
         self._hands = threading.Lock()  # over what ends and starts processes
         self.put_out: set[str] = set()  # killed on purpose, so nobody wonders that they are gone
@@ -188,10 +188,10 @@ class Verbs:
 
         tell(str(deed))
         try:
-            wait_until(is_over, self._patience, "")
+            wait_until(is_over, self._stop_deadline, "")
         except NotInTime:
             deed.in_vain = [what for what in deed.watched if what not in deed.seen]
-            deed.patience = self._patience
+            deed.patience = self._stop_deadline
             self.unseen += deed.in_vain
 
 

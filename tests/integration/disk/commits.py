@@ -10,8 +10,8 @@ import random
 import sys
 from pathlib import Path
 
+from bridge.delivery.segment import Segment, cut, pack
 from bridge.message import Message
-from bridge.segment import Segment, cut, pack
 from bridge.spool import store
 from bridge.spool.store import Store
 

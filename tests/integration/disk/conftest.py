@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bridge.segment import Wanted
+from bridge.delivery.segment import Wanted
 from bridge.spool.store import Store
 from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from bridge.delivery.segment import Segment, pack
 from bridge.message import Message
-from bridge.segment import Segment, pack
 from bridge.spool.store import DiskFull, Store
 from tests.harness.bridge import BridgeProcess, Entry
 from tests.harness.conditions import wait_until

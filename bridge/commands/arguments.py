@@ -1,0 +1,139 @@
+"""The forms of the command line: which words there are, and which flags go with which of them."""
+
+import time
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bridge.delivery.dead_letter import Selection
+from bridge.errors import ConfigurationError
+from bridge.routing.topics import why_bad_filter, why_bad_kafka_topic
+from bridge.settings.section import nearest
+from bridge.units import DURATION
+
+SERVICE, DRY_RUN, CONFIG, CHECK, SPOOL_STATUS = "", "--dry-run", "config", "check", "spool status"
+LIST, SHOW, EXPORT, REPLAY, PURGE = (
+    f"dead-letters {verb}" for verb in ("list", "show", "export", "replay", "purge")
+)
+
+_CHOOSING = ("--route", "--reason", "--topic", "--older-than", "--newer-than")
+
+# The flags of each form, beside the settings.
+_FLAGS: dict[str, tuple[str, ...]] = {
+    SERVICE: (),
+    DRY_RUN: ("--count", "--json", "--client-id"),
+    CONFIG: (),
+    CHECK: ("--client-id",),
+    SPOOL_STATUS: ("--json", "--watch"),
+    LIST: ("--json", *_CHOOSING),
+    SHOW: ("--json",),
+    EXPORT: _CHOOSING,
+    REPLAY: ("--json", "--to", *_CHOOSING),
+    PURGE: ("--json", "--yes", *_CHOOSING),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What was asked for: a key of the table above, and which dead letters it is about."""
+
+    name: str
+    selection: Selection
+
+
+def add_flags(parser: ArgumentParser) -> None:
+    """All flags that are no settings."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line, for jq")
+    dry_run = parser.add_argument_group(
+        "--dry-run", "Can be run beside a bridge that works: it takes nothing away from it."
+    )
+    dry_run.add_argument(
+        "--dry-run", action="store_true", help="show, live, what would be produced; produce nothing"
+    )
+    dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
+    dry_run.add_argument(
+        "--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run, or -check)"
+    )
+    status = parser.add_argument_group("spool status", "Can be run beside the service, and changes nothing.")
+    status.add_argument("--watch", action="store_true", help="show it each second until nothing waits")
+    letters = parser.add_argument_group(
+        "dead-letters",
+        "What Kafka could not take. Without IDs and flags it is all of them.",
+    )
+    letters.add_argument("--route", metavar="NAME", help='of this route; "" is those that no route took')
+    letters.add_argument("--reason", metavar="TEXT", help="with this in their reason")
+    letters.add_argument("--topic", metavar="FILTER", help="with an MQTT topic that this filter matches")
+    letters.add_argument("--older-than", metavar="DURATION", type=_duration, help="dead for longer, as in 7d")
+    letters.add_argument("--newer-than", metavar="DURATION", type=_duration, help="dead for less time")
+    letters.add_argument("--to", metavar="TOPIC", help="replay: to this Kafka topic, whatever the routes say")
+    letters.add_argument("--yes", action="store_true", help="purge: do not ask")
+
+
+def _duration(text: str) -> float:
+    try:
+        return float(DURATION.parse(text))
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text}: {error}") from None
+
+
+def command(options: Namespace, words: Sequence[str]) -> Command:
+    """The form that was asked for. Raises ConfigurationError when there is none, or a flag is another's."""
+    name, numbers = _name(options, words)
+    for flag in _own_flags():
+        if _given(options, flag) and flag not in _FLAGS[name]:
+            its = [other for other, flags in _FLAGS.items() if flag in flags]
+            raise ConfigurationError(f"{flag}: only with {' and '.join(its)}")
+    if options.count is not None and options.count < 1:
+        raise ConfigurationError(f"--count {options.count}: must be 1 or more")
+    if options.topic is not None and (why := why_bad_filter(options.topic)):
+        raise ConfigurationError(f'--topic "{options.topic}": {why}')
+    if options.to is not None and (why := why_bad_kafka_topic(options.to)):
+        raise ConfigurationError(f'--to "{options.to}": {why}')
+    return Command(name, _selection(options, numbers))
+
+
+def _name(options: Namespace, words: Sequence[str]) -> tuple[str, tuple[int, ...]]:
+    """A key of the table, and the IDs that follow it."""
+    if options.dry_run:
+        if words:
+            raise ConfigurationError(f"{words[0]}: not with --dry-run")
+        return DRY_RUN, ()
+    about_letters = words[:1] == ["dead-letters"]
+    said = " ".join(words[:2] if about_letters else words)
+    if said not in _FLAGS:
+        raise ConfigurationError(f'"{said}": no such command; {_meant(said)} (see bridge --help)')
+    numbers = words[2:] if about_letters else []
+    for number in numbers:
+        if not (number.isascii() and number.isdigit()):
+            raise ConfigurationError(f'"{number}": no ID; bridge dead-letters list shows them')
+    if said == SHOW and len(numbers) != 1:
+        raise ConfigurationError(f"{SHOW}: wants one ID; bridge dead-letters list shows them")
+    return said, tuple(map(int, numbers))
+
+
+def _meant(said: str) -> str:
+    known = [name for name in _FLAGS if name and name != DRY_RUN]
+    if begun := [name.removeprefix(f"{said} ") for name in known if name.startswith(f"{said} ")]:
+        return f"it goes on with {' or '.join(begun)}"
+    near = nearest(said, known)
+    return f"did you mean {near}?" if near else "there are config, check, spool and dead-letters"
+
+
+def _selection(options: Namespace, numbers: tuple[int, ...]) -> Selection:
+    now = time.time_ns() // 1_000_000
+    return Selection(
+        numbers=numbers,
+        route=options.route,
+        reason=options.reason,
+        topic=options.topic,
+        before=None if options.older_than is None else now - round(options.older_than * 1000),
+        after=None if options.newer_than is None else now - round(options.newer_than * 1000),
+    )
+
+
+def _given(options: Namespace, flag: str) -> bool:
+    return getattr(options, flag[2:].replace("-", "_")) not in (None, False)
+
+
+def _own_flags() -> list[str]:
+    return list(dict.fromkeys(flag for flags in _FLAGS.values() for flag in flags))

@@ -1,0 +1,81 @@
+"""`bridge check`: the chain from here to Kafka, a line for each link, with the way out where it breaks.
+
+    good    name          172.30.1.10 is 172.30.1.10
+    good    HAProxy       172.30.1.10:1884 accepts connections
+    good    EMQ           CONNACK, MQTT 5
+    good    subscription  +/# at QoS 1
+    good    Kafka         3 brokers: 172.30.1.31:9092, 172.30.1.32:9092, 172.30.1.33:9092
+    FAILED  topic         mqtt does not exist (kafka-topics.sh ... --create --topic mqtt ...)
+
+What comes behind a link that is broken can't be looked at; but Kafka's side does not hang on EMQ's.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from bridge.delivery.results import NoTopicAnswer
+from bridge.errors import BridgeError
+from bridge.kafka.cluster_check import ClusterCheck
+from bridge.mqtt.broker_check import BrokerCheck, reach, resolve
+from bridge.routing.router import Router
+from bridge.settings import Settings
+
+
+class Link(NamedTuple):
+    """`found` empty: it is looked at now, and should that raise BridgeError, then this is what broke."""
+
+    name: str
+    found: str = ""
+    good: bool = True
+
+
+def check(settings: Settings, client_id: str, say: Callable[[str], object]) -> bool:
+    """Whether the chain is whole."""
+    router = Router(settings.routes, shared=False)
+    router.require_protocol(settings.mqtt.protocol)
+    whole = True
+    for side in (_mqtt_side(settings, router, client_id), _kafka_side(settings)):
+        link = Link("")
+        try:
+            for link in side:
+                if link.found:
+                    say(f"{'good  ' if link.good else 'FAILED'}  {link.name:<12}  {link.found}")
+                    whole = whole and link.good
+        except BridgeError as broken:
+            say(f"FAILED  {link.name:<12}  {broken}")
+            whole = False
+    return whole
+
+
+def _mqtt_side(settings: Settings, router: Router, client_id: str) -> Iterator[Link]:
+    yield Link("name")
+    yield Link("name", f"{settings.mqtt.host} is {', '.join(resolve(settings.mqtt))}")
+    yield Link("HAProxy")
+    reach(settings.mqtt).close()
+    yield Link("HAProxy", f"{settings.mqtt.host}:{settings.mqtt.port} accepts connections")
+    yield Link("EMQ")
+    broker = BrokerCheck(settings.mqtt, client_id)
+    try:
+        yield Link("EMQ", f"CONNACK, MQTT {broker.version}")
+        yield Link("subscription")
+        for subscription in router.subscriptions:
+            granted = broker.subscribe(subscription)
+            lower = "" if granted == subscription.qos else f" (its route asks for {subscription.qos})"
+            yield Link("subscription", f"{subscription.filter} at QoS {granted}{lower}")
+    finally:
+        broker.close()
+
+
+def _kafka_side(settings: Settings) -> Iterator[Link]:
+    yield Link("Kafka")
+    cluster = ClusterCheck(settings.kafka)
+    brokers = cluster.brokers()
+    yield Link("Kafka", f"{len(brokers)} broker{'s' * (len(brokers) != 1)}: {', '.join(brokers)}")
+    yield Link("topic")
+    fixed = (route.topic for route in settings.routes if route.topic and "{" not in route.topic)
+    for topic in dict.fromkeys(fixed):
+        answer = cluster.topic(topic)
+        if isinstance(answer, NoTopicAnswer):
+            raise BridgeError(f"{topic}: {answer.reason}")
+        missing = f" does not exist ({answer.way_out})"
+        yield Link("topic", topic if answer.exists else topic + missing, answer.exists)

@@ -1,0 +1,155 @@
+"""The command line: what it says, what it runs, and what each exit status means."""
+
+import os
+import shutil
+import sys
+import textwrap
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from bridge import __version__
+from bridge.commands import arguments
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.settings.flags import Flags
+from bridge.settings.load import DEFAULT_FILE, Configuration, load
+from bridge.settings.section import nearest
+from bridge.settings.show import as_toml
+
+SUCCESS, FAILURE, MISUSE = 0, 1, 2
+
+
+_USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
+       bridge --dry-run [--count N] [--json]         show what would be produced
+       bridge config                                 show the settings in force
+       bridge check                                  look at the chain to Kafka
+       bridge spool status [--json] [--watch]        show what waits on disk
+       bridge dead-letters list|show|export|replay|purge [ID ...]
+                                                     what Kafka could not take
+       bridge --version"""
+
+_DESCRIPTION = """\
+Takes messages from EMQ, or any other MQTT broker, to Kafka, and acknowledges a
+message to the broker only when Kafka holds it on all in-sync replicas."""
+
+_EPILOG = """\
+Where a setting comes from, the first that has it:
+  1. a flag             --mqtt.keepalive 60s
+  2. the environment    BRIDGE_MQTT__KEEPALIVE=60s
+  3. the file           keepalive = "60s" in its table [mqtt]
+
+exit status:
+  0  stopped as it was told to
+  1  failed, or the chain is broken
+  2  the command line or the settings are wrong; each line says what is allowed
+
+Debian's iproute2 has a command of the same name in /usr/sbin. In scripts and
+services call this one by its other name, mqtt-kafka-bridge."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line `words` (by default the process's own). Returns the exit status."""
+    try:
+        return _run(sys.argv[1:] if words is None else words)
+    except ConfigurationError as error:
+        return _complain(error.problems, MISUSE)
+    except BridgeError as error:
+        return _complain([str(error)], FAILURE)
+    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+
+
+def _run(words: Sequence[str]) -> int:
+    parser, flags = command_line()
+    options, rest = parser.parse_known_args(words)
+    command = arguments.command(options, _words(parser, rest))
+    configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
+    settings = configuration.settings
+    # paho, librdkafka and rich take long to import, so each command imports only what it needs.
+    if command.name == arguments.CONFIG:
+        return _show(configuration)
+    if command.name == arguments.CHECK:
+        from bridge.commands.check import check
+
+        client_id = options.client_id or f"{settings.mqtt.client_id}-check"
+        return SUCCESS if check(settings, client_id, print) else FAILURE
+    if command.name == arguments.DRY_RUN:
+        from bridge.commands.dry_run import dry_run
+
+        return dry_run(settings, options.count, options.json, options.client_id)
+    if command.name == arguments.SERVICE:
+        from bridge import app
+
+        return app.run(settings)
+    if command.name == arguments.SPOOL_STATUS:
+        from bridge.commands.spool_status import spool_status
+
+        return spool_status(settings, options.json, options.watch)
+    from bridge.commands import dead_letters
+
+    if command.name == arguments.REPLAY:
+        return dead_letters.replay(settings, command.selection, options.to, options.json)
+    if command.name == arguments.PURGE:
+        return dead_letters.purge(settings, command.selection, options.yes, options.json)
+    if command.name == arguments.SHOW:
+        return dead_letters.show_letter(settings, command.selection, options.json)
+    if command.name == arguments.EXPORT:
+        return dead_letters.export_letters(settings, command.selection)
+    return dead_letters.list_letters(settings, command.selection, options.json)
+
+
+def _show(configuration: Configuration) -> int:
+    from bridge.routing.router import Router
+
+    settings = configuration.settings
+    Router(settings.routes).require_protocol(settings.mqtt.protocol)  # wrong routes are found here
+    sys.stdout.write(as_toml(configuration))
+    sys.stdout.flush()
+    return SUCCESS
+
+
+class _Help(RawDescriptionHelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 100) - 2)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False)  # a path or a name stays whole
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigurationError(f"{message} (see bridge --help)")
+
+
+def command_line() -> tuple[ArgumentParser, Flags]:
+    """The parser with all its flags, and what takes the settings among them."""
+    parser = _Parser(
+        prog="bridge",
+        usage=_USAGE,
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mqtt-kafka-bridge {__version__}")
+    parser.add_argument("--config", metavar="FILE", type=Path, help=f"settings (default {DEFAULT_FILE})")
+    arguments.add_flags(parser)
+    return parser, Flags(parser)
+
+
+def _words(parser: ArgumentParser, rest: Sequence[str]) -> Sequence[str]:
+    """What is left on the command line, which must not be a flag."""
+    for word in rest:
+        flag = word.partition("=")[0]
+        if flag.startswith("-"):
+            meant = nearest(flag, parser._option_string_actions)
+            parser.error(f"{flag}: no such flag{f'; did you mean {meant}?' if meant else ''}")
+    return rest
+
+
+def _complain(problems: Sequence[str], status: int) -> int:
+    for problem in problems:
+        sys.stderr.write(f"bridge: {problem}\n")
+    return status

@@ -1,0 +1,51 @@
+"""How much of QoS 0 may be in flight. Pure but for the clock of its log lines.
+
+QoS 0 has no window: nothing else keeps a publisher from filling the bridge's memory. What is beyond the
+bounds is dropped and counted.
+"""
+
+import time
+from collections.abc import Sequence
+
+from bridge.delivery.counts import Counts
+from bridge.message import Message, State
+from bridge.observe.events import Event, log
+
+_SAY_AGAIN_AFTER = 60.0  # seconds between two lines about messages that are dropped
+
+
+class Qos0:
+    """`most_messages` and `most_bytes` of topic and payload are what may be in flight."""
+
+    def __init__(self, most_messages: int, most_bytes: int, counts: Counts) -> None:
+        self._most_messages, self._most_bytes = most_messages, most_bytes
+        self._counts = counts
+        self._messages = self._bytes = 0
+        self._say_dropped_at = 0.0
+
+    def admits(self, message: Message) -> bool:
+        """False: it is dropped, and counted as received and as dropped."""
+        size = _weight(message)
+        if self._messages < self._most_messages and self._bytes + size <= self._most_bytes:
+            self._messages += 1
+            self._bytes += size
+            return True
+        self._counts.received += 1
+        self._counts.dropped["qos0_limit"] += 1
+        now = time.monotonic()
+        if now >= self._say_dropped_at:
+            self._say_dropped_at = now + _SAY_AGAIN_AFTER
+            log(Event.QOS0_DROPPED, dropped=self._counts.dropped["qos0_limit"])
+        return False
+
+    def settle(self, messages: Sequence[Message]) -> None:
+        """Kafka holds them, or the disk does. Those of QoS 1 and 2 are the ledger's."""
+        for message in messages if self._messages else ():
+            if not message.flags & 0x06 and not message.state:
+                message.state = State.SETTLED
+                self._messages -= 1
+                self._bytes -= _weight(message)
+
+
+def _weight(message: Message) -> int:
+    return len(message.topic) + len(message.payload)

@@ -1,0 +1,257 @@
+"""Between the lanes and the disk: who is late, what is written and read, and what is settled by that.
+
+It works for the pipeline, in the loop's thread, and decides nothing about Kafka.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from bridge.delivery.counts import Counts
+from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.lanes import Lane, LaneState, Room
+from bridge.delivery.results import Found, FromDisk, Moved, ReadBack, Refused, Removed, Written
+from bridge.delivery.segment import Segment, Wanted, cut
+from bridge.message import Message
+from bridge.observe.events import Event, log
+
+# What all lanes that spool may have in memory together, and what each of them may have at least. It is also
+# what a crash while rows are drained may deliver twice.
+_ROOM, _LEAST_ROOM = Room(8192, 16_000_000), Room(64, 256_000)
+
+_EMQ_QUEUE = 1000  # messages a session; then EMQ drops the oldest (EMQX: max_mqueue_len)
+_SAY_AGAIN_AFTER = 60.0  # seconds between two lines about a spool that is full
+_SAY_PROGRESS_EVERY = 10.0
+
+
+class Spool(Protocol):
+    """What of spool.spool.Spool is used here; its words are described there."""
+
+    results: deque[FromDisk]
+    moves: bool
+
+    @property
+    def accepts(self) -> bool: ...
+    @property
+    def accepts_more(self) -> bool: ...
+    def write(self, topic: str, segments: Sequence[Segment]) -> None: ...
+    def write_letters(self, letters: Sequence[DeadLetter]) -> None: ...
+    def read(self, topic: str, wanted: Wanted) -> None: ...
+    def delete(self, topic: str, segments: Sequence[Segment]) -> None: ...
+    def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None: ...
+    def turn(self, now: float) -> float: ...
+
+
+class Spooling:
+    """`watch_at`: when `watch` looks again, monotonic seconds.
+
+    `lane` finds a topic's lane, or makes it by `new_lane`. `settle` is called for each message that may be
+    acknowledged since it is on disk, `route` for each that was read back.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        after: float,
+        counts: Counts,
+        lane: Callable[[str], Lane],
+        settle: Callable[[Message], None],
+        route: Callable[[Message], None],
+    ) -> None:
+        self._spool = spool
+        self._moves = spool.moves
+        self._after = after
+        self._counts = counts
+        self._lane = lane
+        self._expecting: list[Lane] = []  # they don't know yet what they have on disk
+        self._settle = settle
+        self._route = route
+        self._marks: deque[tuple[float, int]] = deque()  # when, and the last sequence number by then
+        self.watch_at = 0.0
+        self._late: set[Lane] = set()  # of which it will be said when nothing is on disk any more
+        self._unwritten_letters: list[DeadLetter] = []
+        self._reads = True
+        self._sharing: list[Lane] = []
+        self._rate = 0.0  # messages a second that arrive
+        self._say_full_at = self._say_progress_at = 0.0
+        self._drained = 0  # deliveries at the last line about the progress
+        self.room = _ROOM
+
+    def new_lane(self, topic: str) -> Lane:
+        lane = Lane(topic, self.room)
+        if self._moves:
+            lane.rows.expect()
+            self._expecting.append(lane)
+        return lane
+
+    def take_up(self, found: Iterable[Found]) -> None:
+        """What is on disk from before the start, if it is where it belongs."""
+        for each in () if self._moves else found:
+            lane = self._lane(each.topic)
+            lane.rows.found(each.messages, each.last)
+            self._counts.restored += each.messages
+            self._late.add(lane)
+
+    # -- who is late -----------------------------------------------------------------------------------
+
+    def watch(self, now: float, sequence: int, lanes: Iterable[Lane]) -> list[Lane]:
+        """Look for what Kafka has not confirmed in time. Returns lanes that are late since now."""
+        if now < self.watch_at:
+            return []
+        self.watch_at = now + self._after / 4
+        if self._marks:
+            before, arrived = self._marks[-1]
+            passed = max(now - before, 1e-3)
+            self._rate += min(1.0, passed) * ((sequence - arrived) / passed - self._rate)
+        self._marks.append((now, sequence))
+        while len(self._marks) > 1 and self._marks[1][0] <= now - self._after:
+            self._marks.popleft()
+        when, late_up_to = self._marks[0]
+        found = []
+        for lane in lanes:
+            was_late = lane.late
+            lane.watch(late_up_to if when <= now - self._after else 0)
+            if lane.late and not was_late:
+                found.append(lane)
+                if lane not in self._late:
+                    self._late.add(lane)
+                    log(Event.SPOOL_LATE, topic=lane.topic)
+        return found
+
+    # -- at each turn ----------------------------------------------------------------------------------
+
+    def see_to(self, lane: Lane) -> bool:
+        """Read what there is room for, write what is not on disk yet, delete what Kafka has.
+
+        True: the next commit has its fill, so it is another lane's turn.
+        """
+        if self._reads and (wanted := lane.wants_rows()):
+            self._spool.read(lane.topic, wanted)
+        has_written = False
+        if self._spool.accepts_more and (segments := lane.take_unwritten()):
+            self._spool.write(lane.topic, segments)
+            has_written = True
+        if done := lane.rows.take_done():
+            self._spool.delete(lane.topic, done)
+        if lane.state is LaneState.LIVE and lane in self._late:
+            self._late.discard(lane)
+            log(Event.SPOOL_EMPTY, topic=lane.topic)
+        return has_written and not self._spool.accepts_more
+
+    def turn(self, now: float, lanes: Sequence[Lane]) -> float:
+        """Give the disk its work. `lanes` are those that are not LIVE. Returns seconds until it is due."""
+        if self._unwritten_letters and self._spool.accepts:
+            letters, self._unwritten_letters = self._unwritten_letters, []
+            self._spool.write_letters(letters)
+        self._share(lanes)
+        self._counts.spooled = sum(lane.spooled for lane in lanes)
+        if now >= self._say_progress_at:
+            self._say_progress(now)
+        return self._spool.turn(now)
+
+    def keep_letter(self, letter: DeadLetter) -> None:
+        """Keep it on disk; then it is settled."""
+        self._unwritten_letters.append(letter)
+
+    def read_no_more(self) -> None:
+        """The bridge is about to stop: what is on disk stays there."""
+        self._reads = False
+
+    def leave(self, lanes: Iterable[Lane]) -> None:
+        """The bridge stops, and all that can be reported was: the next start is to read only the rest.
+
+        To be called when the disk has done what it was at, and `results` were taken.
+        """
+        for lane in lanes:
+            for segment, rest in lane.rows.begun().items():
+                self._spool.replace(lane.topic, segment, list(cut(rest)))
+            self._spool.delete(lane.topic, lane.rows.take_done())
+
+    # -- what the disk answers -------------------------------------------------------------------------
+
+    def take_results(self, lanes: dict[str, Lane]) -> list[Lane]:
+        """Returns the lanes that have something new to do."""
+        stirred = []
+        while self._spool.results:
+            result = self._spool.results.popleft()
+            if isinstance(result, ReadBack):
+                lane = lanes[result.topic]
+                for segment in result.segments:
+                    for message in segment.messages:
+                        self._route(message)
+                self._counts.unreadable += lane.read(result.segments)
+                stirred.append(lane)
+                continue
+            if isinstance(result, Removed):
+                self._counts.dead_letters_removed += result.letters
+                continue
+            if isinstance(result, Moved):
+                stirred += self._moved(result)
+                continue
+            stirred += [lanes[topic] for topic, _ in result.segments]
+            if isinstance(result, Written):
+                self._written(result, lanes)
+            else:
+                self._refused(result, lanes)
+        return stirred
+
+    def _written(self, result: Written, lanes: dict[str, Lane]) -> None:
+        for topic, segment in result.segments:
+            messages = segment.messages
+            lanes[topic].committed(segment)
+            for message in messages:
+                self._settle(message)
+        for letter in result.letters:
+            if letter.kafka_topic:
+                lanes[letter.kafka_topic].dead_lettered(letter.message)
+            self._counts.dead_lettered += 1
+            self._settle(letter.message)
+
+    def _moved(self, result: Moved) -> list[Lane]:
+        """Returns the lanes that waited for it."""
+        if not self._reads:  # then it is for the next start
+            return []
+        self._moves = False
+        waited, self._expecting = self._expecting, []
+        for lane in waited:
+            lane.rows.found(0, 0)
+        self.take_up(result.found)
+        return waited
+
+    def _refused(self, result: Refused, lanes: dict[str, Lane]) -> None:
+        segments: dict[str, list[Segment]] = {}
+        for topic, segment in result.segments:
+            segments.setdefault(topic, []).append(segment)
+        for topic, refused in segments.items():
+            lanes[topic].refused(refused)
+        self._unwritten_letters = result.letters + self._unwritten_letters
+        now = time.monotonic()
+        if result.is_full and now >= self._say_full_at:
+            self._say_full_at = now + _SAY_AGAIN_AFTER
+            lasts = round(_EMQ_QUEUE / self._rate) if self._rate > 0.1 else None
+            log(Event.SPOOL_FULL, reason=result.reason, emq_queue_lasts_seconds=lasts)
+
+    # ------------------------------------------------------------------------------------------------
+
+    def _share(self, lanes: Sequence[Lane]) -> None:
+        spooling = [lane for lane in lanes if lane.spools]
+        if spooling == self._sharing:
+            return
+        self._sharing = spooling
+        parts = max(1, len(spooling))
+        self.room = Room(
+            max(_LEAST_ROOM.messages, _ROOM.messages // parts), max(_LEAST_ROOM.size, _ROOM.size // parts)
+        )
+        for lane in spooling:
+            lane.room = self.room
+
+    def _say_progress(self, now: float) -> None:
+        drained, self._drained = self._counts.delivered - self._drained, self._counts.delivered
+        if self._counts.spooled and self._say_progress_at:
+            log(
+                Event.SPOOL_PROGRESS,
+                spooled=self._counts.spooled,
+                delivered_a_second=round(drained / _SAY_PROGRESS_EVERY),
+            )
+        self._say_progress_at = now + _SAY_PROGRESS_EVERY

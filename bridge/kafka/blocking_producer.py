@@ -1,0 +1,110 @@
+"""A producer for a few messages whose sender waits for what becomes of each: a replay of dead letters."""
+
+import time
+from collections.abc import Sequence
+from threading import Event as Signal
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from bridge.delivery.clock import NO_TIMESTAMP
+from bridge.delivery.results import NoTopicAnswer, Verdict
+from bridge.kafka import error_verdicts
+from bridge.kafka.options import BATCH_SIZE, producer_options
+from bridge.kafka.producer import FailedReport, Producer, taken
+from bridge.kafka.topic_lookup import admin_options, ask
+from bridge.message import Message
+from bridge.settings import KafkaSettings
+
+_PATIENCE = 30.0  # seconds without a report; a leader that hangs is left well before
+_POLL = 0.5  # seconds
+_ONE_OF_ITS_BATCH = (Verdict.TOO_LARGE, Verdict.INVALID, Verdict.BAD_TIMESTAMP)
+
+
+class BlockingProducer:
+    """`is_stuck`: nothing more can be delivered, and what was handed over last may have been or not."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """Raises ConfigurationError when librdkafka refuses an option, BridgeError without a password."""
+        self._settings = settings
+        self._topics: dict[str, str] = {}
+        self._reported = Signal()
+        self._trouble = ""  # what librdkafka said last
+        self.is_stuck = False
+        self._producer = Producer(
+            producer_options(settings, BATCH_SIZE), wake=self._reported.set, on_error=self._note
+        )
+        self._admin = AdminClient(admin_options(settings))
+
+    def deliver(self, messages: Sequence[Message]) -> list[str]:
+        """For each why Kafka does not hold it; empty where it does, on all in-sync replicas.
+
+        Nothing that fails takes others of its batch with it. A message that the topic refuses for its
+        timestamp goes without one.
+        """
+        reasons = {message: self._why_not(message.plan.kafka_topic) for message in messages}
+        todo = [message for message in messages if not reasons[message]]
+        for message, code, reason in self._attempt(todo):
+            if error_verdicts.verdict(code) in _ONE_OF_ITS_BATCH and not self.is_stuck:
+                reason = self._alone(message, code)
+            reasons[message] = reason
+        return [reasons[message] for message in messages]
+
+    def close(self) -> None:
+        self._producer.close()
+
+    def _why_not(self, topic: str) -> str:
+        """Why nothing can be produced to the topic, as far as one can know before."""
+        if self.is_stuck:
+            return "not tried"
+        if topic not in self._topics:
+            self._topics[topic] = self._asked(topic)
+        return self._topics[topic]
+
+    def _asked(self, topic: str) -> str:
+        try:
+            answer = ask(self._admin, topic, self._settings.bootstrap_servers)
+        except KafkaException as error:
+            answer = NoTopicAnswer(topic, str(error.args[0].str()))
+        if isinstance(answer, NoTopicAnswer):
+            return f"Kafka does not tell of the topic {topic}: {answer.reason}"
+        return "" if answer.exists else f"the topic {topic} does not exist; create it: {answer.way_out}"
+
+    def _alone(self, message: Message, code: int) -> str:
+        if error_verdicts.verdict(code) is Verdict.BAD_TIMESTAMP:
+            message.timestamp = NO_TIMESTAMP
+        for _, again, reason in self._attempt([message]):
+            if error_verdicts.verdict(again) is Verdict.BAD_TIMESTAMP and message.timestamp != NO_TIMESTAMP:
+                return self._alone(message, again)
+            return reason
+        return ""
+
+    def _attempt(self, messages: Sequence[Message]) -> list[tuple[Message, int, str]]:
+        """Those that were not delivered, each with a code and the reason in words."""
+        producer = self._producer
+        unknown = dict.fromkeys(messages)
+        failed: list[FailedReport] = []
+        producer.produce_all(messages, failed.append)
+        patient_until = time.monotonic() + _PATIENCE
+        while len(unknown) > len(failed) and not producer.is_broken and time.monotonic() < patient_until:
+            self._reported.clear()
+            producer.sleep()
+            if not producer.delivered and not producer.failed:
+                self._reported.wait(_POLL)
+            for message in taken(producer.delivered):
+                del unknown[message]
+                patient_until = time.monotonic() + _PATIENCE
+            failed += taken(producer.failed)
+        found = []
+        for message, code, text in failed:
+            del unknown[message]
+            found.append((message, code, error_verdicts.reason(code, text, message.plan.kafka_topic)))
+        if unknown:
+            self.is_stuck = True
+            trouble = f" ({self._trouble})" if self._trouble else ""
+            why = f"Kafka has not confirmed it{trouble}; it may hold it all the same"
+            found += [(message, 0, why) for message in unknown]
+        return found
+
+    def _note(self, _code: int, text: str) -> None:
+        self._trouble = text

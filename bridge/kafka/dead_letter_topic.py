@@ -1,0 +1,132 @@
+"""dead_letters.topic: each dead letter goes there too, so that somebody is told where the others are told.
+
+It has a producer of its own, with a batch for each letter: what it can't take keeps nothing else waiting.
+The letter is on disk, so one that can't be produced is only said to be so. With the next letter comes another
+producer where the last one is fatally wrong, or has read a file that was replaced since.
+"""
+
+import time
+from collections.abc import Sequence
+from threading import Lock
+
+from bridge.delivery.dead_letter import DeadLetter
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.kafka import error_verdicts, tls
+from bridge.kafka.options import BATCH_SIZE, producer_options
+from bridge.kafka.producer import NoProducer, Producer, taken
+from bridge.message import Message
+from bridge.observe.events import Event, log
+from bridge.routing.router import Headers, plain_plan
+from bridge.settings import KafkaSettings
+
+_OPTIONS: dict[str, str | int] = {
+    "client.id": "mqtt-kafka-bridge-dead-letters",
+    "batch.num.messages": 1,  # a letter that is too large fails its whole batch
+    "message.timeout.ms": 300_000,
+    "queue.buffering.max.kbytes": 16_384,
+}
+_SAY_AGAIN_AFTER = 60.0  # seconds
+
+
+class DeadLetterTopic:
+    """`post` may be called from one thread, whichever that is."""
+
+    def __init__(self, settings: KafkaSettings, topic: str) -> None:
+        """Raises ConfigurationError when librdkafka refuses an option."""
+        self._settings = settings
+        self._files = tls.files(settings)
+        self._topic = topic
+        self._lock = Lock()  # letters are counted where they are posted, and where they are reported
+        self._unreported = 0
+        self._failed = 0  # since it was said last
+        self._say_at = 0.0
+        try:
+            self._producer = self._build()
+        except ConfigurationError:
+            raise
+        except BridgeError as error:  # the cluster has said so, for it reads the same files
+            self._producer = NoProducer(str(error))
+
+    def post(self, letters: Sequence[DeadLetter]) -> None:
+        """Produce them. A message's payload is no longer needed when this returns."""
+        if self._producer.is_broken or tls.stamp(self._files) != self._files_read:
+            self._renew()
+        for letter in letters:
+            self._count(1)
+            if report := self._producer.produce(self._record(letter)):
+                self._count(-1)
+                self._say(*report[1:])
+        self._producer.sleep()
+
+    def close(self) -> None:
+        """Waits for nothing: the letters are on disk."""
+        self._leave("Kafka had not confirmed them when the bridge was stopped")
+
+    def _build(self) -> Producer:
+        self._files_read = tls.stamp(self._files)
+        tls.require_usable(self._settings)
+        options = {**producer_options(self._settings, BATCH_SIZE), **_OPTIONS}
+        producer = Producer(options, wake=lambda: self._take_reports(producer), on_error=lambda *_: None)
+        return producer
+
+    def _renew(self) -> None:
+        try:
+            successor = self._build()
+        except BridgeError as error:  # a file that is half written, perhaps: said when a letter fails
+            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+            return
+        self._leave("a new producer was needed before Kafka had confirmed them")
+        self._producer = successor
+
+    def _leave(self, reason: str) -> None:
+        self._producer.close()
+        with self._lock:
+            left, self._unreported = self._unreported, 0
+        if left:
+            log(Event.DEADLETTER_NOT_PRODUCED, topic=self._topic, reason=reason, letters=left)
+
+    def _count(self, letters: int) -> None:
+        with self._lock:
+            self._unreported = max(0, self._unreported + letters)
+
+    def _record(self, letter: DeadLetter) -> Message:
+        message = letter.message
+        record = Message.of(message.topic, message.flags, 0, None, message.payload)
+        record.timestamp = message.timestamp
+        record.plan = plain_plan(message.topic, self._topic)
+        record.plan.by_flags[message.flags] = headers(letter)
+        return record
+
+    def _take_reports(self, producer: Producer) -> None:
+        """In the producer's thread."""
+        self._count(-len(taken(producer.delivered)))
+        for _, code, text in taken(producer.failed):
+            self._count(-1)
+            self._say(code, text)
+        if not producer.is_empty:
+            producer.sleep()
+
+    def _say(self, code: int, text: str) -> None:
+        with self._lock:
+            self._failed += 1
+            now = time.monotonic()
+            if now < self._say_at:
+                return
+            self._say_at = now + _SAY_AGAIN_AFTER
+            failed, self._failed = self._failed, 0
+        reason = error_verdicts.reason(code, text, self._topic)
+        log(Event.DEADLETTER_NOT_PRODUCED, topic=self._topic, reason=reason, letters=failed)
+
+
+def headers(letter: DeadLetter) -> Headers:
+    """What tells a reader of the topic where the record comes from."""
+    found = {
+        "dead-letter.reason": letter.reason,
+        "dead-letter.route": letter.route,
+        "dead-letter.kafka-topic": letter.kafka_topic,
+        "dead-letter.time": f"{time.time_ns() // 1_000_000}",
+    }
+    return [
+        ("mqtt.topic", letter.message.topic),
+        *((name, value.encode()) for name, value in found.items() if value),
+    ]

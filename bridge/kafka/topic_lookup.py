@@ -1,0 +1,99 @@
+"""What Kafka says about a topic: is it there, how large may a record be. It blocks, so a thread asks."""
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from bridge.delivery.results import NoTopicAnswer, TopicAnswer
+from bridge.kafka.options import client_options
+from bridge.settings import KafkaSettings
+
+_PATIENCE = 5.0  # seconds for an answer
+_PATIENCE_FOR_LIMIT = 2.0  # it can be done without
+
+# A record stands in a batch with a header of 61 bytes and lengths of its own (Kafka protocol guide,
+# "Record Batch").
+_BATCH_OVERHEAD = 128
+
+
+class TopicLookup:
+    """`tell` gets an TopicAnswer or NoTopicAnswer for each question, from another thread.
+
+    The thread and its client live only while there are questions.
+    """
+
+    def __init__(self, settings: KafkaSettings, tell: Callable[[TopicAnswer | NoTopicAnswer], None]) -> None:
+        self._settings = settings
+        self._tell = tell
+        self._questions: SimpleQueue[str] = SimpleQueue()
+        self._lock = Lock()
+        self._running = False
+
+    def ask(self, topic: str) -> None:
+        self._questions.put(topic)
+        with self._lock:
+            if self._running:
+                return
+            self._running = True
+        Thread(target=self._work, name="inquiry", daemon=True).start()
+
+    def _work(self) -> None:
+        admin: AdminClient | None = None
+        while True:
+            try:
+                topic = self._questions.get_nowait()
+            except Empty:
+                with self._lock:
+                    if self._questions.empty():
+                        self._running = False
+                        return
+                continue
+            try:
+                admin = admin or AdminClient(admin_options(self._settings))
+                answer: TopicAnswer | NoTopicAnswer = ask(admin, topic, self._settings.bootstrap_servers)
+            except KafkaException as error:
+                answer = NoTopicAnswer(topic, str(error.args[0].str()))
+            except Exception as error:
+                answer = NoTopicAnswer(topic, str(error) or type(error).__name__)
+            self._tell(answer)
+
+
+def admin_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Raises BridgeError when the password can't be read."""
+    return {**client_options(settings), **_without_producing(settings.client_options())}
+
+
+def ask(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnswer | NoTopicAnswer:
+    """Raises KafkaException where the cluster does not answer."""
+    # Where brokers create topics by themselves (auto.create.topics.enable), this makes them do it.
+    found = admin.list_topics(topic, timeout=_PATIENCE).topics[topic]
+    if found.error is not None:
+        missing = found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+        if not missing:
+            return NoTopicAnswer(topic, found.error.str())
+        way_out = (
+            f"kafka-topics.sh --bootstrap-server {bootstrap_servers.partition(',')[0]} --create"
+            f" --topic {topic} --partitions 3 --replication-factor 3"
+        )
+        return TopicAnswer(topic, exists=False, way_out=way_out)
+    return TopicAnswer(topic, exists=True, limit=_limit(admin, topic))
+
+
+def _limit(admin: AdminClient, topic: str) -> int | None:
+    resource = ConfigResource(ResourceType.TOPIC, topic)
+    try:
+        future = admin.describe_configs([resource], request_timeout=_PATIENCE_FOR_LIMIT)[resource]
+        config = future.result(_PATIENCE_FOR_LIMIT + 1)
+        return int(config["max.message.bytes"].value) - _BATCH_OVERHEAD
+    except (KafkaException, TimeoutError, KeyError, TypeError):
+        return None  # no permission, or a cluster that does not tell
+
+
+def _without_producing(options: dict[str, Any]) -> dict[str, Any]:
+    """Only what reaches the cluster: a client that produces nothing warns of the rest."""
+    parts = ("security.", "sasl.", "ssl.", "socket.", "broker.", "client.", "enable.ssl", "https.")
+    return {name: value for name, value in options.items() if name.startswith(parts)}

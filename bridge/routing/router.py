@@ -1,0 +1,322 @@
+"""Which Kafka topic, key, headers and value a message gets, and what has to be subscribed for it.
+
+Pure. The first route whose filter matches takes a message. A `Router` answers for topics, a `Plan` for
+all messages of one topic: it is made once and kept by the pipeline, so what runs for each message is
+only `headers` and `value`.
+
+Where filters overlap a broker may send one copy of a message for each subscription (MQTT 5, 3.3.4), and
+producing them all would double the message:
+
+* A filter that another one of the same $share group covers is not subscribed; the wider one brings its
+  messages, with the higher QoS of the two.
+* Filters that overlap with neither covering the other, or in different groups, get Subscription
+  Identifiers, and of the copies only the one of the first matching route is taken. MQTT 3.1.1 has no
+  identifiers: see `Router.needs_mqtt5`.
+* A route with action "drop" subscribes nothing.
+
+Which copy is taken follows from all routes together, so identifiers are made of them all: copies that
+were queued in the session under other routes carry identifiers that are unknown now, and what is unknown
+is taken. A change of routes may so double what was queued, but loses nothing.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Any, Literal
+from zlib import crc32
+
+from bridge.errors import ConfigurationError, Unroutable
+from bridge.message import DUP, RETAIN, Message, Properties
+from bridge.routing.envelope import envelope
+from bridge.routing.routes import WHOLE_TOPIC, Route, RouteEntry, Source, Template, check
+from bridge.routing.topics import (
+    Subscription,
+    covers,
+    kafka_legal,
+    matches,
+    overlaps,
+    why_bad_kafka_topic,
+    why_bad_topic,
+)
+
+Headers = list[tuple[str, bytes]]
+
+# Of a route. Raised where the same routes lead a message elsewhere than in the release before: what is on
+# disk is then moved at the next start, which takes its time.
+MEANING = 1
+
+MAX_IDENTIFIER = 268_435_455  # MQTT 5, 3.8.2.1.2
+
+_FLAG_HEADER = {
+    "mqtt.qos": [("mqtt.qos", b"%d" % (flags >> 1 & 3)) for flags in range(16)],
+    "mqtt.retained": [("mqtt.retained", b"true" if flags & RETAIN else b"false") for flags in range(16)],
+    "mqtt.duplicate": [("mqtt.duplicate", b"true" if flags & DUP else b"false") for flags in range(16)],
+}
+
+
+class Plan:
+    """What happens to the messages of one MQTT topic.
+
+    `by_flags` and `raw` are open for the pipeline, which asks them for each message before it calls:
+    `by_flags[message.flags]` are the finished headers of a message without MQTT 5 properties, or None
+    when they have not been needed yet; `raw` says that the value is the payload.
+    """
+
+    __slots__ = (
+        "_carried",
+        "_fixed",
+        "action",
+        "by_flags",
+        "kafka_topic",
+        "key",
+        "lane",
+        "others",
+        "overhead",
+        "raw",
+        "route",
+        "skip_retained",
+        "subscription",
+    )
+
+    route: str
+    action: Literal["produce", "drop"]
+    skip_retained: bool
+    subscription: str  # the filter whose copy is taken; empty: none that is subscribed brings this topic
+    others: frozenset[int]  # identifiers of the subscriptions whose copies are left
+    kafka_topic: str
+    key: bytes
+    raw: bool
+    by_flags: list[Headers | None]
+    overhead: int  # bytes of key and headers in a Kafka record, without MQTT 5 properties, at most
+    lane: Any  # the pipeline's
+    _fixed: tuple[tuple[str, bytes | None], ...]  # headers the topic decides; None: the flags do
+    _carried: frozenset[str]  # routes.PROPERTY_HEADERS that are wanted
+
+    def __init__(self, route: Route, topic: str, subscription: str, others: frozenset[int]) -> None:
+        """Raises Unroutable when the route makes no legal Kafka topic of this MQTT topic."""
+        self.route = route.name
+        self.skip_retained = route.skip_retained
+        self.subscription = subscription
+        self.others = others
+        self.raw = not route.envelope
+        self.by_flags = [None] * 16
+        self.lane = None
+        self._carried = route.properties
+        if route.topic is None:
+            self.action = "drop"
+            self.kafka_topic, self.key, self._fixed, self.overhead = "", b"", (), 0
+            return
+        self.action = "produce"
+        values = route.source.values(topic)
+        self.kafka_topic = route.topic.render({name: kafka_legal(value) for name, value in values.items()})
+        if why := why_bad_kafka_topic(self.kafka_topic):
+            raise Unroutable(f'route "{route.name}" makes no Kafka topic of it: {why}')
+        self.key = route.key.render(values).encode()
+        self._fixed = tuple(
+            (name, None if template is None else template.render(values).encode())
+            for name, template in route.headers
+        )
+        self.overhead = len(self.key) + encoded_size(self._of_flags(0))  # "false" is longer than "true"
+
+    def headers(self, message: Message) -> Headers:
+        """The Kafka headers. The list may be the same for many messages: it must not be changed."""
+        flags = message.flags
+        headers = self.by_flags[flags]
+        if headers is None:
+            headers = self.by_flags[flags] = self._of_flags(flags)
+        properties = message.properties
+        return headers if properties is None else self._with_properties(headers, properties)
+
+    def value(self, message: Message) -> bytes:
+        """The Kafka value: the payload's bytes, untouched, unless the route asks for an envelope."""
+        return message.payload if self.raw else envelope(message)
+
+    def takes(self, message: Message) -> bool:
+        """False: this is the copy of a subscription that is not this route's, and that one comes too.
+
+        In doubt it is taken: a copy without identifier, or of a subscription that is no longer there.
+        """
+        properties = message.properties
+        if properties is None or not properties.subscription_ids:
+            return True
+        return not self.others.issuperset(properties.subscription_ids)
+
+    def _of_flags(self, flags: int) -> Headers:
+        return [_FLAG_HEADER[name][flags] if value is None else (name, value) for name, value in self._fixed]
+
+    def _with_properties(self, headers: Headers, properties: Properties) -> Headers:
+        # A publisher's own come first: readers that take the last of a name find what the bridge wrote.
+        carried = self._carried
+        found: Headers = []
+        if properties.user and "user-properties" in carried:
+            found = [(name, value.encode()) for name, value in properties.user]
+        found += headers
+        if properties.content_type is not None and "content-type" in carried:
+            found.append(("content-type", properties.content_type.encode()))
+        if properties.response_topic is not None and "response-topic" in carried:
+            found.append(("response-topic", properties.response_topic.encode()))
+        if properties.correlation_data is not None and "correlation-data" in carried:
+            found.append(("correlation-data", properties.correlation_data))
+        return found
+
+
+class Router:
+    """All routes, and the subscriptions they need. It never changes.
+
+    `refused` are filters of an earlier Router's subscriptions that the broker does not grant (SUBACK
+    0x80 and above): what they covered is then subscribed by itself, and no copy is expected of them.
+    `shared` is False for who must not take messages away from the members of a $share group.
+    """
+
+    subscriptions: tuple[Subscription, ...]
+    needs_mqtt5: tuple[str, str] | None  # two routes whose filters overlap without one covering the other
+
+    def __init__(
+        self, routes: Sequence[RouteEntry], *, refused: Collection[str] = (), shared: bool = True
+    ) -> None:
+        """Raises ConfigurationError with a line for each thing that is wrong."""
+        self._routes = _check_all(routes)
+        if not shared:
+            self._routes = tuple(replace(route, source=route.source.unshared()) for route in self._routes)
+        subscribing = [
+            route
+            for route in self._routes
+            if route.topic is not None and route.source.subscription not in refused
+        ]
+        widest = _widest(subscribing)
+        clashes = [(a, b) for a, b in combinations(widest, 2) if overlaps(a.source.pattern, b.source.pattern)]
+        self.needs_mqtt5 = (clashes[0][0].name, clashes[0][1].name) if clashes else None
+        routing = [(route.source.subscription, route.topic is None) for route in self._routes]
+        identifiers = _identifiers(
+            dict.fromkeys(route.source.subscription for pair in clashes for route in pair),
+            made_of=repr((routing, sorted(refused))),
+        )
+        self._arrivals = [
+            (
+                route.source,
+                Subscription(
+                    filter=route.source.subscription,
+                    qos=max(other.qos for other in subscribing if route.source.brings(other.source)),
+                    identifier=identifiers.get(route.source.subscription),
+                ),
+            )
+            for route in widest
+        ]
+        self.subscriptions = tuple(subscription for _, subscription in self._arrivals)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The routes' names, in their order."""
+        return tuple(route.name for route in self._routes)
+
+    def require_protocol(self, protocol: str) -> None:
+        """Raises ConfigurationError where `mqtt.protocol` allows an MQTT that can't carry these routes."""
+        if self.needs_mqtt5 and protocol != "5":
+            raise ConfigurationError(
+                'routes "{}" and "{}": their filters overlap and neither covers the other, so a broker of'
+                " MQTT 3.1.1 may send a message once for each of them; change a filter, or set"
+                ' mqtt.protocol = "5", which can tell the copies apart'.format(*self.needs_mqtt5)
+            )
+
+    def plan(self, topic: bytes) -> Plan:
+        """What to do with messages of this MQTT topic. Raises Unroutable when nothing can be done."""
+        try:
+            text = topic.decode()
+        except UnicodeDecodeError:
+            raise Unroutable("the MQTT topic is not valid UTF-8") from None
+        if why := why_bad_topic(text):
+            raise Unroutable(f"MQTT allows no such topic: {why}")
+        for route in self._routes:
+            if matches(route.source.pattern, text):
+                return Plan(route, text, *self._copy_for(route.source, text))
+        raise Unroutable("no route has a filter that matches")
+
+    def destination(self, topic: bytes) -> tuple[str, str]:
+        """The Kafka topic for messages of this MQTT topic, or an empty one and why there is none."""
+        try:
+            plan = self.plan(topic)
+        except Unroutable as error:
+            return "", error.reason
+        return plan.kafka_topic, "" if plan.kafka_topic else f'route "{plan.route}" drops it now'
+
+    def _copy_for(self, wanted: Source, topic: str) -> tuple[str, frozenset[int]]:
+        """The filter of the subscription whose copy is taken, and the identifiers of all others."""
+        arriving = [(source, one) for source, one in self._arrivals if matches(source.pattern, topic)]
+        if not arriving:
+            return "", frozenset()
+        taken = next((one for source, one in arriving if source.brings(wanted)), arriving[0][1])
+        others = [one.identifier for one in self.subscriptions if one is not taken and one.identifier]
+        return taken.filter, frozenset(others)
+
+
+def plain_plan(topic: bytes, kafka_topic: str) -> Plan:
+    """For what no route takes: the MQTT topic is the key, the payload the value."""
+    route = Route(
+        name="",
+        source=Source("", None, "#", ()),
+        qos=0,
+        topic=Template(((kafka_topic, None),)),
+        key=WHOLE_TOPIC,
+        headers=(),
+        properties=frozenset(),
+        skip_retained=False,
+        envelope=False,
+    )
+    return Plan(route, topic.decode("utf-8", "backslashreplace"), "", frozenset())
+
+
+def encoded_size(headers: Iterable[tuple[str, bytes]]) -> int:
+    """Bytes of these headers in a Kafka record, without their count (Kafka's record format v2)."""
+    size = 0
+    for name, value in headers:
+        encoded = len(name) if name.isascii() else len(name.encode())
+        size += _varint(encoded) + encoded + _varint(len(value)) + len(value)
+    return size
+
+
+def _varint(length: int) -> int:
+    return max(1, -(-(2 * length).bit_length() // 7))  # zigzag, seven bits a byte
+
+
+def _check_all(entries: Sequence[RouteEntry]) -> tuple[Route, ...]:
+    problems: list[str] = []
+    routes: list[Route] = []
+    for entry in entries:
+        try:
+            route = check(entry)
+        except ConfigurationError as error:
+            problems += error.problems
+            continue
+        for earlier in routes:
+            if covers(earlier.source.pattern, route.source.pattern):
+                problems.append(
+                    f'route "{route.name}": filter = "{entry.filter}": gets nothing, route '
+                    f'"{earlier.name}" before it takes all of it; move it up or leave it out'
+                )
+                break
+        routes.append(route)
+    if not problems and all(route.topic is None for route in routes):
+        problems.append("routes: none of them produces; give one a filter and a topic")
+    if problems:
+        raise ConfigurationError(problems)
+    return tuple(routes)
+
+
+def _widest(routes: Iterable[Route]) -> list[Route]:
+    """The fewest routes whose filters bring the messages of all."""
+    kept: list[Route] = []
+    for new in routes:
+        if not any(old.source.brings(new.source) for old in kept):
+            kept = [old for old in kept if not new.source.brings(old.source)] + [new]
+    return kept
+
+
+def _identifiers(subscriptions: Iterable[str], made_of: str) -> dict[str, int]:
+    """A Subscription Identifier for each, the same at every start with the same routes."""
+    found: dict[str, int] = {}
+    for subscription in subscriptions:
+        identifier = crc32(f"{subscription}\n{made_of}".encode()) % MAX_IDENTIFIER + 1
+        while identifier in found.values():
+            identifier = identifier % MAX_IDENTIFIER + 1
+        found[subscription] = identifier
+    return found

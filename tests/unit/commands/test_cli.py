@@ -1,0 +1,235 @@
+"""The command line as a shell sees it: what is printed where, and the exit status."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import bridge.app
+from bridge import __version__
+from bridge.commands import cli
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.settings import Settings
+from tests.unit.settings.configurations import ROUTE, WORKS, Machine
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m bridge ARGUMENTS`, in an environment with nothing of ours but what is given."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "bridge", *arguments],
+        cwd=ROOT,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+# -- as a process --------------------------------------------------------------------------------------
+
+
+def test_version() -> None:
+    done = run("--version")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"mqtt-kafka-bridge {__version__}\n", "")
+
+
+def test_help_is_readable_at_80_columns_and_says_what_the_exit_status_means() -> None:
+    done = run("--help", COLUMNS="80")
+
+    assert done.returncode == 0
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+    for form in ("bridge [--config FILE]", "bridge --dry-run", "bridge config", "bridge --version"):
+        assert form in done.stdout
+    assert "  2  the command line or the settings are wrong" in done.stdout
+
+
+def test_config_shows_every_setting_its_value_and_its_origin(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(WORKS.replace("[kafka]", 'username = "u"\npassword = "geheim"\n[kafka]'))
+
+    done = run("config", "--config", str(file), "--mqtt.port", "1885", BRIDGE_LOG__LEVEL="debug")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert f'host = "emq" # {file}:2' in lines
+    assert "port = 1885 # --mqtt.port" in lines
+    assert 'keepalive = "60s" # default' in lines
+    assert f'password = "***" # {file}:4' in lines
+    assert 'level = "debug" # BRIDGE_LOG__LEVEL' in lines
+    assert "geheim" not in done.stdout
+    assert tomllib.loads(done.stdout)["routes"][0]["filter"] == "#"
+
+
+def test_config_shows_a_table_of_long_lines_only(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(WORKS)
+    certificates = "/etc/mqtt-kafka-bridge/certificates/of-all-brokers.pem"
+
+    done = run("config", "--config", str(file), "--kafka.options", f"ssl.ca.location={certificates}")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tomllib.loads(done.stdout)["kafka"]["options"] == {"ssl.ca.location": certificates}
+
+
+def test_wrong_settings_end_with_2_and_a_line_for_each(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(WORKS.replace('host = "emq"', "port = 0\nhosst = 1"))
+
+    done = run("--config", str(file))
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        f"bridge: mqtt.host: required; write it into {file}, set BRIDGE_MQTT__HOST or pass --mqtt.host",
+        f"bridge: mqtt.port = 0 ({file}:2): must be a whole number of 1 to 65535",
+        f"bridge: mqtt.hosst ({file}:3): no such setting; did you mean mqtt.host?",
+    ]
+
+
+def test_the_reader_of_the_output_may_leave_early(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.toml"
+    routes = "".join(ROUTE.replace("all", f"r{n}").replace("#", f"a{n}") for n in range(500))
+    file.write_text(WORKS.replace(ROUTE, routes))
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge", "config", "--config", str(file)],
+        cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    os.close(writer)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# -- what is said about a wrong command line -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--mqtt.hosst", "x"], "--mqtt.hosst: no such flag; did you mean --mqtt.host? (see bridge --help)"),
+        (["--mqtt.hosst=x"], "--mqtt.hosst: no such flag; did you mean --mqtt.host? (see bridge --help)"),
+        (["-v"], "-v: no such flag (see bridge --help)"),
+        (["cofnig"], '"cofnig": no such command; did you mean config? (see bridge --help)'),
+        (["--mqtt.host"], "argument --mqtt.host: expected one argument (see bridge --help)"),
+        (["--count", "3"], "--count: only with --dry-run"),
+        (["--client-id", "x"], "--client-id: only with --dry-run and check"),
+        (["config", "check"], '"config check": no such command; did you mean config? (see bridge --help)'),
+        (["check", "--watch"], "--watch: only with spool status"),
+        (["spool"], '"spool": no such command; it goes on with status (see bridge --help)'),
+        (["spool", "stat"], '"spool stat": no such command; did you mean spool status? (see bridge --help)'),
+        (["x"], '"x": no such command; there are config, check, spool and dead-letters (see bridge --help)'),
+        (["config", "--watch"], "--watch: only with spool status"),
+        (["config", "--client-id", "x"], "--client-id: only with --dry-run and check"),
+        (["--dry-run", "--count", "0"], "--count 0: must be 1 or more"),
+        (["--dry-run", "--count", "x"], "argument --count: invalid int value: 'x' (see bridge --help)"),
+        (["--kafka.options", "x"], "argument --kafka.options: must be NAME=VALUE (see bridge --help)"),
+        (
+            ["--routes", "{"],
+            "argument --routes: must be a list of tables in JSON: Expecting property name enclosed in double"
+            " quotes: line 1 column 2 (char 1) (see bridge --help)",
+        ),
+        (["config", "--dry-run"], "config: not with --dry-run"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(
+    machine: Machine, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    machine.write(WORKS)
+
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == f"bridge: {said}\n"
+
+
+def test_config_knows_whether_routes_can_work(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    machine.write(WORKS.replace('topic = "mqtt"', 'topic = "{sit}"'))
+
+    assert cli.main(["config"]) == 2
+    assert "{sit}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("protocol", "status"), [("auto", 2), ("5", 0)])
+def test_config_knows_whether_mqtt_can_carry_the_routes(
+    machine: Machine, capsys: pytest.CaptureFixture[str], protocol: str, status: int
+) -> None:
+    machine.write(f'''
+mqtt = {{ host = "emq", protocol = "{protocol}" }}
+kafka.bootstrap_servers = "kafka:9092"
+routes = [
+    {{ name = "kitchen", filter = "kitchen/#", topic = "a" }},
+    {{ name = "temperature", filter = "+/temperature", topic = "b" }},
+]
+''')
+
+    assert cli.main(["config"]) == status
+    assert ('"kitchen" and "temperature"' in capsys.readouterr().err) is (status == 2)
+
+
+# -- what is handed to the app -------------------------------------------------------------------------
+
+
+def test_without_arguments_it_is_the_service(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.write(WORKS)
+    started: list[Settings] = []
+
+    def service(settings: Settings) -> int:
+        started.append(settings)
+        return 0
+
+    monkeypatch.setattr(bridge.app, "run", service)
+
+    assert cli.main([]) == 0
+    assert started[0].mqtt.host == "emq"
+
+
+def test_dry_run_hands_on_its_flags(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.write(WORKS)
+    shown: list[tuple[object, ...]] = []
+
+    def preview(settings: Settings, count: int | None, json: bool, client_id: str | None) -> int:
+        shown.append((settings.mqtt.port, count, json, client_id))
+        return 0
+
+    monkeypatch.setattr(bridge.app, "dry_run", preview)
+
+    assert cli.main(["--dry-run", "--count", "3", "--json", "--client-id", "me", "--mqtt.port", "1885"]) == 0
+    assert cli.main(["--dry-run"]) == 0
+    assert shown == [(1885, 3, True, "me"), (1884, None, False, None)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (BridgeError("the disk is gone"), 1, "bridge: the disk is gone\n"),
+        (ConfigurationError(["one", "two"]), 2, "bridge: one\nbridge: two\n"),
+    ],
+)
+def test_an_error_of_the_app_becomes_the_exit_status(
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BridgeError,
+    status: int,
+    said: str,
+) -> None:
+    def fails(_: Settings) -> int:
+        raise error
+
+    machine.write(WORKS)
+    monkeypatch.setattr(bridge.app, "run", fails)
+
+    assert cli.main([]) == status
+    assert capsys.readouterr().err == said

@@ -1,0 +1,232 @@
+"""A pipeline between a session that notes acknowledgements, a Kafka that does as it is told, and a disk."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
+
+from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.pipeline import Pipeline
+from bridge.delivery.results import (
+    Failure,
+    FromDisk,
+    NoTopicAnswer,
+    ReadBack,
+    Refused,
+    TopicAnswer,
+    Verdict,
+    Written,
+)
+from bridge.delivery.segment import Segment, Wanted, pack, unpack
+from bridge.message import Message, Packet, Properties
+from bridge.routing.router import Router
+from bridge.settings import RouteSettings, Settings
+
+ROUTES = [
+    RouteSettings(name="noise", filter="s/debug", action="drop"),
+    RouteSettings(name="fresh", filter="fresh/{device}", topic="fresh", retained="skip"),
+    RouteSettings(name="site", filter="site/{name}", topic="iot.{name}"),
+    RouteSettings(name="sensors", filter="s/#", topic="sensors"),
+]
+LIMIT = 1000
+
+
+class Clock:
+    """Stands for the module `time` where a test says when it is."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time_ns(self) -> int:
+        return 1_700_000_000_000_000_000
+
+
+class Session:
+    def __init__(self) -> None:
+        self.acknowledged: list[int] = []
+        self.completed: list[tuple[int, bool]] = []
+
+    def acknowledge(self, messages: list[Message]) -> None:
+        self.acknowledged += [message.packet_id for message in messages]
+
+    def complete(self, packet_id: int, known: bool) -> None:
+        self.completed.append((packet_id, known))
+
+
+class Kafka:
+    """Takes what is produced, and reports what the test says."""
+
+    def __init__(self) -> None:
+        self.is_broken = self.wants_successor = False
+        self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
+        self.delivered: list[Message] = []
+        self.in_flight: deque[Message] = deque()
+        self.produced: list[Message] = []
+        self.probed: list[int] = []
+        self.asked: list[str] = []
+        self.rebuilt = self.retired = 0
+        self.refuses: Verdict | None = None  # what produce() says at once
+        self.refuses_once: dict[int, Verdict] = {}  # of these identifiers
+        self._failures: list[Failure] = []
+
+    def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None:
+        for message in messages:
+            if verdict := self.refuses or self.refuses_once.pop(message.packet_id, None):
+                failed(Failure(message, verdict, "refused"))
+            else:
+                self.produced.append(message)
+                self.in_flight.append(message)
+
+    def probe(self, message: Message, failed: Callable[[Failure], None]) -> None:
+        self.probed.append(message.packet_id)
+        self.produce([message], failed)
+
+    def poll(self) -> None: ...
+
+    def take_delivered(self) -> list[Message]:
+        delivered, self.delivered = self.delivered, []
+        return delivered
+
+    def take_failures(self) -> list[Failure]:
+        failures, self._failures = self._failures, []
+        return failures
+
+    def ask(self, topic: str) -> None:
+        self.asked.append(topic)
+
+    def retire(self) -> None:
+        self.retired += 1
+        self.wants_successor = False
+
+    def rebuild(self) -> None:
+        self.rebuilt += 1
+        self.is_broken = False
+        self.in_flight.clear()
+
+    def deliver(self, *numbers: int) -> None:
+        """Confirm these identifiers; without any, all that is in flight."""
+        for message in [each for each in self.in_flight if not numbers or each.packet_id in numbers]:
+            self.in_flight.remove(message)
+            self.delivered.append(message)
+
+    def fail(self, verdict: Verdict) -> None:
+        self._failures += [Failure(message, verdict, "why") for message in self.in_flight]
+        self.in_flight.clear()
+
+
+class Disk:
+    """Takes what is to be written, and answers when the test says so."""
+
+    def __init__(self, moves: bool) -> None:
+        self.results: deque[FromDisk] = deque()
+        self.accepts = True
+        self.moves = moves
+        self.is_quick = True  # each commit is there at once
+        self.is_small = False  # a commit has its fill with what one lane gives at once
+        self.rows: dict[int, bytes] = {}
+        self.topics: dict[int, str] = {}  # of rows that were written here
+        self.letters: list[tuple[str, bytes]] = []  # reason and payload
+        self.deleted: list[int] = []
+        self._writing: list[tuple[str, Segment, bytes]] = []
+        self._burying: list[DeadLetter] = []
+
+    @property
+    def accepts_more(self) -> bool:
+        return self.accepts and not (self.is_small and self._writing)
+
+    def write(self, topic: str, segments: Sequence[Segment]) -> None:
+        self._writing += [(topic, segment, pack(segment.messages)) for segment in segments]
+
+    def write_letters(self, letters: Sequence[DeadLetter]) -> None:
+        self._burying += letters
+
+    def read(self, topic: str, wanted: Wanted) -> None:
+        firsts = [each for each in sorted(self.rows) if wanted.after < each <= wanted.last]
+        found = [Segment(unpack(self.rows[each])) for each in firsts if self.topics.get(each, topic) == topic]
+        self.results.append(ReadBack(topic, found))
+
+    def delete(self, topic: str, segments: Sequence[Segment]) -> None:
+        for segment in segments:
+            del self.rows[segment.first]
+            self.deleted.append(segment.first)
+
+    def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None:
+        self.write(topic, rest)
+        if rest[0].first != old.first:
+            self.delete(topic, [old])
+
+    def turn(self, now: float) -> float:
+        return 60.0
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._writing or self._burying)
+
+    def commit(self) -> None:
+        segments = [(topic, segment) for topic, segment, _ in self._writing]
+        self.rows |= {segment.first: body for _, segment, body in self._writing}
+        self.topics |= {segment.first: topic for topic, segment in segments}
+        self.letters += [(letter.reason, letter.message.payload) for letter in self._burying]
+        self.results.append(Written(segments, self._burying))
+        self._writing, self._burying = [], []
+
+    def refuse(self) -> None:
+        segments = [(topic, segment) for topic, segment, _ in self._writing]
+        self.results.append(Refused(segments, self._burying, is_full=True, reason="full"))
+        self._writing, self._burying = [], []
+
+
+class World:
+    def __init__(self, *, moves: bool = False, **mqtt: object) -> None:
+        settings = Settings(mqtt={"host": "h", **mqtt}, kafka={"bootstrap_servers": "k:9092"}, routes=ROUTES)
+        self.kafka, self.session, self.disk = Kafka(), Session(), Disk(moves)
+        self.pipeline = Pipeline(settings, Router(settings.routes), self.kafka, self.disk)
+        self.pipeline.session = self.session
+        self.counts = self.pipeline.counts
+        self.pipeline.connected(session_present=False, mqtt5=True)
+        self._numbers = count(1)
+
+    def receive(
+        self,
+        topic: bytes = b"s/1",
+        payload: bytes = b"v",
+        *,
+        qos: int = 1,
+        flags: int = 0,
+        number: int = 0,
+        properties: Properties | None = None,
+    ) -> Message:
+        message = Message.of(
+            topic, qos << 1 | flags, number or (next(self._numbers) if qos else 0), properties, payload
+        )
+        packets: list[Packet] = [message]
+        self.pipeline.receive(packets)
+        self.add_up()
+        return message
+
+    def turn(self) -> float:
+        due = self.pipeline.turn()
+        if self.disk.is_quick and self.disk.has_work:
+            self.disk.commit()
+            due = self.pipeline.turn()
+        self.add_up()
+        return due
+
+    def answer(self, topic: str = "sensors", limit: int | None = LIMIT) -> None:
+        self.kafka.answers.append(TopicAnswer(topic, exists=True, limit=limit))
+        self.turn()
+
+    def add_up(self) -> None:
+        """What always holds of the counts."""
+        counts = self.counts
+        assert counts.in_flight >= 0
+        settled = (
+            counts.delivered + counts.spooled + counts.unreadable + counts.dead_lettered + counts.skipped
+        )
+        assert counts.received + counts.restored == settled + counts.in_flight + counts.dropped.total()
+
+    @property
+    def produced(self) -> list[int]:
+        return [message.packet_id for message in self.kafka.produced]

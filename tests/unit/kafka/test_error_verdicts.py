@@ -1,0 +1,57 @@
+"""What an error of Kafka means; in doubt nothing is given up."""
+
+import pytest
+from confluent_kafka import KafkaError
+
+from bridge.delivery.results import Verdict
+from bridge.kafka import error_verdicts
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [
+        (KafkaError.MSG_SIZE_TOO_LARGE, Verdict.TOO_LARGE),
+        (KafkaError.RECORD_LIST_TOO_LARGE, Verdict.TOO_LARGE),
+        (KafkaError.INVALID_TIMESTAMP, Verdict.BAD_TIMESTAMP),
+        (KafkaError.INVALID_RECORD, Verdict.INVALID),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, Verdict.NOT_NOW),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, Verdict.NOT_NOW),
+        (KafkaError.CLUSTER_AUTHORIZATION_FAILED, Verdict.NOT_NOW),
+        (KafkaError.NOT_ENOUGH_REPLICAS, Verdict.NOT_NOW),
+        (KafkaError._MSG_TIMED_OUT, Verdict.NOT_NOW),
+        (KafkaError._TRANSPORT, Verdict.NOT_NOW),
+        (KafkaError._UNKNOWN_TOPIC, Verdict.NOT_NOW),
+        (KafkaError._UNKNOWN_PARTITION, Verdict.NOT_NOW),
+        (KafkaError._QUEUE_FULL, Verdict.NOT_NOW),
+        (KafkaError._FATAL, Verdict.PRODUCER_LOST),
+        (KafkaError._FENCED, Verdict.PRODUCER_LOST),
+        (KafkaError._PURGE_QUEUE, Verdict.PRODUCER_LOST),
+        (KafkaError._PURGE_INFLIGHT, Verdict.PRODUCER_LOST),
+    ],
+)
+def test_each_error_has_its_verdict(code: int, verdict: Verdict) -> None:
+    assert error_verdicts.verdict(code) is verdict
+
+
+def test_what_is_not_in_the_table_is_tried_again() -> None:
+    for code in range(-250, 250):
+        verdict = error_verdicts.verdict(code)
+        if code not in (10, 18, 32, 87, -150, -144, -151, -152):
+            assert verdict is Verdict.NOT_NOW, code
+
+
+def test_the_codes_with_names_are_librdkafkas() -> None:
+    assert error_verdicts.FATAL == KafkaError._FATAL
+    assert error_verdicts.AUTHENTICATION == KafkaError._AUTHENTICATION
+    assert error_verdicts.TLS == KafkaError._SSL
+    assert error_verdicts.ALL_BROKERS_DOWN == KafkaError._ALL_BROKERS_DOWN
+
+
+def test_a_missing_permission_comes_with_the_command_that_gives_it() -> None:
+    reason = error_verdicts.reason(KafkaError.TOPIC_AUTHORIZATION_FAILED, "denied", "iot.temp")
+    assert "kafka-acls.sh" in reason
+    assert "--topic iot.temp" in reason
+
+
+def test_what_is_not_in_the_table_is_told_in_librdkafkas_words() -> None:
+    assert error_verdicts.reason(99, "Broker: Something new", "t") == "Broker: Something new (error 99)"

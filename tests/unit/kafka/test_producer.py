@@ -1,0 +1,497 @@
+"""One librdkafka producer, and what the bridge does with its errors; on librdkafka's own mock of Kafka.
+
+librdkafka is asked for errors that no broker gives on demand, through the library inside the wheel.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import confluent_kafka
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
+from bridge.errors import ConfigurationError
+from bridge.kafka import cluster as cluster_module
+from bridge.kafka import tls
+from bridge.kafka import topic_lookup as topic_lookup_module
+from bridge.kafka.cluster import Cluster
+from bridge.kafka.options import BATCH_SIZE, producer_options
+from bridge.kafka.producer import Producer, taken
+from bridge.kafka.topic_lookup import TopicLookup
+from bridge.loop import Loop
+from bridge.message import Message
+from bridge.settings import KafkaSettings
+from tests.harness.conditions import wait_until
+
+DENIED, OUT_OF_ORDER = 29, 45  # Kafka protocol guide, "Error Codes"
+QUIET = {"log_level": 0}
+AUTHENTICATION, ALL_BROKERS_DOWN, FATAL = -169, -187, -150  # rdkafka.h
+SASL = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
+NOBODY = "127.47.0.1:1"
+
+
+class Rdkafka:
+    """What confluent_kafka does not show of librdkafka."""
+
+    def __init__(self) -> None:
+        wheel = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
+        self._library = ctypes.CDLL(str(next(wheel.glob("librdkafka-*"))))
+        self._library.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
+        self._library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
+
+    @staticmethod
+    def _handle(client: Any) -> ctypes.c_void_p:
+        # The rd_kafka_t* stands first in confluent_kafka's Handle, behind CPython's object header.
+        return ctypes.c_void_p.from_address(id(client) + object.__basicsize__)
+
+    def cluster(self, client: Any) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._library.rd_kafka_handle_mock_cluster(self._handle(client)))
+
+    def bootstrap(self, cluster: ctypes.c_void_p) -> str:
+        found: bytes = self._library.rd_kafka_mock_cluster_bootstraps(cluster)
+        return found.decode()
+
+    def make_fatal(self, client: Any) -> None:
+        self._library.rd_kafka_test_fatal_error(self._handle(client), OUT_OF_ORDER, b"a test")
+
+    def set_round_trip(self, cluster: ctypes.c_void_p, milliseconds: int) -> None:
+        assert self._library.rd_kafka_mock_broker_set_rtt(cluster, -1, milliseconds) == 0
+
+    def refuse_topic(self, cluster: ctypes.c_void_p, topic: str, code: int) -> None:
+        self._library.rd_kafka_mock_topic_set_error(cluster, topic.encode(), code)
+
+
+class Kafka:
+    """librdkafka's mock with one broker."""
+
+    def __init__(self) -> None:
+        self.rdkafka = Rdkafka()
+        self._host = confluent_kafka.Producer(
+            {"bootstrap.servers": "mock", "test.mock.num.brokers": 1, **QUIET}
+        )
+        self._cluster = self.rdkafka.cluster(self._host)
+        self.bootstrap = self.rdkafka.bootstrap(self._cluster)
+
+    def answer_late(self) -> None:
+        self.rdkafka.set_round_trip(self._cluster, 200)
+
+    def refuse_topic(self, topic: str, code: int) -> None:
+        self.rdkafka.refuse_topic(self._cluster, topic, code)
+
+
+@pytest.fixture(scope="module")
+def kafka() -> Kafka:
+    return Kafka()
+
+
+@pytest.fixture
+def new_producer() -> Iterator[Callable[..., Producer]]:
+    made: list[Producer] = []
+
+    def new(bootstrap: str, **callbacks: Any) -> Producer:
+        settings = KafkaSettings(bootstrap_servers=bootstrap)
+        callbacks = {"wake": lambda: None, "on_error": lambda code, text: None, **callbacks}
+        made.append(Producer({**producer_options(settings, BATCH_SIZE), **QUIET}, **callbacks))
+        return made[-1]
+
+    yield new
+    for producer in made:
+        producer.close()
+    wait_until(lambda: not _threads("reports", "purge"), 30, "a producer's threads to end")
+
+
+def _threads(*names: str) -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name in names]
+
+
+def message(topic: str = "topic", payload: bytes = b"v") -> Message:
+    made = Message.of(b"t", 2, 1, None, payload)
+    made.plan = SimpleNamespace(
+        kafka_topic=topic, key=b"k", raw=True, by_flags=[None] * 16, headers=lambda _: [("h", b"1")]
+    )
+    return made
+
+
+def reported(producer: Producer, count: int = 1) -> None:
+    def enough() -> bool:
+        producer.poll()
+        return len(producer.delivered) + len(producer.failed) >= count
+
+    wait_until(enough, 30, "the delivery reports")
+
+
+# -- messages --------------------------------------------------------------------------------------------
+
+
+def test_what_kafka_has_is_reported_as_delivered(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    producer = new_producer(kafka.bootstrap)
+    sent = [message() for _ in range(3)]
+    for each in sent:
+        assert producer.produce(each) is None
+    reported(producer, 3)
+    assert producer.delivered == sent
+    assert producer.is_empty is False  # not before the reports were taken
+    producer.delivered.clear()
+    assert producer.is_empty
+
+
+def test_a_loop_that_sleeps_is_woken_by_a_report(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    woken = threading.Event()
+    producer = new_producer(kafka.bootstrap, wake=woken.set)
+    producer.produce(message())
+    producer.sleep()
+    assert woken.wait(10)
+    assert producer.delivered
+
+
+def test_it_is_woken_each_time_it_sleeps(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    woken = threading.Semaphore(0)
+    producer = new_producer(kafka.bootstrap, wake=woken.release)
+    for number in range(1, 200):
+        producer.produce(message())
+        while len(producer.delivered) < number:  # as the loop does: sleep, wake, look, sleep again
+            producer.sleep()
+            assert woken.acquire(timeout=10)
+
+
+def test_what_is_larger_than_any_request_is_reported_at_once(new_producer: Callable[..., Producer]) -> None:
+    report = new_producer(NOBODY).produce(message(payload=bytes(100_000_001)))
+    assert report
+    assert report[1] == 10
+
+
+def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
+    new_producer: Callable[..., Producer],
+) -> None:
+    kafka = Kafka()
+    kafka.answer_late()  # else the answer about the topic may come while the first message is handed over
+    kafka.refuse_topic("denied", DENIED)
+    producer = new_producer(kafka.bootstrap)
+    assert producer.produce(message("denied")) is None
+    reported(producer)
+    assert producer.failed.pop()[1] == DENIED
+    report = producer.produce(message("denied"))
+    assert report
+    assert report[1] == DENIED
+
+
+def test_a_message_that_another_producer_gets_is_reported_there(
+    kafka: Kafka, new_producer: Callable[..., Producer]
+) -> None:
+    lost, producer = new_producer(NOBODY), new_producer(kafka.bootstrap)
+    given = message()
+    lost.produce(given)
+    producer.produce(given)
+    reported(producer)
+    assert producer.delivered == [given]
+    lost._rd.purge()  # which it does when it is closed, and says so
+    reported(lost)
+    assert not producer.failed
+
+
+def test_what_is_reported_while_reports_are_taken_is_there_the_next_time() -> None:
+    class Growing(list[str]):
+        def __getitem__(self, which: Any) -> Any:
+            found = super().__getitem__(which)
+            self.append("by the thread that waits")
+            return found
+
+    reports = Growing(["first"])
+    assert taken(reports) == ["first"]
+    assert list(reports) == ["by the thread that waits"]
+
+
+def test_options_that_librdkafka_refuses_are_the_users_to_mend() -> None:
+    with pytest.raises(ConfigurationError, match=r"kafka\.options"):
+        Producer({"no.such.option": 1}, lambda: None, lambda code, text: None)
+
+
+# -- fatal errors ----------------------------------------------------------------------------------------
+
+
+def test_a_fatal_error_breaks_the_producer_and_not_the_loop(
+    kafka: Kafka, new_producer: Callable[..., Producer]
+) -> None:
+    errors: list[int] = []
+    producer = new_producer(kafka.bootstrap, on_error=lambda code, text: errors.append(code))
+    kafka.rdkafka.make_fatal(producer._rd)
+    report = producer.produce(message())
+    assert report
+    assert report[1] == -150
+
+    def broken() -> bool:
+        producer.poll()
+        return producer.is_broken
+
+    wait_until(broken, 30, "the fatal error to be seen")
+    assert -150 in errors
+
+
+def test_a_fatal_error_wakes_a_loop_that_sleeps(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+    woken = threading.Event()
+    producer = new_producer(kafka.bootstrap, wake=woken.set)
+    producer.sleep()
+    kafka.rdkafka.make_fatal(producer._rd)
+
+    def broken() -> bool:
+        if woken.is_set():  # for something else: the cluster's first words
+            woken.clear()
+            producer.sleep()
+        return producer.is_broken
+
+    wait_until(broken, 30, "the fatal error to be seen by the thread that waits")
+    producer.sleep()  # and the thread that waits is still there
+    assert "reports" in _threads("reports")
+
+
+def test_a_producer_can_be_closed_while_its_thread_waits() -> None:
+    options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
+    producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
+    producer.sleep()
+    producer.close()
+    wait_until(lambda: not _threads("reports", "purge"), 30, "its threads to end")
+
+
+# -- the cluster: the producer's life ----------------------------------------------------------------------
+
+
+class World:
+    def __init__(self, bootstrap: str, *, password_file: Path | None = None, **options: str) -> None:
+        self.loop = Loop()
+        settings = KafkaSettings(
+            bootstrap_servers=bootstrap, password_file=password_file, options={"log_level": 0, **options}
+        )
+        self.cluster = Cluster(settings, self.loop)
+        self.delivered: list[Message] = []
+
+    def produce(self, message: Message) -> Failure | None:
+        """The failure that was known at once."""
+        failures: list[Failure] = []
+        self.cluster.produce([message], failures.append)
+        return failures[0] if failures else None
+
+    def close(self) -> None:
+        self.cluster.close()
+        wait_until(lambda: not _threads("reports", "purge", "inquiry"), 30, "the cluster's threads to end")
+        self.loop.close()
+
+    def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
+        """Run the loop until it holds."""
+
+        def holds() -> object:
+            self.loop.wait(0)
+            self.cluster.poll()
+            self.delivered += self.cluster.take_delivered()
+            return condition()
+
+        wait_until(holds, seconds, "the cluster")
+
+
+@pytest.fixture
+def world(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(cluster_module, "_FIRST_REBUILD", 0.05)
+    world = World(kafka.bootstrap)
+    yield world
+    world.close()
+
+
+def test_a_producer_that_is_lost_is_rebuilt_and_delivers(kafka: Kafka, world: World) -> None:
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    failure = world.produce(message())
+    assert failure
+    assert failure.verdict is Verdict.PRODUCER_LOST
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    assert not world.cluster.is_broken
+    again = message()
+    assert world.produce(again) is None
+    world.until(lambda: world.delivered)
+    assert world.delivered == [again]
+
+
+def test_one_rebuild_does_not_chase_the_next(kafka: Kafka, world: World) -> None:
+    world.until(lambda: True)
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    world.until(lambda: world.cluster._producer.is_broken)
+    assert not world.cluster.is_broken  # not yet
+    world.until(lambda: world.cluster.is_broken)
+
+
+def test_what_a_retired_producer_has_in_flight_is_still_reported(world: World) -> None:
+    first, second = message(), message()
+    world.produce(first)
+    world.cluster.retire()
+    world.produce(second)
+    world.until(lambda: len(world.delivered) == 2)
+    assert set(world.delivered) == {first, second}
+    assert not world.cluster._retiring
+
+
+def test_a_retired_producer_that_is_lost_is_seen_by_what_it_had_in_flight(
+    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_FIRST_REBUILD", 0.0)
+    world = World(NOBODY)
+    retired = world.cluster._producer._rd
+    world.produce(message())
+    world.cluster.retire()
+    kafka.rdkafka.make_fatal(retired)
+    world.until(lambda: [each.verdict for each in world.cluster.take_failures()] == [Verdict.PRODUCER_LOST])
+    assert world.cluster.is_broken
+    world.close()
+
+
+def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was in flight may have been sent, which is no reason to poll a producer that is closed."""
+    monkeypatch.setattr(cluster_module, "_LOOK_AT_FILES_EVERY", 0.0)
+    password = tmp_path / "password"
+    password.write_text("sesame")
+    world = World(NOBODY, password_file=password, **SASL)
+    world.cluster._has_delivered = True
+    world.produce(message())  # it is not empty
+    password.unlink()
+    world.cluster.rebuild()
+    world.until(lambda: not _threads("purge"))
+    assert world.cluster.take_failures() == []  # of the one that was closed
+    failure = world.produce(message())
+    assert failure
+    assert failure.verdict is Verdict.PRODUCER_LOST
+    password.write_text("sesame")
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    assert world.produce(message()) is None
+    world.close()
+
+
+def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
+    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK_AT_FILES_EVERY", 0.0)
+    password = tmp_path / "password"
+    with capture_logs() as said:
+        world = World(kafka.bootstrap, password_file=password, **{"sasl.username": "bridge"})
+    assert [line["event"] for line in said] == ["kafka.files_unusable"]
+    failure = world.produce(message())
+    assert failure
+    assert failure.verdict is Verdict.PRODUCER_LOST
+    world.cluster.ask("topic")
+    assert "cannot read" in str(world.cluster.answers.popleft())
+    world.cluster.sleep()
+    world.until(lambda: not world.cluster.is_broken)
+    password.write_text("sesame")
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    given = message()
+    assert world.produce(given) is None
+    world.until(lambda: world.delivered)
+    assert world.delivered == [given]
+    world.close()
+
+
+def test_a_start_with_an_option_that_librdkafka_refuses_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"kafka\.options"):
+        World(NOBODY, **{"no.such.option": "1"})
+
+
+def test_a_file_that_may_be_read_now_has_another_stamp(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("sesame")
+    before = tls.stamp([file])
+
+    def differs() -> bool:  # the kernel's clock for files is a coarse one
+        file.chmod(0o640)
+        return tls.stamp([file]) != before
+
+    wait_until(differs, 10, "another stamp")
+
+
+def test_a_cluster_that_rests_has_no_producer_to_retire() -> None:
+    world = World(NOBODY)
+    world.cluster._rest("nobody lets it in")
+    world.cluster._take_answer(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
+    assert not world.cluster.wants_successor
+    world.close()
+
+
+def test_a_cluster_that_is_down_is_not_taken_for_one_that_refuses_because_it_once_did() -> None:
+    world = World(NOBODY)
+    producer = world.cluster._producer
+    world.cluster._error(producer, AUTHENTICATION, "wrong password")
+    world.cluster._refused_at -= 61.0
+    world.cluster._error(producer, ALL_BROKERS_DOWN, "3/3 brokers are down")
+    assert not world.cluster._rests
+    world.cluster._error(producer, AUTHENTICATION, "wrong password")
+    world.cluster._error(producer, ALL_BROKERS_DOWN, "3/3 brokers are down")
+    assert world.cluster._rests
+    world.close()
+
+
+def test_a_producer_that_was_closed_reports_what_it_is_given_as_lost() -> None:
+    options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
+    producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
+    producer.close()
+    wait_until(lambda: not _threads("reports", "purge"), 30, "its threads to end")
+    given = message()
+    report = producer.produce(given)
+    assert report
+    assert report[:2] == (given, FATAL)
+    producer.poll()
+    assert producer.is_broken
+
+
+# -- questions ---------------------------------------------------------------------------------------------
+
+
+def test_a_topic_is_asked_about_once_until_it_is_answered(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    may_answer = threading.Event()
+
+    def ask(_: object, topic: str, __: str) -> TopicAnswer:
+        asked.append(topic)
+        may_answer.wait(10)
+        return TopicAnswer(topic, exists=True, limit=BATCH_SIZE)
+
+    monkeypatch.setattr(topic_lookup_module, "ask", ask)
+    for _ in range(5):
+        world.cluster.ask("a")
+    may_answer.set()
+    world.until(lambda: world.cluster.answers)
+    assert asked == ["a"]
+    world.cluster.ask("a")
+    world.until(lambda: len(world.cluster.answers) == 2)
+
+
+def test_a_question_that_goes_wrong_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(*_: object) -> TopicAnswer:
+        raise KeyError("max.message.bytes")
+
+    monkeypatch.setattr(topic_lookup_module, "ask", ask)
+    answers: list[TopicAnswer | NoTopicAnswer] = []
+    inquiry = TopicLookup(KafkaSettings(bootstrap_servers=NOBODY, options={"log_level": 0}), answers.append)
+    inquiry.ask("a")
+    wait_until(lambda: len(answers) == 1, 30, "the first answer")
+    inquiry.ask("b")
+    wait_until(lambda: len(answers) == 2, 30, "the second answer")
+    assert all(isinstance(answer, NoTopicAnswer) for answer in answers)
+    wait_until(lambda: not _threads("inquiry"), 30, "the thread to end")
+
+
+def test_a_smaller_limit_asks_for_a_successor_with_smaller_batches(world: World) -> None:
+    world.cluster._take_answer(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
+    assert world.cluster.wants_successor
+    world.cluster.retire()
+    assert not world.cluster.wants_successor
+    world.cluster._take_answer(TopicAnswer("b", exists=True, limit=BATCH_SIZE))
+    assert not world.cluster.wants_successor

@@ -1,0 +1,555 @@
+"""The session over a socket pair, with a broker at the other end that does as it is told."""
+
+import queue
+import socket
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+
+from bridge.loop import Loop
+from bridge.message import Message, Packet, Release
+from bridge.mqtt import connector
+from bridge.mqtt import session as session_module
+from bridge.mqtt.session import Session, State
+from bridge.routing.topics import Subscription
+from bridge.settings import MqttSettings
+from tests.harness.packets import (
+    Ack,
+    Connack,
+    Connect,
+    Disconnect,
+    Frames,
+    Kind,
+    Ping,
+    Publish,
+    Suback,
+    Subscribe,
+)
+
+SETTINGS = MqttSettings(
+    host="broker", reconnect={"min_delay": "10ms", "max_delay": "100ms", "refused_delay": "60s"}
+)
+
+
+class Handler:
+    """What the session tells; `session` acknowledges what came where `settles` says so."""
+
+    session: Session
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+        self.received: list[Message] = []
+        self.handed = 0
+        self.settles = False
+
+    def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
+        return [Subscription("t", 1, None)]
+
+    def connected(self, session_present: bool, mqtt5: bool) -> None:
+        self.told.append(("connected", session_present, mqtt5))
+
+    def session_lost(self) -> None:
+        self.told.append("session lost")
+
+    def receive(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            if isinstance(packet, Release):
+                self.session.complete(packet.packet_id, known=True)
+            else:
+                self.received.append(packet)
+                if self.settles:
+                    self.session.acknowledge([packet])
+
+    def handed_over(self, acknowledgements: int) -> None:
+        self.handed += acknowledgements
+        self.told.append(("handed over", acknowledgements))
+
+    def disconnected(self) -> None:
+        self.told.append("disconnected")
+
+    def taken_over(self) -> None:
+        self.told.append("taken over")
+
+    @property
+    def numbers(self) -> list[int]:
+        return [message.packet_id for message in self.received]
+
+
+class Kernel:
+    """The session's end of a connection, which breaks when `takes` more bytes were sent."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self.takes = sock, 1 << 20
+
+    def send(self, data: bytes) -> int:
+        if self.takes <= 0:
+            raise BrokenPipeError(32, "Broken pipe")
+        size = self._sock.send(data[: self.takes])
+        self.takes -= size
+        return size
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._sock, name)
+
+
+class World:
+    """A session, and the broker's end of its latest connection."""
+
+    def __init__(self, directory: Path | None, settings: MqttSettings, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(session_module, "connect_in_background", self._connect)
+        self.loop = Loop()
+        self.handler = Handler()
+        self.session = Session(settings, self.loop, self.handler, "bridge", directory)
+        self.session._backoff._uniform = lambda _, most: most  # by chance there would be no delay at all
+        self.handler.session = self.session
+        self.connections = 0
+        self._sockets: list[socket.socket] = []
+        self.version = 5
+        self.refuse: OSError | None = None
+
+    def _connect(self, _: MqttSettings, done: Callable[[socket.socket | OSError], None], __: object) -> None:
+        self.connections += 1
+        if self.refuse:
+            done(self.refuse)
+            return
+        ours, self.broker = socket.socketpair()
+        self._sockets += (ours, self.broker)
+        for sock in (ours, self.broker):
+            sock.setblocking(False)
+        self.frames = Frames(self.version)
+        self.kernel = Kernel(ours)
+        done(self.kernel)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self.session.abandon()
+        self.turn(1)
+        self.loop.close()
+        for sock in self._sockets:
+            sock.close()
+
+    def turn(self, times: int = 3) -> float:
+        """Let the session do what is due; a few turns settle what one leads to."""
+        for _ in range(times):
+            due = self.session.turn()
+            self.loop.wait(0)
+        return due
+
+    def send(self, *packets: Any) -> None:
+        self.broker.sendall(b"".join(packet.encode(self.version) for packet in packets))
+        self.turn()
+
+    def heard(self) -> list[Any]:
+        self.turn()
+        data = b""
+        try:
+            while chunk := self.broker.recv(1 << 16):
+                data += chunk
+        except BlockingIOError:
+            pass
+        return list(self.frames.feed(data))
+
+    def connect(self, version: int = 5) -> None:
+        """To the point where the broker is to answer CONNECT."""
+        self.version = version
+        self.turn()
+        (connect,) = self.heard()
+        assert isinstance(connect, Connect)
+
+    def lose(self, lived: float = 10.0) -> None:
+        """The broker closes a session that was LIVE for so many seconds."""
+        self.session._live_since -= lived
+        self.broker.close()
+        self.turn()
+
+    def go_live(self, session_present: bool = False) -> None:
+        self.connect()
+        self.send(Connack(session_present))
+        for packet in self.heard():
+            if isinstance(packet, Subscribe):
+                self.send(Suback(Kind.SUBACK, packet.identifier, (1,) * len(packet.filters)))
+        assert self.session.state is State.LIVE
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(tmp_path, SETTINGS, monkeypatch)
+    yield world
+    world.close()
+
+
+def message(number: int, qos: int = 1) -> Publish:
+    return Publish(b"t", b"v", qos, number)
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """The peer has closed; what it sent before is read and dropped."""
+    while sock.recv(1 << 16):
+        pass
+    return True
+
+
+# -- coming up -----------------------------------------------------------------------------------------
+
+
+def test_a_session_is_live_when_its_filters_are_granted(world: World) -> None:
+    world.connect()
+    assert world.session.state is State.CONNECTING
+    world.send(Connack())
+    assert world.session.state is State.SUBSCRIBING
+    (subscribe,) = world.heard()
+    assert [each.filter for each in subscribe.filters] == ["t"]
+    world.send(Suback(Kind.SUBACK, subscribe.identifier, (1,)))
+    assert world.session.state is State.LIVE
+
+
+def test_a_message_glued_to_connack_is_taken_behind_it(world: World) -> None:
+    world.connect()
+    world.send(Connack(session_present=True), message(7))
+    assert world.handler.told == [("connected", True, True)]
+    assert world.handler.numbers == [7]
+
+
+def test_messages_come_before_suback_too(world: World) -> None:
+    world.connect()
+    world.send(Connack())
+    world.send(message(1))
+    assert world.handler.numbers == [1]
+
+
+def test_a_message_before_connack_ends_the_connection(world: World) -> None:
+    world.connect()
+    world.send(message(1))
+    assert world.handler.told == []
+    assert world.handler.received == []
+    assert world.session.state is not State.SUBSCRIBING
+
+
+def test_a_resumed_session_with_the_same_filters_is_live_without_subscribe(world: World) -> None:
+    world.go_live()
+    world.lose()
+    world.connect()
+    world.send(Connack(session_present=True))
+    assert world.session.state is State.LIVE
+    assert world.heard() == []
+
+
+def test_a_session_that_is_gone_is_said_and_subscribed_anew(world: World) -> None:
+    world.go_live()
+    world.lose()
+    world.connect()
+    world.send(Connack(session_present=False))
+    assert "session lost" in world.handler.told
+    assert isinstance(world.heard()[0], Subscribe)
+
+
+@pytest.mark.parametrize("stage", ["connack", "suback"])
+def test_an_answer_that_never_comes_ends_the_connection(
+    world: World, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    world.connect()
+    if stage == "suback":
+        world.send(Connack())
+    now, broker = session_module.time.monotonic(), world.broker
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: now + SETTINGS.connack_timeout + 1)
+    world.turn()
+    assert is_closed(broker)
+
+
+# -- acknowledgements ------------------------------------------------------------------------------------
+
+
+def test_acknowledgements_leave_and_are_told_as_handed_over(world: World) -> None:
+    world.handler.settles = True
+    world.go_live()
+    world.send(message(1), message(2, qos=2))
+    assert world.heard() == [Ack(Kind.PUBACK, 1), Ack(Kind.PUBREC, 2)]
+    assert world.handler.handed == 2
+
+
+def test_pubrel_is_answered(world: World) -> None:
+    world.go_live()
+    world.send(Ack(Kind.PUBREL, 9))
+    assert world.heard() == [Ack(Kind.PUBCOMP, 9)]
+
+
+def test_acknowledgements_of_a_connection_that_is_gone_go_nowhere(world: World) -> None:
+    world.go_live()
+    world.send(message(1))
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    world.broker.close()
+    world.turn()
+    world.session.acknowledge(world.handler.received)
+    assert world.handler.handed == 0
+
+
+def test_what_the_kernel_took_before_the_connection_broke_counts_as_handed_over(world: World) -> None:
+    world.go_live()
+    world.kernel.takes = 4
+    two = [Message.of(b"t", 2, number, None, b"v") for number in (1, 2)]
+    world.session.acknowledge(two)
+    assert world.handler.told[-2:] == [("handed over", 1), "disconnected"]
+
+
+def test_who_is_in_the_middle_of_a_batch_when_the_connection_breaks_gets_all_of_it(world: World) -> None:
+    world.go_live()
+    world.broker.sendall(Ack(Kind.PUBREL, 1).encode(5) + message(2).encode(5))
+    world.broker.close()
+    world.turn()
+    assert world.handler.numbers == [2]
+    assert world.handler.told.count("disconnected") == 1
+
+
+# -- the end of a connection -----------------------------------------------------------------------------
+
+
+def test_the_first_try_after_a_live_session_is_made_at_once(world: World) -> None:
+    world.go_live()
+    world.lose()
+    assert world.connections == 2
+
+
+def test_a_session_that_lived_for_a_moment_only_is_not_fought_for(world: World) -> None:
+    world.go_live()
+    world.lose(lived=0.0)
+    assert world.session.state is State.BACKING_OFF
+
+
+def test_what_came_before_the_end_is_taken_first(world: World) -> None:
+    world.go_live()
+    world.broker.sendall(message(1).encode(5) + message(2).encode(5))
+    world.broker.close()
+    world.turn()
+    assert world.handler.numbers == [1, 2]
+    assert "disconnected" in world.handler.told
+
+
+def test_a_refusal_for_good_is_tried_again_slowly(world: World) -> None:
+    world.connect()
+    world.send(Connack(reason=0x86))
+    assert world.session.state is State.BACKING_OFF
+    assert world.turn() > 25
+
+
+def test_a_busy_broker_is_tried_again_soon(world: World) -> None:
+    world.connect()
+    world.send(Connack(reason=0x89))
+    assert world.connections == 2
+
+
+def test_who_is_taken_over_steps_back(world: World) -> None:
+    world.go_live()
+    world.send(Disconnect(0x8E))
+    assert "taken over" in world.handler.told
+    assert world.turn() > 25
+
+
+def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> None:
+    world.go_live()
+    world.broker.sendall(message(1).encode(5) + b"\x36\x05\x00\x01t\x00\x01")
+    old, frames = world.broker, world.frames
+    world.turn()
+    assert world.handler.numbers == [1]
+    assert list(frames.feed(old.recv(1000))) == [Disconnect(0x81)]
+    assert is_closed(old)
+
+
+@pytest.mark.parametrize("control", [b"\x20\x03\x00\x00\x00", b"\x20\x00", b"\x90\x00", b"\xb0\x01\x00"])
+def test_a_control_packet_that_makes_no_sense_ends_the_connection_and_not_the_service(
+    world: World, control: bytes
+) -> None:
+    world.go_live()
+    world.broker.sendall(control)
+    world.turn()
+    assert world.session.state is not State.STOPPED
+
+
+def test_no_connection_is_tried_again(world: World) -> None:
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    world.turn()
+    assert world.session.state is State.BACKING_OFF
+    assert world.turn() < 1
+
+
+# -- MQTT 3.1.1 --------------------------------------------------------------------------------------------
+
+
+def test_who_closes_on_mqtt_5_and_answers_on_3_1_1_speaks_3_1_1(world: World) -> None:
+    world.connect()
+    world.broker.close()  # as RabbitMQ 3.10 does
+    world.turn()
+    world.connect(version=4)
+    world.send(Connack())
+    world.turn()
+    world.connect(version=5)  # once more, to be sure that it was not the balancer
+    world.broker.close()
+    world.turn()
+    world.connect(version=4)
+    world.send(Connack())
+    assert world.session.state is State.SUBSCRIBING
+    assert world.handler.told == [("connected", False, False)]
+
+
+def test_who_says_that_it_knows_no_mqtt_5_is_asked_on_3_1_1_at_once(world: World) -> None:
+    world.connect()
+    world.send(Connack(reason=0x84))
+    world.connect(version=4)
+
+
+# -- stopping ----------------------------------------------------------------------------------------------
+
+
+def test_a_stop_sends_the_last_acknowledgements_then_disconnect_then_fin(world: World) -> None:
+    world.go_live()
+    world.send(message(1))
+    world.session.take_no_more()
+    assert world.session.state is State.STOPPING
+    world.session.acknowledge(world.handler.received)
+    world.session.say_goodbye()
+    assert world.heard() == [Ack(Kind.PUBACK, 1), Disconnect()]
+    assert world.broker.recv(1) == b""
+    assert world.session.state is State.STOPPING
+    world.broker.close()
+    world.turn()
+    assert world.session.state is State.STOPPED
+
+
+def test_a_session_that_stops_takes_no_more(world: World) -> None:
+    world.go_live()
+    world.session.take_no_more()
+    world.send(message(1))
+    assert world.handler.received == []
+
+
+def test_a_broker_that_does_not_close_is_left_after_a_second(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.go_live()
+    world.session.take_no_more()
+    world.session.say_goodbye()
+    world.turn()
+    assert world.session.state is State.STOPPING
+    now = session_module.time.monotonic()
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: now + 1.1)
+    world.turn()
+    assert world.session.state is State.STOPPED
+
+
+def test_a_stop_while_backing_off_is_over_at_once(world: World) -> None:
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    world.turn()
+    world.session.take_no_more()
+    world.session.say_goodbye()
+    assert world.session.state is State.STOPPED
+
+
+def test_a_socket_that_comes_after_the_stop_is_closed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    later: list[Callable[[Any], None]] = []
+    monkeypatch.setattr(session_module, "connect_in_background", lambda _, done, __: later.append(done))
+    world.turn()
+    world.session.take_no_more()
+    assert world.session.state is State.STOPPED
+    ours, theirs = socket.socketpair()
+    later[0](ours)
+    world.turn()
+    assert world.session.state is State.STOPPED
+    assert theirs.recv(1) == b""
+    theirs.close()
+
+
+def test_a_stop_before_connack_does_not_wait_for_it(world: World) -> None:
+    world.connect()
+    world.session.take_no_more()
+    world.session.say_goodbye()
+    world.turn()
+    world.broker.close()
+    world.turn()
+    assert world.session.state is State.STOPPED
+
+
+def test_a_session_that_has_stopped_lets_the_loop_sleep(world: World) -> None:
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    world.turn()
+    world.session.take_no_more()
+    assert world.turn() > 0
+
+
+# -- connecting: what blocks runs in a thread, and always comes back ----------------------------------------
+
+
+_NO_FAMILY = 255  # as AF_INET6 is where IPv6 was turned off
+
+
+def connected(settings: MqttSettings) -> socket.socket | OSError:
+    results: queue.SimpleQueue[socket.socket | OSError] = queue.SimpleQueue()
+    connector.connect_in_background(settings, results.put, lambda *_: None)
+    return results.get(timeout=10)
+
+
+def test_a_name_that_is_none_comes_back_as_no_connection() -> None:
+    assert isinstance(connected(MqttSettings(host="emq..lan")), OSError)
+
+
+def test_an_address_family_that_this_machine_lacks_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.47.0.3", 0)) as server:
+        address = server.getsockname()
+        found = [(family, socket.SOCK_STREAM, 0, "", address) for family in (_NO_FAMILY, socket.AF_INET)]
+        monkeypatch.setattr(connector.socket, "getaddrinfo", lambda *_, **__: found)
+        result = connected(MqttSettings(host="broker", port=address[1]))
+        assert isinstance(result, socket.socket)
+        with result:
+            assert result.getpeername() == address
+            assert not result.getblocking()
+
+
+def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.47.0.3", 0)) as server:
+        address = server.getsockname()
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", each)
+            for each in (("127.47.0.4", address[1]), address)
+        ]
+        monkeypatch.setattr(connector.socket, "getaddrinfo", lambda *_, **__: found)
+        result = connected(MqttSettings(host="broker", port=address[1]))
+        assert isinstance(result, socket.socket)
+        result.close()
+
+
+def test_a_host_that_vanished_is_noticed_by_the_kernel() -> None:
+    with socket.create_server(("127.47.0.3", 0)) as server:
+        host, port = server.getsockname()
+        result = connected(MqttSettings(host=host, port=port))
+    assert isinstance(result, socket.socket)
+    with result:
+        tcp = {
+            name: result.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT", "TCP_NODELAY")
+        }
+        assert result.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert tcp == {
+        "TCP_KEEPIDLE": 20,
+        "TCP_KEEPINTVL": 5,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 35_000,
+        "TCP_NODELAY": 1,
+    }
+
+
+# -- idle --------------------------------------------------------------------------------------------------
+
+
+def test_an_idle_session_sleeps(world: World) -> None:
+    world.go_live()
+    assert world.turn() > 0.5
+
+
+def test_pings_go_on_while_messages_flow(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.go_live()
+    later = SETTINGS.keepalive + 1
+    now, paho_now = session_module.time.monotonic, paho.time_func
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: now() + later)
+    monkeypatch.setattr(paho, "time_func", lambda: paho_now() + later)
+    world.send(message(1))
+    assert world.heard() == [Ping(Kind.PINGREQ)]

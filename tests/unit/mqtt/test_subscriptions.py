@@ -1,0 +1,243 @@
+"""What is asked of the broker so that a session has the filters the routes want, and what is on record."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pytest
+
+from bridge.errors import MalformedPacket
+from bridge.mqtt.subscription_record import SubscriptionRecord
+from bridge.mqtt.subscriptions import Subscriptions
+from bridge.routing.topics import Subscription
+
+NOT_AUTHORISED = 0x87
+
+
+class Session:
+    """What was sent, and the broker's answers to it."""
+
+    def __init__(self, directory: Path | None, *wanted: Subscription | str) -> None:
+        self.wanted = [each if isinstance(each, Subscription) else sub(each) for each in wanted]
+        self.covered: list[Subscription] = []  # wanted only while the first of `wanted` is refused
+        self.record = SubscriptionRecord(directory, "bridge at broker:1884")
+        self.subscriptions = Subscriptions(self._want, self.record)
+        self.sent: list[tuple[str, list[str]]] = []
+
+    def _want(self, refused: Collection[str]) -> Sequence[Subscription]:
+        left = [each for each in self.wanted if each.filter not in refused]
+        return left if len(left) == len(self.wanted) else left + self.covered
+
+    def send_subscribe(self, subscriptions: list[Subscription]) -> int:
+        self.sent.append(("subscribe", [each.filter for each in subscriptions]))
+        return len(self.sent)
+
+    def send_unsubscribe(self, filters: list[str]) -> int:
+        self.sent.append(("unsubscribe", filters))
+        return len(self.sent)
+
+    def connect(self, session_present: bool) -> None:
+        self.sent.clear()
+        self.subscriptions.connected(session_present)
+        self.subscriptions.apply(self)
+
+    def grant(self, number: int, *reasons: int) -> None:
+        self.subscriptions.granted(self, number, list(reasons) or [1] * len(self.sent[number - 1][1]))
+
+
+def sub(name: str, qos: int = 1, identifier: int | None = None) -> Subscription:
+    return Subscription(name, qos, identifier)
+
+
+def live(directory: Path, *wanted: str) -> Session:
+    """A session that has these filters."""
+    session = Session(directory, *wanted)
+    session.connect(session_present=False)
+    session.grant(1)
+    return session
+
+
+def test_a_new_session_asks_for_all_in_one_subscribe(tmp_path: Path) -> None:
+    session = Session(tmp_path, "a", "b")
+    session.connect(session_present=False)
+    assert session.sent == [("subscribe", ["a", "b"])]
+    assert not session.subscriptions.settled
+    session.grant(1)
+    assert session.subscriptions.settled
+    assert session.subscriptions.any_granted
+
+
+def test_filters_with_different_identifiers_are_asked_for_apart(tmp_path: Path) -> None:
+    session = Session(tmp_path, sub("a", identifier=1), sub("b", identifier=2), sub("c"))
+    session.connect(session_present=False)
+    assert sorted(session.sent) == [("subscribe", ["a"]), ("subscribe", ["b"]), ("subscribe", ["c"])]
+    session.grant(1)
+    assert not session.subscriptions.settled
+
+
+def test_a_resumed_session_that_has_them_is_asked_for_nothing(tmp_path: Path) -> None:
+    live(tmp_path, "a")
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    assert session.sent == []
+    assert session.subscriptions.settled
+
+
+def test_a_resumed_session_of_which_nothing_is_on_record_is_asked_for_all(tmp_path: Path) -> None:
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    assert session.sent == [("subscribe", ["a"])]
+
+
+def test_a_death_before_suback_leaves_no_record_of_what_was_asked(tmp_path: Path) -> None:
+    live(tmp_path, "a")
+    Session(tmp_path, "a").connect(session_present=False)  # and no SUBACK
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    assert session.sent == [("subscribe", ["a"])]
+
+
+@pytest.mark.parametrize("changed", [sub("a", qos=2), sub("a", identifier=5)], ids=["qos", "identifier"])
+def test_what_is_wanted_otherwise_is_asked_for_again_and_not_taken_off(
+    tmp_path: Path, changed: Subscription
+) -> None:
+    live(tmp_path, "a")
+    session = Session(tmp_path, changed)
+    session.connect(session_present=True)
+    assert session.sent == [("subscribe", ["a"])]
+    session.grant(1)
+    assert session.sent == [("subscribe", ["a"])]
+
+
+def test_what_the_settings_no_longer_name_is_taken_off(tmp_path: Path) -> None:
+    live(tmp_path, "a", "b")
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    assert session.sent == [("unsubscribe", ["b"])]
+    assert not session.subscriptions.settled
+    session.subscriptions.taken_off(1, [0])
+    assert session.subscriptions.settled
+    assert list(session.record.applied) == ["a"]
+
+
+@pytest.mark.parametrize(("reasons", "again"), [([0x87], True), ([0x11], False), ([], False)])
+def test_what_the_broker_does_not_take_off_is_tried_again(
+    tmp_path: Path, reasons: list[int], again: bool
+) -> None:
+    live(tmp_path, "a", "b")
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    session.subscriptions.taken_off(1, reasons)
+    assert session.subscriptions.settled
+    session.sent.clear()
+    session.connect(session_present=True)
+    assert session.sent == ([("unsubscribe", ["b"])] if again else [])
+
+
+def test_a_death_before_unsuback_takes_it_off_again(tmp_path: Path) -> None:
+    live(tmp_path, "a", "b")
+    Session(tmp_path, "a").connect(session_present=True)
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    assert session.sent == [("unsubscribe", ["b"])]
+
+
+def test_what_was_asked_for_and_perhaps_granted_is_taken_off_too(tmp_path: Path) -> None:
+    live(tmp_path, "a")
+    Session(tmp_path, "a", "b").connect(session_present=True)  # b is asked for, and no SUBACK
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True)
+    assert session.sent == [("unsubscribe", ["b"])]
+
+
+def test_narrower_filters_stay_until_the_wider_one_is_granted(tmp_path: Path) -> None:
+    live(tmp_path, "s/+")
+    session = Session(tmp_path, "#")
+    session.connect(session_present=True)
+    assert session.sent == [("subscribe", ["#"])]
+    session.grant(1)
+    assert session.sent[1:] == [("unsubscribe", ["s/+"])]
+
+
+def test_a_refused_filter_keeps_the_others_working(tmp_path: Path) -> None:
+    session = Session(tmp_path, "a", "b")
+    session.connect(session_present=False)
+    session.grant(1, 1, NOT_AUTHORISED)
+    assert session.subscriptions.settled
+    assert session.subscriptions.some_refused
+    assert list(session.record.applied) == ["a"]
+
+
+def test_what_a_refused_filter_covered_is_asked_for_itself(tmp_path: Path) -> None:
+    session = Session(tmp_path, "#")
+    session.covered = [sub("s/+")]
+    session.connect(session_present=False)
+    session.grant(1, NOT_AUTHORISED)
+    assert session.sent[1:] == [("subscribe", ["s/+"])]
+
+
+def test_while_a_wide_filter_is_refused_a_reconnect_leaves_no_gap(tmp_path: Path) -> None:
+    session = Session(tmp_path, "#")
+    session.covered = [sub("s/+")]
+    session.connect(session_present=False)
+    session.grant(1, NOT_AUTHORISED)
+    session.grant(2)
+    session.connect(session_present=True)
+    session.grant(1, NOT_AUTHORISED)
+    assert session.sent == [("subscribe", ["#"])]
+    assert session.subscriptions.settled
+    assert session.subscriptions.any_granted
+
+
+def test_a_refused_filter_is_asked_for_again_later(tmp_path: Path) -> None:
+    session = Session(tmp_path, "#")
+    session.covered = [sub("s/+")]
+    session.connect(session_present=False)
+    session.grant(1, NOT_AUTHORISED)
+    session.grant(2)
+    session.subscriptions.ask_again(session)
+    assert session.sent[2:] == [("subscribe", ["#"])]
+    session.grant(3)
+    assert session.sent[3:] == [("unsubscribe", ["s/+"])]
+    assert not session.subscriptions.some_refused
+
+
+def test_a_refusal_that_stays_is_not_asked_about_in_a_circle(tmp_path: Path) -> None:
+    session = Session(tmp_path, "#")
+    session.connect(session_present=False)
+    for number in (1, 2, 3):
+        session.grant(number, NOT_AUTHORISED)
+        assert session.subscriptions.settled
+        assert len(session.sent) == number
+        session.subscriptions.ask_again(session)
+
+
+@pytest.mark.parametrize("reasons", [(1,), (1, 1, 1)])
+def test_a_suback_that_does_not_fit_is_malformed(tmp_path: Path, reasons: tuple[int, ...]) -> None:
+    session = Session(tmp_path, "a", "b")
+    session.connect(session_present=False)
+    with pytest.raises(MalformedPacket):
+        session.grant(1, *reasons)
+    assert len(session.sent) == 1
+
+
+def test_a_lower_qos_than_asked_for_is_not_asked_for_again(tmp_path: Path) -> None:
+    session = Session(tmp_path, sub("a", qos=2))
+    session.connect(session_present=False)
+    session.grant(1, 0)
+    session.connect(session_present=True)
+    assert session.sent == []
+
+
+def test_answers_to_what_was_not_asked_change_nothing(tmp_path: Path) -> None:
+    session = Session(tmp_path, "a")
+    session.connect(session_present=False)
+    with pytest.raises(MalformedPacket):
+        session.grant(7, 1)
+    session.subscriptions.taken_off(7, [])
+    assert not session.subscriptions.any_granted
+
+
+def test_a_session_is_expected_where_one_is_on_record(tmp_path: Path) -> None:
+    assert not Session(tmp_path, "a").subscriptions.expects_session
+    live(tmp_path, "a")
+    assert Session(tmp_path, "a").subscriptions.expects_session

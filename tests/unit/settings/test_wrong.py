@@ -1,0 +1,242 @@
+"""Every kind of mistake that a configuration can have, with the line that a person gets for it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.settings.configurations import MQTT, ROUTE, WORKS, Machine, with_setting
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+# (what is wrong, table, line) -> what is said about it, behind the key, the value and the place
+IN_THE_FILE = [
+    ("an unknown key", "mqtt", "hosst = 1", "mqtt.hosst (bridge.toml:3): no such setting; did you mean mqtt.host?"),
+    ("a key of another table", "mqtt", 'options = "x"',
+     "mqtt.options (bridge.toml:3): no such setting; did you mean kafka.options?"),
+    ("a key like no other", "mqtt", "xyzzy = 1", "mqtt.xyzzy (bridge.toml:3): no such setting"),
+    ("an unknown key at the top", "", 'stop_timout = "3s"',
+     "stop_timout (bridge.toml:1): no such setting; did you mean stop_timeout?"),
+    ("an unknown table", "mqtt.tsl", "enabled = true", "mqtt.tsl (bridge.toml:9): no such setting; did you mean mqtt.tls?"),
+    ("an unknown key of a route", "routes", 'topik = "x"',
+     "routes[0].topik (bridge.toml:9): no such setting; did you mean routes[0].topic?"),
+    ("a feature of later versions", "http", 'listen = ":80"', "http (bridge.toml:9): no such setting"),
+    # types
+    ("text where a number belongs", "mqtt", 'port = "http"',
+     'mqtt.port = "http" (bridge.toml:3): must be a whole number of 1 to 65535'),
+    ("true where a number belongs", "mqtt", "receive_maximum = true",
+     "mqtt.receive_maximum = true (bridge.toml:3): must be a whole number of 1 to 65535"),
+    ("a fraction where a whole number belongs", "mqtt.tcp", "keepalive_count = 2.5",
+     "mqtt.tcp.keepalive_count = 2.5 (bridge.toml:10): must be a whole number of 1 to 20"),
+    ("a number where text belongs", "mqtt", "client_id = 5",
+     "mqtt.client_id = 5 (bridge.toml:3): must be text of 1 to 256 characters"),
+    ("a number where true or false belongs", "mqtt.tls", "enabled = 3",
+     "mqtt.tls.enabled = 3 (bridge.toml:10): must be true or false"),
+    ("a word that is not one of the choices", "mqtt", 'protocol = "4"',
+     'mqtt.protocol = "4" (bridge.toml:3): must be "auto", "5" or "3.1.1"'),
+    ("a QoS that MQTT doesn't have", "routes", "qos = 3", "routes[0].qos = 3 (bridge.toml:9): must be 0, 1 or 2"),
+    ("a list where a path belongs", "mqtt.tls", "ca_file = [1]", "mqtt.tls.ca_file (bridge.toml:10): must be a path"),
+    ("text where a table belongs", "mqtt", 'tls = "yes"', "mqtt.tls (bridge.toml:3): must be a table"),
+    ("text where a list belongs", "routes", 'headers = "mqtt.topic"',
+     'routes[0].headers (bridge.toml:9): must be a list of text'),
+    ("a list where an option belongs", "kafka.options", "linger.ms = [5]",
+     "kafka.options.linger.ms (bridge.toml:10): must be text, a number, true or false"),
+    # units and bounds
+    ("a duration in a unit that doesn't exist", "mqtt", 'keepalive = "1 minute"',
+     'mqtt.keepalive = "1 minute" (bridge.toml:3): must be a duration of 2s to 65535s, in whole seconds,'
+     " written as a number and a unit, such as 200ms, 60s, 5min, 3h or 7d"),
+    ("a size in a unit that doesn't exist", "mqtt", 'qos0_bytes = "1XB"',
+     'mqtt.qos0_bytes = "1XB" (bridge.toml:3): must be a size of 0 to 4GB, written as a number and a unit,'
+     " such as 64KiB, 16MB or 1GB"),
+    ("keepalive switched off", "mqtt", "keepalive = 0",
+     "mqtt.keepalive = 0 (bridge.toml:3): must be a duration of 2s to 65535s, in whole seconds"),
+    ("half a second where MQTT counts in whole ones", "mqtt", 'keepalive = "60500ms"',
+     'mqtt.keepalive = "60500ms" (bridge.toml:3): must be a duration of 2s to 65535s, in whole seconds'),
+    ("an infinite time", "", "stop_timeout = inf", "stop_timeout = inf (bridge.toml:1): must be a duration of 0 to 600s"),
+    ("a port beyond the last", "mqtt", "port = 65536",
+     "mqtt.port = 65536 (bridge.toml:3): must be a whole number of 1 to 65535"),
+    ("an empty client id", "mqtt", 'client_id = ""',
+     'mqtt.client_id = "" (bridge.toml:3): must be text of 1 to 256 characters'),
+    # single values with rules of their own
+    ("a URL as host", "mqtt", 'host = "mqtt://emq"',
+     'mqtt.host = "mqtt://emq" (bridge.toml:2): must be a name or an address alone, without mqtt:// before it'
+     " or a path behind it"),
+    ("a host with its port", "mqtt", 'host = "emq:1883"',
+     'mqtt.host = "emq:1883" (bridge.toml:2): must be a name or an address alone; the port is mqtt.port'),
+    ("an empty host", "mqtt", 'host = ""', 'mqtt.host = "" (bridge.toml:2): must be text that is not empty'),
+    ("brokers with blanks between them", "kafka", 'bootstrap_servers = "a:9092 b:9092"',
+     'kafka.bootstrap_servers = "a:9092 b:9092" (bridge.toml:4): must be host:port, separated by commas;'
+     ' "a:9092 b:9092" is not'),
+    ("a route name with a blank", "routes", 'name = "a b"',
+     'routes[0].name = "a b" (bridge.toml:8): must be 1 to 64 letters, digits, dots, dashes and underscores'),
+    ("an unknown header", "routes", 'headers = ["mqtt.topik"]',
+     'routes[0].headers[0] = "mqtt.topik" (bridge.toml:9): must be mqtt.topic, mqtt.qos, mqtt.retained,'
+     " mqtt.duplicate, content-type, response-topic, correlation-data, user-properties"
+     ' or "name={level}"; did you mean mqtt.topic?'),
+    # settings that contradict each other
+    ("a keepalive that can't hold the balancer's 3 h", "mqtt", 'keepalive = "3h"',
+     'mqtt.keepalive = "3h" (bridge.toml:3): at most 2h holds a connection that is cut after 3h of silence'
+     " (mqtt.idle_limit): MQTT's pings alone reset the balancer's timers, TCP's probes don't, and a ping may be late"),
+    ("an idle limit that the default keepalive can't hold", "mqtt", 'idle_limit = "50s"',
+     'mqtt.keepalive = "60s" (default): at most 33s holds a connection that is cut after 50s of silence'
+     " (mqtt.idle_limit): MQTT's pings alone reset the balancer's timers, TCP's probes don't, and a ping may be late"),
+    ("TCP probes that a ping is always ahead of", "mqtt.tcp", 'keepalive_idle = "45s"',
+     'mqtt.keepalive = "60s" (default): must be more than keepalive_idle + keepalive_interval x keepalive_count'
+     " of [mqtt.tcp], which is 60s: otherwise a PINGREQ is in flight first, and the kernel probes no connection"
+     " that has data in flight"),
+    ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "31s"',
+     'mqtt.reconnect.min_delay = "31s" (bridge.toml:10): is more than max_delay, which is 30s'),
+    ("a password without a user", "mqtt", 'password_file = "/p"',
+     'mqtt.password_file = "/p" (bridge.toml:3): does nothing without username'),
+    ("a Kafka password without a user", "kafka", 'password_file = "/p"',
+     'kafka.password_file = "/p" (bridge.toml:5): does nothing without sasl.username in [kafka.options]'),
+    ("certificates without TLS", "mqtt.tls", 'ca_file = "/ca.pem"',
+     'mqtt.tls.ca_file = "/ca.pem" (bridge.toml:10): does nothing without enabled = true'),
+    ("a key for nothing that is dropped", "routes", 'action = "drop"',
+     'routes[0].topic = "mqtt" (bridge.toml:8): does nothing where action = "drop"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("table", "line", "said"), [row[1:] for row in IN_THE_FILE], ids=[row[0] for row in IN_THE_FILE]
+)
+def test_the_file_has(machine: Machine, table: str, line: str, said: str) -> None:
+    machine.write(with_setting(table, line))
+
+    assert machine.problems() == [said]
+
+
+ELSEWHERE = [
+    ("a misspelt variable", {"BRIDGE_MQTT__HOSST": "x"}, (),
+     "mqtt.hosst (BRIDGE_MQTT__HOSST): no such setting; did you mean mqtt.host?"),
+    ("a variable of a misspelt table", {"BRIDGE_MQQT__PORT": "1"}, (),
+     "BRIDGE_MQQT__PORT (environment): no such setting; did you mean BRIDGE_MQTT__PORT?"),
+    ("a wrong value in the environment", {"BRIDGE_MQTT__PORT": "x"}, (),
+     'mqtt.port = "x" (BRIDGE_MQTT__PORT): must be a whole number of 1 to 65535'),
+    ("an empty variable", {"BRIDGE_MQTT__USERNAME": ""}, (),
+     'mqtt.username = "" (BRIDGE_MQTT__USERNAME): must be text that is not empty'),
+    ("a list that is no JSON", {"BRIDGE_ROUTES": "[{"}, (), 'routes (BRIDGE_ROUTES): must be a list of tables'),
+    ("a table that is no JSON", {"BRIDGE_MQTT__TLS": "on"}, (), "mqtt.tls (BRIDGE_MQTT__TLS): must be a table"),
+    ("an option that is refused, in the environment", {"BRIDGE_KAFKA__OPTIONS": '{"linger": {"ms": 5}, "acks": 1}'}, (),
+     "kafka.options.acks = 1 (BRIDGE_KAFKA__OPTIONS): only all or -1 is allowed: EMQ forgets a message once Kafka has"
+     " acknowledged it, so all in-sync replicas must hold it by then"),
+    ("a wrong flag", {}, ("--mqtt.keepalive", "1y"),
+     'mqtt.keepalive = "1y" (--mqtt.keepalive): must be a duration of 2s to 65535s, in whole seconds,'
+     " written as a number and a unit, such as 200ms, 60s, 5min, 3h or 7d"),
+    ("an option that is refused, as a flag", {}, ("--kafka.options", "enable.idempotence=false"),
+     'kafka.options.enable.idempotence = "false" (--kafka.options): only true is allowed: without it a retry inside'
+     " librdkafka doubles messages and breaks their order"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "said"), [row[1:] for row in ELSEWHERE], ids=[row[0] for row in ELSEWHERE]
+)
+def test_there_is(machine: Machine, environment: dict[str, str], flags: tuple[str, ...], said: str) -> None:
+    machine.write(WORKS)
+    machine.set(environment)
+
+    assert machine.problems(*flags) == [said]
+
+
+def test_what_is_required_says_where_to_put_it(machine: Machine) -> None:
+    assert machine.problems()[:2] == [
+        "mqtt.host: required; write it into bridge.toml, set BRIDGE_MQTT__HOST or pass --mqtt.host",
+        "kafka.bootstrap_servers: required; write it into bridge.toml, set BRIDGE_KAFKA__BOOTSTRAP_SERVERS"
+        " or pass --kafka.bootstrap_servers",
+    ]
+
+
+def test_without_routes_an_example_is_shown(machine: Machine) -> None:
+    machine.write(WORKS.replace(ROUTE, ""))
+
+    (said,) = machine.problems()
+
+    assert said.splitlines() == [
+        "routes: at least one is required, for example:",
+        "    [[routes]]",
+        '    name = "temperatures"',
+        '    filter = "sensors/{site}/{device}/temp"',
+        '    topic = "iot.{site}"',
+    ]
+
+
+def test_a_route_needs_a_name_a_filter_and_a_topic(machine: Machine) -> None:
+    machine.write(WORKS.replace(ROUTE, "[[routes]]\n"))
+    assert machine.problems() == [
+        "routes[0].name: required; write it into bridge.toml:5",
+        "routes[0].filter: required; write it into bridge.toml:5",
+    ]
+
+    machine.write(WORKS.replace('topic = "mqtt"', ""))
+    assert machine.problems() == ['routes[0].topic: is required, unless action = "drop"']
+
+
+def test_two_routes_have_one_name(machine: Machine) -> None:
+    machine.write(WORKS + ROUTE)
+
+    assert machine.problems() == ['routes[1].name = "all" (bridge.toml:10): is the name of routes[0] already']
+
+
+def test_all_that_is_wrong_is_said_at_once(machine: Machine) -> None:
+    machine.write(WORKS.replace(MQTT, "[mqtt]\nport = 0\nhosst = 1\n"))
+    machine.set({"BRIDGE_LOG__LEVEL": "loud"})
+
+    assert [said.split(" (")[0].split(":")[0] for said in machine.problems("--stop_timeout", "x")] == [
+        'stop_timeout = "x"',
+        "mqtt.host",
+        "mqtt.port = 0",
+        "mqtt.hosst",
+        'log.level = "loud"',
+    ]
+
+
+# -- the file as such ----------------------------------------------------------------------------------
+
+
+def test_the_named_file_is_missing(machine: Machine) -> None:
+    assert machine.problems("--config", "/nowhere/bridge.toml") == [
+        "cannot read /nowhere/bridge.toml (--config): there is no file of that name"
+    ]
+
+
+def test_the_file_may_not_be_read(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:  # root, whom tests may run as, is allowed everything
+        raise PermissionError(13, "Permission denied")
+
+    machine.write(WORKS)
+    monkeypatch.setattr(Path, "open", refuse)
+
+    assert machine.problems() == [
+        "cannot read bridge.toml: permission denied (it must be readable for the user that the bridge runs as)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[mqtt]\nhost: emq\n",
+            "bridge.toml is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 5)",
+        ),
+        (
+            "[mqtt]\n[mqtt]\n",
+            "bridge.toml is not valid TOML: Cannot declare ('mqtt',) twice (at line 2, column 6)",
+        ),
+    ],
+)
+def test_the_file_is_no_toml(machine: Machine, text: str, said: str) -> None:
+    machine.write(text)
+
+    assert machine.problems() == [said]
+
+
+def test_the_file_is_no_text(machine: Machine) -> None:
+    machine.file.write_bytes(b"\xff\xfe")
+
+    (said,) = machine.problems()
+
+    assert said.startswith("bridge.toml is not valid TOML: 'utf-8' codec can't decode byte 0xff")

@@ -1,0 +1,296 @@
+"""[dead_letters]: what is beyond the bounds is removed and said to be; the topic that gets a copy of each."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.delivery.counts import Counts
+from bridge.delivery.dead_letter import DeadLetter, Selection
+from bridge.delivery.lanes import Lane, Room
+from bridge.delivery.results import Removed
+from bridge.delivery.spooling import Spooling
+from bridge.kafka import dead_letter_topic as dead_letter_topic_module
+from bridge.kafka.dead_letter_topic import DeadLetterTopic
+from bridge.loop import Loop
+from bridge.message import Message
+from bridge.settings import DeadLetterSettings, KafkaSettings, SpoolSettings
+from bridge.spool import dead_letter_limits as limits_module
+from bridge.spool.dead_letter_limits import DeadLetterLimits
+from bridge.spool.dead_letters import StoredLetters
+from bridge.spool.spool import Spool
+from bridge.spool.store import Store
+from tests.harness.conditions import wait_until
+from tests.harness.records import records
+from tests.unit.kafka.test_producer import Kafka, kafka
+
+__all__ = ["kafka"]
+
+DAY = 86_400
+MB = 1_000_000
+
+
+def letter(payload: bytes = b"x", reason: str = "too large") -> DeadLetter:
+    message = Message.of(b"s/1", 2, 0, None, payload)
+    message.timestamp = 1_700_000_000_000
+    return DeadLetter(message, reason, "r", "iot")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the spool and the letterbox log."""
+    lines: list[dict[str, Any]] = []
+
+    def log(event: str, **fields: Any) -> None:
+        lines.append({"event": str(event), **fields})
+
+    monkeypatch.setattr("bridge.spool.spool.log", log)
+    monkeypatch.setattr(dead_letter_topic_module, "log", log)
+    return lines
+
+
+def numbers(directory: Path) -> list[int]:
+    return [each.number for page in StoredLetters(directory).pages(Selection()) for each in page]
+
+
+def enforce(store: Store, bounds: DeadLetterLimits) -> list[Removed]:
+    found = []
+    while removed := store.keep_bounds(bounds):
+        found.append(removed)
+    return found
+
+
+def limits(**given: Any) -> DeadLetterLimits:
+    return DeadLetterLimits(DeadLetterSettings(**given))
+
+
+# -- bytes --------------------------------------------------------------------------------------------
+
+
+def test_beyond_max_bytes_the_oldest_go_and_no_more_than_must(store: Store, tmp_path: Path) -> None:
+    bounds = limits(max_bytes=MB)
+    store.write((), [letter(bytes(300_000)) for _ in range(3)])
+    assert enforce(store, bounds) == []
+    store.write((), [letter(bytes(300_000))])
+    assert enforce(store, bounds) == [Removed("dead_letters.max_bytes", 1, 300_003)]
+    assert numbers(tmp_path) == [2, 3, 4]
+    assert enforce(store, bounds) == []
+
+
+def test_what_somebody_else_has_removed_makes_room(store: Store, tmp_path: Path) -> None:
+    bounds = limits(max_bytes=MB)
+    store.write((), [letter(bytes(300_000)) for _ in range(3)])
+    enforce(store, bounds)
+    letters = StoredLetters(tmp_path)
+    letters.delete(next(iter(letters.pages(Selection(numbers=(2,))))))
+    store.write((), [letter(bytes(300_000))])
+    assert enforce(store, bounds) == []
+    assert numbers(tmp_path) == [1, 3, 4]
+
+
+def test_a_bound_that_was_lowered_is_reached_in_steps(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits_module, "_AT_ONCE", 2)
+    store.write((), [letter(bytes(500_000)) for _ in range(7)])
+    assert [removed.letters for removed in enforce(store, limits(max_bytes=MB))] == [2, 2, 2]
+    assert numbers(tmp_path) == [7]
+
+
+# -- age ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "clock_is_right", "left"),
+    [
+        (29, True, [1, 2]),
+        (31, True, [2]),
+        (31, False, [1, 2]),
+        (40 * 365, True, [1, 2]),
+        (-900, True, [1, 2]),
+    ],
+)
+def test_what_is_too_old_goes_but_only_by_a_clock_that_is_right(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    days_ago: int,
+    clock_is_right: bool,
+    left: list[int],
+) -> None:
+    monkeypatch.setattr(limits_module, "is_believable", lambda: clock_is_right)
+    later = time.time() + 10 * 365 * DAY  # so that nothing here is from before the release
+    monkeypatch.setattr(limits_module.time, "time", lambda: later)
+    store.write((), [letter(), letter()])
+    store._db.execute("UPDATE dead_letters SET at = ?", (later * 1000,))
+    store._db.execute("UPDATE dead_letters SET at = ? WHERE id = 1", ((later - days_ago * DAY) * 1000,))
+    removed = enforce(store, limits(max_age=30 * DAY))
+    assert numbers(tmp_path) == left
+    assert [each.bound for each in removed] == ["dead_letters.max_age"] * (2 - len(left))
+
+
+# -- in the service -----------------------------------------------------------------------------------
+
+
+def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str, Any]]) -> None:
+    loop = Loop()
+    buried: list[DeadLetter] = []
+    spool = Spool(
+        SpoolSettings(keep_free=0),
+        tmp_path,
+        loop,
+        "routes",
+        lambda _: ("iot", ""),
+        "me",
+        DeadLetterSettings(max_bytes=MB),
+        buried.extend,
+    )
+    counts = Counts()
+    spooling = Spooling(
+        spool,
+        1.0,
+        counts,
+        lane=lambda topic: Lane(topic, Room(1, 1)),
+        settle=lambda _: None,
+        route=lambda _: None,
+    )
+    letters = [letter(bytes(400_000)) for _ in range(3)]
+    for each in letters:
+        each.message.sequence = 1
+        spooling.bury(DeadLetter(each.message, each.reason))
+
+    def removed() -> int:
+        spooling.turn(time.monotonic(), [])
+        loop.wait(0.01)
+        spooling.take_results({})
+        return counts.dead_letters_removed
+
+    assert wait_until(removed, 20.0, "a letter is removed") == 1
+    assert (counts.dead_lettered, len(buried)) == (3, 3)
+    spool.close([])
+    loop.close()
+    assert said == [
+        {"event": "deadletter.removed", "bound": "dead_letters.max_bytes", "letters": 1, "bytes": 400_003}
+    ]
+
+
+# -- dead_letters.topic -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def new_letterbox(kafka: Kafka) -> Iterator[Callable[[str], DeadLetterTopic]]:
+    made: list[DeadLetterTopic] = []
+
+    def new(topic: str) -> DeadLetterTopic:
+        made.append(DeadLetterTopic(KafkaSettings(bootstrap_servers=kafka.bootstrap), topic))
+        return made[-1]
+
+    yield new
+    for box in made:
+        box.close()
+
+
+def test_each_letter_is_produced_with_where_it_comes_from(
+    new_letterbox: Callable[[str], DeadLetterTopic], kafka: Kafka, said: list[dict[str, Any]]
+) -> None:
+    box = new_letterbox("dead")
+    given = letter(b"21.5")
+    box.post([given])
+    box.post([DeadLetter(given.message, "no route")])
+    first, second = wait_until(lambda: (r := records(kafka.bootstrap, "dead"))[1:] and r, 20.0, "two records")
+    assert (first.key, first.value) == (b"s/1", b"21.5")
+    found = dict(first.headers)
+    assert abs(int(found.pop("dead-letter.time")) / 1000 - time.time()) < 60
+    assert found == {
+        "mqtt.topic": b"s/1",
+        "dead-letter.reason": b"too large",
+        "dead-letter.route": b"r",
+        "dead-letter.kafka-topic": b"iot",
+    }
+    assert {name for name, _ in second.headers} == {"mqtt.topic", "dead-letter.reason", "dead-letter.time"}
+    wait_until(lambda: not box._unreported, 10.0, "both are reported")
+    assert said == []
+
+
+def test_what_can_not_be_produced_is_said_once_a_minute(
+    new_letterbox: Callable[[str], DeadLetterTopic],
+    monkeypatch: pytest.MonkeyPatch,
+    said: list[dict[str, Any]],
+) -> None:
+    box = new_letterbox("dead")
+    monkeypatch.setattr(box._producer, "produce", lambda message: (message, 10, "too large"))
+    box.post([letter(), letter()])
+    assert [(line["event"], line["topic"], line["letters"]) for line in said] == [
+        ("deadletter.not_produced", "dead", 1)
+    ]
+    assert "max.message.bytes" in said[0]["reason"]
+    monkeypatch.setattr(box, "_say_at", 0.0)
+    box.post([letter()])
+    assert said[1]["letters"] == 2
+
+
+def test_a_password_that_was_replaced_is_read_with_the_next_letter(
+    tmp_path: Path, said: list[dict[str, Any]]
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("sesame")
+    sasl = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
+    settings = KafkaSettings(bootstrap_servers="127.46.0.1:1", password_file=password, options=sasl)
+    box = DeadLetterTopic(settings, "dead")
+    first = box._producer
+    box.post([letter()])
+    assert box._producer is first
+    password.unlink()
+    box.post([letter()])
+    assert box._producer is first, "nothing better is to be had"
+    password.write_text("open sesame")
+    box.post([letter()])
+    assert box._producer is not first
+    box.close()
+    assert [(line["event"], line.get("letters")) for line in said] == [
+        ("kafka.files_unusable", None),
+        ("deadletter.not_produced", 2),
+        ("deadletter.not_produced", 1),
+    ]
+
+
+def test_a_start_that_lacks_a_file_leaves_letters_on_disk_until_it_is_there(
+    tmp_path: Path, said: list[dict[str, Any]]
+) -> None:
+    password = tmp_path / "password"
+    settings = KafkaSettings(
+        bootstrap_servers="127.46.0.1:1", password_file=password, options={"sasl.username": "bridge"}
+    )
+    box = DeadLetterTopic(settings, "dead")
+    box.post([letter()])
+    assert [line["event"] for line in said] == ["kafka.files_unusable", "deadletter.not_produced"]
+    password.write_text("sesame")
+    box.post([letter()])
+    assert not box._producer.is_broken
+    box.close()
+
+
+def test_a_producer_that_is_fatally_wrong_has_a_successor_with_the_next_letter(
+    new_letterbox: Callable[[str], DeadLetterTopic], kafka: Kafka
+) -> None:
+    box = new_letterbox("dead.again")
+    box._producer.is_broken = True
+    box.post([letter(b"21.5")])
+    (record,) = wait_until(lambda: records(kafka.bootstrap, "dead.again"), 20.0, "the letter")
+    assert record.value == b"21.5"
+
+
+def test_what_is_not_confirmed_at_a_stop_is_said(said: list[dict[str, Any]]) -> None:
+    box = DeadLetterTopic(KafkaSettings(bootstrap_servers="127.46.0.1:1"), "dead")
+    box.post([letter(), letter()])
+    box.close()
+    assert [(line["event"], line["letters"]) for line in said] == [("deadletter.not_produced", 2)]
