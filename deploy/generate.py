@@ -38,7 +38,7 @@ def files() -> dict[Path, str]:
     """The text of each file, by its path."""
     return {
         HERE / "bridge.toml": "\n".join(_settings()).rstrip() + "\n",
-        _UNIT.with_name("mqtt-kafka-bridge..service"): _template(_UNIT.read_text()),
+        _UNIT.with_name("mqtt-kafka-bridge@.service"): _template(_UNIT.read_text()),
     }
 
 
@@ -83,21 +83,21 @@ def _comment(text: str) -> Iterator[str]:
         yield f"# {line}"
 
 
-# -- mqtt-kafka-bridge..service ------------------------------------------------------------------------
+# -- mqtt-kafka-bridge@.service ------------------------------------------------------------------------
 
 
 def _template(unit: str) -> str:
     """One of several bridges: its settings, its state and its passwords have names of their own."""
     head = (
         "# Made by deploy/generate.py from mqtt-kafka-bridge.service; change that.\n"
-        "# mqtt-kafka-bridge.NAME reads /etc/mqtt-kafka-bridge/NAME.toml.\n"
+        "# mqtt-kafka-bridge@NAME reads /etc/mqtt-kafka-bridge/NAME.toml.\n"
     )
     text = head + re.sub(r"\A(#.*\n)+", "", unit)
     for plain, instance in (
         ("Description=MQTT to Kafka bridge", "Description=MQTT to Kafka bridge, %i"),
         ("/etc/mqtt-kafka-bridge/bridge.toml", "/etc/mqtt-kafka-bridge/%i.toml"),
         ("StateDirectory=mqtt-kafka-bridge", "StateDirectory=mqtt-kafka-bridge/%i"),
-        (":mqtt-kafka-bridge.", ":mqtt-kafka-bridge.%i."),
+        (":mqtt-kafka-bridge.", ":mqtt-kafka-bridge@%i."),
     ):
         if plain not in text:
             raise ValueError(f"{_UNIT.name} has no {plain}")

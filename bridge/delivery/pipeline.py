@@ -11,17 +11,18 @@ has reported, then sends acknowledgements.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
+from bridge.delivery import held_lanes
 from bridge.delivery.clock import EARLIEST, NO_TIMESTAMP, is_believable
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.lanes import CAUTIOUS_LIMIT, Lane, LaneState
+from bridge.delivery.held_lanes import HeldLanes
+from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.qos0 import Qos0
-from bridge.delivery.results import Failure, Found, NoTopicAnswer, TopicAnswer, Verdict
+from bridge.delivery.results import Failure, Found, Verdict
 from bridge.delivery.spooling import Spool, Spooling
 from bridge.errors import Unroutable
 from bridge.message import RETAIN, Message, OpenIdentifier, Packet, Release
@@ -42,21 +43,16 @@ class Acknowledger(Protocol):
     def complete(self, packet_id: int, known: bool) -> None: ...
 
 
-class Kafka(Protocol):
+class Kafka(held_lanes.Kafka, Protocol):
     """What of kafka.cluster.Cluster is used here; its words are described there."""
-
-    answers: deque[TopicAnswer | NoTopicAnswer]
 
     @property
     def is_broken(self) -> bool: ...
     @property
     def wants_successor(self) -> bool: ...
-    def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None: ...
-    def probe(self, message: Message, failed: Callable[[Failure], None]) -> None: ...
     def poll(self) -> None: ...
     def take_delivered(self) -> list[Message]: ...
     def take_failures(self) -> list[Failure]: ...
-    def ask(self, topic: str) -> None: ...
     def retire(self) -> None: ...
     def rebuild(self) -> None: ...
 
@@ -75,8 +71,7 @@ class Pipeline:
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._plans: dict[bytes, Plan] = {}
         self._lanes: dict[str, Lane] = {}
-        self._held: dict[Lane, str] = {}  # lanes that are not LIVE, and what was said about it
-        self._stirred = False  # something is to be done at the next turn
+        self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
         self._sequence = 0
         self._qos0 = Qos0(settings.mqtt.qos0_messages, settings.mqtt.qos0_bytes, self.counts)
         self._believes_clock = True
@@ -84,6 +79,7 @@ class Pipeline:
         self._spooling = Spooling(
             spool, settings.spool.after, self.counts, self._lane, self._settle, self._route_again
         )
+        self._held = HeldLanes(kafka, self._spooling, self._failed)
 
     def take_up(self, found: Sequence[Found], identifiers: Iterable[OpenIdentifier]) -> None:
         """What was on disk at the start: messages, and what was open at QoS 2."""
@@ -160,7 +156,7 @@ class Pipeline:
             elif lane.offer(message):
                 yield message
             else:
-                self._hold(lane)
+                self._held.add(lane)
         counts.received += sequence - self._sequence
         self._sequence = sequence
 
@@ -171,26 +167,26 @@ class Pipeline:
 
         Returns for how many seconds nothing is due here.
         """
-        self._stirred = False
+        self._stirred = self._held.stirred = False
         self._kafka.poll()
         self._take_delivered()
         for failure in self._kafka.take_failures():
             self._failed(failure)
         if self._kafka.answers:
-            self._take_answers()
+            self._held.take_answers(time.monotonic(), self._lanes)
         if self._kafka.is_broken:
             self._start_over()
         if self._kafka.wants_successor:
             self._retire()
         for lane in self._spooling.take_results(self._lanes):
-            self._hold(lane)
+            self._held.add(lane)
         now = time.monotonic()
         if self._is_watched:
             for lane in self._spooling.watch(now, self._sequence, self._lanes.values()):
-                self._hold(lane)
+                self._held.add(lane)
         if self._held:
-            self._see_to_lanes(now)
-        disk_due = self._spooling.turn(now, list(self._held))
+            self._held.turn(now)
+        disk_due = self._spooling.turn(now, self._held.lanes)
         settled = self._ledger.take_settled()
         if settled:
             self.session.acknowledge(settled)
@@ -201,17 +197,17 @@ class Pipeline:
     @property
     def has_work(self) -> bool:
         """The next turn should come at once: something was settled without Kafka, or a lane stirred."""
-        return self._stirred or self._ledger.has_settled
+        return self._stirred or self._held.stirred or self._ledger.has_settled
 
     @property
     def is_empty(self) -> bool:
         """Nothing is in flight, not even a copy of what is on disk."""
-        return not self.counts.in_flight and not any(lane.in_flight for lane in self._held)
+        return not self.counts.in_flight and not self._held.any_in_flight
 
     @property
     def _is_watched(self) -> bool:
         """Something may become late, or be late no longer."""
-        return not self.is_empty or any(lane.late for lane in self._held)
+        return not self.is_empty or self._held.any_late
 
     def stop_reading(self) -> None:
         """The bridge is about to stop: what is on disk stays there for the next start."""
@@ -254,28 +250,15 @@ class Pipeline:
         lane = self._lanes.get(topic)
         if lane is None:
             lane = self._lanes[topic] = self._spooling.new_lane(topic)
-            self._hold(lane)
-            self._kafka.ask(topic)
+            self._held.add(lane)
+            self._kafka.look_up(topic)
         return lane
 
     def _route_again(self, message: Message) -> None:
         """It was read from disk, where only what has a route is."""
         message.plan = self._plans.get(message.topic) or self._make_plan(message)
 
-    def _hold(self, lane: Lane) -> None:
-        """The lane has something that waits: it is seen to at each turn."""
-        self._held.setdefault(lane, "")
-        self._stirred = True
-
     # -- producing -------------------------------------------------------------------------------------
-
-    def _launch(self, lane: Lane) -> Iterator[Message]:
-        """Yield what a lane that is held lets go; what may be too large goes another way."""
-        for message in lane.release():
-            if lane.is_large_alone(message):
-                self._kafka.probe(message, self._failed)
-            else:
-                yield message
 
     def _take_delivered(self) -> None:
         delivered = self._kafka.take_delivered()
@@ -299,25 +282,25 @@ class Pipeline:
             return  # it stays in flight until the producer is replaced, with all the others
         if verdict is Verdict.NOT_NOW:
             lane.failed(message, time.monotonic())
-            self._hold(lane)
-            self._say_held(lane, failure.reason)
+            self._held.add(lane)
+            self._held.log_held(lane, failure.reason)
             return
         if not lane.is_alone(message):
             lane.suspect(message)
-            self._hold(lane)
+            self._held.add(lane)
         elif verdict is Verdict.BAD_TIMESTAMP and message.timestamp != NO_TIMESTAMP:
             message.timestamp = NO_TIMESTAMP
             lane.suspect(message)
         else:
             self._give_up(message, failure.reason)
         if verdict is Verdict.TOO_LARGE:
-            self._kafka.ask(lane.topic)  # somebody may have lowered the limit
+            self._kafka.look_up(lane.topic)  # somebody may have lowered the limit
 
     def _give_up(self, message: Message, reason: str) -> None:
         plan: Plan = message.plan
         plan.lane.given_up(message)
         self._spooling.keep_letter(DeadLetter(message, reason, plan.route, plan.kafka_topic))
-        self._hold(plan.lane)
+        self._held.add(plan.lane)
         log(
             Event.KAFKA_REFUSED,
             topic=plan.kafka_topic,
@@ -326,46 +309,6 @@ class Pipeline:
             reason=reason,
         )
 
-    # -- lanes that are held -----------------------------------------------------------------------------
-
-    def _see_to_lanes(self, now: float) -> None:
-        for lane in list(self._held):
-            if lane.ask_if_due(now):
-                self._kafka.ask(lane.topic)
-            self._kafka.produce(self._launch(lane), self._failed)
-            if self._spooling.see_to(lane):
-                self._held[lane] = self._held.pop(lane)  # behind the others
-            if lane.state is LaneState.LIVE and self._held.pop(lane):
-                log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
-
-    def _take_answers(self) -> None:
-        now = time.monotonic()
-        while self._kafka.answers:
-            answer = self._kafka.answers.popleft()
-            lane = self._lanes[answer.topic]
-            if isinstance(answer, NoTopicAnswer):
-                lane.not_answered(now)
-                self._say_held(lane, answer.reason)
-            elif not answer.exists:
-                lane.not_answered(now)
-                if self._is_held_anew(lane, answer.way_out):
-                    log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=answer.way_out)
-            else:
-                if answer.limit is None:
-                    log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
-                lane.answered(CAUTIOUS_LIMIT if answer.limit is None else answer.limit)
-
-    def _say_held(self, lane: Lane, reason: str) -> None:
-        if self._is_held_anew(lane, reason):
-            log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
-
-    def _is_held_anew(self, lane: Lane, why: str) -> bool:
-        """To be said: once for each reason, and not of a lane that was only asked for its limit."""
-        if lane.state is not LaneState.HELD or self._held[lane] == why:
-            return False
-        self._held[lane] = why
-        return True
-
     # -- a new producer ----------------------------------------------------------------------------------
 
     def _start_over(self) -> None:
@@ -373,13 +316,13 @@ class Pipeline:
         self._kafka.rebuild()
         for lane in self._lanes.values():
             lane.start_over()
-            self._hold(lane)
+            self._held.add(lane)
 
     def _retire(self) -> None:
         """Another producer takes over, with smaller batches or new files; the old one finishes its own."""
         for lane in self._lanes.values():
             lane.drain()
-            self._hold(lane)
+            self._held.add(lane)
         self._kafka.retire()
 
     # -- the clock ----------------------------------------------------------------------------------------
@@ -393,7 +336,7 @@ class Pipeline:
 
     def _next_due(self, now: float) -> float:
         due = [self._look_at_clock_at]
-        due += [lane.retry_at for lane in self._held if lane.state is LaneState.HELD]
+        due += self._held.due_times()
         if self._is_watched:
             due.append(self._spooling.watch_at)
         return max(0.0, min(due) - now)

@@ -12,11 +12,11 @@ from bridge.delivery.results import NoTopicAnswer, Verdict
 from bridge.kafka import error_verdicts
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import FailedReport, Producer, taken
-from bridge.kafka.topic_lookup import admin_options, ask
+from bridge.kafka.topic_lookup import admin_options, look_up
 from bridge.message import Message
 from bridge.settings import KafkaSettings
 
-_PATIENCE = 30.0  # seconds without a report; a leader that hangs is left well before
+_TIMEOUT = 30.0  # seconds without a report; a leader that hangs is left well before
 _POLL = 0.5  # seconds
 _ONE_OF_ITS_BATCH = (Verdict.TOO_LARGE, Verdict.INVALID, Verdict.BAD_TIMESTAMP)
 
@@ -63,7 +63,7 @@ class BlockingProducer:
 
     def _asked(self, topic: str) -> str:
         try:
-            answer = ask(self._admin, topic, self._settings.bootstrap_servers)
+            answer = look_up(self._admin, topic, self._settings.bootstrap_servers)
         except KafkaException as error:
             answer = NoTopicAnswer(topic, str(error.args[0].str()))
         if isinstance(answer, NoTopicAnswer):
@@ -85,7 +85,7 @@ class BlockingProducer:
         unknown = dict.fromkeys(messages)
         failed: list[FailedReport] = []
         producer.produce_all(messages, failed.append)
-        patient_until = time.monotonic() + _PATIENCE
+        patient_until = time.monotonic() + _TIMEOUT
         while len(unknown) > len(failed) and not producer.is_broken and time.monotonic() < patient_until:
             self._reported.clear()
             producer.sleep()
@@ -93,7 +93,7 @@ class BlockingProducer:
                 self._reported.wait(_POLL)
             for message in taken(producer.delivered):
                 del unknown[message]
-                patient_until = time.monotonic() + _PATIENCE
+                patient_until = time.monotonic() + _TIMEOUT
             failed += taken(producer.failed)
         found = []
         for message, code, text in failed:

@@ -151,14 +151,14 @@ class Cluster:
 
     # -- topics --------------------------------------------------------------------------------------
 
-    def ask(self, topic: str) -> None:
+    def look_up(self, topic: str) -> None:
         """Have the answer to what `topic` takes in `answers`, soon."""
         if self._rests:
             self.answers.append(NoTopicAnswer(topic, self._refused))
             return
         if topic not in self._asked:
             self._asked.add(topic)
-            self._lookup.ask(topic)
+            self._lookup.look_up(topic)
 
     def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         self._asked.discard(answer.topic)

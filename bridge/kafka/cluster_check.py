@@ -8,7 +8,7 @@ from bridge.errors import BridgeError
 from bridge.kafka import error_verdicts, tls, topic_lookup
 from bridge.settings import KafkaSettings
 
-_PATIENCE = 10.0  # seconds
+_TIMEOUT = 10.0  # seconds
 
 _LOG_IN = "check sasl.username and the password against Kafka's users"
 
@@ -28,14 +28,14 @@ class ClusterCheck:
     def brokers(self) -> list[str]:
         """host:port of all that the cluster names. Raises BridgeError."""
         try:
-            found = self._admin.list_topics(timeout=_PATIENCE).brokers.values()
+            found = self._admin.list_topics(timeout=_TIMEOUT).brokers.values()
         except KafkaException as error:
             raise BridgeError(self._why(error.args[0])) from None
         return sorted(f"{broker.host}:{broker.port}" for broker in found)
 
     def topic(self, name: str) -> TopicAnswer | NoTopicAnswer:
         try:
-            return topic_lookup.ask(self._admin, name, self._settings.bootstrap_servers)
+            return topic_lookup.look_up(self._admin, name, self._settings.bootstrap_servers)
         except KafkaException as error:
             return NoTopicAnswer(name, self._why(error.args[0]))
 

@@ -23,7 +23,7 @@ from bridge.tls.failures import Names, TlsFailed, explain, explain_words
 Options = Mapping[str, str | int | float | bool]
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
-_PATIENCE = 5.0  # seconds for a handshake
+_TIMEOUT = 5.0  # seconds for a handshake
 _ALERT = 1.0  # seconds after it for the broker's objections
 _AUTHORITIES, _CERTIFICATE, _KEY = "ssl.ca.location", "ssl.certificate.location", "ssl.key.location"
 _LOCATIONS = (_AUTHORITIES, _CERTIFICATE, _KEY, "ssl.keystore.location")
@@ -129,7 +129,7 @@ def _connected(host: str, port: int, options: Options) -> Iterator[ssl.SSLSocket
     """Raises OSError, of which TlsFailed is one."""
     context = _context(options)
     with (
-        socket.create_connection((host, port), timeout=_PATIENCE) as plain,
+        socket.create_connection((host, port), timeout=_TIMEOUT) as plain,
         context.wrap_socket(plain, server_hostname=host) as sock,
     ):
         yield sock

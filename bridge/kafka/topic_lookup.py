@@ -12,8 +12,8 @@ from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.kafka.options import client_options
 from bridge.settings import KafkaSettings
 
-_PATIENCE = 5.0  # seconds for an answer
-_PATIENCE_FOR_LIMIT = 2.0  # it can be done without
+_TIMEOUT = 5.0  # seconds for an answer
+_LIMIT_TIMEOUT = 2.0  # it can be done without
 
 # A record stands in a batch with a header of 61 bytes and lengths of its own (Kafka protocol guide,
 # "Record Batch").
@@ -21,7 +21,7 @@ _BATCH_OVERHEAD = 128
 
 
 class TopicLookup:
-    """`tell` gets an TopicAnswer or NoTopicAnswer for each question, from another thread.
+    """`tell` gets a TopicAnswer or NoTopicAnswer for each question, from another thread.
 
     The thread and its client live only while there are questions.
     """
@@ -33,13 +33,13 @@ class TopicLookup:
         self._lock = Lock()
         self._running = False
 
-    def ask(self, topic: str) -> None:
+    def look_up(self, topic: str) -> None:
         self._questions.put(topic)
         with self._lock:
             if self._running:
                 return
             self._running = True
-        Thread(target=self._work, name="inquiry", daemon=True).start()
+        Thread(target=self._work, name="topics", daemon=True).start()
 
     def _work(self) -> None:
         admin: AdminClient | None = None
@@ -54,7 +54,7 @@ class TopicLookup:
                 continue
             try:
                 admin = admin or AdminClient(admin_options(self._settings))
-                answer: TopicAnswer | NoTopicAnswer = ask(admin, topic, self._settings.bootstrap_servers)
+                answer: TopicAnswer | NoTopicAnswer = look_up(admin, topic, self._settings.bootstrap_servers)
             except KafkaException as error:
                 answer = NoTopicAnswer(topic, str(error.args[0].str()))
             except Exception as error:
@@ -67,10 +67,10 @@ def admin_options(settings: KafkaSettings) -> dict[str, Any]:
     return {**client_options(settings), **_without_producing(settings.client_options())}
 
 
-def ask(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnswer | NoTopicAnswer:
+def look_up(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnswer | NoTopicAnswer:
     """Raises KafkaException where the cluster does not answer."""
     # Where brokers create topics by themselves (auto.create.topics.enable), this makes them do it.
-    found = admin.list_topics(topic, timeout=_PATIENCE).topics[topic]
+    found = admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
     if found.error is not None:
         missing = found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
         if not missing:
@@ -86,8 +86,8 @@ def ask(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnswer |
 def _limit(admin: AdminClient, topic: str) -> int | None:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
-        future = admin.describe_configs([resource], request_timeout=_PATIENCE_FOR_LIMIT)[resource]
-        config = future.result(_PATIENCE_FOR_LIMIT + 1)
+        future = admin.describe_configs([resource], request_timeout=_LIMIT_TIMEOUT)[resource]
+        config = future.result(_LIMIT_TIMEOUT + 1)
         return int(config["max.message.bytes"].value) - _BATCH_OVERHEAD
     except (KafkaException, TimeoutError, KeyError, TypeError):
         return None  # no permission, or a cluster that does not tell

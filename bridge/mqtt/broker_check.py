@@ -20,7 +20,7 @@ from bridge.routing.topics import Subscription
 from bridge.settings import MqttSettings, read_mqtt_password
 from bridge.tls.failures import TlsFailed
 
-_PATIENCE = 15.0  # seconds for each answer
+_TIMEOUT = 15.0  # seconds for each answer
 _REFUSED = 0x80  # SUBACK: this reason code and above
 
 
@@ -95,7 +95,7 @@ class BrokerCheck:
             return self._connection.error.sentence
         if self._connection.closed_because:
             return "closed before CONNACK, which HAProxy does while no EMQ node is up (see its console)"
-        return f"no CONNACK within {_PATIENCE:.0f} s (does a node of EMQ's cluster hang?)"
+        return f"no CONNACK within {_TIMEOUT:.0f} s (does a node of EMQ's cluster hang?)"
 
     def subscribe(self, subscription: Subscription) -> int:
         """The QoS that is granted."""
@@ -120,7 +120,7 @@ class BrokerCheck:
 
     def _wait(self, done: Callable[[], object]) -> None:
         """Until `done`, or the connection or patience has ended."""
-        connection, ends = self._connection, time.monotonic() + _PATIENCE
+        connection, ends = self._connection, time.monotonic() + _TIMEOUT
         try:
             while not done() and not connection.closed_because and (left := ends - time.monotonic()) > 0:
                 connection.flush()

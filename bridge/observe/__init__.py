@@ -1,4 +1,11 @@
-"""What the bridge says about itself: events.py is the list of what it can say, logging.py how it is said."""
+"""What the bridge says about itself: its log, and what systemd is told.
+
+Decided here: which events there are, at which level (events.py), how a line looks (logging.py), and when
+systemd hears that the service is ready or alive (systemd.py).
+Not here: when something is logged; each room does that itself.
+
+Start with `events.Event`.
+"""
 
 import importlib
 import sys

@@ -1,4 +1,7 @@
-"""Every setting, once: its type, default, bounds and what it is for; and where its value comes from.
+"""Every setting, once: its type, default, bounds and purpose; and where its value comes from.
+
+Decided here: what a setting allows, which source wins, and what is said about a wrong value.
+Not here: what filters and templates of a route mean (routing).
 
     mqtt.py kafka.py routes.py spool.py   the tables of the file, with the rules between settings
     root.py                               the file as a whole
@@ -9,6 +12,8 @@
     passwords.py                          secrets that live in files of their own
 
 --help, docs/reference/settings.md and the error messages are made from the tables' descriptions and bounds.
+
+Start with `load.load`.
 """
 
 from bridge.settings.kafka import KafkaSettings

@@ -1,9 +1,12 @@
-"""What Kafka has not confirmed in time, and what it can never take, on this machine's disk.
+"""The disk side: messages that Kafka has not confirmed in time, and dead letters. It alone knows SQLite.
 
-schema.py   whose database a file is, and the tables in it
-store.py    the database: commits, and what its errors mean
-disk.py     how much may be used, and how long the disk takes
-file.py     the file: opened, opened anew, set aside
-job.py      what the thread is given at once
-spool.py    the thread that writes and reads, and what is done when it can't
+Decided here: how much of the disk is used, what is done about a disk that fails, and which dead letters are
+removed.
+Not here: which messages are written, read and deleted (delivery).
+
+spool.py             what the loop hands over      disk_thread.py   the thread that writes and reads
+database_file.py     opened, reopened, set aside   store.py         commits, and what SQLite's errors mean
+dead_letters.py, read_only.py                      for commands beside the service
+
+Start with `spool.Spool`.
 """

@@ -24,7 +24,7 @@ from bridge.spool.store import Store
 
 _PAGE, _PAGE_BYTES = 500, 4_000_000  # of one look; one letter at least
 _AT_ONCE, _AT_ONCE_BYTES = 500, 4_000_000  # of one transaction that deletes; one letter at least
-_PATIENCE = 10.0  # seconds; while the disk is slow the service's own commits take that long
+_TIMEOUT = 10.0  # seconds; while the disk is slow the service's own commits take that long
 _LEAST_PAUSE = 0.02  # seconds
 
 _LAST = "SELECT ifnull(max(id), 0) FROM dead_letters"
@@ -73,7 +73,7 @@ class StoredLetters:
     def _delete(self, numbers: Sequence[int]) -> int:
         try:
             with closing(connect(self._path, "mode=rw")) as database:
-                database.execute(f"PRAGMA busy_timeout = {_PATIENCE * 1000:.0f}")
+                database.execute(f"PRAGMA busy_timeout = {_TIMEOUT * 1000:.0f}")
                 database.execute("PRAGMA synchronous = FULL")
                 database.execute("PRAGMA wal_autocheckpoint = 0")  # that is the service's, it takes longer
                 return database.execute(

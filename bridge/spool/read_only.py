@@ -20,7 +20,7 @@ from bridge.spool.schema import require_known, used_bytes
 from bridge.spool.store import SEQUENCE_BITS, Store
 
 _TRIES, _PAUSE = 5, 0.1  # seconds; the service may be starting or stopping meanwhile
-_PATIENCE = 5.0  # seconds for a lock; readers wait only while a log is recovered
+_TIMEOUT = 5.0  # seconds for a lock; readers wait only while a log is recovered
 
 _Answer = TypeVar("_Answer")
 
@@ -58,7 +58,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     except OSError as error:
         raise denied(error, path) from None
     uri = f"{path.absolute().as_uri()}?{mode}"
-    database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE)
+    database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_TIMEOUT)
     try:
         require_known(database, path)
     except BaseException:

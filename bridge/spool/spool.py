@@ -1,46 +1,27 @@
-"""The spool as the pipeline sees it, and the thread that does what blocks.
+"""The spool as the pipeline sees it: the loop hands over what is to be written, read and deleted.
 
 The loop collects what is to be written, read and deleted; the thread gets all of it as one job when it is
 done with the last one. So a slow disk makes commits larger, not more, and keeps nobody waiting but those
 who wait for this commit.
-
-When the disk can't be used the bridge goes on with Kafka alone: what is in memory stays there, is not
-acknowledged, and the disk is tried again.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.results import FromDisk, Moved, ReadBack, Refused, Written
+from bridge.delivery.results import FromDisk
 from bridge.delivery.segment import MOST_AT_ONCE, Segment, Wanted, pack
-from bridge.errors import SpoolUnusable
 from bridge.loop import Loop
 from bridge.message import OpenIdentifier
-from bridge.observe.events import Event, log
 from bridge.settings import DeadLetterSettings, SpoolSettings
-from bridge.spool import disk
-from bridge.spool.database_file import DatabaseFile
-from bridge.spool.dead_letter_limits import DeadLetterLimits
+from bridge.spool.disk_thread import DiskThread
 from bridge.spool.job import Job
-from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
+from bridge.spool.store import LaneOf
 
 _DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
-_AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
-_SLOW = 1.0  # seconds for one commit
-_SAY_SLOW_AFTER = 60.0
-_LOOK_AT_BOUNDS_EVERY = 60.0
-_QUIET_AFTER = 2.0  # seconds without a job; a spool that is used on and off needs its space again
-# Seconds. What takes longer must not keep the bridge from connecting: EMQ's queue is short.
-_MOVE_BEFORE = 1.0
-_TRY_AGAIN, _PATIENCE = 2.0, 60.0  # seconds, where the disk failed to read
-LAST_COMMITS_TIMEOUT = 10.0  # seconds for the last commits
+LAST_COMMITS_TIMEOUT = 10.0  # seconds for the last commits, at a stop
 
 
 class Spool:
@@ -64,41 +45,30 @@ class Spool:
         """`session` names the MQTT session whose open Packet Identifiers are saved. The disk thread calls
         `letters_written` with dead letters that are on disk, synced.
         """
-        self._settings = settings
-        self._session = session
-        self._directory = directory
         self._loop = loop
-        self._file = DatabaseFile(directory, routes, lane_of)
         self.results: deque[FromDisk] = deque()
-        self.backlogs: list[Backlog] = []
-        self.identifiers: list[OpenIdentifier] = []
-        self.moves = False
         self._next = Job()
         self._filled = 0  # bytes of what is to be written next
-        self._undeleted: list[tuple[str, Segment]] = []  # the thread's: what a failed commit has left
-        self._busy = False
-        self._troubled = False  # what was refused last has not been written yet
-        self._refused_at = 0.0
-        self._said = ""
-        self._again_at = self._delete_at = 0.0
-        self._say_slow_at = 0.0
+        self._busy = False  # the disk thread has a job
         self._stop_by = 0.0
-        self._bounds = DeadLetterLimits(letters or DeadLetterSettings())
-        self._look_at_bounds_at = 0.0
-        self._letters_written = letters_written
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        try:
-            self._start()
-        except SpoolUnusable as error:
-            self._say_unusable(error)
-            self._again_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
-        # The thread's: what it goes on with, when, and since when that fails.
-        self._moving = self.moves
-        self._unread: list[tuple[str, Wanted]] = []
-        self._failing: dict[str, float] = {}
-        self._go_on_at = 0.0
-        self._thread = Thread(target=self._work, name="spool", daemon=True)
-        self._thread.start()
+        self._disk = DiskThread(
+            settings,
+            directory,
+            loop,
+            routes,
+            lane_of,
+            session,
+            letters or DeadLetterSettings(),
+            letters_written,
+            self.results.append,
+            self._is_idle,
+        )
+        self.backlogs = self._disk.backlogs
+        self.identifiers = self._disk.identifiers
+        self.moves = self._disk.moves
+
+    def _is_idle(self) -> None:
+        self._busy = False
 
     # -- what the pipeline hands over ------------------------------------------------------------------
 
@@ -109,7 +79,7 @@ class Spool:
         While the disk works, too: were that refused, what was handed over behind it might be taken, and a
         lane relies on the order.
         """
-        return not self._busy and time.monotonic() >= self._again_at
+        return not self._busy and time.monotonic() >= self._disk.again_at
 
     @property
     def accepts_more(self) -> bool:
@@ -145,19 +115,19 @@ class Spool:
         job = self._next
         if self._busy:
             return float("inf")
-        deletes = job.done or self._undeleted  # the thread is idle: it has no hand on the latter
-        if job.writes or job.reads or (deletes and now >= self._delete_at):
+        deletes = job.done or self._disk.undeleted  # the thread is idle: it has no hand on the latter
+        if job.writes or job.reads or (deletes and now >= self._disk.delete_at):
             self._busy = True
             self._next = Job()
             self._filled = 0
-            self._delete_at = now + _DELETE_EVERY
-            self._jobs.put(job)
+            self._disk.delete_at = now + _DELETE_EVERY
+            self._disk.give(job)
             return float("inf")
         due = float("inf")
         if deletes:
-            due = self._delete_at - now
-        if self._again_at > now:
-            due = min(due, self._again_at - now)
+            due = self._disk.delete_at - now
+        if self._disk.again_at > now:
+            due = min(due, self._disk.again_at - now)
         return due
 
     def finish(self) -> None:
@@ -169,231 +139,5 @@ class Spool:
     def close(self, identifiers: Sequence[OpenIdentifier]) -> None:
         """Write what is left, and which identifiers are open. Waits for it, but not for ever."""
         self.finish()
-        self._jobs.put(self._next)
-        self._jobs.put(None)
-        self._thread.join(max(0.0, self._stop_by - time.monotonic()))
-        if self._thread.is_alive():
-            return
-        if self._file.store:
-            with suppress(SpoolUnusable):
-                self._file.store.save_identifiers(self._session, identifiers)
-        self._file.close()
-
-    # -- the thread ------------------------------------------------------------------------------------
-
-    def _work(self) -> None:
-        try:
-            while (job := self._next_job()) is not None:
-                for result in self._do(job):
-                    self._loop.post(partial(self.results.append, result))
-                self._loop.post(self._is_idle)
-                self._tidy()
-        except BaseException as defect:
-            # Without this thread nothing would be written any more, and nobody would know.
-            self._loop.post(partial(_raise, defect))
-
-    def _next_job(self) -> Job | None:
-        patience = _QUIET_AFTER
-        while True:
-            goes_on = self._moving or self._unread
-            due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else patience
-            with suppress(Empty):
-                return self._jobs.get(timeout=due)
-            if goes_on:
-                self._go_on()
-                continue
-            self._tidy()
-            self._give_back(Store.give_all_back)
-            patience = _LOOK_AT_BOUNDS_EVERY
-
-    def _is_idle(self) -> None:
-        self._busy = False
-
-    def _do(self, job: Job) -> list[FromDisk]:
-        results: list[FromDisk] = []
-        for topic, wanted in job.reads:
-            self._read(topic, wanted)
-        self._undeleted += job.done
-        if not job.writes and not self._undeleted:
-            return results
-        try:
-            store = self._file.open()
-            room, limit = self._room(store) if job.writes else (0, "")
-            taken, left = job.fitting(room)
-            if taken.writes or self._undeleted:
-                self._commit(store, taken)
-            if taken.writes:
-                results.append(Written(*taken.split()))
-            if left.writes:
-                results.append(self._refuse(left, limit, is_full=True))
-            elif taken.writes:
-                self._say_usable(store)
-        except DiskFull as error:  # not the half of it: what the log has got is left to what deletes
-            self._delete_at = time.monotonic() + _AGAIN_WHEN_FULL
-            if job.writes:
-                results.append(self._refuse(job, error.reason, is_full=True))
-        except SpoolUnusable as error:
-            self._file.give_up(error)
-            self._delete_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
-            if job.writes:
-                self._say_unusable(error)
-                results.append(self._refuse(job, error.reason, is_full=False))
-        return results
-
-    def _commit(self, store: Store, job: Job) -> None:
-        began = time.monotonic()
-        store.write(job.segments, job.letters, self._undeleted)
-        self._undeleted = []
-        if job.letters:
-            self._letters_written(job.letters)
-            self._look_at_bounds_at = 0.0
-        now = time.monotonic()
-        if now - began > _SLOW and now >= self._say_slow_at:
-            self._say_slow_at = now + _SAY_SLOW_AFTER
-            log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
-
-    def _room(self, store: Store) -> tuple[int, str]:
-        limits = self._settings
-        try:
-            return disk.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
-        except OSError as error:
-            raise SpoolUnusable(f"{self._directory}: {error.strerror}") from error
-
-    def _refuse(self, job: Job, reason: str, *, is_full: bool) -> Refused:
-        self._again_at = time.monotonic() + (_AGAIN_WHEN_FULL if is_full else _AGAIN_WHEN_UNUSABLE)
-        self._troubled, self._refused_at = True, time.monotonic()
-        return Refused(*job.split(), is_full, reason)
-
-    def _read(self, topic: str, wanted: Wanted) -> None:
-        """Its result does not wait for the job's commit."""
-        segments: list[Segment] = []
-        for _ in range(2):  # once more with the file opened anew
-            try:
-                segments, damaged = self._file.open().read(topic, wanted)
-            except SpoolUnusable as error:
-                self._file.give_up(error)
-                reason = error.reason
-                continue
-            self._failing.pop(topic, None)
-            for why in damaged:
-                log(Event.SPOOL_DAMAGED, reason=why)
-            if not segments and not damaged:
-                log(
-                    Event.SPOOL_UNREADABLE,
-                    topic=topic,
-                    reason=f"{self._file.path}: they are no longer in there",
-                )
-            break
-        else:
-            if self._may_pass(topic):
-                self._unread.append((topic, wanted))
-                return
-            log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
-        self._loop.post(partial(self.results.append, ReadBack(topic, segments)))
-
-    def _tidy(self) -> None:
-        """Keep the bounds of the dead letters, and give space back while there is nothing else to do."""
-        with suppress(SpoolUnusable):
-            if time.monotonic() >= self._look_at_bounds_at:
-                self._look_at_bounds_at = time.monotonic() + _LOOK_AT_BOUNDS_EVERY
-                while self._file.store and (removed := self._file.store.keep_bounds(self._bounds)):
-                    log(
-                        Event.DEADLETTER_REMOVED,
-                        bound=removed.bound,
-                        letters=removed.letters,
-                        bytes=removed.size,
-                    )
-                    self._loop.post(partial(self.results.append, removed))
-        self._give_back(Store.give_back)
-
-    def _give_back(self, some: Callable[[Store], bool]) -> None:
-        """Piece by piece, as long as there is nothing else to do."""
-        with suppress(SpoolUnusable):
-            while self._file.store and self._jobs.empty() and some(self._file.store):
-                pass
-
-    # -- what the thread has to do besides ---------------------------------------------------------------
-
-    def _go_on(self) -> None:
-        """With what takes longer than a job, or failed and may be better by now."""
-        if self._moving:
-            self._move()
-        unread, self._unread = self._unread, []
-        for topic, wanted in unread:
-            self._read(topic, wanted)
-
-    def _move(self) -> None:
-        """A step of it."""
-        moved: list[Backlog] = []
-        try:
-            if not self._file.has_moved(0.0):
-                self._failing.clear()
-                return
-            moved = self._file.open().backlogs_up_to(self._file.last)
-        except SpoolUnusable as error:
-            if not isinstance(error, DiskFull):
-                self._file.give_up(error)
-            if self._may_pass(""):
-                return
-            for each in self.backlogs:
-                log(Event.SPOOL_UNREADABLE, topic=each.topic, reason=error.reason)
-        self._moving = False
-        self._loop.post(partial(self.results.append, Moved(moved)))
-
-    def _may_pass(self, topic: str) -> bool:
-        """What has just failed is worth another try, soon.
-
-        Who waits for it has what comes written to disk. Where the disk does not take that either, EMQ's queue
-        would overflow meanwhile, and order is given up before messages are.
-        """
-        now = time.monotonic()
-        since = self._failing.setdefault(topic, now)
-        if now - since > _PATIENCE or self._refused_at > since:
-            del self._failing[topic]
-            return False
-        self._go_on_at = now + _TRY_AGAIN
-        return True
-
-    # ------------------------------------------------------------------------------------------------
-
-    def _start(self) -> None:
-        """Raises SpoolUnusable."""
-        try:
-            store = self._file.start()
-            self.backlogs = store.backlogs()
-            self._file.last = max((each.last for each in self.backlogs), default=0)
-            try:
-                self.moves = not self._file.has_moved(_MOVE_BEFORE)
-            except CorruptStore:
-                raise
-            except SpoolUnusable:  # a full disk, a row that can't be read: it is tried again
-                self.moves = True
-            if self.moves:
-                log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))
-            else:
-                self.backlogs = store.backlogs()
-            with suppress(DiskFull):  # what can't be taken away must not be used: it would be used again
-                self.identifiers = store.take_identifiers(self._session)
-        except CorruptStore as error:
-            self.backlogs, self.moves = [], False
-            self._file.begin_anew(error)
-        except SpoolUnusable:
-            self.backlogs, self.moves = [], False
-            self._file.abandon()
-            raise
-
-    def _say_usable(self, store: Store) -> None:
-        if self._troubled:
-            self._troubled, self._said = False, ""
-            log(Event.SPOOL_USABLE, path=str(store.path))
-
-    def _say_unusable(self, error: SpoolUnusable) -> None:
-        """Once for each reason: it is tried again every few seconds."""
-        self._troubled = True
-        if error.reason != self._said:
-            self._said = error.reason
-            log(Event.SPOOL_UNUSABLE, reason=error.reason, way_out=error.way_out)
-
-
-def _raise(defect: BaseException) -> None:
-    raise defect
+        self._disk.give(self._next)
+        self._disk.end(identifiers, self._stop_by - time.monotonic())

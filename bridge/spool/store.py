@@ -266,7 +266,7 @@ class Store:
             ),
         )
 
-    def keep_bounds(self, bounds: DeadLetterLimits) -> Removed | None:
+    def keep_limits(self, bounds: DeadLetterLimits) -> Removed | None:
         """Remove some of the dead letters that are beyond their bounds. None: there were none."""
         with self._translated():
             bound, numbers = bounds.beyond(self._db)

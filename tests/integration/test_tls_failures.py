@@ -278,7 +278,7 @@ def test_a_producer_that_no_broker_lets_in_rests(
             wait_until(holds, 20, what)
 
         turn(lambda: cluster._rests, "the producer rests")
-        cluster.ask("topic")
+        cluster.look_up("topic")
         assert "SSL handshake failed" in cluster.answers[0].reason
         turn(lambda: not _threads("purge", "tls"), "what was under way is over")
         attempts = counter.connections
@@ -296,7 +296,7 @@ def _threads(*names: str) -> list[str]:
 
 
 def test_bridge_check_says_the_same(site: Site, new_door: NewDoor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(look_module, "_PATIENCE", 2.0)
+    monkeypatch.setattr(look_module, "_TIMEOUT", 2.0)
     emq, broker = new_door(site.broker, clients_of=site.authority), new_door(site.expired)
     settings = Settings.model_validate(
         {

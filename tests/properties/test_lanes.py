@@ -185,7 +185,7 @@ class Simulation:
         while self.disk.works and self.to_bury:
             message = self.to_bury.popleft()
             self.given_up.add(message.sequence)
-            self.lane.buried(message)
+            self.lane.dead_lettered(message)
             self.settle(message)
         self.see_to()
 

@@ -25,7 +25,7 @@ FILES = {
     "/etc/profile.d/mqtt-kafka-bridge.sh": "644 root root",
     "/usr/local/bin/mqtt-kafka-bridge": "777 root root",
     "/usr/local/lib/systemd/system/mqtt-kafka-bridge.service": "644 root root",
-    "/usr/local/lib/systemd/system/mqtt-kafka-bridge..service": "644 root root",
+    "/usr/local/lib/systemd/system/mqtt-kafka-bridge@.service": "644 root root",
     "/usr/local/lib/sysusers.d/mqtt-kafka-bridge.conf": "644 root root",
     "/usr/local/lib/tmpfiles.d/mqtt-kafka-bridge.conf": "644 root root",
     "/var/lib/mqtt-kafka-bridge": "700 mqtt-kafka-bridge mqtt-kafka-bridge",

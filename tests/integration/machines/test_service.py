@@ -120,8 +120,8 @@ def test_several_bridges_have_settings_state_and_passwords_of_their_own(
         assert (program, pi.run("stat", "-c", "%a %G", settings)) == ("nano", "640 mqtt-kafka-bridge\n")
         its_own = '[mqtt]\nclient_id = "garden"\nusername = "two"'
         pi.write(settings, pi.read(settings).replace("[mqtt]", its_own, 1))
-        pi.write("/etc/credstore/mqtt-kafka-bridge.garden.mqtt-password", "hunter2")
-        pi.run("chmod", "600", "/etc/credstore/mqtt-kafka-bridge.garden.mqtt-password")
+        pi.write("/etc/credstore/mqtt-kafka-bridge@garden.mqtt-password", "hunter2")
+        pi.run("chmod", "600", "/etc/credstore/mqtt-kafka-bridge@garden.mqtt-password")
         on(pi, start)
         wait_live(pi, f"{UNIT}@garden")
 

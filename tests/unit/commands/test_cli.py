@@ -10,7 +10,7 @@ import pytest
 
 import bridge.app
 from bridge import __version__
-from bridge.commands import cli
+from bridge.commands import cli, dry_run
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.settings import Settings
 from tests.unit.settings.configurations import ROUTE, WORKS, Machine
@@ -203,7 +203,7 @@ def test_dry_run_hands_on_its_flags(machine: Machine, monkeypatch: pytest.Monkey
         shown.append((settings.mqtt.port, count, json, client_id))
         return 0
 
-    monkeypatch.setattr(bridge.app, "dry_run", preview)
+    monkeypatch.setattr(dry_run, "dry_run", preview)
 
     assert cli.main(["--dry-run", "--count", "3", "--json", "--client-id", "me", "--mqtt.port", "1885"]) == 0
     assert cli.main(["--dry-run"]) == 0

@@ -180,7 +180,7 @@ def test_the_database_of_a_service_that_keeps_it_is_said_to_be_locked(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bury(store, letter())
-    monkeypatch.setattr(letters_module, "_PATIENCE", 0.01)
+    monkeypatch.setattr(letters_module, "_TIMEOUT", 0.01)
     store._db.execute("BEGIN IMMEDIATE")
     with pytest.raises(SpoolUnusable, match="locked"):
         StoredLetters(tmp_path).delete(found(tmp_path))

@@ -240,7 +240,7 @@ def test_a_refused_batch_is_tried_again_one_by_one(
 def test_a_kafka_that_is_not_there_is_said_to_be_so(
     new_courier: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bridge.kafka.topic_lookup._PATIENCE", 0.2)
+    monkeypatch.setattr("bridge.kafka.topic_lookup._TIMEOUT", 0.2)
     producer = new_courier("127.46.0.1:1")
     (reason,) = producer.deliver([message("iot")])
     assert reason.startswith("Kafka does not tell of the topic iot: ")
@@ -251,7 +251,7 @@ def test_what_is_never_confirmed_stays_and_nothing_more_is_tried(
 ) -> None:
     producer = new_courier()
     assert producer.deliver([message("producer.late")]) == [""]
-    monkeypatch.setattr(producer_module, "_PATIENCE", 0.0)
+    monkeypatch.setattr(producer_module, "_TIMEOUT", 0.0)
     (late,) = producer.deliver([message("producer.late")])
     assert late.startswith("Kafka has not confirmed it")
     assert producer.is_stuck

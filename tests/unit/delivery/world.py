@@ -93,7 +93,7 @@ class Kafka:
         failures, self._failures = self._failures, []
         return failures
 
-    def ask(self, topic: str) -> None:
+    def look_up(self, topic: str) -> None:
         self.asked.append(topic)
 
     def retire(self) -> None:

@@ -277,7 +277,7 @@ class World:
 
     def close(self) -> None:
         self.cluster.close()
-        wait_until(lambda: not _threads("reports", "purge", "inquiry"), 30, "the cluster's threads to end")
+        wait_until(lambda: not _threads("reports", "purge", "topics"), 30, "the cluster's threads to end")
         self.loop.close()
 
     def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
@@ -384,7 +384,7 @@ def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
     failure = world.produce(message())
     assert failure
     assert failure.verdict is Verdict.PRODUCER_LOST
-    world.cluster.ask("topic")
+    world.cluster.look_up("topic")
     assert "cannot read" in str(world.cluster.answers.popleft())
     world.cluster.sleep()
     world.until(lambda: not world.cluster.is_broken)
@@ -458,34 +458,34 @@ def test_a_topic_is_asked_about_once_until_it_is_answered(
     asked: list[str] = []
     may_answer = threading.Event()
 
-    def ask(_: object, topic: str, __: str) -> TopicAnswer:
+    def look_up(_: object, topic: str, __: str) -> TopicAnswer:
         asked.append(topic)
         may_answer.wait(10)
         return TopicAnswer(topic, exists=True, limit=BATCH_SIZE)
 
-    monkeypatch.setattr(topic_lookup_module, "ask", ask)
+    monkeypatch.setattr(topic_lookup_module, "look_up", look_up)
     for _ in range(5):
-        world.cluster.ask("a")
+        world.cluster.look_up("a")
     may_answer.set()
     world.until(lambda: world.cluster.answers)
     assert asked == ["a"]
-    world.cluster.ask("a")
+    world.cluster.look_up("a")
     world.until(lambda: len(world.cluster.answers) == 2)
 
 
 def test_a_question_that_goes_wrong_is_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ask(*_: object) -> TopicAnswer:
+    def look_up(*_: object) -> TopicAnswer:
         raise KeyError("max.message.bytes")
 
-    monkeypatch.setattr(topic_lookup_module, "ask", ask)
+    monkeypatch.setattr(topic_lookup_module, "look_up", look_up)
     answers: list[TopicAnswer | NoTopicAnswer] = []
-    inquiry = TopicLookup(KafkaSettings(bootstrap_servers=NOBODY, options={"log_level": 0}), answers.append)
-    inquiry.ask("a")
+    lookup = TopicLookup(KafkaSettings(bootstrap_servers=NOBODY, options={"log_level": 0}), answers.append)
+    lookup.look_up("a")
     wait_until(lambda: len(answers) == 1, 30, "the first answer")
-    inquiry.ask("b")
+    lookup.look_up("b")
     wait_until(lambda: len(answers) == 2, 30, "the second answer")
     assert all(isinstance(answer, NoTopicAnswer) for answer in answers)
-    wait_until(lambda: not _threads("inquiry"), 30, "the thread to end")
+    wait_until(lambda: not _threads("topics"), 30, "the thread to end")
 
 
 def test_a_smaller_limit_asks_for_a_successor_with_smaller_batches(world: World) -> None:

@@ -235,6 +235,6 @@ def test_a_file_is_not_taken_for_the_journal(tmp_path: Path, monkeypatch: pytest
 
 
 def test_the_service_carries_no_rich_and_a_dry_run_may_still_have_it() -> None:
-    check = "import sys, bridge.app, bridge.cli; assert 'rich' not in sys.modules; import rich.table"
+    check = "import sys, bridge.app, bridge.commands.cli; assert 'rich' not in sys.modules; import rich.table"
 
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, timeout=30)

@@ -53,7 +53,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     def log(event: str, **fields: Any) -> None:
         lines.append({"event": str(event), **fields})
 
-    monkeypatch.setattr("bridge.spool.spool.log", log)
+    monkeypatch.setattr("bridge.spool.disk_thread.log", log)
     monkeypatch.setattr(dead_letter_topic_module, "log", log)
     return lines
 
@@ -64,7 +64,7 @@ def numbers(directory: Path) -> list[int]:
 
 def enforce(store: Store, bounds: DeadLetterLimits) -> list[Removed]:
     found = []
-    while removed := store.keep_bounds(bounds):
+    while removed := store.keep_limits(bounds):
         found.append(removed)
     return found
 
@@ -166,7 +166,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
     letters = [letter(bytes(400_000)) for _ in range(3)]
     for each in letters:
         each.message.sequence = 1
-        spooling.bury(DeadLetter(each.message, each.reason))
+        spooling.keep_letter(DeadLetter(each.message, each.reason))
 
     def removed() -> int:
         spooling.turn(time.monotonic(), [])

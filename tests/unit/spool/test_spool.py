@@ -14,6 +14,7 @@ from bridge.delivery.segment import Segment, Wanted, cut, pack
 from bridge.loop import Loop
 from bridge.message import Message, OpenIdentifier, Properties
 from bridge.settings import SpoolSettings
+from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool import spool as spool_module
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
@@ -265,7 +266,7 @@ def test_a_slow_commit_is_said_and_keeps_nobody_waiting_but_what_is_in_it(
         write(*arguments)
 
     monkeypatch.setattr(Store, "write", slow)
-    monkeypatch.setattr(spool_module, "_SLOW", 0.0)
+    monkeypatch.setattr(disk_thread_module, "_SLOW", 0.0)
     world.write(message(1))
     for _ in range(3):
         world.spool.turn(time.monotonic())

@@ -15,7 +15,7 @@ from bridge.loop import Loop
 from bridge.message import Message
 from bridge.routing.router import Router
 from bridge.settings import RouteSettings, Settings, SpoolSettings
-from bridge.spool import spool as spool_module
+from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool import store as store_module
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, LaneOf, Store
@@ -30,8 +30,8 @@ OLD, NEW = ("sensors", ""), ("new", "")
 def steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step moves one row, and all but the first are left to the time after the start."""
     monkeypatch.setattr(store_module, "_REASSIGN_AT_ONCE", 1)
-    monkeypatch.setattr(spool_module, "_MOVE_BEFORE", 0.0)
-    monkeypatch.setattr(spool_module, "_TRY_AGAIN", 0.01)
+    monkeypatch.setattr(disk_thread_module, "_MOVE_BEFORE", 0.0)
+    monkeypatch.setattr(disk_thread_module, "_TRY_AGAIN", 0.01)
 
 
 @pytest.fixture
@@ -158,8 +158,8 @@ def test_a_row_that_can_not_be_read_keeps_nothing_from_being_written(
         return reassign_one(store, position, lane_of)
 
     monkeypatch.setattr(Store, "_reassign", fails)
-    monkeypatch.setattr(spool_module, "_AGAIN_WHEN_UNUSABLE", 0.01)
-    monkeypatch.setattr(spool_module, "_MOVE_BEFORE", seconds)
+    monkeypatch.setattr(disk_thread_module, "_AGAIN_WHEN_UNUSABLE", 0.01)
+    monkeypatch.setattr(disk_thread_module, "_MOVE_BEFORE", seconds)
     world = World(tmp_path, "other routes", lambda _: NEW)
     assert world.spool.moves
     for number in (4, 5):
@@ -211,7 +211,7 @@ def test_a_stop_does_not_wait_for_the_move(
 ) -> None:
     three_rows(tmp_path)
     world = World(tmp_path, "other routes", lambda _: NEW)
-    thread = world.spool._thread
+    thread = world.spool._disk.thread
     join = thread.join
     monkeypatch.setattr(
         thread, "join", lambda timeout: paused.set() or join(timeout)
@@ -299,7 +299,7 @@ def test_a_file_that_was_opened_anew_need_not_be_looked_through_by_the_next_star
 ) -> None:
     world = World(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(spool_module, "_AGAIN_WHEN_UNUSABLE", 0.01)
+        patch.setattr(disk_thread_module, "_AGAIN_WHEN_UNUSABLE", 0.01)
         patch.setattr(Store, "write", lambda *_: (_ for _ in ()).throw(SpoolUnusable("Input/output error")))
         world.write(message(1))
         assert isinstance(world.result(), Refused)
@@ -355,7 +355,7 @@ def test_on_its_way_to_kafka_what_is_moved_stays_before_what_comes_meanwhile(
     turns_until(lambda: len(kafka.produced) == 5, "all is produced")
     assert [message.sequence for message in kafka.produced] == [1, 2, 3, 4, 5]
     kafka.deliver()
-    turns_until(lambda: pipeline.is_empty and not spool._undeleted, "all is confirmed")
+    turns_until(lambda: pipeline.is_empty and not spool._disk.undeleted, "all is confirmed")
     counts = pipeline.counts
     assert (counts.restored, counts.received, counts.delivered, counts.spooled) == (3, 2, 5, 0)
     spool.close(pipeline.open_identifiers)

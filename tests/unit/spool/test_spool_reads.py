@@ -5,7 +5,7 @@ import pytest
 from bridge.delivery.results import ReadBack, Refused
 from bridge.delivery.segment import Wanted
 from bridge.errors import SpoolUnusable
-from bridge.spool import spool as spool_module
+from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool.store import Store
 from tests.unit.spool.test_spool import ALL, World, message, world
 
@@ -23,7 +23,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
         return read(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "read", fails)
-    monkeypatch.setattr(spool_module, "_TRY_AGAIN", 0.01)
+    monkeypatch.setattr(disk_thread_module, "_TRY_AGAIN", 0.01)
 
 
 def unwritable(*_: object) -> None:
@@ -46,7 +46,7 @@ def test_what_cannot_be_read_for_a_minute_is_left_to_the_next_start(
     world.write(message(1))
     world.result()
     failing(monkeypatch, times=float("inf"))
-    monkeypatch.setattr(spool_module, "_PATIENCE", 0.1)
+    monkeypatch.setattr(disk_thread_module, "_TIMEOUT", 0.1)
     assert world.rows() == []
     assert "spool.unreadable" in capsys.readouterr().out
 

@@ -9,7 +9,7 @@ from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.results import Refused, Written
 from bridge.delivery.segment import cut, pack
 from bridge.spool import disk as disk_module
-from bridge.spool import spool as spool_module
+from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool.store import Store
 from tests.harness.conditions import wait_until
 from tests.unit.spool.test_spool import World, message
@@ -83,7 +83,7 @@ def test_space_goes_back_to_the_file_system(tmp_path: Path) -> None:
 def test_an_empty_spool_gives_back_all_its_space_and_its_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "_QUIET_AFTER", 0.05)
+    monkeypatch.setattr(disk_thread_module, "_QUIET_AFTER", 0.05)
     world = World(tmp_path)
     segments = world.write(*(message(number, b"x" * 100_000) for number in range(1, 31)))
     world.result()

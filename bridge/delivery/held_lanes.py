@@ -1,0 +1,112 @@
+"""What is done about lanes that are not LIVE: look up topics, produce what waits, write to disk.
+
+lanes.py decides in which state a lane is. This file acts on that state, for all lanes that are not LIVE, in
+the loop's thread.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+from bridge.delivery.lanes import CAUTIOUS_LIMIT, Lane, LaneState
+from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer
+from bridge.delivery.spooling import Spooling
+from bridge.message import Message
+from bridge.observe.events import Event, log
+
+
+class Kafka(Protocol):
+    """The part of kafka.cluster.Cluster that this file uses; its docstrings are there."""
+
+    answers: deque[TopicAnswer | NoTopicAnswer]
+
+    def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None: ...
+    def probe(self, message: Message, failed: Callable[[Failure], None]) -> None: ...
+    def look_up(self, topic: str) -> None: ...
+
+
+class HeldLanes:
+    """Every lane that is not LIVE.
+
+    `stirred`: a lane has something to do, so the loop's next turn must come at once.
+    """
+
+    def __init__(self, kafka: Kafka, spooling: Spooling, failed: Callable[[Failure], None]) -> None:
+        """`failed` is called with each delivery report that has an error and comes at once."""
+        self._kafka = kafka
+        self._spooling = spooling
+        self._failed = failed
+        self._lanes: dict[Lane, str] = {}  # with the reason that was logged last
+        self.stirred = False
+
+    def add(self, lane: Lane) -> None:
+        """The lane left LIVE, or has something new to do."""
+        self._lanes.setdefault(lane, "")
+        self.stirred = True
+
+    def __bool__(self) -> bool:
+        return bool(self._lanes)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """In the order in which the disk serves them."""
+        return list(self._lanes)
+
+    @property
+    def any_in_flight(self) -> bool:
+        return any(lane.in_flight for lane in self._lanes)
+
+    @property
+    def any_late(self) -> bool:
+        return any(lane.late for lane in self._lanes)
+
+    def due_times(self) -> list[float]:
+        """When a topic is looked up again, monotonic seconds."""
+        return [lane.retry_at for lane in self._lanes if lane.state is LaneState.HELD]
+
+    def turn(self, now: float) -> None:
+        """Look up topics that are due, produce what may go, and take off lanes that are LIVE again."""
+        for lane in list(self._lanes):
+            if lane.ask_if_due(now):
+                self._kafka.look_up(lane.topic)
+            self._kafka.produce(self._launch(lane), self._failed)
+            if self._spooling.see_to(lane):
+                self._lanes[lane] = self._lanes.pop(lane)  # behind the others
+            if lane.state is LaneState.LIVE and self._lanes.pop(lane):
+                log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
+
+    def _launch(self, lane: Lane) -> Iterator[Message]:
+        """Yield what the lane lets go. A message that may be too large goes to the producer for probes."""
+        for message in lane.release():
+            if lane.is_large_alone(message):
+                self._kafka.probe(message, self._failed)
+            else:
+                yield message
+
+    def take_answers(self, now: float, lanes: Mapping[str, Lane]) -> None:
+        """Kafka has answered about topics, or could not be asked."""
+        while self._kafka.answers:
+            answer = self._kafka.answers.popleft()
+            lane = lanes[answer.topic]
+            if isinstance(answer, NoTopicAnswer):
+                lane.not_answered(now)
+                self.log_held(lane, answer.reason)
+            elif not answer.exists:
+                lane.not_answered(now)
+                if self._is_news(lane, answer.way_out):
+                    log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=answer.way_out)
+            else:
+                if answer.limit is None:
+                    log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
+                lane.answered(CAUTIOUS_LIMIT if answer.limit is None else answer.limit)
+
+    def log_held(self, lane: Lane, reason: str) -> None:
+        if self._is_news(lane, reason):
+            log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
+
+    def _is_news(self, lane: Lane, reason: str) -> bool:
+        """Each reason is logged once, and not for a lane that only waits for its topic's limit."""
+        if lane.state is not LaneState.HELD or self._lanes[lane] == reason:
+            return False
+        self._lanes[lane] = reason
+        return True

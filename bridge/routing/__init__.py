@@ -1,0 +1,8 @@
+"""From an MQTT topic to a Kafka topic, key, headers and value; and which filters are subscribed for that.
+
+Decided here: what filters match, cover and overlap (topics.py), what a [[routes]] entry means (routes.py),
+which route takes a message (router.py). Pure: no input or output.
+Not here: whether the broker granted a subscription (mqtt), whether the Kafka topic exists (kafka).
+
+Start with `router.Router`.
+"""
