@@ -1,7 +1,7 @@
 """The MQTT side: one session with the broker, one connection at a time. The only room that knows paho.
 
-Decided here: when the bridge connects again and after which delay (session.py, backoff.py), which MQTT version
-it speaks, and which filters it subscribes. PUBLISH goes round paho: tap.py takes it off the byte stream,
+Decided here: when the bridge connects again and after which delay (session.py, backoff.py), which MQTT
+version it speaks, and which filters it subscribes. PUBLISH goes round paho: tap.py takes it off the byte stream,
 packet_codec.py reads it, and acknowledgements leave through the same tap.
 Not here: when a message may be acknowledged (delivery).
 
