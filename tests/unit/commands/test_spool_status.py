@@ -264,6 +264,7 @@ def test_the_command_finds_the_spool_by_the_settings(tmp_path: Path) -> None:
 
 
 def test_it_does_not_wait_for_paho_and_librdkafka() -> None:
-    code = "import sys, bridge.commands.dead_letters, bridge.commands.spool_status; print({'paho', 'confluent_kafka'} & set(sys.modules))"
+    commands = "bridge.commands.dead_letters, bridge.commands.spool_status"
+    code = f"import sys, {commands}; print({{'paho', 'confluent_kafka'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
