@@ -5,7 +5,8 @@
     ├── Unroutable              no route can take this message
     ├── MalformedPacket         the broker sent what MQTT forbids
     ├── CorruptSegment          a row of the spool is not what was written
-    └── SpoolUnusable           the spool can't be opened, read or written
+    ├── SpoolUnusable           the spool can't be opened, read or written
+    └── NoThread                this machine or its limits allow no further thread now
 
 What the bridge can cure by itself (a connection that broke, a Kafka broker that died) is no exception
 but a state: see mqtt/session.py and kafka/faults.py.
@@ -44,6 +45,16 @@ class MalformedPacket(BridgeError):
 
 class CorruptSegment(BridgeError):
     """The disk gave back other bytes than it was given."""
+
+
+class NoThread(BridgeError):
+    """A thread could not be started. The work that needs the thread must be tried again later."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no further thread can be started now; raise the limit: TasksMax= of the systemd unit, pids.max"
+            " of a container, or ulimit -u"
+        )
 
 
 class SpoolUnusable(BridgeError):

@@ -10,6 +10,13 @@ import select
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from threading import Event as Signal
+from threading import Thread
+from time import sleep
+
+from bridge.errors import NoThread
+
+_GONE = 0.0002  # seconds between two looks whether the kernel has removed a thread
 
 
 class Loop:
@@ -59,3 +66,34 @@ class Loop:
     def close(self) -> None:
         self._epoll.close()
         os.close(self._bell)
+
+
+def start_thread(work: Callable[[], object], name: str) -> Thread:
+    """Run `work` in a new daemon thread. Raises NoThread."""
+    thread = Thread(target=work, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # "can't start new thread": EAGAIN of pthread_create(3)
+        raise NoThread from None
+    return thread
+
+
+def require_threads(count: int) -> None:
+    """Raises NoThread unless the kernel allows `count` further threads now.
+
+    Call this before librdkafka builds a client. A client whose broker thread could not be started never
+    connects, and an admin client whose background thread could not be started corrupts memory and ends the
+    process (librdkafka 2.16, rd_kafka_new). Starts the threads, ends them, and waits until the kernel has
+    removed them: about a millisecond.
+    """
+    enough = Signal()
+    started: list[Thread] = []
+    try:
+        started.extend(start_thread(enough.wait, "room") for _ in range(count))
+    finally:
+        enough.set()
+        for thread in started:
+            thread.join()
+        for thread in started:
+            while os.path.exists(f"/proc/self/task/{thread.native_id}"):
+                sleep(_GONE)

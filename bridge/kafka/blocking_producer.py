@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from threading import Event as Signal
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from bridge.delivery.clock import NO_TIMESTAMP
 from bridge.delivery.results import NoTopicAnswer, Verdict
 from bridge.kafka import error_verdicts
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import FailedReport, Producer, taken
-from bridge.kafka.topic_lookup import admin_options, look_up
+from bridge.kafka.topic_lookup import look_up, new_admin
 from bridge.message import Message
 from bridge.settings import KafkaSettings
 
@@ -25,7 +24,7 @@ class BlockingProducer:
     """`is_stuck`: nothing more can be delivered, and what was handed over last may have been or not."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        """Raises ConfigurationError when librdkafka refuses an option, BridgeError without a password."""
+        """Raises ConfigurationError when librdkafka refuses an option, BridgeError without password or threads."""
         self._settings = settings
         self._topics: dict[str, str] = {}
         self._reported = Signal()
@@ -34,7 +33,7 @@ class BlockingProducer:
         self._producer = Producer(
             producer_options(settings, BATCH_SIZE), wake=self._reported.set, on_error=self._note
         )
-        self._admin = AdminClient(admin_options(settings))
+        self._admin = new_admin(settings)
 
     def deliver(self, messages: Sequence[Message]) -> list[str]:
         """For each why Kafka does not hold it; empty where it does, on all in-sync replicas.

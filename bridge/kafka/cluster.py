@@ -4,10 +4,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from threading import Thread
 
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
-from bridge.errors import BridgeError, ConfigurationError
+from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
@@ -20,8 +19,9 @@ from bridge.settings import KafkaSettings, read_kafka_password
 _SAY_AGAIN_AFTER = 60.0  # seconds between two lines about the same error
 _SMALLEST_BATCH = 1_000  # bytes
 _FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers, doubled each time
+_RETIRE_AGAIN = 10.0  # seconds after a successor could not be built for lack of a thread
 _REST = 60.0  # seconds between two attempts where only a person can help
-_LOOK_AT_FILES_EVERY = 2.0  # seconds
+_LOOK_EVERY = 2.0  # seconds between two looks at files, and at threads that could not be started
 _REFUSES_STILL = 60.0  # seconds since it was said last
 _PROBER_STAYS = 60.0  # seconds without a probe
 _CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
@@ -64,14 +64,15 @@ class Cluster:
         self._files = tls.files(settings)
         self._files_read = tls.stamp(self._files)
         self._files_changed = False
-        self._look_at_files_at = 0.0
+        self._look_at = 0.0
+        self._retire_at = 0.0
+        self._expiry = tls.watch_expiry(settings)
         try:
             self._producer = self._build()
         except ConfigurationError:
             raise
         except BridgeError as error:
             self._do_without(error)
-        tls.watch_expiry(settings)
 
     # -- messages ------------------------------------------------------------------------------------
 
@@ -96,6 +97,10 @@ class Cluster:
         if self._prober is None:
             try:
                 self._prober, self._prober_is_in = self._new(), False
+            except NoThread as error:  # its lane is held, and tried again
+                self._say_no_thread(error)
+                failed(Failure(message, Verdict.NOT_NOW, str(error)))
+                return
             except BridgeError as error:  # a file that is half written, perhaps: the other one goes on
                 log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
                 self.produce((message,), failed)
@@ -106,8 +111,8 @@ class Cluster:
 
     def poll(self) -> None:
         """Take the delivery reports that have come."""
-        if self._files and time.monotonic() >= self._look_at_files_at:
-            self._look_at_files()
+        if time.monotonic() >= self._look_at:
+            self._look()
         if self._rests:
             return
         self._producer.poll()
@@ -174,7 +179,9 @@ class Cluster:
         """A topic's limit is below what this producer puts into one batch, or a file that it has read
         was replaced: `retire` it.
         """
-        return not self._rests and (self._batch_size < self._batch_made or self._files_changed)
+        if self._rests or not (self._batch_size < self._batch_made or self._files_changed):
+            return False
+        return time.monotonic() >= self._retire_at
 
     def retire(self) -> None:
         """Build a new producer; what the old one has in flight is still reported."""
@@ -182,6 +189,10 @@ class Cluster:
         old = self._producer
         try:
             self._producer = self._build()
+        except NoThread as error:  # the old one goes on, with what it has, until a successor can be built
+            self._say_no_thread(error)
+            self._retire_at = time.monotonic() + _RETIRE_AGAIN
+            return
         except BridgeError as error:  # a file that is half written, perhaps: the old one goes on
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             self._batch_made, self._files_changed = self._batch_size, False
@@ -244,6 +255,12 @@ class Cluster:
         if self._rests:
             return  # an echo of what it was closed for
         kind = error_verdicts.kind(code, text)
+        if error_verdicts.is_without_brokers(code, text):
+            self._fatal = True  # it has sent nothing, and never will
+            return
+        if kind == error_verdicts.NO_RESOURCE:
+            self._say_no_thread(NoThread())
+            return
         if kind in (error_verdicts.TLS, error_verdicts.AUTHENTICATION):
             if producer in self._retiring:
                 self._fatal = True  # it never gets in again, so what it has is for the new one
@@ -251,7 +268,7 @@ class Cluster:
                 self._refused, self._refused_at = text, time.monotonic()
         if kind == error_verdicts.TLS:
             if self._is_due(kind):
-                Thread(target=tls.report, args=(self._settings, text), name="tls", daemon=True).start()
+                tls.report_in_background(self._settings, text)
         elif kind == error_verdicts.AUTHENTICATION:
             if self._is_due(kind):
                 log(Event.KAFKA_AUTHENTICATION_FAILED, reason=text, way_out=_LOG_IN)
@@ -285,20 +302,36 @@ class Cluster:
 
     def _do_without(self, error: BridgeError) -> None:
         """None could be built. One that was closed reports what it purges, and is heard no more."""
-        log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+        delay = _REST
+        if isinstance(error, NoThread):
+            self._say_no_thread(error)
+            delay = self._rebuild_delay
+        else:
+            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
         self._producer = NoProducer(str(error))
-        self._rest(str(error))
+        self._rest(str(error), delay)
 
-    def _rest(self, why: str) -> None:
-        """Do without a producer until it is time to `rebuild`."""
+    def _rest(self, why: str, delay: float = _REST) -> None:
+        """Do without a producer until it is time to `rebuild`, `delay` seconds from now."""
         self._refused = why
         self._rests = self._fatal = True
-        self._rebuilt_at, self._rebuild_delay = time.monotonic(), _REST
+        self._rebuilt_at, self._rebuild_delay = time.monotonic(), delay
         self.close()
+
+    def _say_no_thread(self, error: NoThread) -> None:
+        if self._is_due(error_verdicts.NO_RESOURCE):
+            log(Event.SERVICE_NO_THREAD, reason=str(error))
+
+    def _look(self) -> None:
+        """What is looked at now and then, and not at each turn."""
+        self._look_at = time.monotonic() + _LOOK_EVERY
+        if self._expiry:
+            self._expiry.start()
+        if self._files:
+            self._look_at_files()
 
     def _look_at_files(self) -> None:
         """librdkafka reads them once, so a new producer is needed where one was replaced."""
-        self._look_at_files_at = time.monotonic() + _LOOK_AT_FILES_EVERY
         found = tls.stamp(self._files)
         if found == self._files_read:
             return

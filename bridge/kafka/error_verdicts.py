@@ -8,6 +8,7 @@ those above 0 come from the broker (Kafka protocol guide, "Error Codes"), those 
 from bridge.delivery.results import Verdict
 
 FATAL = -150
+NO_RESOURCE = -194  # a thread could not be started
 TRANSPORT = -195
 AUTHENTICATION = -169
 TLS = -181
@@ -42,6 +43,11 @@ def kind(code: int, text: str) -> int:
     """
     tls = "certificate verify failed" in text or "SSL alert number" in text
     return TLS if code == TRANSPORT and tls else code
+
+
+def is_without_brokers(code: int, text: str) -> bool:
+    """The client could start no thread for any bootstrap broker. It has sent nothing, and it never will."""
+    return code == ALL_BROKERS_DOWN and text == "No brokers configured"
 
 
 def verdict(code: int) -> Verdict:

@@ -10,18 +10,21 @@ to and fro for every single report.
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from threading import Semaphore, Thread
+from threading import Semaphore
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RdProducer
 
-from bridge.errors import ConfigurationError
+from bridge.errors import ConfigurationError, NoThread
+from bridge.kafka import error_verdicts
+from bridge.loop import require_threads, start_thread
 from bridge.message import Message
 
 _ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA: the partitioner decides
 _QUEUE_FULL = -184  # _QUEUE_FULL and _FATAL of rdkafka.h
 _FATAL = -150
+_THREADS = 8  # librdkafka's own two, one for each bootstrap broker, one of ours, and some to spare
 _WAIT = 1.0  # seconds the thread waits at most in one poll; with nothing to report it waits again
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
@@ -39,12 +42,7 @@ class Producer:
     def __init__(
         self, options: dict[str, Any], wake: Callable[[], None], on_error: Callable[[int, str], None]
     ) -> None:
-        """Raises ConfigurationError when librdkafka refuses an option."""
-        try:
-            self._rd = RdProducer({**options, "error_cb": lambda error: on_error(error.code(), error.str())})
-        except KafkaException as error:
-            problem = error.args[0]
-            raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
+        """Raises ConfigurationError when librdkafka refuses an option, NoThread without room for threads."""
         self.delivered: list[Message] = []
         self.failed: list[FailedReport] = []
         self.is_broken = False
@@ -53,7 +51,19 @@ class Producer:
         self._gate = Semaphore(0)
         self._waits = False
         self._closed = False
-        Thread(target=self._wait_for_reports, name="reports", daemon=True).start()
+        require_threads(_THREADS)
+        start_thread(self._wait_for_reports, "reports")
+        try:
+            self._rd = RdProducer(
+                {**options, "error_cb": lambda error: self._note_error(error.code(), error.str())}
+            )
+        except KafkaException as error:
+            self._closed = True
+            self._gate.release()
+            problem = error.args[0]
+            if problem.code() == error_verdicts.NO_RESOURCE:
+                raise NoThread from None
+            raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
 
     def produce(self, message: Message) -> FailedReport | None:
         """Hand a message to librdkafka. What it returns is a report that came at once."""
@@ -103,20 +113,30 @@ class Producer:
             self._gate.release()
 
     def new_password(self, username: str, password: str) -> None:
-        self._rd.set_sasl_credentials(username, password)
+        with suppress(KafkaException, RuntimeError):  # closed, or the library refuses it: it stays locked out
+            self._rd.set_sasl_credentials(username, password)
 
     def close(self) -> None:
-        """Forget what is not delivered. It takes a while, so it is done elsewhere."""
+        """Forget what is not delivered. The thread that waits for reports closes the client.
+
+        It needs no thread of its own, so a producer can also be closed where no thread can be started.
+        """
         if self._closed:
             return
         self._closed = True
+        with suppress(KafkaException, RuntimeError):  # after a fatal error even this raises
+            self._rd.purge(blocking=False)
         self._gate.release()
-        Thread(target=self._purge, name="purge", daemon=True).start()
 
-    def _purge(self) -> None:
-        with suppress(KafkaException):  # after a fatal error even this raises
+    def _close(self) -> None:
+        with suppress(AttributeError, KafkaException, RuntimeError):  # it could not be built; a fatal error
             self._rd.purge()
             self._rd.close()
+
+    def _note_error(self, code: int, text: str) -> None:
+        if error_verdicts.is_without_brokers(code, text):
+            self.is_broken = True
+        self._on_error(code, text)
 
     def _poll(self, seconds: float) -> int:
         """How many events there were. A fatal error is not told to error_cb but raised here."""
@@ -141,6 +161,7 @@ class Producer:
             while not self._closed and not self._poll(_WAIT):
                 pass
             if self._closed:
+                self._close()
                 return
             self._waits = False
             self._wake()

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from bridge.errors import BridgeError
+from bridge.errors import BridgeError, NoThread
+from bridge.loop import start_thread
 from bridge.observe.events import Event, log
 from bridge.settings import KafkaSettings
 from bridge.tls.context import client_context
@@ -27,6 +28,7 @@ _TIMEOUT = 5.0  # seconds for a handshake
 _ALERT = 1.0  # seconds after it for the broker's objections
 _AUTHORITIES, _CERTIFICATE, _KEY = "ssl.ca.location", "ssl.certificate.location", "ssl.key.location"
 _LOCATIONS = (_AUTHORITIES, _CERTIFICATE, _KEY, "ssl.keystore.location")
+_COMPARE = "compare ssl.* of [kafka.options] with the broker's listener"
 _ADDRESS = re.compile(r"^\w+://\[?(?P<host>.+?)\]?:(?P<port>\d+)/")  # as librdkafka's errors begin
 
 
@@ -64,9 +66,20 @@ def require_usable(settings: KafkaSettings) -> None:
             raise BridgeError(failed.sentence) from None
 
 
+def report_in_background(settings: KafkaSettings, error: str) -> None:
+    """`report` in a thread of its own. Without a thread the broker is not asked: librdkafka's words do."""
+    try:
+        start_thread(lambda: report(settings, error), "tls")
+    except NoThread:
+        _log_failure(_in_its_words(error))
+
+
 def report(settings: KafkaSettings, error: str) -> None:
     """Log why TLS failed with the broker that librdkafka's `error` is about. Blocks for some seconds."""
-    failed = why(settings, error)
+    _log_failure(why(settings, error))
+
+
+def _log_failure(failed: TlsFailed) -> None:
     log(Event.KAFKA_TLS_FAILED, reason=failed.reason, way_out=failed.way_out)
 
 
@@ -78,7 +91,13 @@ def why(settings: KafkaSettings, error: str) -> TlsFailed:
         host, port = address["host"], int(address["port"])
         failed = look(host, port, options) if _is_plain(options) else None
         failed = failed or explain_words(error, _names(host, port))
-    return failed or TlsFailed(error, "compare ssl.* of [kafka.options] with the broker's listener")
+    return failed or TlsFailed(error, _COMPARE)
+
+
+def _in_its_words(error: str) -> TlsFailed:
+    address = _ADDRESS.match(error)
+    names = _names(address["host"], int(address["port"])) if address else _names("the broker", 0)
+    return explain_words(error, names) or TlsFailed(error, _COMPARE)
 
 
 def look(host: str, port: int, options: Options) -> TlsFailed | None:
@@ -94,11 +113,14 @@ def look(host: str, port: int, options: Options) -> TlsFailed | None:
     return None
 
 
-def watch_expiry(settings: KafkaSettings) -> None:
-    """Of the files in [kafka.options], and of what the brokers of kafka.bootstrap_servers show."""
+def watch_expiry(settings: KafkaSettings) -> Expiry | None:
+    """Of the files in [kafka.options], and of what the brokers of kafka.bootstrap_servers show.
+
+    It is not started yet. None: TLS is not used, or not as Python's ssl does it.
+    """
     options = settings.client_options()
     if not is_used(options) or not _is_plain(options):
-        return
+        return None
     files = [
         File(name, Path(str(options[name])), authorities=name == _AUTHORITIES)
         for name in (_AUTHORITIES, _CERTIFICATE)
@@ -108,7 +130,7 @@ def watch_expiry(settings: KafkaSettings) -> None:
         server: partial(_certificate_of, *_host_and_port(server), options)
         for server in settings.bootstrap_servers.split(",")
     }
-    Expiry(files, peers).start()
+    return Expiry(files, peers)
 
 
 def _certificate_of(host: str, port: int, options: Options) -> bytes | None:

@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
+from bridge.errors import ConfigurationError, NoThread
+from bridge.kafka import error_verdicts
 from bridge.kafka.options import client_options
+from bridge.loop import require_threads, start_thread
 from bridge.settings import KafkaSettings
 
+_THREADS = 8  # librdkafka's own three, one for each bootstrap broker, and some to spare
 _TIMEOUT = 5.0  # seconds for an answer
 _LIMIT_TIMEOUT = 2.0  # it can be done without
 
@@ -39,7 +43,13 @@ class TopicLookup:
             if self._running:
                 return
             self._running = True
-        Thread(target=self._work, name="topics", daemon=True).start()
+        try:
+            start_thread(self._work, "topics")
+        except NoThread as error:  # each lane looks its topic up again later
+            with self._lock:
+                self._running = False
+            while not self._questions.empty():
+                self._tell(NoTopicAnswer(self._questions.get_nowait(), str(error)))
 
     def _work(self) -> None:
         admin: AdminClient | None = None
@@ -53,13 +63,28 @@ class TopicLookup:
                         return
                 continue
             try:
-                admin = admin or AdminClient(admin_options(self._settings))
+                admin = admin or new_admin(self._settings)
                 answer: TopicAnswer | NoTopicAnswer = look_up(admin, topic, self._settings.bootstrap_servers)
             except KafkaException as error:
                 answer = NoTopicAnswer(topic, str(error.args[0].str()))
             except Exception as error:
                 answer = NoTopicAnswer(topic, str(error) or type(error).__name__)
             self._tell(answer)
+
+
+def new_admin(settings: KafkaSettings, **more: Any) -> AdminClient:
+    """`more` are options too. Raises ConfigurationError when librdkafka refuses an option, NoThread without
+    room for threads, BridgeError when the password can't be read.
+    """
+    options = admin_options(settings) | more
+    require_threads(_THREADS)
+    try:
+        return AdminClient(options)
+    except KafkaException as error:
+        problem = error.args[0]
+        if problem.code() == error_verdicts.NO_RESOURCE:
+            raise NoThread from None
+        raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
 
 
 def admin_options(settings: KafkaSettings) -> dict[str, Any]:

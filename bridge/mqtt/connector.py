@@ -4,8 +4,9 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable
-from threading import Thread
 
+from bridge.errors import NoThread
+from bridge.loop import start_thread
 from bridge.observe.events import Event, log
 from bridge.settings import MqttSettings, TcpSettings
 from bridge.tls.context import client_context
@@ -17,7 +18,10 @@ Shown = Callable[[str, bytes], None]  # who has shown a certificate, and which (
 
 
 def connect_in_background(settings: MqttSettings, done: Connected, shown: Shown) -> None:
-    """Connect, and call `done` from another thread with a socket, or with why there is none."""
+    """Connect, and call `done` from another thread with a socket, or with why there is none.
+
+    Without a thread to do so `done` is called at once: the attempt has failed, and the session tries again.
+    """
 
     def work() -> None:
         try:
@@ -30,7 +34,10 @@ def connect_in_background(settings: MqttSettings, done: Connected, shown: Shown)
             sock = OSError(str(error))
         done(sock)
 
-    Thread(target=work, name="connect", daemon=True).start()
+    try:
+        start_thread(work, "connect")
+    except NoThread as error:
+        done(OSError(str(error)))
 
 
 def connect(settings: MqttSettings) -> socket.socket:
@@ -92,17 +99,14 @@ def tls_names(settings: MqttSettings) -> Names:
 
 
 def watch_expiry(settings: MqttSettings) -> Expiry:
-    """Of the files in [mqtt.tls], and of what the broker is said to have shown."""
+    """Of the files in [mqtt.tls], and of what the broker is said to have shown. It is not started yet."""
     tls = settings.tls
     files = []
     if tls.ca_file:
         files.append(File("mqtt.tls.ca_file", tls.ca_file, authorities=True))
     if tls.cert_file:
         files.append(File("mqtt.tls.cert_file", tls.cert_file))
-    expiry = Expiry(files, {})
-    if tls.enabled:
-        expiry.start()
-    return expiry
+    return Expiry(files, {})
 
 
 def log_tls_failure(error: OSError) -> bool:

@@ -202,6 +202,8 @@ class Session:
 
     def _connect(self) -> None:
         self.state = State.CONNECTING
+        if self._settings.tls.enabled:
+            self._expiry.start()
         log(Event.MQTT_CONNECTING, host=self._settings.host, port=self._settings.port)
         connect_in_background(
             self._settings, lambda result: self._loop.post(lambda: self._tcp(result)), self._expiry.shown

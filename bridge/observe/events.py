@@ -36,6 +36,7 @@ class Event(StrEnum):
     SERVICE_STOP_DEADLINE      = "service.stop_deadline",      WARNING, "Kafka did not confirm all that it was sent and is no longer waited for; what is not on disk EMQ will send again"
     SERVICE_STOPPED            = "service.stopped",            INFO,    "the last line of a clean stop"
     SERVICE_FAILED             = "service.failed",             ERROR,   "an error that the bridge has no answer to; it exits, systemd starts it again"
+    SERVICE_NO_THREAD          = "service.no_thread",          ERROR,   "this machine or its limits allow no further thread; what needs one is tried again, and messages go to disk meanwhile"
     CONFIG_WARNING             = "config.warning",             WARNING, "a setting is allowed, but has a price that is easily overlooked"
     CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock is not to be believed; records get no timestamp, and Kafka may double them when a broker dies"
     CLOCK_RIGHT                = "clock.right",                INFO,    "the clock is right again; records get timestamps"

@@ -13,13 +13,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.results import FromDisk, Moved, ReadBack, Refused, Written
 from bridge.delivery.segment import Segment, Wanted
 from bridge.errors import SpoolUnusable
-from bridge.loop import Loop
+from bridge.loop import Loop, start_thread
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
 from bridge.settings import DeadLetterSettings, SpoolSettings
@@ -61,7 +60,10 @@ class DiskThread:
         tell: Callable[[FromDisk], None],
         idle: Callable[[], None],
     ) -> None:
-        """`tell` and `idle` run in the loop's thread: with each result, and once a job is done."""
+        """`tell` and `idle` run in the loop's thread: with each result, and once a job is done.
+
+        Raises NoThread.
+        """
         self._settings = settings
         self._session = session
         self._directory = directory
@@ -93,8 +95,7 @@ class DiskThread:
         self._unread: list[tuple[str, Wanted]] = []
         self._failing: dict[str, float] = {}
         self._go_on_at = 0.0
-        self.thread = Thread(target=self._work, name="spool", daemon=True)
-        self.thread.start()
+        self.thread = start_thread(self._work, "spool")
 
     def give(self, job: Job) -> None:
         """The thread's next job. `idle` follows."""

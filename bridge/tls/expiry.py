@@ -9,8 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock
 
+from bridge.errors import NoThread
+from bridge.loop import start_thread
 from bridge.observe.events import Event, log
 from bridge.tls.certificate import in_pem, not_after
 
@@ -42,9 +44,14 @@ class Expiry:
         self._shown: dict[str, bytes] = {}
         self._said: dict[str, datetime] = {}
         self._lock = Lock()
+        self._started = False
 
     def start(self) -> None:
-        Thread(target=self._work, name="expiry", daemon=True).start()
+        """Call it again now and then: where no thread can be started, a later call starts it."""
+        if not self._started:
+            with suppress(NoThread):
+                start_thread(self._work, "expiry")
+                self._started = True
 
     def shown(self, peer: str, der: bytes) -> None:
         """A peer has just shown this certificate. From any thread."""

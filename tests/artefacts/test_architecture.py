@@ -20,7 +20,8 @@ FLOORS = (
     {"settings"},
     {"routing", "tls"},
     {"observe"},
-    {"message", "errors", "loop", "units"},
+    {"message", "loop", "units"},
+    {"errors"},
     {"bridge"},
 )
 EDGES = {"mqtt", "kafka", "spool"}

@@ -353,7 +353,7 @@ def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was in flight may have been sent, which is no reason to poll a producer that is closed."""
-    monkeypatch.setattr(cluster_module, "_LOOK_AT_FILES_EVERY", 0.0)
+    monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
     password = tmp_path / "password"
     password.write_text("sesame")
     world = World(NOBODY, password_file=password, **SASL)
@@ -376,7 +376,7 @@ def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
 def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
     kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_LOOK_AT_FILES_EVERY", 0.0)
+    monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
     password = tmp_path / "password"
     with capture_logs() as said:
         world = World(kafka.bootstrap, password_file=password, **{"sasl.username": "bridge"})
