@@ -24,7 +24,9 @@ class BlockingProducer:
     """`is_stuck`: nothing more can be delivered, and what was handed over last may have been or not."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        """Raises ConfigurationError when librdkafka refuses an option, BridgeError without password or threads."""
+        """Raises ConfigurationError when librdkafka refuses an option, BridgeError where a file can't be read
+        or no thread can be started.
+        """
         self._settings = settings
         self._topics: dict[str, str] = {}
         self._reported = Signal()

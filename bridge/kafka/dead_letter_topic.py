@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from threading import Lock
 
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.errors import BridgeError, ConfigurationError
+from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
@@ -72,7 +72,12 @@ class DeadLetterTopic:
     def _renew(self) -> None:
         try:
             successor = self._build()
-        except BridgeError as error:  # a file that is half written, perhaps: said when a letter fails
+        except NoThread as error:  # the next letter tries again; this one is logged when it fails
+            if self._producer.is_broken:
+                self._leave(str(error))
+                self._producer = NoProducer(str(error))
+            return
+        except BridgeError as error:  # a file that is half written, perhaps
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             return
         self._leave("a new producer was needed before Kafka had confirmed them")

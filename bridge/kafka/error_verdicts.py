@@ -8,6 +8,7 @@ those above 0 come from the broker (Kafka protocol guide, "Error Codes"), those 
 from bridge.delivery.results import Verdict
 
 FATAL = -150
+DEFECT = -1000  # the bridge's own; librdkafka's codes end at -200
 NO_RESOURCE = -194  # a thread could not be started
 TRANSPORT = -195
 AUTHENTICATION = -169
@@ -29,7 +30,8 @@ _TABLE = {
     31: (Verdict.NOT_NOW, "no permission on the cluster; allow it: kafka-acls.sh --add --cluster"),
     -184: (Verdict.NOT_NOW, "librdkafka's queue is full"),
     76: (Verdict.NOT_NOW, "the brokers do not know this compression.type"),
-    FATAL: (Verdict.PRODUCER_LOST, "the producer can do no more"),
+    DEFECT: (Verdict.INVALID, "the bridge can make no Kafka record of it: {text}"),
+    FATAL: (Verdict.PRODUCER_LOST, "the producer can do no more: {text}"),
     -144: (Verdict.PRODUCER_LOST, "the producer was fenced"),
     -151: (Verdict.PRODUCER_LOST, "purged"),
     -152: (Verdict.PRODUCER_LOST, "purged"),
@@ -57,4 +59,4 @@ def verdict(code: int) -> Verdict:
 
 def reason(code: int, text: str, topic: str) -> str:
     """For people. `text` is librdkafka's own."""
-    return _TABLE[code][1].format(topic=topic) if code in _TABLE else f"{text} (error {code})"
+    return _TABLE[code][1].format(topic=topic, text=text) if code in _TABLE else f"{text} (error {code})"

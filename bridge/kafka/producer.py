@@ -101,6 +101,10 @@ class Producer:
             except KafkaException as refused:  # what it knows of the topic already, or of itself
                 error = refused.args[0]
                 failed((message, error.code(), error.str()))
+            except MemoryError as error:
+                failed((message, _QUEUE_FULL, str(error)))
+            except Exception as defect:  # else the same message would end the bridge again after each start
+                failed((message, error_verdicts.DEFECT, repr(defect)))
 
     def poll(self) -> None:
         """Take the reports that are there into `delivered` and `failed`."""

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.loop import Loop
+from bridge import loop as loop_module
+from bridge.errors import NoThread
+from bridge.loop import Loop, require_threads, start_thread
 
 LONG = 30.0  # seconds; a test that waits for it has failed
 
@@ -124,3 +126,37 @@ def test_a_descriptor_number_can_be_used_again(loop: Loop) -> None:
         loop.forget(ours.fileno())
         ours.close()
         theirs.close()
+
+
+# -- threads -----------------------------------------------------------------------------------------------
+
+
+class Refused(threading.Thread):
+    """A thread that the kernel does not allow."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+def test_room_for_threads_leaves_none_behind() -> None:
+    before = threading.active_count()
+    require_threads(5)
+    assert threading.active_count() == before
+
+
+def test_a_thread_that_can_not_be_started_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_module, "Thread", Refused)
+    with pytest.raises(NoThread, match="TasksMax="):
+        start_thread(print, "name")
+    with pytest.raises(NoThread):
+        require_threads(1)
+
+
+def test_threads_that_were_started_for_room_end_where_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = threading.Thread
+    left = iter([real, real, Refused])
+    before = threading.active_count()
+    monkeypatch.setattr(loop_module, "Thread", lambda **given: next(left)(**given))
+    with pytest.raises(NoThread):
+        require_threads(3)
+    assert threading.active_count() == before

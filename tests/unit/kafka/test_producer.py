@@ -1,16 +1,11 @@
-"""One librdkafka producer, and what the bridge does with its errors; on librdkafka's own mock of Kafka.
+"""One librdkafka producer, and what the bridge does with its errors; on librdkafka's own mock of Kafka."""
 
-librdkafka is asked for errors that no broker gives on demand, through the library inside the wheel.
-"""
-
-import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import confluent_kafka
 import pytest
 from structlog.testing import capture_logs
 
@@ -27,66 +22,17 @@ from bridge.loop import Loop
 from bridge.message import Message
 from bridge.settings import KafkaSettings
 from tests.harness.conditions import wait_until
+from tests.harness.mock_kafka import QUIET, MockKafka
 
-DENIED, OUT_OF_ORDER = 29, 45  # Kafka protocol guide, "Error Codes"
-QUIET = {"log_level": 0}
+DENIED = 29  # Kafka protocol guide, "Error Codes"
 AUTHENTICATION, ALL_BROKERS_DOWN, FATAL = -169, -187, -150  # rdkafka.h
 SASL = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
 NOBODY = "127.47.0.1:1"
 
 
-class Rdkafka:
-    """What confluent_kafka does not show of librdkafka."""
-
-    def __init__(self) -> None:
-        wheel = Path(confluent_kafka.__file__).parents[1] / "confluent_kafka.libs"
-        self._library = ctypes.CDLL(str(next(wheel.glob("librdkafka-*"))))
-        self._library.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
-        self._library.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
-
-    @staticmethod
-    def _handle(client: Any) -> ctypes.c_void_p:
-        # The rd_kafka_t* stands first in confluent_kafka's Handle, behind CPython's object header.
-        return ctypes.c_void_p.from_address(id(client) + object.__basicsize__)
-
-    def cluster(self, client: Any) -> ctypes.c_void_p:
-        return ctypes.c_void_p(self._library.rd_kafka_handle_mock_cluster(self._handle(client)))
-
-    def bootstrap(self, cluster: ctypes.c_void_p) -> str:
-        found: bytes = self._library.rd_kafka_mock_cluster_bootstraps(cluster)
-        return found.decode()
-
-    def make_fatal(self, client: Any) -> None:
-        self._library.rd_kafka_test_fatal_error(self._handle(client), OUT_OF_ORDER, b"a test")
-
-    def set_round_trip(self, cluster: ctypes.c_void_p, milliseconds: int) -> None:
-        assert self._library.rd_kafka_mock_broker_set_rtt(cluster, -1, milliseconds) == 0
-
-    def refuse_topic(self, cluster: ctypes.c_void_p, topic: str, code: int) -> None:
-        self._library.rd_kafka_mock_topic_set_error(cluster, topic.encode(), code)
-
-
-class Kafka:
-    """librdkafka's mock with one broker."""
-
-    def __init__(self) -> None:
-        self.rdkafka = Rdkafka()
-        self._host = confluent_kafka.Producer(
-            {"bootstrap.servers": "mock", "test.mock.num.brokers": 1, **QUIET}
-        )
-        self._cluster = self.rdkafka.cluster(self._host)
-        self.bootstrap = self.rdkafka.bootstrap(self._cluster)
-
-    def answer_late(self) -> None:
-        self.rdkafka.set_round_trip(self._cluster, 200)
-
-    def refuse_topic(self, topic: str, code: int) -> None:
-        self.rdkafka.refuse_topic(self._cluster, topic, code)
-
-
 @pytest.fixture(scope="module")
-def kafka() -> Kafka:
-    return Kafka()
+def kafka() -> MockKafka:
+    return MockKafka()
 
 
 @pytest.fixture
@@ -128,7 +74,9 @@ def reported(producer: Producer, count: int = 1) -> None:
 # -- messages --------------------------------------------------------------------------------------------
 
 
-def test_what_kafka_has_is_reported_as_delivered(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+def test_what_kafka_has_is_reported_as_delivered(
+    kafka: MockKafka, new_producer: Callable[..., Producer]
+) -> None:
     producer = new_producer(kafka.bootstrap)
     sent = [message() for _ in range(3)]
     for each in sent:
@@ -140,7 +88,9 @@ def test_what_kafka_has_is_reported_as_delivered(kafka: Kafka, new_producer: Cal
     assert producer.is_empty
 
 
-def test_a_loop_that_sleeps_is_woken_by_a_report(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+def test_a_loop_that_sleeps_is_woken_by_a_report(
+    kafka: MockKafka, new_producer: Callable[..., Producer]
+) -> None:
     woken = threading.Event()
     producer = new_producer(kafka.bootstrap, wake=woken.set)
     producer.produce(message())
@@ -149,7 +99,7 @@ def test_a_loop_that_sleeps_is_woken_by_a_report(kafka: Kafka, new_producer: Cal
     assert producer.delivered
 
 
-def test_it_is_woken_each_time_it_sleeps(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+def test_it_is_woken_each_time_it_sleeps(kafka: MockKafka, new_producer: Callable[..., Producer]) -> None:
     woken = threading.Semaphore(0)
     producer = new_producer(kafka.bootstrap, wake=woken.release)
     for number in range(1, 200):
@@ -168,7 +118,7 @@ def test_what_is_larger_than_any_request_is_reported_at_once(new_producer: Calla
 def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
     new_producer: Callable[..., Producer],
 ) -> None:
-    kafka = Kafka()
+    kafka = MockKafka()
     kafka.answer_late()  # else the answer about the topic may come while the first message is handed over
     kafka.refuse_topic("denied", DENIED)
     producer = new_producer(kafka.bootstrap)
@@ -181,7 +131,7 @@ def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
 
 
 def test_a_message_that_another_producer_gets_is_reported_there(
-    kafka: Kafka, new_producer: Callable[..., Producer]
+    kafka: MockKafka, new_producer: Callable[..., Producer]
 ) -> None:
     lost, producer = new_producer(NOBODY), new_producer(kafka.bootstrap)
     given = message()
@@ -215,7 +165,7 @@ def test_options_that_librdkafka_refuses_are_the_users_to_mend() -> None:
 
 
 def test_a_fatal_error_breaks_the_producer_and_not_the_loop(
-    kafka: Kafka, new_producer: Callable[..., Producer]
+    kafka: MockKafka, new_producer: Callable[..., Producer]
 ) -> None:
     errors: list[int] = []
     producer = new_producer(kafka.bootstrap, on_error=lambda code, text: errors.append(code))
@@ -232,7 +182,9 @@ def test_a_fatal_error_breaks_the_producer_and_not_the_loop(
     assert -150 in errors
 
 
-def test_a_fatal_error_wakes_a_loop_that_sleeps(kafka: Kafka, new_producer: Callable[..., Producer]) -> None:
+def test_a_fatal_error_wakes_a_loop_that_sleeps(
+    kafka: MockKafka, new_producer: Callable[..., Producer]
+) -> None:
     woken = threading.Event()
     producer = new_producer(kafka.bootstrap, wake=woken.set)
     producer.sleep()
@@ -293,14 +245,14 @@ class World:
 
 
 @pytest.fixture
-def world(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(kafka: MockKafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setattr(cluster_module, "_FIRST_REBUILD", 0.05)
     world = World(kafka.bootstrap)
     yield world
     world.close()
 
 
-def test_a_producer_that_is_lost_is_rebuilt_and_delivers(kafka: Kafka, world: World) -> None:
+def test_a_producer_that_is_lost_is_rebuilt_and_delivers(kafka: MockKafka, world: World) -> None:
     kafka.rdkafka.make_fatal(world.cluster._producer._rd)
     failure = world.produce(message())
     assert failure
@@ -314,7 +266,7 @@ def test_a_producer_that_is_lost_is_rebuilt_and_delivers(kafka: Kafka, world: Wo
     assert world.delivered == [again]
 
 
-def test_one_rebuild_does_not_chase_the_next(kafka: Kafka, world: World) -> None:
+def test_one_rebuild_does_not_chase_the_next(kafka: MockKafka, world: World) -> None:
     world.until(lambda: True)
     kafka.rdkafka.make_fatal(world.cluster._producer._rd)
     world.until(lambda: world.cluster.is_broken)
@@ -336,7 +288,7 @@ def test_what_a_retired_producer_has_in_flight_is_still_reported(world: World) -
 
 
 def test_a_retired_producer_that_is_lost_is_seen_by_what_it_had_in_flight(
-    kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_module, "_FIRST_REBUILD", 0.0)
     world = World(NOBODY)
@@ -374,7 +326,7 @@ def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
 
 
 def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
-    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kafka: MockKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
     password = tmp_path / "password"
