@@ -18,7 +18,8 @@ from bridge.routing.router import Router
 from bridge.settings import KafkaSettings, RouteSettings
 from bridge.spool.dead_letters import StoredLetters
 from bridge.spool.store import Store
-from tests.unit.kafka.test_producer import DENIED, Kafka, kafka
+from tests.harness.mock_kafka import MockKafka
+from tests.unit.kafka.test_producer import DENIED, kafka
 from tests.unit.settings.configurations import Machine
 
 __all__ = ["kafka"]
@@ -170,7 +171,7 @@ def message(topic: str) -> Message:
 
 
 @pytest.fixture
-def new_courier(kafka: Kafka) -> Any:
+def new_courier(kafka: MockKafka) -> Any:
     made: list[BlockingProducer] = []
 
     def new(bootstrap: str = kafka.bootstrap) -> BlockingProducer:
@@ -259,7 +260,7 @@ def test_what_is_never_confirmed_stays_and_nothing_more_is_tried(
 
 
 def test_the_command_delivers_and_removes_and_its_exit_status_says_whether_all(
-    kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kafka: MockKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Machine(tmp_path, monkeypatch).write(f"""
         state_directory = "{tmp_path}"

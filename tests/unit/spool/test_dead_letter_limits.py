@@ -23,8 +23,9 @@ from bridge.spool.dead_letters import StoredLetters
 from bridge.spool.spool import Spool
 from bridge.spool.store import Store
 from tests.harness.conditions import wait_until
+from tests.harness.mock_kafka import MockKafka
 from tests.harness.records import records
-from tests.unit.kafka.test_producer import Kafka, kafka
+from tests.unit.kafka.test_producer import kafka
 
 __all__ = ["kafka"]
 
@@ -187,7 +188,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
 
 
 @pytest.fixture
-def new_letterbox(kafka: Kafka) -> Iterator[Callable[[str], DeadLetterTopic]]:
+def new_letterbox(kafka: MockKafka) -> Iterator[Callable[[str], DeadLetterTopic]]:
     made: list[DeadLetterTopic] = []
 
     def new(topic: str) -> DeadLetterTopic:
@@ -200,7 +201,7 @@ def new_letterbox(kafka: Kafka) -> Iterator[Callable[[str], DeadLetterTopic]]:
 
 
 def test_each_letter_is_produced_with_where_it_comes_from(
-    new_letterbox: Callable[[str], DeadLetterTopic], kafka: Kafka, said: list[dict[str, Any]]
+    new_letterbox: Callable[[str], DeadLetterTopic], kafka: MockKafka, said: list[dict[str, Any]]
 ) -> None:
     box = new_letterbox("dead")
     given = letter(b"21.5")
@@ -280,7 +281,7 @@ def test_a_start_that_lacks_a_file_leaves_letters_on_disk_until_it_is_there(
 
 
 def test_a_producer_that_is_fatally_wrong_has_a_successor_with_the_next_letter(
-    new_letterbox: Callable[[str], DeadLetterTopic], kafka: Kafka
+    new_letterbox: Callable[[str], DeadLetterTopic], kafka: MockKafka
 ) -> None:
     box = new_letterbox("dead.again")
     box._producer.is_broken = True
