@@ -70,6 +70,8 @@ class HeldLanes:
             if lane.ask_if_due(now):
                 self._kafka.look_up(lane.topic)
             self._kafka.produce(self._launch(lane), self._failed)
+            if reordered := lane.take_reordered():
+                log(Event.KAFKA_REORDERED, topic=lane.topic, messages=reordered)
             if self._spooling.see_to(lane):
                 self._lanes[lane] = self._lanes.pop(lane)  # behind the others
             if lane.state is LaneState.LIVE and self._lanes.pop(lane):

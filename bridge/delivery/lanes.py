@@ -80,8 +80,10 @@ class Lane:
     """`late`: Kafka has not confirmed something within spool.after. `rows`: what is on disk of it."""
 
     __slots__ = (
+        "_back",
         "_delay",
         "_limit",
+        "_reordered",
         "_size",
         "_suspects",
         "_unwritten",
@@ -113,6 +115,8 @@ class Lane:
         self._was_held = False
         self._delay = _FIRST_RETRY
         self.rows = Rows()
+        self._back: dict[bytes | None, int] = {}  # key -> first sequence number that failed, while DRAINING
+        self._reordered = 0
         self._unwritten: list[Message] = []  # to be written next
         self._size = 0  # bytes in flight and waiting; only while not LIVE
 
@@ -151,6 +155,7 @@ class Lane:
         """
         self._move_up()
         if self.state is LaneState.DRAINING and not self.in_flight:
+            self._back.clear()
             if not self.waiting and self._is_stored_between:
                 return  # what is to be probed is being read
             self.waiting.sort(key=_arrival)
@@ -181,6 +186,8 @@ class Lane:
         """Kafka holds it. For a LIVE lane the pipeline does it."""
         del self.in_flight[message]
         if self.state is not _LIVE:
+            if self._back and message.sequence > self._back.get(message.plan.key, message.sequence):
+                self._reordered += 1
             self._size -= len(message.payload)
             self.rows.finished(message)
             self._progress(message)
@@ -220,6 +227,15 @@ class Lane:
     def is_large_alone(self, message: Message) -> bool:
         """It is alone, and larger than what its topic takes for certain."""
         return self.is_alone(message) and self._exceeds_limit(message)
+
+    def take_reordered(self) -> int:
+        """How many messages Kafka stored before an older one with the same key, which had failed. Since the
+        last call, and once all that was in flight is reported.
+        """
+        if not self._reordered or (self._back and self.in_flight):
+            return 0
+        reordered, self._reordered = self._reordered, 0
+        return reordered
 
     def start_over(self) -> None:
         """The producer is gone, with all that was in flight: it is produced again by a new one."""
@@ -367,6 +383,9 @@ class Lane:
             self._leave_live(LaneState.DRAINING)
         del self.in_flight[message]
         self.waiting.append(message)
+        if self.in_flight:
+            key = message.plan.key
+            self._back[key] = min(message.sequence, self._back.get(key, message.sequence))
 
     def _hold(self, now: float) -> None:
         self.state = LaneState.HELD

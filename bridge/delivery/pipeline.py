@@ -169,9 +169,9 @@ class Pipeline:
         """
         self._stirred = self._held.stirred = False
         self._kafka.poll()
-        self._take_delivered()
-        for failure in self._kafka.take_failures():
+        for failure in self._kafka.take_failures():  # first: what is delivered may have overtaken them
             self._failed(failure)
+        self._take_delivered()
         if self._kafka.answers:
             self._held.take_answers(time.monotonic(), self._lanes)
         if self._kafka.is_broken:

@@ -17,7 +17,7 @@ from bridge.delivery.segment import Segment, Wanted, pack, unpack
 from bridge.message import DIGEST_OVER, Digest, Message, digest
 
 LIMIT = 100
-PLAN = SimpleNamespace(overhead=10)
+PLAN = SimpleNamespace(overhead=10, key=b"k")
 ROOM = Room(messages=8, size=400)
 IN_A_SEGMENT = 3
 LARGE = 60  # counted, that many bytes

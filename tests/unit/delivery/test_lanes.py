@@ -13,9 +13,9 @@ ROOM = Room(1000, 1_000_000)
 _numbers = count(1)
 
 
-def message(size: int = 1) -> Message:
+def message(size: int = 1, key: bytes = b"k") -> Message:
     made = Message.of(b"t", 2, 1, None, b"x" * size)
-    made.sequence, made.plan = next(_numbers), SimpleNamespace(overhead=10)
+    made.sequence, made.plan = next(_numbers), SimpleNamespace(overhead=10, key=key)
     return made
 
 
@@ -213,6 +213,50 @@ def test_each_of_several_suspects_goes_alone_and_the_rest_together(live: Lane) -
         assert list(live.release()) == [each]
         live.delivered(each)
     assert list(live.release()) == rest
+
+
+def test_what_kafka_stored_behind_a_refused_batch_is_counted_by_key(live: Lane) -> None:
+    before, first, second = message(), message(), message(key=b"another")
+    behind, others = [message(), message()], message(key=b"a third")
+    for each in (before, first, second, *behind, others):
+        live.offer(each)
+    live.suspect(first)
+    live.suspect(second)
+    for each in (before, *behind, others):  # `before` was stored before the batch was refused
+        live.delivered(each)
+    assert list(live.release()) == [first]
+    assert live.take_reordered() == 2
+    assert live.take_reordered() == 0
+    live.delivered(first)
+    assert list(live.release()) == [second]
+    live.delivered(second)
+    assert list(live.release()) == []
+    assert live.take_reordered() == 0
+    assert live.state is LaneState.LIVE
+
+
+def test_what_overtakes_is_counted_once_all_is_reported(live: Lane) -> None:
+    first, second, third = message(), message(), message()
+    for each in (first, second, third):
+        live.offer(each)
+    live.failed(first, now=0.0)
+    live.delivered(second)
+    assert live.take_reordered() == 0
+    live.delivered(third)
+    assert live.take_reordered() == 2
+
+
+def test_a_batch_that_fails_with_all_that_is_behind_it_reorders_nothing(live: Lane) -> None:
+    messages = [message() for _ in range(3)]
+    for each in messages:
+        live.offer(each)
+    for each in messages:
+        live.suspect(each)
+    for each in messages:
+        assert list(live.release()) == [each]
+        live.delivered(each)
+    assert list(live.release()) == []
+    assert live.take_reordered() == 0
 
 
 def test_a_lost_producer_puts_all_back_in_order(live: Lane) -> None:

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from bridge.delivery import pipeline as pipeline_module
 from bridge.delivery.clock import NO_TIMESTAMP
 from bridge.delivery.lanes import CAUTIOUS_LIMIT
-from bridge.delivery.results import NoTopicAnswer, TopicAnswer, Verdict
+from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.message import DUP, Message, Release
 from tests.unit.delivery.world import LIMIT, World
 
@@ -288,6 +288,26 @@ def test_what_failed_for_now_is_produced_again_in_its_order(
     world.kafka.deliver()
     world.turn()
     assert world.session.acknowledged == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("verdict", [Verdict.NOT_NOW, Verdict.INVALID, Verdict.TOO_LARGE])
+def test_what_kafka_stored_behind_a_refused_batch_is_logged(verdict: Verdict) -> None:
+    """Its reports may come in the same turn."""
+    world = World()
+    for _ in range(2):
+        world.receive()
+    world.answer()
+    refused = list(world.kafka.in_flight)
+    for _ in range(3):
+        world.receive()
+    world.kafka.in_flight.clear()
+    world.kafka._failures += [Failure(each, verdict, "why") for each in refused]
+    world.kafka.delivered += world.kafka.produced[2:]
+    with capture_logs() as said:
+        world.turn()
+    (line,) = [line for line in said if line["event"] == "kafka.reordered"]
+    assert (line["topic"], line["messages"]) == ("sensors", 3)
+    assert world.counts.delivered == 3
 
 
 @pytest.mark.parametrize("verdict", [Verdict.NOT_NOW, Verdict.INVALID, Verdict.TOO_LARGE])
