@@ -9,6 +9,7 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import Any, NamedTuple, final
 
+NO_TIMESTAMP = -1  # what Kafka stores as "none"
 DUP, RETAIN = 0x08, 0x01  # bits of a PUBLISH's fixed header (MQTT 3.1.1, 3.3.1)
 
 

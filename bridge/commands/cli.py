@@ -12,12 +12,16 @@ from typing import NoReturn
 from bridge import __version__
 from bridge.commands import arguments
 from bridge.errors import BridgeError, ConfigurationError
+from bridge.settings import problems
+from bridge.settings.describe import OPTIONS
 from bridge.settings.flags import Flags
+from bridge.settings.layers import Layers
 from bridge.settings.load import DEFAULT_FILE, Configuration, load
 from bridge.settings.section import nearest
 from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
+_WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.REPLAY)
 
 
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
@@ -67,6 +71,8 @@ def _run(words: Sequence[str]) -> int:
     command = arguments.command(options, _words(parser, rest))
     configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
     settings = configuration.settings
+    if command.name in _WITH_KAFKA:
+        _require_options(configuration)
     # paho, librdkafka and rich take long to import, so each command imports only what it needs.
     if command.name == arguments.CONFIG:
         return _show(configuration)
@@ -98,6 +104,22 @@ def _run(words: Sequence[str]) -> int:
     if command.name == arguments.EXPORT:
         return dead_letters.export_letters(settings, command.selection)
     return dead_letters.list_letters(settings, command.selection, options.json)
+
+
+def _require_options(configuration: Configuration) -> None:
+    """Raises ConfigurationError where librdkafka refuses an option: what one command accepts all accept."""
+    settings, layers = configuration.settings, configuration.layers
+    if not settings.kafka.options:
+        return
+    from bridge.kafka.option_check import wrong_options
+
+    found = wrong_options(settings.kafka, dead_letters=settings.dead_letters.topic is not None)
+    if lines := [f"{_option(name, layers)}: {why}" for name, why in found]:
+        raise ConfigurationError(lines)
+
+
+def _option(name: str, layers: Layers) -> str:
+    return problems.head((*OPTIONS, name) if name else OPTIONS, layers)
 
 
 def _show(configuration: Configuration) -> int:

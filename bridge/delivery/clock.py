@@ -13,7 +13,6 @@ from pathlib import Path
 
 from bridge import RELEASED
 
-NO_TIMESTAMP = -1
 EARLIEST = int(RELEASED.timestamp() * 1000)  # ms; what is before it is no time of ours
 
 _RTC = Path("/sys/class/rtc/rtc0")

@@ -100,7 +100,9 @@ class HeldLanes:
             else:
                 if answer.limit is None:
                     log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
-                lane.answered(CAUTIOUS_LIMIT if answer.limit is None else answer.limit)
+                    lane.answered(CAUTIOUS_LIMIT, is_known=False)
+                else:
+                    lane.answered(answer.limit)
 
     def log_held(self, lane: Lane, reason: str) -> None:
         if self._is_news(lane, reason):

@@ -49,8 +49,9 @@ from operator import is_
 
 from bridge.delivery.rows import Rows
 from bridge.delivery.segment import Segment, Wanted, at_once
-from bridge.message import Message
+from bridge.message import NO_TIMESTAMP, Message
 
+EVERY_TIMESTAMP = 2**63 - 1  # ms
 _FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; doubled each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
 _LARGE = 65_536  # bytes of a record, from which on they are counted; a hundred smaller ones are a few MB
@@ -81,11 +82,17 @@ class Lane:
 
     __slots__ = (
         "_back",
+        "_cleared",
         "_delay",
         "_limit",
+        "_refused_up_to",
         "_reordered",
         "_size",
+        "_size_suspects",
+        "_stamp_suspects",
         "_suspects",
+        "_tried",
+        "_tries_stamp",
         "_unwritten",
         "_was_held",
         "behind",
@@ -104,7 +111,7 @@ class Lane:
         self.topic = topic
         self.state = LaneState.ASKING
         self._limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka takes for certain
-        self.plain = min(CAUTIOUS_LIMIT, _LARGE)  # bytes of a record that nothing has to be asked about
+        self.plain = min(CAUTIOUS_LIMIT, _LARGE)  # bytes of a record about which `offer` need not be asked
         self.room = room
         self.in_flight: dict[Message, None] = {}
         self.waiting: list[Message] = []
@@ -112,6 +119,12 @@ class Lane:
         self.late = False
         self.retry_at = 0.0  # monotonic seconds; while HELD
         self._suspects: set[Message] = set()
+        self._size_suspects: set[Message] = set()  # those whose batch was too large
+        self._cleared: set[Message] = set()  # those of them that the topic's limit allows
+        self._stamp_suspects: set[Message] = set()  # those whose batch failed for a timestamp
+        self._refused_up_to = NO_TIMESTAMP  # timestamps up to this one are left out: the topic refuses them
+        self._tries_stamp = False  # the next message shows whether the topic still refuses all timestamps
+        self._tried: Message | None = None
         self._was_held = False
         self._delay = _FIRST_RETRY
         self.rows = Rows()
@@ -188,6 +201,9 @@ class Lane:
         if self.state is not _LIVE:
             if self._back and message.sequence > self._back.get(message.plan.key, message.sequence):
                 self._reordered += 1
+            if message is self._tried:
+                self._tried, self._refused_up_to = None, NO_TIMESTAMP
+                self._set_plain()
             self._size -= len(message.payload)
             self.rows.finished(message)
             self._progress(message)
@@ -215,6 +231,44 @@ class Lane:
         self._suspects.add(message)
         if self.state is not LaneState.HELD:
             self.state = LaneState.DRAINING
+
+    def suspect_size(self, message: Message) -> None:
+        """As `suspect`, for its size or that of its batch.
+
+        Once the topic has told its limit, one that is smaller is no suspect any more, for batches are made
+        smaller than the limit, too. One that fails a second time is produced alone.
+        """
+        if message not in self._cleared:
+            self._size_suspects.add(message)
+        self.suspect(message)
+
+    def suspect_stamp(self, message: Message) -> None:
+        """As `suspect`, for its timestamp."""
+        self._stamp_suspects.add(message)
+        self.suspect(message)
+
+    def refuse_stamp(self, message: Message, up_to: int) -> None:
+        """It was alone, and the topic refuses its timestamp: those up to `up_to` (ms) are left out from now.
+
+        With EVERY_TIMESTAMP all are, until `try_stamp` and a message that is delivered with one.
+        """
+        self._refused_up_to = max(up_to, self._refused_up_to)
+        self._tried = None
+        self._set_plain()
+        self._suspects -= {message, *self._stamp_suspects}
+        self._stamp_suspects.clear()
+        self._take_back(message)
+        if self.state is not LaneState.HELD:
+            self.state = LaneState.DRAINING
+
+    @property
+    def refuses_stamps(self) -> bool:
+        """The topic refuses the time that this machine's clock shows."""
+        return self._refused_up_to == EVERY_TIMESTAMP
+
+    def try_stamp(self) -> None:
+        """Have the next message that comes while the lane is LIVE keep its timestamp, alone."""
+        self._tries_stamp = self.refuses_stamps
 
     def drain(self) -> None:
         """Another producer comes: what this one has in flight must be reported first, to keep the order."""
@@ -309,9 +363,15 @@ class Lane:
 
     # -- asking about the topic ------------------------------------------------------------------------
 
-    def answered(self, limit: int) -> None:
-        """The topic exists and takes records of `limit` bytes."""
-        self._limit, self.plain = limit, min(limit, _LARGE)
+    def answered(self, limit: int, is_known: bool = True) -> None:
+        """The topic exists and takes records of `limit` bytes; or that is assumed, where it does not tell."""
+        self._limit = limit
+        self._set_plain()
+        if is_known:
+            cleared = {each for each in self._size_suspects if not self._exceeds_limit(each)}
+            self._suspects -= cleared
+            self._size_suspects -= cleared
+            self._cleared |= cleared
         if self.state is LaneState.ASKING:
             self.state = LaneState.DRAINING
             if not self._was_held:
@@ -343,11 +403,28 @@ class Lane:
 
     def _may_fly(self, message: Message) -> bool:
         """One came that is not plain. False: the lane is no longer LIVE."""
+        if self._tries_stamp:
+            self._tries_stamp = False
+            self._tried = message
+            self._suspects.add(message)
         if self._is_suspect(message):
             self._leave_live(LaneState.DRAINING)
-        elif sum(len(each.payload) for each in self.in_flight) >= self.room.size:
+        elif len(message.payload) + message.plan.overhead > _LARGE and self._is_full_of_large():
             self._leave_live(LaneState.SPOOLING)
+        else:
+            self._leave_out_stamp(message)
         return self.state is LaneState.LIVE
+
+    def _is_full_of_large(self) -> bool:
+        return sum(len(each.payload) for each in self.in_flight) >= self.room.size
+
+    def _leave_out_stamp(self, message: Message) -> None:
+        if message.timestamp <= self._refused_up_to and message is not self._tried:
+            message.timestamp = NO_TIMESTAMP
+
+    def _set_plain(self) -> None:
+        """Nothing is plain while timestamps are to be left out: `offer` does that."""
+        self.plain = -1 if self.refuses_stamps else min(self._limit, _LARGE)
 
     def _leave_live(self, state: LaneState) -> None:
         if self.state is LaneState.LIVE:
@@ -393,6 +470,7 @@ class Lane:
         self._delay = min(2 * self._delay, _LAST_RETRY)
 
     def _launch(self, message: Message) -> Message:
+        self._leave_out_stamp(message)
         self.in_flight[message] = None
         return message
 
@@ -402,6 +480,9 @@ class Lane:
 
     def _progress(self, message: Message) -> None:
         self._suspects.discard(message)
+        self._size_suspects.discard(message)
+        self._cleared.discard(message)
+        self._stamp_suspects.discard(message)
         if self.state is LaneState.PROBING:
             self.state = LaneState.DRAINING
             self._was_held = False

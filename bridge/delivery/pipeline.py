@@ -12,20 +12,21 @@ has reported, then sends acknowledgements.
 
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Protocol
 
 from bridge.delivery import held_lanes
-from bridge.delivery.clock import EARLIEST, NO_TIMESTAMP, is_believable
+from bridge.delivery.clock import EARLIEST, is_believable
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.held_lanes import HeldLanes
-from bridge.delivery.lanes import Lane, LaneState
+from bridge.delivery.lanes import EVERY_TIMESTAMP, Lane, LaneState
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.qos0 import Qos0
 from bridge.delivery.results import Failure, Found, Verdict
 from bridge.delivery.spooling import Spool, Spooling
 from bridge.errors import Unroutable
-from bridge.message import RETAIN, Message, OpenIdentifier, Packet, Release
+from bridge.message import NO_TIMESTAMP, RETAIN, Message, OpenIdentifier, Packet, Release
 from bridge.observe.events import Event, log
 from bridge.routing.router import Plan, Router
 from bridge.routing.topics import Subscription
@@ -33,7 +34,16 @@ from bridge.settings import Settings
 
 _PLANS = 20_000  # MQTT topics whose plans are kept; beyond it all are made anew
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds
+_FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
 _LIVE = LaneState.LIVE  # a name of its own: looked up in the class it takes six times as long
+
+
+_WRONG_CLOCK = (
+    "this machine's clock, or Kafka's, is wrong by more than the topic's message.timestamp.after.max.ms (1 h"
+    " by default) or message.timestamp.before.max.ms allows: compare `date -u` on both. On a machine without"
+    " a clock set message.timestamp.type=LogAppendTime for the topic"
+)
+_TOO_OLD = "it waited on disk for longer than the topic's message.timestamp.before.max.ms allows"
 
 
 class Acknowledger(Protocol):
@@ -76,6 +86,7 @@ class Pipeline:
         self._qos0 = Qos0(settings.mqtt.qos0_messages, settings.mqtt.qos0_bytes, self.counts)
         self._believes_clock = True
         self._look_at_clock_at = 0.0
+        self._stampless: set[Lane] = set()  # whose topics refuse the time that this machine's clock shows
         self._spooling = Spooling(
             spool, settings.spool.after, self.counts, self._lane, self._settle, self._route_again
         )
@@ -286,15 +297,43 @@ class Pipeline:
             self._held.log_held(lane, failure.reason)
             return
         if not lane.is_alone(message):
-            lane.suspect(message)
+            if verdict is Verdict.BAD_TIMESTAMP:
+                lane.suspect_stamp(message)
+            elif verdict is Verdict.TOO_LARGE:
+                lane.suspect_size(message)
+            else:
+                lane.suspect(message)
             self._held.add(lane)
         elif verdict is Verdict.BAD_TIMESTAMP and message.timestamp != NO_TIMESTAMP:
-            message.timestamp = NO_TIMESTAMP
-            lane.suspect(message)
+            self._leave_out_timestamps(lane, message)
         else:
             self._give_up(message, failure.reason)
         if verdict is Verdict.TOO_LARGE:
             self._kafka.look_up(lane.topic)  # somebody may have lowered the limit
+
+    def _leave_out_timestamps(self, lane: Lane, message: Message) -> None:
+        """The topic refuses this one, so the bridge need not learn it anew with each message."""
+        stamp = message.timestamp
+        is_fresh = abs(time.time_ns() // 1_000_000 - stamp) < _FRESH
+        if not lane.refuses_stamps:
+            log(
+                Event.KAFKA_TIMESTAMPS_REFUSED,
+                topic=lane.topic,
+                timestamp=datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="seconds"),
+                reason=_WRONG_CLOCK if is_fresh else _TOO_OLD,
+            )
+        if is_fresh:
+            self._stampless.add(lane)
+        lane.refuse_stamp(message, EVERY_TIMESTAMP if is_fresh else stamp + _FRESH)
+
+    def _try_timestamps(self) -> None:
+        """Now and then: somebody may have set the clock, or the topic."""
+        for lane in list(self._stampless):
+            if lane.refuses_stamps:
+                lane.try_stamp()
+            else:
+                self._stampless.discard(lane)
+                log(Event.KAFKA_TIMESTAMPS_TAKEN, topic=lane.topic)
 
     def _give_up(self, message: Message, reason: str) -> None:
         plan: Plan = message.plan
@@ -329,6 +368,7 @@ class Pipeline:
 
     def _look_at_clock(self, now: float) -> None:
         self._look_at_clock_at = now + _LOOK_AT_CLOCK_EVERY
+        self._try_timestamps()
         believes = is_believable()
         if believes != self._believes_clock:
             self._believes_clock = believes

@@ -6,13 +6,12 @@ from threading import Event as Signal
 
 from confluent_kafka import KafkaException
 
-from bridge.delivery.clock import NO_TIMESTAMP
 from bridge.delivery.results import NoTopicAnswer, Verdict
 from bridge.kafka import error_verdicts
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import FailedReport, Producer, taken
 from bridge.kafka.topic_lookup import look_up, new_admin
-from bridge.message import Message
+from bridge.message import NO_TIMESTAMP, Message
 from bridge.settings import KafkaSettings
 
 _TIMEOUT = 30.0  # seconds without a report; a leader that hangs is left well before

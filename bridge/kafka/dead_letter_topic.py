@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from threading import Lock
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.results import Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
-from bridge.message import Message
+from bridge.message import NO_TIMESTAMP, Message
 from bridge.observe.events import Event, log
 from bridge.routing.router import Headers, plain_plan
 from bridge.settings import KafkaSettings
 
-_OPTIONS: dict[str, str | int] = {
+OPTIONS: dict[str, str | int] = {
     "client.id": "mqtt-kafka-bridge-dead-letters",
     "batch.num.messages": 1,  # a letter that is too large fails its whole batch
     "message.timeout.ms": 300_000,
@@ -65,7 +66,7 @@ class DeadLetterTopic:
     def _build(self) -> Producer:
         self._files_read = tls.stamp(self._files)
         tls.require_usable(self._settings)
-        options = {**producer_options(self._settings, BATCH_SIZE), **_OPTIONS}
+        options = {**producer_options(self._settings, BATCH_SIZE), **OPTIONS}
         producer = Producer(options, wake=lambda: self._take_reports(producer), on_error=lambda *_: None)
         return producer
 
@@ -105,7 +106,12 @@ class DeadLetterTopic:
     def _take_reports(self, producer: Producer) -> None:
         """In the producer's thread."""
         self._count(-len(taken(producer.delivered)))
-        for _, code, text in taken(producer.failed):
+        for record, code, text in taken(producer.failed):
+            if record.timestamp != NO_TIMESTAMP and error_verdicts.verdict(code) is Verdict.BAD_TIMESTAMP:
+                record.timestamp = NO_TIMESTAMP  # a wrong clock, or a letter that is old
+                if (report := producer.produce(record)) is None:
+                    continue
+                _, code, text = report
             self._count(-1)
             self._say(code, text)
         if not producer.is_empty:

@@ -1,8 +1,10 @@
 """What librdkafka is told. Names and units are those of its CONFIGURATION.md."""
 
+from contextlib import suppress
 from logging import getLogger
 from typing import Any
 
+from bridge.errors import ConfigurationError
 from bridge.settings import KafkaSettings, read_kafka_password
 
 BATCH_SIZE = 500_000  # bytes; below Kafka's default limit of a record batch, 1,048,588
@@ -41,7 +43,9 @@ _OPTIONS: dict[str, str | int | bool] = {
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """What any client needs to reach the cluster. Raises BridgeError when the password can't be read."""
+    """What any client needs to reach the cluster. Raises BridgeError when the password can't be read, and
+    ConfigurationError where none is set.
+    """
     options: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap_servers,
         "logger": getLogger("librdkafka"),
@@ -49,11 +53,22 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     }
     if password := read_kafka_password(settings):
         options["sasl.password"] = password
+    elif settings.sasl_username and "sasl.password" not in settings.options:
+        raise ConfigurationError(
+            "kafka.options: sasl.username wants a password: name its file in kafka.password_file, or put it"
+            " where systemd provides it (/etc/credstore/mqtt-kafka-bridge.kafka-password)"
+        )
     return options
 
 
 def producer_options(settings: KafkaSettings, batch_size: int) -> dict[str, Any]:
     """`batch_size` in bytes, where a topic's limit asks for less than the settings do."""
-    options = {**_OPTIONS, **client_options(settings), **settings.client_options()}
-    options["batch.size"] = min(int(options["batch.size"]), batch_size)
+    return producer_options_of({**client_options(settings), **settings.client_options()}, batch_size)
+
+
+def producer_options_of(given: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    """The same for options as they are. One that librdkafka refuses is left to it to refuse."""
+    options = {**_OPTIONS, **given}
+    with suppress(ValueError):  # no number
+        options["batch.size"] = min(int(str(options["batch.size"])), batch_size)
     return options

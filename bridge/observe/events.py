@@ -76,6 +76,8 @@ class Event(StrEnum):
     KAFKA_LANE_HELD            = "kafka.lane_held",            WARNING, "a topic can't be written at the moment; its messages are held, on disk"
     KAFKA_LANE_LIVE            = "kafka.lane_live",            INFO,    "a topic that was held is written again"
     KAFKA_REFUSED              = "kafka.refused",              ERROR,   "Kafka can never take a message; it is a dead letter: topic, size, reason"
+    KAFKA_TIMESTAMPS_REFUSED   = "kafka.timestamps_refused",   WARNING, "a topic refuses the timestamps of its records; they are produced without one"
+    KAFKA_TIMESTAMPS_TAKEN     = "kafka.timestamps_taken",     INFO,    "a topic takes timestamps again"
     KAFKA_REORDERED            = "kafka.reordered",            WARNING, "Kafka refused a batch and had stored what was behind it before the bridge could produce it again"
     KAFKA_FATAL                = "kafka.fatal",                WARNING, "the producer can't go on and is replaced"
     KAFKA_REBUILT              = "kafka.rebuilt",              INFO,    "a new producer has taken over; what was held is produced again"

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
-from bridge.settings.kafka_options import Option, is_secret, why_refused
-from bridge.settings.section import Allowed, Section, Wrong
+from bridge.settings.kafka_options import Option, is_secret, why_refused, without_effect
+from bridge.settings.section import Allowed, Key, Section, Wrong
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
 
@@ -61,12 +61,14 @@ class KafkaSettings(Section):
         description="Any librdkafka setting by its own name, but for those that would break the guarantee.",
     )
 
-    def contradictions(self) -> Iterator[tuple[str, str]]:
+    def contradictions(self) -> Iterator[tuple[Key, str]]:
         if self.password_file:
             if "sasl.password" in self.options:
-                yield "password_file", "is set beside sasl.password of [kafka.options]; keep one of them"
+                yield ("password_file",), "is set beside sasl.password of [kafka.options]; keep one of them"
             if not self.sasl_username:
-                yield "password_file", "does nothing without sasl.username in [kafka.options]"
+                yield ("password_file",), "does nothing without sasl.username in [kafka.options]"
+        for name, why in without_effect(self.options):
+            yield ("options", name), why
 
     @property
     def sasl_username(self) -> str | None:

@@ -4,7 +4,7 @@ Names and meanings: CONFIGURATION.md of librdkafka. Whether a name exists at all
 it is asked when the producer is built.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,14 @@ REFUSALS = (
         _one_of("0"),
     ),
     Refusal(
-        ("log.queue", "enabled_events", "opaque", "default.topic.config", "internal.termination.signal"),
+        (
+            "logger",
+            "log.queue",
+            "enabled_events",
+            "opaque",
+            "default.topic.config",
+            "internal.termination.signal",
+        ),
         "this one is the bridge's own",
     ),
 )
@@ -170,3 +177,71 @@ def why_refused(name: str, value: Option) -> str | None:
     if refusal is None or refusal.allows(str(value).strip().lower()):
         return None
     return f"{f'only {refusal.only} is allowed' if refusal.only else 'not allowed'}: {refusal.reason}"
+
+
+# What librdkafka's wheel can do. The names are compared as they are.
+_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+_WITH_USER = _MECHANISMS[:3]
+
+
+def without_effect(options: Mapping[str, Option]) -> Iterator[tuple[str, str]]:
+    """Yield what is given and would not be used, or not work, since another option is missing.
+
+    librdkafka says nothing of it, or says it in its own terms: a TLS or SASL that is set and not used is a
+    connection in plain text.
+    """
+    text = {name: str(given).strip() for name, given in options.items() if not isinstance(given, SecretStr)}
+    protocol = text.get("security.protocol", "plaintext").lower()
+    tls = [name for name in options if name.startswith(("ssl.", "enable.ssl."))]
+    sasl = [name for name in options if name.startswith(("sasl.", "enable.sasl."))]
+    line = 'add security.protocol = "{}"'
+    if protocol in ("plaintext", "sasl_plaintext"):
+        wanted = "SASL_SSL" if sasl or protocol == "sasl_plaintext" else "SSL"
+        now = "" if "security.protocol" in options else ", which is not set"
+        for name in tls:
+            yield name, f"does nothing: TLS is used only with security.protocol{now}; {line.format(wanted)}"
+    if protocol in ("plaintext", "ssl"):
+        wanted = "SASL_SSL" if tls or protocol == "ssl" else 'SASL_SSL", or "SASL_PLAINTEXT'
+        now = "" if "security.protocol" in options else ", which is not set"
+        for name in sasl:
+            yield name, f"does nothing: SASL is used only with security.protocol{now}; {line.format(wanted)}"
+    elif protocol in ("sasl_plaintext", "sasl_ssl"):
+        yield from _wrong_mechanism(options, text)
+
+
+def _wrong_mechanism(options: Mapping[str, Option], text: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    name = "sasl.mechanisms" if "sasl.mechanisms" in options else "sasl.mechanism"
+    mechanism = text.get(name)
+    known = f"{', '.join(_MECHANISMS[:-1])} or {_MECHANISMS[-1]}"
+    if mechanism is None:
+        yield (
+            "security.protocol",
+            f"wants a mechanism that the listener takes: {known}; add, for example,"
+            ' sasl.mechanism = "SCRAM-SHA-512"',
+        )
+    elif mechanism not in _MECHANISMS:
+        meant = f'; did you mean "{mechanism.upper()}"?' if mechanism.upper() in _MECHANISMS else ""
+        yield name, f"must be {known}{meant}"
+    elif mechanism in _WITH_USER:
+        if not options.get("sasl.username", options.get("sasl.user")):
+            yield name, "wants a sasl.username, and kafka.password_file"
+        for other in options:
+            if other.startswith(("sasl.oauthbearer.", "enable.sasl.oauthbearer.")):
+                yield other, f'does nothing with {name} = "{mechanism}"'
+    elif text.get("sasl.oauthbearer.method", "").lower() != "oidc" and not _is_unsecured(text):
+        yield (
+            name,
+            'wants sasl.oauthbearer.method = "oidc", with sasl.oauthbearer.token.endpoint.url, .client.id and'
+            " .client.secret: nothing else gets the bridge a token",
+        )
+    if mechanism == "OAUTHBEARER":
+        for other in ("sasl.username", "sasl.user", "sasl.password"):
+            if other in options:
+                yield other, f'does nothing with {name} = "OAUTHBEARER"'
+    for other in options:
+        if other.startswith("sasl.kerberos."):
+            yield other, "does nothing: librdkafka is built without Kerberos here"
+
+
+def _is_unsecured(text: Mapping[str, str]) -> bool:
+    return text.get("enable.sasl.oauthbearer.unsecure.jwt", "").lower() == "true"

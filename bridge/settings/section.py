@@ -31,13 +31,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
-    def contradictions(self) -> Iterator[tuple[str, str]]:
-        """Yield the name of a setting and what speaks against it."""
+    def contradictions(self) -> Iterator[tuple[str | Key, str]]:
+        """Yield a setting, by its name or its key below this table, and what speaks against it."""
         yield from ()
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> Self:
-        if problems := tuple(((name,), text) for name, text in self.contradictions()):
+        found = self.contradictions()
+        if problems := [((key,) if isinstance(key, str) else key, text) for key, text in found]:
             raise Wrong(*problems)
         return self
 

@@ -86,14 +86,15 @@ def test_an_order_that_a_lowered_limit_breaks_is_logged(
     new_flow: Callable[..., Any], kafka: KafkaCluster
 ) -> None:
     """Whether the next batch is on its way by then is a race: in each case the log tells the truth."""
-    with new_flow(rate=1500) as flow:
+    with new_flow(rate=800, tables={"spool": {"after": "200ms"}}) as flow:
         topic = flow.verifier._topics[0]
         kafka.alter_topic_config(topic, {"max.message.bytes": 1500})
-        flow.bridge.wait_for("kafka.lane_live", topic=topic)
+        flow.devices.wait_sent(400)
+        flow.devices.rate = 50
+        flow.catches_up(deadline=120)
         flow.goes_on()
     verdict = flow.verdict
     assert verdict is not None
     assert not verdict.lost, f"{verdict}{flow.bridge.log_tail(100)}"
     said = sum(line["messages"] for line in flow.bridge.entries("kafka.reordered"))
-    print(len(verdict.inversions), said, verdict)
     assert bool(said) == bool(verdict.inversions), f"{said} said; {verdict}"

@@ -143,3 +143,37 @@ def test_a_topic_that_is_deleted_in_use_holds_its_messages_until_it_is_there_aga
         publish("t", b"2", b"3")
         kafka.create_topic(topic, partitions=1)
         assert values(topic, 2)[-2:] == [b"2", b"3"]
+
+
+def test_a_topic_that_refuses_the_clock_gets_records_without_timestamp_at_full_speed(
+    new_bridge: Callable[..., BridgeProcess],
+    new_topic: Callable[..., str],
+    kafka: KafkaCluster,
+    haproxy: HAProxy,
+) -> None:
+    """Each would be refused with its batch, then alone, then be sent again without."""
+    count = 900
+    topic = new_topic(partitions=1, config={"message.timestamp.before.max.ms": 1})
+    lines = b"".join(b"%d\n" % each for each in range(count))
+    with new_bridge(routes=[route(topic)]) as bridge:
+        command = [
+            "mosquitto_pub",
+            "-h",
+            haproxy.host.address,
+            "-p",
+            str(DEVICES),
+            "-q",
+            "1",
+            "-t",
+            "t",
+            "-l",
+        ]
+        subprocess.run(command, input=lines, check=True, timeout=60)
+        wait_until(lambda: len(records(kafka.bootstrap, topic)) >= count, 40.0, f"{count} are in {topic}")
+        found = records(kafka.bootstrap, topic)
+        assert [int(record.value) for record in found] == list(range(count))
+        assert {record.timestamp for record in found} == {None}
+        (said,) = bridge.entries("kafka.timestamps_refused")
+        assert "clock" in said["reason"]
+        # One epoch for each refusal: of the first batch, and of the one message that was then tried alone.
+        assert max(epoch for _, epoch in kafka.epochs(topic)) <= 4

@@ -78,10 +78,13 @@ def test_config_shows_a_table_of_long_lines_only(tmp_path: Path) -> None:
     file.write_text(WORKS)
     certificates = "/etc/mqtt-kafka-bridge/certificates/of-all-brokers.pem"
 
-    done = run("config", "--config", str(file), "--kafka.options", f"ssl.ca.location={certificates}")
+    done = run(
+        *("config", "--config", str(file), "--kafka.options", f"ssl.ca.location={certificates}"),
+        *("--kafka.options", "security.protocol=SSL"),
+    )
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert tomllib.loads(done.stdout)["kafka"]["options"] == {"ssl.ca.location": certificates}
+    assert tomllib.loads(done.stdout)["kafka"]["options"]["ssl.ca.location"] == certificates
 
 
 def test_wrong_settings_end_with_2_and_a_line_for_each(tmp_path: Path) -> None:

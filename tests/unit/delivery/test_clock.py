@@ -7,6 +7,7 @@ import pytest
 
 from bridge import RELEASED
 from bridge.delivery import clock
+from bridge.message import NO_TIMESTAMP
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_clock_before_this_release_is_never_believed(machine: pytest.MonkeyPat
 
 
 def test_no_timestamp_is_what_kafka_stores_as_none() -> None:
-    assert clock.NO_TIMESTAMP == -1
+    assert NO_TIMESTAMP == -1
 
 
 def test_the_kernel_is_only_asked() -> None:

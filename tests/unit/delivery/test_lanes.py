@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from bridge.delivery.lanes import CAUTIOUS_LIMIT, Lane, LaneState, Room
-from bridge.message import Message
+from bridge.delivery.lanes import CAUTIOUS_LIMIT, EVERY_TIMESTAMP, Lane, LaneState, Room
+from bridge.message import NO_TIMESTAMP, Message
 
 LIMIT = 100
 ROOM = Room(1000, 1_000_000)
@@ -257,6 +257,121 @@ def test_a_batch_that_fails_with_all_that_is_behind_it_reorders_nothing(live: La
         live.delivered(each)
     assert list(live.release()) == []
     assert live.take_reordered() == 0
+
+
+def test_once_the_limit_is_known_what_fits_goes_together(live: Lane) -> None:
+    """A limit that was lowered fails whole batches: thousands of messages, one by one, would take minutes."""
+    small, large, last = message(), message(LIMIT - 50), message()
+    for each in (small, large, last):
+        live.offer(each)
+    for each in (small, large, last):
+        live.suspect_size(each)
+    live.answered(20)
+    assert list(live.release()) == [small]
+    live.delivered(small)
+    assert list(live.release()) == [large]
+    live.given_up(large)
+    live.dead_lettered(large)
+    assert list(live.release()) == [last]
+    assert live.state is LaneState.LIVE
+
+
+def test_what_fails_though_the_limit_allows_it_goes_alone(live: Lane) -> None:
+    messages = [message(), message()]
+    for each in messages:
+        live.offer(each)
+    for _ in range(2):
+        for each in messages:
+            live.suspect_size(each)
+        live.answered(LIMIT)
+        released = list(live.release())
+    assert released == messages[:1]
+    assert live.is_alone(messages[0])
+
+
+def test_an_unknown_limit_clears_nobody(live: Lane) -> None:
+    messages = [message(), message()]
+    for each in messages:
+        live.offer(each)
+    for each in messages:
+        live.suspect_size(each)
+    live.answered(LIMIT, is_known=False)
+    assert list(live.release()) == messages[:1]
+
+
+# -- timestamps ------------------------------------------------------------------------------------------
+
+NOW = 1_700_000_000_000
+
+
+def stamped(stamp: int = NOW) -> Message:
+    made = message()
+    made.timestamp = stamp
+    return made
+
+
+def refused(lane: Lane, up_to: int) -> None:
+    """A batch of three fails for a timestamp, and the first of it is refused alone."""
+    messages = [stamped(), stamped(), stamped()]
+    for each in messages:
+        lane.offer(each)
+    for each in messages:
+        lane.suspect_stamp(each)
+    assert list(lane.release()) == messages[:1]
+    lane.refuse_stamp(messages[0], up_to)
+    assert list(lane.release()) == messages, "the rest of the batch goes with it"
+    assert [each.timestamp for each in messages] == [NO_TIMESTAMP] * 3
+    for each in messages:
+        lane.delivered(each)
+    assert list(lane.release()) == []
+
+
+def test_a_clock_that_the_topic_refuses_is_left_out_at_once(live: Lane) -> None:
+    refused(live, EVERY_TIMESTAMP)
+    assert live.refuses_stamps
+    assert live.plain < 0, "the pipeline asks `offer`"
+    later = stamped(NOW + 1_000_000_000)
+    assert live.offer(later)
+    assert later.timestamp == NO_TIMESTAMP
+    live.answered(LIMIT)
+    assert live.plain < 0
+
+
+def test_one_message_shows_that_the_clock_is_right_again(live: Lane) -> None:
+    refused(live, EVERY_TIMESTAMP)
+    live.try_stamp()
+    tried, behind = stamped(), stamped()
+    assert not live.offer(tried)
+    assert not live.offer(behind)
+    assert list(live.release()) == [tried]
+    assert tried.timestamp == NOW
+    live.delivered(tried)
+    assert not live.refuses_stamps
+    assert list(live.release()) == [behind]
+    assert behind.timestamp == NOW
+    assert live.plain > 0
+
+
+def test_one_message_shows_that_the_clock_is_still_refused(live: Lane) -> None:
+    refused(live, EVERY_TIMESTAMP)
+    live.try_stamp()
+    tried, behind = stamped(), stamped()
+    live.offer(tried)
+    live.offer(behind)
+    assert list(live.release()) == [tried]
+    live.refuse_stamp(tried, EVERY_TIMESTAMP)
+    assert list(live.release()) == [tried, behind]
+    assert (tried.timestamp, behind.timestamp) == (NO_TIMESTAMP, NO_TIMESTAMP)
+    assert live.refuses_stamps
+
+
+def test_what_is_too_old_loses_its_timestamp_and_what_is_new_keeps_it(live: Lane) -> None:
+    refused(live, NOW + 10)
+    assert not live.refuses_stamps
+    old, new = stamped(NOW + 10), stamped(NOW + 11)
+    live.offer(old)  # a LIVE lane gets only what was received now
+    live.offer(new)
+    assert new.timestamp == NOW + 11
 
 
 def test_a_lost_producer_puts_all_back_in_order(live: Lane) -> None:

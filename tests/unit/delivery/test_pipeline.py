@@ -6,10 +6,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.delivery import pipeline as pipeline_module
-from bridge.delivery.clock import NO_TIMESTAMP
 from bridge.delivery.lanes import CAUTIOUS_LIMIT
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
-from bridge.message import DUP, Message, Release
+from bridge.message import DUP, NO_TIMESTAMP, Message, Release
 from tests.unit.delivery.world import LIMIT, World
 
 
@@ -418,6 +417,63 @@ def test_a_timestamp_that_is_refused_is_left_out(world: World) -> None:
     world.turn()
     assert world.counts.dead_lettered == 0
     assert world.session.acknowledged == [1, 2]
+
+
+def test_a_wrong_clock_is_said_once_and_later_records_go_without_timestamp(world: World) -> None:
+    """Each of them would be refused, alone, and sent again: a tenth of the speed."""
+    world.receive()
+    with capture_logs() as said:
+        world.kafka.fail(Verdict.BAD_TIMESTAMP)
+        world.turn()
+        world.kafka.fail(Verdict.BAD_TIMESTAMP)
+        world.turn()
+        world.kafka.deliver()
+        world.turn()
+        later = [world.receive() for _ in range(3)]
+    (line,) = [line for line in said if line["event"] == "kafka.timestamps_refused"]
+    assert line["topic"] == "sensors"
+    assert "clock" in line["reason"]
+    assert "LogAppendTime" in line["reason"]
+    assert line["timestamp"].startswith("20")
+    assert list(world.kafka.in_flight) == later, "nothing is alone"
+    assert {message.timestamp for message in later} == {NO_TIMESTAMP}
+
+
+def test_a_clock_that_was_set_gives_records_their_timestamps_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.receive()
+    for _ in range(2):
+        world.kafka.fail(Verdict.BAD_TIMESTAMP)
+        world.turn()
+    world.kafka.deliver()
+    world.turn()
+    after(monkeypatch, 61.0)
+    world.turn()
+    tried = world.receive()
+    world.turn()
+    assert tried.timestamp > 0
+    world.kafka.deliver()
+    world.turn()
+    assert world.receive().timestamp > 0
+    with capture_logs() as said:
+        after(monkeypatch, 61.0)
+        world.turn()
+    assert [line["event"] for line in said] == ["kafka.timestamps_taken"]
+
+
+def test_what_waited_too_long_is_no_wrong_clock(world: World) -> None:
+    message = world.receive()
+    message.timestamp -= 86_400_000
+    with capture_logs() as said:
+        world.kafka.fail(Verdict.BAD_TIMESTAMP)
+        world.turn()
+        world.kafka.fail(Verdict.BAD_TIMESTAMP)
+        world.turn()
+    assert "waited on disk" in next(line["reason"] for line in said if "timestamps" in line["event"])
+    world.kafka.deliver()
+    world.turn()
+    assert world.receive().timestamp > 0
 
 
 def test_a_topic_that_does_not_tell_its_limit_has_kafkas_default() -> None:

@@ -8,6 +8,13 @@ from pydantic import SecretStr, ValidationError
 from bridge.settings import KafkaSettings
 from bridge.settings.kafka_options import CONSUMER_ONLY, REFUSALS, flat, why_refused
 
+WITH_USER = {"security.protocol": "SASL_SSL", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "bridge"}
+WITH_TOKENS = {
+    "security.protocol": "SASL_SSL",
+    "sasl.mechanism": "OAUTHBEARER",
+    "sasl.oauthbearer.method": "oidc",
+}
+
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
@@ -58,7 +65,7 @@ def test_an_option_is_refused_with_its_reason(name: str, value: str | int | bool
         ("compression.type", "zstd"),
         ("queue.buffering.max.messages", 1000),
         ("socket.timeout.ms", 60000),
-        ("security.protocol", "SASL_SSL"),
+        ("security.protocol", "SSL"),
         ("a.name.that.only.librdkafka.knows", "x"),
     ],
 )
@@ -89,11 +96,12 @@ def test_dots_that_toml_took_for_tables_are_joined_again() -> None:
              "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config"],
 )  # fmt: skip
 def test_a_secret_among_the_options_is_shown_to_librdkafka_alone(name: str) -> None:
-    options = KafkaSettings.model_validate({"bootstrap_servers": "k", "options": {name: "geheim"}})
+    around = WITH_USER if name == "sasl.password" else WITH_TOKENS
+    options = KafkaSettings.model_validate({"bootstrap_servers": "k", "options": around | {name: "geheim"}})
 
     assert isinstance(options.options[name], SecretStr)
     assert "geheim" not in repr(options)
-    assert options.client_options() == {name: "geheim"}
+    assert options.client_options() == around | {name: "geheim"}
 
 
 @pytest.mark.parametrize(
@@ -107,5 +115,74 @@ def test_a_secret_among_the_options_is_shown_to_librdkafka_alone(name: str) -> N
     ],
 )
 def test_who_switches_off_the_check_of_certificates_is_warned(option: dict[str, object], warns: bool) -> None:
-    settings = KafkaSettings.model_validate({"bootstrap_servers": "k", "options": option})
+    settings = KafkaSettings.model_validate(
+        {"bootstrap_servers": "k", "options": {"security.protocol": "SSL", **option}}
+    )
     assert bool([warning for warning in settings.warnings() if "pose as a broker" in warning]) == warns
+
+
+def said(**options: object) -> list[str]:
+    """What is wrong with these options, `_` for `.`; each with its name."""
+    given = {name.replace("_", "."): value for name, value in options.items()}
+    try:
+        KafkaSettings.model_validate({"bootstrap_servers": "k", "options": given})
+    except ValidationError as error:
+        return [
+            f"{key[-1]}: {text}"
+            for details in error.errors()
+            for key, text in details["ctx"]["error"].problems
+        ]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "line"),
+    [
+        ({"ssl_ca_location": "ca"}, "ssl.ca.location", 'add security.protocol = "SSL"'),
+        ({"ssl_ca_location": "ca", "security_protocol": "plaintext"}, "ssl.ca.location", '= "SSL"'),
+        (
+            {"ssl_ca_location": "ca", "security_protocol": "SASL_PLAINTEXT", "sasl_mechanism": "PLAIN",
+             "sasl_username": "u"},
+            "ssl.ca.location", 'add security.protocol = "SASL_SSL"',
+        ),
+        ({"enable_ssl_certificate_verification": False}, "enable.ssl.certificate.verification", '= "SSL"'),
+        ({"sasl_username": "u"}, "sasl.username", 'add security.protocol = "SASL_SSL", or "SASL_PLAINTEXT"'),
+        ({"sasl_user": "u"}, "sasl.user", "SASL_SSL"),
+        ({"sasl_username": "u", "security_protocol": "SSL"}, "sasl.username", '= "SASL_SSL"'),
+        ({"sasl_mechanism": "PLAIN"}, "sasl.mechanism", "security.protocol"),
+        ({"security_protocol": "SASL_SSL", "sasl_username": "u"}, "security.protocol", "SCRAM-SHA-512"),
+        ({"security_protocol": "sasl_ssl", "sasl_mechanism": "scram-sha-512", "sasl_username": "u"},
+         "sasl.mechanism", 'did you mean "SCRAM-SHA-512"?'),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanisms": "GSSAPI"}, "sasl.mechanisms", "must be PLAIN"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN"}, "sasl.mechanism", "sasl.username"),
+        ({"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER"}, "sasl.mechanism", '"oidc"'),
+        (
+            {"security_protocol": "SASL_SSL", "sasl_mechanism": "OAUTHBEARER",
+             "sasl_oauthbearer_method": "oidc", "sasl_username": "u"},
+            "sasl.username", "does nothing",
+        ),
+        (
+            {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u",
+             "sasl_oauthbearer_scope": "x"},
+            "sasl.oauthbearer.scope", "does nothing",
+        ),
+        (
+            {"security_protocol": "SASL_SSL", "sasl_mechanism": "PLAIN", "sasl_username": "u",
+             "sasl_kerberos_keytab": "x"},
+            "sasl.kerberos.keytab", "does nothing",
+        ),
+    ],
+)  # fmt: skip
+def test_what_would_not_be_used_is_refused_with_the_line_to_add(
+    options: dict[str, object], name: str, line: str
+) -> None:
+    (problem,) = said(**options)
+    assert problem.startswith(f"{name}: ")
+    assert line in problem
+
+
+@pytest.mark.parametrize(
+    "options", [WITH_USER, WITH_TOKENS, {"security.protocol": "ssl", "ssl.ca.location": "x"}]
+)
+def test_tls_and_sasl_that_are_used_are_taken(options: dict[str, object]) -> None:
+    assert KafkaSettings.model_validate({"bootstrap_servers": "k", "options": options}).options

@@ -12,6 +12,7 @@ from bridge.settings.show import as_toml
 from tests.unit.settings.configurations import WORKS, Machine, with_setting
 
 SECRET = "geheim-4711"
+SASL = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "u"}
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_kafka_has_a_password_file_too(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text(f"{SECRET}\n")
 
-    assert read_kafka_password(kafka(password_file=file, options={"sasl.username": "u"})) == SECRET
+    assert read_kafka_password(kafka(password_file=file, options=SASL)) == SECRET
 
 
 def test_systemd_s_credential_is_used_and_an_own_password_beside_it_is_refused(
@@ -114,7 +115,11 @@ def test_a_password_file_that_may_not_be_read_names_the_way_out(
 
 
 def test_no_password_is_taken_as_a_flag(machine: Machine) -> None:
-    machine.write(with_setting("mqtt", 'username = "u"'))
+    machine.write(
+        with_setting("mqtt", 'username = "u"')
+        + "[kafka.options]\n"
+        + "".join(f'"{name}" = "{value}"\n' for name, value in SASL.items())
+    )
 
     said = machine.problems("--mqtt.password", SECRET, "--kafka.options", f"sasl.password={SECRET}")
 
@@ -129,7 +134,9 @@ def test_no_password_is_taken_as_a_flag(machine: Machine) -> None:
 def test_settings_hide_their_secrets(machine: Machine) -> None:
     machine.write(
         with_setting("mqtt", f'username = "u"\npassword = "{SECRET}"')
-        + f'[kafka.options]\nsasl.username = "u"\nsasl.password = "{SECRET}"\n'
+        + "[kafka.options]\n"
+        + "".join(f'"{name}" = "{value}"\n' for name, value in SASL.items())
+        + f'"sasl.password" = "{SECRET}"\n'
     )
     configuration = machine.read()
 

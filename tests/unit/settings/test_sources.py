@@ -75,12 +75,12 @@ def test_librdkafka_options_are_joined_over_all_sources(machine: Machine) -> Non
     machine.write(with_setting("kafka.options", 'linger.ms = 5\n"compression.type" = "zstd"'))
     machine.set({"BRIDGE_KAFKA__OPTIONS": '{"linger.ms": 10, "debug": "msg"}'})
 
-    values = shown(machine, "--kafka.options", "debug=broker", "--kafka.options", "sasl.username=u")
+    values = shown(machine, "--kafka.options", "debug=broker", "--kafka.options", "client.rack=u")
 
     assert values["kafka.options.linger.ms"] == ("10", "BRIDGE_KAFKA__OPTIONS")
     assert values["kafka.options.compression.type"] == ('"zstd"', f"{machine.file}:11")
     assert values["kafka.options.debug"] == ('"broker"', "--kafka.options")
-    assert values["kafka.options.sasl.username"] == ('"u"', "--kafka.options")
+    assert values["kafka.options.client.rack"] == ('"u"', "--kafka.options")
 
 
 @pytest.mark.parametrize("value", ["broker,topic", 'a "quoted" word', "a=b", "", "{", "["])

@@ -268,9 +268,8 @@ def test_a_start_that_lacks_a_file_leaves_letters_on_disk_until_it_is_there(
     tmp_path: Path, said: list[dict[str, Any]]
 ) -> None:
     password = tmp_path / "password"
-    settings = KafkaSettings(
-        bootstrap_servers="127.46.0.1:1", password_file=password, options={"sasl.username": "bridge"}
-    )
+    sasl = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
+    settings = KafkaSettings(bootstrap_servers="127.46.0.1:1", password_file=password, options=sasl)
     box = DeadLetterTopic(settings, "dead")
     box.post([letter()])
     assert [line["event"] for line in said] == ["kafka.files_unusable", "deadletter.not_produced"]
