@@ -11,6 +11,7 @@ What comes behind a link that is broken can't be looked at; but Kafka's side doe
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 from bridge.delivery.results import NoTopicAnswer
@@ -68,9 +69,18 @@ def _mqtt_side(settings: Settings, router: Router, client_id: str) -> Iterator[L
 
 def _kafka_side(settings: Settings) -> Iterator[Link]:
     yield Link("Kafka")
-    cluster = ClusterCheck(settings.kafka)
-    brokers = cluster.brokers()
-    yield Link("Kafka", f"{len(brokers)} broker{'s' * (len(brokers) != 1)}: {', '.join(brokers)}")
+    with closing(ClusterCheck(settings.kafka)) as cluster:
+        brokers = cluster.brokers()
+        reached = [broker.address for broker in brokers if not broker.why_not]
+        if reached:
+            yield Link("Kafka", f"{len(reached)} broker{'s' * (len(reached) != 1)}: {', '.join(reached)}")
+        for broker in brokers:
+            if broker.why_not:
+                yield Link("Kafka", f"{broker.address}: {broker.why_not}", good=False)
+        yield from _topics(settings, cluster)
+
+
+def _topics(settings: Settings, cluster: ClusterCheck) -> Iterator[Link]:
     yield Link("topic")
     fixed = (route.topic for route in settings.routes if route.topic and "{" not in route.topic)
     for topic in dict.fromkeys(fixed):

@@ -7,7 +7,7 @@ from functools import partial
 
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
-from bridge.kafka import error_verdicts, tls
+from bridge.kafka import error_verdicts, listeners, tls
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.kafka.topic_lookup import TopicLookup
@@ -26,8 +26,7 @@ _REFUSES_STILL = 60.0  # seconds since it was said last
 _PROBER_STAYS = 60.0  # seconds without a probe
 _CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
 
-_LOG_IN = "correct sasl.username or the file of kafka.password_file, which is read again without a restart"
-
+_LISTENER = 0  # beside the codes of librdkafka's errors, in `_said`
 _EVENTS = {
     error_verdicts.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
     error_verdicts.FATAL: Event.KAFKA_FATAL,
@@ -271,10 +270,20 @@ class Cluster:
                 tls.report_in_background(self._settings, text)
         elif kind == error_verdicts.AUTHENTICATION:
             if self._is_due(kind):
-                log(Event.KAFKA_AUTHENTICATION_FAILED, reason=text, way_out=_LOG_IN)
+                way_out = listeners.explain_words(text) or listeners.LOG_IN
+                log(Event.KAFKA_AUTHENTICATION_FAILED, reason=text, way_out=way_out)
                 self._read_password_again()
+        elif way_out := listeners.explain_words(text):
+            if producer is self._producer:
+                self._refused, self._refused_at = text, time.monotonic()
+            if self._is_due(_LISTENER):
+                log(Event.KAFKA_WRONG_LISTENER, reason=f"{text} ({way_out})")
+            if kind == error_verdicts.FATAL and producer is self._producer and self._may_rest:
+                self._rest(text)
         elif self._is_due(kind):
             log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=text)
+            if kind == error_verdicts.ALL_BROKERS_DOWN and not self._has_delivered and not self._refused:
+                listeners.report_in_background(self._settings)
         if kind == error_verdicts.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:
             self._rest(self._refused)
 

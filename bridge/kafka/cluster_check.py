@@ -1,16 +1,36 @@
-"""What `bridge check` asks of Kafka: who is there, and does a topic exist. It blocks."""
+"""What `bridge check` asks of Kafka: who is there, can the bridge reach each of them, does a topic exist.
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
+The clients are built with the options of the service, and each broker is connected to at the address that it
+advertises, as the service does it: TLS, SASL and all. It blocks.
+"""
+
+import json
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from logging import NullHandler, getLogger
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
-from bridge.errors import BridgeError
-from bridge.kafka import error_verdicts, tls, topic_lookup
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.kafka import error_verdicts, listeners, tls, topic_lookup
+from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.settings import KafkaSettings
 
 _TIMEOUT = 10.0  # seconds
+_LOOK_EVERY = 0.2
+_UNREACHED = {error_verdicts.TRANSPORT, error_verdicts.RESOLVE, error_verdicts.ALL_BROKERS_DOWN}
+_UP = ("UP", "UPDATE")  # librdkafka's states of a broker that a client is connected and logged in to
 
-_LOG_IN = "check sasl.username and the password against Kafka's users"
+
+@dataclass(frozen=True)
+class Reached:
+    """A broker at its advertised address. `why_not` is empty where the bridge gets in there."""
+
+    address: str
+    why_not: str
 
 
 class ClusterCheck:
@@ -18,20 +38,41 @@ class ClusterCheck:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._errors: dict[int, str] = {}
+        self._errors: dict[str, dict[int, str]] = {}  # by address, "" for all others; by kind
+        self._states: dict[str, str] = {}  # by address
+        self._may_produce = False
+        self._logger = getLogger("librdkafka.check")
+        self._logger.addHandler(NullHandler())  # what it says is in the reasons
+        self._logger.propagate = False
         tls.require_usable(settings)
+        own: dict[str, Any] = {
+            "enable.sparse.connections": False,  # to all brokers at once
+            "statistics.interval.ms": round(_LOOK_EVERY * 1000),
+            "stats_cb": self._look,
+            "error_cb": self._note,
+            "logger": self._logger,
+        }
         try:
-            self._admin = AdminClient(topic_lookup.admin_options(settings) | {"error_cb": self._note})
+            self._producer = Producer(producer_options(settings, BATCH_SIZE) | own)
         except KafkaException as error:
-            raise BridgeError(f"librdkafka refuses kafka.options: {error.args[0].str()}") from None
+            raise ConfigurationError(f"librdkafka refuses kafka.options: {error.args[0].str()}") from None
+        self._admin = topic_lookup.new_admin(settings, error_cb=self._note, logger=self._logger)
 
-    def brokers(self) -> list[str]:
-        """host:port of all that the cluster names. Raises BridgeError."""
+    def close(self) -> None:
+        with suppress(KafkaException):  # a fatal error: brokers() has told of it
+            self._producer.close()
+
+    def brokers(self) -> list[Reached]:
+        """All that the cluster names, each at the address that it advertises. Raises BridgeError."""
         try:
-            found = self._admin.list_topics(timeout=_TIMEOUT).brokers.values()
+            found = self._producer.list_topics(timeout=_TIMEOUT).brokers.values()
         except KafkaException as error:
             raise BridgeError(self._why(error.args[0])) from None
-        return sorted(f"{broker.host}:{broker.port}" for broker in found)
+        addresses = sorted(f"{broker.host}:{broker.port}" for broker in found)
+        until = time.monotonic() + _TIMEOUT
+        while time.monotonic() < until and not (self._may_produce and all(map(self._is_up, addresses))):
+            self._poll(_LOOK_EVERY)
+        return [Reached(address, self._why_not(address)) for address in addresses]
 
     def topic(self, name: str) -> TopicAnswer | NoTopicAnswer:
         try:
@@ -39,18 +80,67 @@ class ClusterCheck:
         except KafkaException as error:
             return NoTopicAnswer(name, self._why(error.args[0]))
 
+    def _poll(self, seconds: float) -> int:
+        try:
+            return self._producer.poll(seconds)
+        except (KafkaException, SystemError) as fatal:  # it is raised instead of being told to error_cb
+            self._errors.setdefault("", {})[error_verdicts.FATAL] = str(fatal)
+            return 0
+
+    # -- what librdkafka tells -------------------------------------------------------------------------
+
+    def _look(self, statistics: str) -> None:
+        found = json.loads(statistics)
+        self._may_produce = found.get("eos", {}).get("idemp_state") == "Assigned"
+        for broker in found["brokers"].values():
+            if broker["nodeid"] >= 0:
+                self._states[broker["name"].rpartition("/")[0]] = broker["state"]
+
     def _note(self, error: KafkaError) -> None:
-        self._errors[error_verdicts.kind(error.code(), error.str())] = error.str()
+        code, text = error.code(), error.str()
+        address = listeners.address_in(text)
+        self._errors.setdefault(address, {})[error_verdicts.kind(code, text)] = text
+
+    def _is_up(self, address: str) -> bool:
+        return self._states.get(address) in _UP
+
+    def _why_not(self, address: str) -> str:
+        if self._is_up(address):
+            return ""
+        host, port = listeners.host_and_port(address)
+        found = listeners.look(host, port)
+        if found and (wrong := listeners.explain(address, found, self._settings.client_options())):
+            return wrong
+        errors = self._errors.get(address, {})
+        reason = self._explained(errors) or "it does not answer"
+        return (
+            f"{reason}. The bridge uses the address that the broker advertises: advertised.listeners in its"
+            " server.properties must name one that this machine reaches"
+        )
 
     def _why(self, error: KafkaError) -> str:
         """librdkafka answers with a mere time-out; what it told beside that is the reason."""
-        while self._admin.poll(0):  # nothing else calls error_cb
+        while self._admin.poll(0) or self._poll(0):  # nothing else calls error_cb
             pass
-        if error_verdicts.TLS in self._errors:
-            return tls.why(self._settings, self._errors[error_verdicts.TLS]).sentence
-        if error_verdicts.AUTHENTICATION in self._errors:
-            return f"{self._errors[error_verdicts.AUTHENTICATION]} ({_LOG_IN})"
-        reason = next(iter(self._errors.values()), error.str())
+        said = {kind: text for errors in self._errors.values() for kind, text in errors.items()}
+        if wrong := listeners.why(self._settings):
+            return wrong
+        reason = self._explained(said)
+        if reason.endswith(")") and not said.keys() <= _UNREACHED:
+            return reason
         return (
-            f"{self._settings.bootstrap_servers}: {reason} (do the brokers run, and is the way to them open?)"
+            f"{self._settings.bootstrap_servers}: {reason or error.str()} (do the brokers run, and is the way"
+            " to them open?)"
         )
+
+    def _explained(self, errors: dict[int, str]) -> str:
+        """The most telling of them, in a sentence with its way out; empty: there is none."""
+        for text in errors.values():
+            if way_out := listeners.explain_words(text):
+                return f"{text} ({way_out})"
+        if error_verdicts.TLS in errors:
+            return tls.why(self._settings, errors[error_verdicts.TLS]).sentence
+        if error_verdicts.AUTHENTICATION in errors:
+            return f"{errors[error_verdicts.AUTHENTICATION]} ({listeners.LOG_IN})"
+        others = [text for kind, text in errors.items() if kind != error_verdicts.ALL_BROKERS_DOWN]
+        return others[0] if others else ""

@@ -11,6 +11,7 @@ FATAL = -150
 DEFECT = -1000  # the bridge's own; librdkafka's codes end at -200
 NO_RESOURCE = -194  # a thread could not be started
 TRANSPORT = -195
+RESOLVE = -193
 AUTHENTICATION = -169
 TLS = -181
 ALL_BROKERS_DOWN = -187

@@ -58,7 +58,7 @@ def _without(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 def _refusal(options: dict[str, Any], own: dict[str, Any]) -> str:
     """What librdkafka says; empty: it takes them."""
-    quiet = {"log_level": 0, "logger": getLogger("librdkafka.check")}
+    quiet = {"log_level": 0, "logger": getLogger("librdkafka.options")}  # nobody polls it: it stays silent
     try:
         client = Producer({**quiet, **producer_options_of(options, BATCH_SIZE), **own})
     except KafkaException as error:

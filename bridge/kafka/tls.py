@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from bridge.errors import BridgeError, NoThread
+from bridge.kafka.listeners import host_and_port
 from bridge.loop import start_thread
 from bridge.observe.events import Event, log
 from bridge.settings import KafkaSettings
@@ -127,7 +128,7 @@ def watch_expiry(settings: KafkaSettings) -> Expiry | None:
         if name in options
     ]
     peers = {
-        server: partial(_certificate_of, *_host_and_port(server), options)
+        server: partial(_certificate_of, *host_and_port(server), options)
         for server in settings.bootstrap_servers.split(",")
     }
     return Expiry(files, peers)
@@ -139,11 +140,6 @@ def _certificate_of(host: str, port: int, options: Options) -> bytes | None:
             return sock.getpeercert(binary_form=True)
     except OSError:  # kafka.tls_failed or kafka.error says what is wrong
         return None
-
-
-def _host_and_port(server: str) -> tuple[str, int]:
-    host, _, port = server.rpartition(":") if re.search(r":\d+$", server) else (server, "", "9092")
-    return host.strip("[]"), int(port)
 
 
 @contextmanager

@@ -68,6 +68,7 @@ class Event(StrEnum):
     KAFKA_ERROR                = "kafka.error",                WARNING, "librdkafka reports an error that time may cure"
     KAFKA_ALL_BROKERS_DOWN     = "kafka.all_brokers_down",     WARNING, "no Kafka broker can be reached; messages go to disk"
     KAFKA_AUTHENTICATION_FAILED = "kafka.authentication_failed", ERROR, "Kafka refused the user or password"
+    KAFKA_WRONG_LISTENER       = "kafka.wrong_listener",       ERROR,   "the port is one of Kafka's for another security.protocol, or a controller's"
     KAFKA_TLS_FAILED           = "kafka.tls_failed",           ERROR,   "no TLS with Kafka: certificate, authority or protocol"
     KAFKA_FILES_READ           = "kafka.files_read",           INFO,    "a certificate, key or password file was replaced; a new producer uses it"
     KAFKA_FILES_UNUSABLE       = "kafka.files_unusable",       ERROR,   "a certificate, key or password file can't be used; what was read of it before stays in use"

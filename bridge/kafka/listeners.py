@@ -1,0 +1,181 @@
+"""Which kind of listener answers at an address, where the client speaks another one's language.
+
+A Kafka broker that is spoken to in the wrong way closes the connection, and librdkafka then says "all
+brokers are down", or blames the password. So librdkafka's words are read here, and where they do not tell,
+the address is asked once more: does it speak TLS, does it want SASL, is it a controller's?
+"""
+
+import re
+import socket
+import ssl
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bridge.errors import NoThread
+from bridge.loop import start_thread
+from bridge.observe.events import Event, log
+from bridge.settings import KafkaSettings
+
+LOG_IN = "correct sasl.username or the file of kafka.password_file, which is read again without a restart"
+
+_TIMEOUT = 3.0  # seconds
+_ADDRESS = re.compile(r"^(?:\w+://)?(\S+)/(?:bootstrap|\d+): ")
+_CONTROLLER = (
+    "it is the port of a Kafka controller; name a broker's, usually 9092, in kafka.bootstrap_servers"
+)
+
+# librdkafka's words -> what they mean.
+_WORDS = (
+    (
+        "connecting to a PLAINTEXT broker listener",
+        "the listener does not speak TLS: name the port of one that does, or set security.protocol ="
+        ' "PLAINTEXT", with SASL "SASL_PLAINTEXT"',
+    ),
+    (
+        "Request not valid in current SASL state",
+        "the listener does not use SASL: name the port of one that does, or take sasl.* away and set"
+        ' security.protocol = "PLAINTEXT", with TLS "SSL"',
+    ),
+    ("requires Apache Kafka broker version", _CONTROLLER),
+    (
+        "OAUTHBEARER token",
+        "the token endpoint, sasl.oauthbearer.token.endpoint.url, must answer this machine and know"
+        " sasl.oauthbearer.client.id with its secret",
+    ),
+)
+
+# Kafka protocol guide, "API Keys".
+_METADATA, _API_VERSIONS = 3, 18
+
+
+def address_in(error: str) -> str:
+    """host:port of the broker that an error of librdkafka's is about; empty: of none."""
+    found = _ADDRESS.match(error)
+    return found[1] if found else ""
+
+
+def explain_words(error: str) -> str:
+    """What a person is to do, where librdkafka's own words tell that the listener is a wrong one."""
+    return next((meaning for words, meaning in _WORDS if words in error), "")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What answers at an address. `sasl` None: that can't be seen."""
+
+    tls: bool
+    sasl: bool | None
+    is_controller: bool = False
+
+
+def explain(address: str, found: Listener, options: Mapping[str, object]) -> str:
+    """What a person is to do; empty: the listener is the right one. Pure."""
+    if found.is_controller:
+        return f"{address} answers, but {_CONTROLLER}"
+    now = str(options.get("security.protocol", "PLAINTEXT")).upper()
+    sasl = now.startswith("SASL_") if found.sasl is None else found.sasl
+    right = ("SASL_" if sasl else "") + ("SSL" if found.tls else "PLAINTEXT")
+    if right == now:
+        return ""
+    return (
+        f"{address} is a listener for {right}, and security.protocol is {now}: set security.protocol ="
+        f' "{right}" in [kafka.options], or name the port of a listener for {now} in kafka.bootstrap_servers'
+    )
+
+
+def look(host: str, port: int) -> Listener | None:
+    """None: nothing answers, or nothing of Kafka's. Blocks for some seconds."""
+    try:
+        socket.create_connection((host, port), timeout=_TIMEOUT).close()
+    except OSError:
+        return None
+    try:
+        with _connected(host, port, tls=True) as sock:
+            return _asked(sock, tls=True) or Listener(tls=True, sasl=None)
+    except ssl.SSLError as error:
+        if error.reason and "ALERT" in error.reason.replace(" ", "_").upper():
+            return Listener(tls=True, sasl=None)
+    except OSError:
+        pass
+    with suppress(OSError), _connected(host, port, tls=False) as sock:
+        return _asked(sock, tls=False)
+    return None
+
+
+def why(settings: KafkaSettings) -> str:
+    """What is wrong with the listeners of kafka.bootstrap_servers; empty: nothing that shows. Blocks."""
+    for server in settings.bootstrap_servers.split(","):
+        host, port = host_and_port(server)
+        if (found := look(host, port)) and (reason := explain(server, found, settings.client_options())):
+            return reason
+    return ""
+
+
+def report_in_background(settings: KafkaSettings) -> None:
+    """Log what is wrong with the listeners, if anything is. A thread asks."""
+
+    def work() -> None:
+        if reason := why(settings):
+            log(Event.KAFKA_WRONG_LISTENER, reason=reason)
+
+    with suppress(NoThread):  # it is asked again where nobody is reached a minute later
+        start_thread(work, "listeners")
+
+
+def host_and_port(server: str) -> tuple[str, int]:
+    host, _, port = server.rpartition(":") if re.search(r":\d+$", server) else (server, "", "9092")
+    return host.strip("[]"), int(port)
+
+
+def _connected(host: str, port: int, *, tls: bool) -> socket.socket:
+    """Raises OSError. Nobody is trusted: nothing is sent but questions."""
+    sock = socket.create_connection((host, port), timeout=_TIMEOUT)
+    if not tls:
+        return sock
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        return context.wrap_socket(sock, server_hostname=host)
+    except OSError:
+        sock.close()
+        raise
+
+
+def _asked(sock: socket.socket, *, tls: bool) -> Listener | None:
+    """None: it does not answer as Kafka does. Raises OSError."""
+    try:
+        answer = _call(sock, _API_VERSIONS, 0, b"")
+    except ssl.SSLError:
+        return None  # it wants a certificate
+    if len(answer) < 6:
+        return None
+    (count,) = struct.unpack_from(">i", answer, 2)
+    keys = {key: lowest for key, lowest, _ in struct.iter_unpack(">hhh", answer[6 : 6 + 6 * count])}
+    if _METADATA not in keys:
+        return Listener(tls, sasl=None, is_controller=True)
+    try:
+        # Version 4: no topics, and none is to be created. Without a login a listener for SASL hangs up.
+        return Listener(tls, sasl=not _call(sock, _METADATA, 4, struct.pack(">i?", 0, False)))
+    except OSError:
+        return Listener(tls, sasl=True)
+
+
+def _call(sock: socket.socket, key: int, version: int, body: bytes) -> bytes:
+    """A request and the body of its answer; empty: it hung up (Kafka protocol guide, "Network")."""
+    client = b"mqtt-kafka-bridge"
+    request = struct.pack(">hhih", key, version, 1, len(client)) + client + body
+    sock.sendall(struct.pack(">i", len(request)) + request)
+    head = _received(sock, 8)
+    if len(head) < 8:
+        return b""
+    (size,) = struct.unpack_from(">i", head)
+    return _received(sock, size - 4) if 4 <= size < 1_000_000 else b""
+
+
+def _received(sock: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size and (more := sock.recv(size - len(found))):
+        found += more
+    return found
