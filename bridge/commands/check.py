@@ -87,5 +87,8 @@ def _topics(settings: Settings, cluster: ClusterCheck) -> Iterator[Link]:
         answer = cluster.topic(topic)
         if isinstance(answer, NoTopicAnswer):
             raise BridgeError(f"{topic}: {answer.reason}")
-        missing = f" does not exist ({answer.way_out})"
-        yield Link("topic", topic if answer.exists else topic + missing, answer.exists)
+        if not answer.exists:
+            yield Link("topic", f"{topic} does not exist ({answer.way_out})", good=False)
+            continue
+        refuses = f"; it {answer.timestamps}: the bridge leaves those out" if answer.timestamps else ""
+        yield Link("topic", topic + refuses)

@@ -129,6 +129,8 @@ def _show(configuration: Configuration) -> int:
     Router(settings.routes).require_protocol(settings.mqtt.protocol)  # wrong routes are found here
     sys.stdout.write(as_toml(configuration))
     sys.stdout.flush()
+    for warning in settings.warnings():
+        sys.stderr.write(f"bridge: warning: {warning}\n")
     return SUCCESS
 
 

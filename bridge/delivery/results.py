@@ -37,13 +37,15 @@ class TopicAnswer:
     """What Kafka says of a topic.
 
     `limit`: bytes of key, headers and value that fit into a record for certain; None: it would not say.
-    `way_out`: the command that creates a topic that does not exist.
+    `way_out`: the command that creates a topic that does not exist, or why Kafka would not create it.
+    `timestamps`: which of them it refuses, for people; empty: only those that every topic refuses.
     """
 
     topic: str
     exists: bool
     limit: int | None = None
     way_out: str = ""
+    timestamps: str = ""
 
 
 @dataclass(frozen=True, slots=True)

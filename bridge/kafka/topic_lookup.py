@@ -1,6 +1,6 @@
 """What Kafka says about a topic: is it there, how large may a record be. It blocks, so a thread asks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
@@ -14,9 +14,12 @@ from bridge.kafka import error_verdicts
 from bridge.kafka.options import client_options
 from bridge.loop import require_threads, start_thread
 from bridge.settings import KafkaSettings
+from bridge.units import DURATION
 
 _THREADS = 8  # librdkafka's own three, one for each bootstrap broker, and some to spare
 _TIMEOUT = 5.0  # seconds for an answer
+_NO_BOUND = 2**63 - 1  # ms; Kafka's default for a timestamp's age
+_HOUR = 3_600_000  # ms; Kafka's default for how far ahead of its clock a timestamp may be
 _LIMIT_TIMEOUT = 2.0  # it can be done without
 
 # A record stands in a batch with a header of 61 bytes and lengths of its own (Kafka protocol guide,
@@ -100,22 +103,55 @@ def look_up(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnsw
         missing = found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
         if not missing:
             return NoTopicAnswer(topic, found.error.str())
-        way_out = (
+        way_out = _namesake(admin, topic) or (
             f"kafka-topics.sh --bootstrap-server {bootstrap_servers.partition(',')[0]} --create"
             f" --topic {topic} --partitions 3 --replication-factor 3"
         )
         return TopicAnswer(topic, exists=False, way_out=way_out)
-    return TopicAnswer(topic, exists=True, limit=_limit(admin, topic))
+    config = _config(admin, topic)
+    limit = config.get("max.message.bytes")
+    return TopicAnswer(
+        topic,
+        exists=True,
+        limit=None if limit is None else int(limit) - _BATCH_OVERHEAD,
+        timestamps=_timestamps(config),
+    )
 
 
-def _limit(admin: AdminClient, topic: str) -> int | None:
+def _namesake(admin: AdminClient, topic: str) -> str:
+    """Why Kafka will not create the topic, where a name that it takes for the same exists; or nothing."""
+    alike = topic.replace(".", "_")
+    for other in admin.list_topics(timeout=_TIMEOUT).topics:
+        if other != topic and other.replace(".", "_") == alike:
+            return (
+                f"Kafka refuses to create {topic} beside {other}, since . and _ are the same in its metrics'"
+                " names: give the route another topic"
+            )
+    return ""
+
+
+def _config(admin: AdminClient, topic: str) -> dict[str, str]:
+    """The topic's settings; empty: no permission, or a cluster that does not tell."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
         future = admin.describe_configs([resource], request_timeout=_LIMIT_TIMEOUT)[resource]
-        config = future.result(_LIMIT_TIMEOUT + 1)
-        return int(config["max.message.bytes"].value) - _BATCH_OVERHEAD
+        return {name: str(entry.value) for name, entry in future.result(_LIMIT_TIMEOUT + 1).items()}
     except (KafkaException, TimeoutError, KeyError, TypeError):
-        return None  # no permission, or a cluster that does not tell
+        return {}
+
+
+def _timestamps(config: Mapping[str, str]) -> str:
+    """Which timestamps the topic refuses, as far as it is more than what any topic of Kafka 3.6 does."""
+    if config.get("message.timestamp.type") == "LogAppendTime":
+        return ""
+    names = ("message.timestamp.before.max.ms", "message.timestamp.after.max.ms")
+    before, after = (int(config.get(name, _NO_BOUND)) for name in names)
+    found = []
+    if before < _NO_BOUND:
+        found.append(f"older than {DURATION.format(before / 1000)} ({names[0]})")
+    if after < _HOUR:
+        found.append(f"more than {DURATION.format(after / 1000)} ahead of Kafka's clock ({names[1]})")
+    return f"refuses timestamps {' or '.join(found)}" if found else ""
 
 
 def _without_producing(options: dict[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ Headers = list[tuple[str, bytes]]
 
 # Of a route. Raised where the same routes lead a message elsewhere than in the release before: what is on
 # disk is then moved at the next start, which takes its time.
-MEANING = 1
+MEANING = 2  # 2: no placeholder makes a topic that begins with __
 
 MAX_IDENTIFIER = 268_435_455  # MQTT 5, 3.8.2.1.2
 
@@ -111,6 +111,11 @@ class Plan:
         self.kafka_topic = route.topic.render({name: kafka_legal(value) for name, value in values.items()})
         if why := why_bad_kafka_topic(self.kafka_topic):
             raise Unroutable(f'route "{route.name}" makes no Kafka topic of it: {why}')
+        if self.kafka_topic.startswith("__") and not route.topic.parts[0][0].startswith("__"):
+            raise Unroutable(
+                f'route "{route.name}" makes {self.kafka_topic} of it: a name that begins with __ is Kafka\'s'
+                " own, and no device may choose one; write text before the placeholder"
+            )
         self.key = route.key.render(values).encode()
         self._fixed = tuple(
             (name, None if template is None else template.render(values).encode())
@@ -149,7 +154,7 @@ class Plan:
         carried = self._carried
         found: Headers = []
         if properties.user and "user-properties" in carried:
-            found = [(name, value.encode()) for name, value in properties.user]
+            found = [(_without_nul(name), value.encode()) for name, value in properties.user]
         found += headers
         if properties.content_type is not None and "content-type" in carried:
             found.append(("content-type", properties.content_type.encode()))
@@ -247,6 +252,11 @@ class Router:
         taken = next((one for source, one in arriving if source.brings(wanted)), arriving[0][1])
         others = [one.identifier for one in self.subscriptions if one is not taken and one.identifier]
         return taken.filter, frozenset(others)
+
+
+def _without_nul(name: str) -> str:
+    """librdkafka cuts a header's name at a NUL, which MQTT forbids and some brokers pass (MQTT 5, 1.5.4)."""
+    return name.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in name else name
 
 
 def plain_plan(topic: bytes, kafka_topic: str) -> Plan:

@@ -216,6 +216,8 @@ def _header(text: str, names: Collection[str] | None) -> tuple[str, Template | N
     if not is_utf8(text):
         raise ValueError("it is not valid UTF-8")
     name, equals, value = text.partition("=")
+    if "\0" in name:
+        raise ValueError("a NUL would cut its name short")
     if equals:
         return name, _parse_template(value, names)
     return name, WHOLE_TOPIC if name == "mqtt.topic" else None

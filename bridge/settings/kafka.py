@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from bridge.settings.kafka_options import Option, is_secret, why_refused, without_effect
 from bridge.settings.section import Allowed, Key, Section, Wrong
 
-_BROKER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[A-Za-z0-9._-]+)(:\d{1,5})?")
+_BROKER = re.compile(r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
 # Settings of librdkafka that make TLS a mere disguise.
 _LOOSE = {
@@ -28,8 +28,11 @@ def _joined(value: Any) -> Any:
 def _brokers(value: str) -> str:
     brokers = [broker.strip() for broker in value.split(",")]
     for broker in brokers:
-        if not _BROKER.fullmatch(broker):
+        found = _BROKER.fullmatch(broker)
+        if not found:
             raise Wrong(((), f'must be {_BROKERS}; "{broker}" is not'))
+        if found[2] and not 1 <= int(found[2]) <= 65535:  # librdkafka takes the rest of a division
+            raise Wrong(((), f'must be {_BROKERS}, with a port of 1 to 65535; "{broker}" has none'))
     return ",".join(brokers)
 
 

@@ -1,5 +1,6 @@
 """The whole configuration, of which the tables of the file are parts."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,8 @@ from bridge.settings.routes import RouteSettings, unique
 from bridge.settings.section import Section
 from bridge.settings.spool import DeadLetterSettings, SpoolSettings
 from bridge.units import Duration
+
+_ONE_PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
 class LogSettings(Section):
@@ -66,6 +69,13 @@ class Settings(BaseSettings):
         """What is allowed, but has a price that is easily overlooked. One sentence each."""
         yield from self.mqtt.warnings()
         yield from self.kafka.warnings()
+        for number, route in enumerate(self.routes):
+            if route.topic and _ONE_PLACEHOLDER.fullmatch(route.topic):
+                yield (
+                    f'routes[{number}].topic = "{route.topic}" (route "{route.name}"): any device that'
+                    " publishes names the Kafka topic, and may name one of another program; write text of your own"
+                    f' before the placeholder, such as "iot.{route.topic}"'
+                )
 
     @model_validator(mode="before")
     @classmethod

@@ -57,7 +57,7 @@ def test_where_routes_lead_is_pinned_for_what_is_on_disk() -> None:
         "",
         "mqtt...",
     ]
-    assert MEANING == 1
+    assert MEANING == 2
 
 
 class TestNames:
@@ -455,3 +455,28 @@ class TestRefusedAtStart:
         (told,) = problems(wrong())
         assert told.startswith('route "r": ')
         assert line in told
+
+
+# -- what a device may not choose --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", ["{x}", "_{x}"])
+def test_no_placeholder_makes_a_topic_of_kafkas_own(template: str) -> None:
+    router = Router([route("any", "{x}/#", template)])
+    with pytest.raises(Unroutable, match="begins with __"):
+        router.plan(b"__amazon_msk_canary/a")
+    assert router.plan(b"kitchen/a").kafka_topic == template.format(x="kitchen")
+
+
+def test_who_writes_it_out_may_have_it() -> None:
+    assert Router([route("any", "{x}/#", "__own.{x}")]).plan(b"a/b").kafka_topic == "__own.a"
+
+
+def test_a_nul_does_not_cut_a_header_short() -> None:
+    plan = Router([route("any", "#")]).plan(b"a")
+    found = plan.headers(message("a", properties=Properties(user=(("a\0b", "v"), ("c", "w")))))
+    assert found[:2] == [("a\N{REPLACEMENT CHARACTER}b", b"v"), ("c", b"w")]
+
+
+def test_a_nul_in_the_name_of_an_own_header_is_refused() -> None:
+    assert "NUL" in problems(route("any", "#", headers=["a\0b={topic}"]))[0]

@@ -186,3 +186,15 @@ def test_what_would_not_be_used_is_refused_with_the_line_to_add(
 )
 def test_tls_and_sasl_that_are_used_are_taken(options: dict[str, object]) -> None:
     assert KafkaSettings.model_validate({"bootstrap_servers": "k", "options": options}).options
+
+
+@pytest.mark.parametrize("broker", ["k:0", "k:65536", "k:99999", "[::1]:99999", "k:9092,l:0"])
+def test_a_port_that_there_is_not_is_refused(broker: str) -> None:
+    """librdkafka connects to 34463 where 99999 is written."""
+    with pytest.raises(ValidationError, match="port of 1 to 65535"):
+        KafkaSettings(bootstrap_servers=broker)
+
+
+@pytest.mark.parametrize("broker", ["k", "k:65535", "[::1]:9092", "[fe80::1%lo]:9092", "[fe80::1%eth0.1]"])
+def test_an_address_that_librdkafka_takes_is_taken(broker: str) -> None:
+    assert KafkaSettings(bootstrap_servers=broker).bootstrap_servers == broker

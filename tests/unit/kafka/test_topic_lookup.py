@@ -1,0 +1,62 @@
+"""What Kafka says about a topic, and what a person is told of it."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from bridge.kafka.topic_lookup import look_up
+
+
+class Admin:
+    """A cluster with these topics, each with its settings."""
+
+    def __init__(self, **topics: dict[str, str]) -> None:
+        self._topics = {name.replace("__", "."): config for name, config in topics.items()}
+
+    def list_topics(self, topic: str | None = None, timeout: float = 0) -> Any:
+        names = [topic] if topic else list(self._topics)
+        missing = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+        return SimpleNamespace(
+            topics={name: SimpleNamespace(error=None if name in self._topics else missing) for name in names}
+        )
+
+    def describe_configs(self, resources: list[Any], **_: object) -> dict[Any, Future[Any]]:
+        future: Future[Any] = Future()
+        config = self._topics[resources[0].name]
+        future.set_result({name: SimpleNamespace(value=value) for name, value in config.items()})
+        return {resources[0]: future}
+
+
+def test_a_missing_topic_comes_with_the_command_that_creates_it() -> None:
+    answer = look_up(Admin(), "home.room", "k:9092,l:9092")  # type: ignore[arg-type]
+    assert not answer.exists  # type: ignore[union-attr]
+    assert answer.way_out.startswith("kafka-topics.sh --bootstrap-server k:9092 --create --topic home.room ")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("topic", "other"), [("home.room", "home_room"), ("home_room", "home__room")])
+def test_a_topic_that_kafka_would_not_create_is_said_with_its_namesake(topic: str, other: str) -> None:
+    answer = look_up(Admin(**{other: {}}), topic, "k:9092")  # type: ignore[arg-type]
+    assert "kafka-topics.sh" not in answer.way_out  # type: ignore[union-attr]
+    assert f"beside {other.replace('__', '.')}" in answer.way_out  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"max.message.bytes": "1000"}, ""),
+        (
+            {"message.timestamp.before.max.ms": str(2**63 - 1), "message.timestamp.after.max.ms": "3600000"},
+            "",
+        ),
+        ({"message.timestamp.before.max.ms": "86400000"}, "older than 1d (message.timestamp.before.max.ms)"),
+        ({"message.timestamp.after.max.ms": "1000"}, "more than 1s ahead of Kafka's clock"),
+        ({"message.timestamp.before.max.ms": "1000", "message.timestamp.type": "LogAppendTime"}, ""),
+    ],
+)
+def test_which_timestamps_it_refuses_is_told(config: dict[str, str], said: str) -> None:
+    answer = look_up(Admin(t=config), "t", "k:9092")  # type: ignore[arg-type]
+    assert said in answer.timestamps  # type: ignore[union-attr]
+    assert bool(answer.timestamps) == bool(said)  # type: ignore[union-attr]
