@@ -73,8 +73,8 @@ class Settings(BaseSettings):
             if route.topic and _ONE_PLACEHOLDER.fullmatch(route.topic):
                 yield (
                     f'routes[{number}].topic = "{route.topic}" (route "{route.name}"): any device that'
-                    " publishes names the Kafka topic, and may name one of another program; write text of your own"
-                    f' before the placeholder, such as "iot.{route.topic}"'
+                    " publishes names the Kafka topic, and may name one of another program; write text of"
+                    f' your own before the placeholder, such as "iot.{route.topic}"'
                 )
 
     @model_validator(mode="before")

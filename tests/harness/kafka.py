@@ -319,4 +319,4 @@ def _not_yet() -> Iterator[None]:
         yield
 
 
-__all__ = ["CLIENTS", "SASL_SSL", "SSL", "KafkaCluster", "KafkaNode", "Secured"]
+__all__ = ["CLIENTS", "CONTROLLER", "SASL_SSL", "SSL", "KafkaCluster", "KafkaNode", "Secured"]

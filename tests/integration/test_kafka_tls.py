@@ -15,7 +15,7 @@ import pytest
 from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES, HAProxy
-from tests.harness.kafka import SASL_SSL, SSL, KafkaCluster
+from tests.harness.kafka import CLIENTS, CONTROLLER, SASL_SSL, SSL, KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.records import records
 from tests.harness.tls import Authority
@@ -182,6 +182,35 @@ def test_refused_it_says_why_and_heals_when_the_file_was_replaced(
         (own / "password").write_text(KAFKA_PASSWORD)
         arrives("held")
         assert len(bridge.entries(event)) == 1
+
+
+@pytest.mark.parametrize(
+    ("port", "protocol", "reason"),
+    [
+        pytest.param(CLIENTS, "SSL", "does not speak TLS", id="TLS against a plain listener"),
+        pytest.param(SSL, "PLAINTEXT", "is a listener for SSL", id="plain text against TLS"),
+        pytest.param(SASL_SSL, "SSL", "is a listener for SASL_SSL", id="no login against SASL"),
+        pytest.param(CONTROLLER, "PLAINTEXT", "port of a Kafka controller", id="a controller"),
+    ],
+)
+def test_the_wrong_listener_is_said_as_what_it_is(
+    port: int,
+    protocol: str,
+    reason: str,
+    kafka: KafkaCluster,
+    own: Path,
+    topic: str,
+    new_bridge: Callable[..., BridgeProcess],
+) -> None:
+    """librdkafka says that all brokers are down, or that they are too old."""
+    options = {"security.protocol": protocol} | (
+        {"ssl.ca.location": str(own / "ca.crt")} if protocol == "SSL" else {}
+    )
+    to = {"bootstrap_servers": kafka.bootstrap_at(port), "options": options}
+    with new_bridge(routes=routes(topic), kafka=to) as bridge:
+        assert reason in bridge.wait_for("kafka.wrong_listener")["reason"]
+        assert not bridge.entries("kafka.authentication_failed")
+        assert len(bridge.entries("kafka.rebuilt")) <= 1
 
 
 # -- renewing ------------------------------------------------------------------------------------------

@@ -239,6 +239,20 @@ def test_what_can_not_be_produced_is_said_once_a_minute(
     assert said[1]["letters"] == 2
 
 
+def test_a_letter_whose_timestamp_is_refused_goes_without_one(
+    new_letterbox: Callable[[str], DeadLetterTopic], kafka: MockKafka, said: list[dict[str, Any]]
+) -> None:
+    box = new_letterbox("dead.late")
+    record = box._record(letter(b"21.5"))
+    record.timestamp = 1_700_000_000_000
+    box._count(1)
+    box._producer.failed.append((record, 32, "Broker: Invalid timestamp"))
+    box._take_reports(box._producer)
+    (found,) = wait_until(lambda: records(kafka.bootstrap, "dead.late"), 20.0, "the letter")
+    assert (found.value, found.timestamp) == (b"21.5", None)
+    assert said == []
+
+
 def test_a_password_that_was_replaced_is_read_with_the_next_letter(
     tmp_path: Path, said: list[dict[str, Any]]
 ) -> None:
