@@ -26,7 +26,7 @@ _REFUSES_STILL = 60.0  # seconds since it was said last
 _PROBER_STAYS = 60.0  # seconds without a probe
 _CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
 
-_LISTENER = 0  # beside the codes of librdkafka's errors, in `_said`
+_LISTENER, _LISTENERS_ASKED = -2000, -2001  # beside the codes of librdkafka's errors, in `_said`
 _EVENTS = {
     error_verdicts.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
     error_verdicts.FATAL: Event.KAFKA_FATAL,
@@ -169,6 +169,8 @@ class Cluster:
         if isinstance(answer, TopicAnswer) and answer.limit is not None:
             # One record too many makes a batch too large, and then all of it fails.
             self._batch_size = max(_SMALLEST_BATCH, min(self._batch_size, answer.limit))
+        if isinstance(answer, NoTopicAnswer):
+            self._ask_listeners()
         self.answers.append(answer)
 
     # -- the producer's life -------------------------------------------------------------------------
@@ -282,10 +284,15 @@ class Cluster:
                 self._rest(text)
         elif self._is_due(kind):
             log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=text)
-            if kind == error_verdicts.ALL_BROKERS_DOWN and not self._has_delivered and not self._refused:
-                listeners.report_in_background(self._settings)
+            if kind == error_verdicts.ALL_BROKERS_DOWN:
+                self._ask_listeners()
         if kind == error_verdicts.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:
             self._rest(self._refused)
+
+    def _ask_listeners(self) -> None:
+        """Nobody is reached, and librdkafka has not said why: is it the wrong port?"""
+        if not self._has_delivered and not self._refused and self._is_due(_LISTENERS_ASKED):
+            listeners.report_in_background(self._settings)
 
     def _is_due(self, kind: int) -> bool:
         """Whether to say it: once a minute for each kind."""

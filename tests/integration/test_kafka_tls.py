@@ -198,6 +198,7 @@ def test_the_wrong_listener_is_said_as_what_it_is(
     protocol: str,
     reason: str,
     kafka: KafkaCluster,
+    haproxy: HAProxy,
     own: Path,
     topic: str,
     new_bridge: Callable[..., BridgeProcess],
@@ -208,6 +209,7 @@ def test_the_wrong_listener_is_said_as_what_it_is(
     )
     to = {"bootstrap_servers": kafka.bootstrap_at(port), "options": options}
     with new_bridge(routes=routes(topic), kafka=to) as bridge:
+        publish(haproxy, "held")
         assert reason in bridge.wait_for("kafka.wrong_listener")["reason"]
         assert not bridge.entries("kafka.authentication_failed")
         assert len(bridge.entries("kafka.rebuilt")) <= 1
