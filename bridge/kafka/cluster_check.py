@@ -1,4 +1,4 @@
-"""What `bridge check` asks of Kafka: who is there, and does a topic exist. It blocks."""
+"""What `bridge check` asks Kafka: which brokers there are, and whether a topic exists. The calls block."""
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -14,7 +14,10 @@ _LOG_IN = "check sasl.username and the password against Kafka's users"
 
 
 class ClusterCheck:
-    """Raises BridgeError when librdkafka refuses the options, or a file can't be read."""
+    """A client for `bridge check`.
+
+    Raises BridgeError when librdkafka refuses the options, or a file can't be read.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -26,7 +29,7 @@ class ClusterCheck:
             raise BridgeError(f"librdkafka refuses kafka.options: {error.args[0].str()}") from None
 
     def brokers(self) -> list[str]:
-        """host:port of all that the cluster names. Raises BridgeError."""
+        """Return host:port of each broker that the cluster reports. Raises BridgeError."""
         try:
             found = self._admin.list_topics(timeout=_TIMEOUT).brokers.values()
         except KafkaException as error:
@@ -43,7 +46,7 @@ class ClusterCheck:
         self._errors[error_verdicts.kind(error.code(), error.str())] = error.str()
 
     def _why(self, error: KafkaError) -> str:
-        """librdkafka answers with a mere time-out; what it told beside that is the reason."""
+        """Return the cause of `error`. `error` is a mere time-out; librdkafka gives the cause to error_cb."""
         while self._admin.poll(0):  # nothing else calls error_cb
             pass
         if error_verdicts.TLS in self._errors:

@@ -1,4 +1,4 @@
-"""Who a session works for: the pipeline, or the dry run."""
+"""The calls that a session makes to its owner: the pipeline, or the dry run."""
 
 from collections.abc import Collection, Sequence
 from typing import Protocol
@@ -8,25 +8,25 @@ from bridge.routing.topics import Subscription
 
 
 class Handler(Protocol):
-    """All of it is called in the loop's thread."""
+    """The session calls all of these methods in the loop's thread."""
 
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
-        """What to subscribe when the broker refuses these filters. Raises ConfigurationError."""
+        """Return the subscriptions wanted while the broker refuses `refused`. Raises ConfigurationError."""
 
     def connected(self, session_present: bool, mqtt5: bool) -> None:
-        """CONNACK 0 came: a new epoch."""
+        """The broker sent CONNACK 0: a new epoch begins."""
 
     def session_lost(self) -> None:
-        """The broker no longer knew a session that should have been there."""
+        """The broker no longer has the session that the bridge expected."""
 
     def receive(self, packets: list[Packet]) -> None:
-        """PUBLISH and PUBREL, in the order they came."""
+        """PUBLISH and PUBREL packets have come, in this order."""
 
     def handed_over(self, acknowledgements: int) -> None:
-        """The kernel took so many more of those that `Session.acknowledge` was given."""
+        """The kernel has taken this many more of the acknowledgements that `Session.acknowledge` sends."""
 
     def taken_over(self) -> None:
-        """Another client has the session, or had it. Called before `disconnected`."""
+        """Another client has taken the session over, and may still have it. Called before `disconnected`."""
 
     def disconnected(self) -> None:
-        """Nothing more can be acknowledged on this connection."""
+        """The connection has ended: the handler can acknowledge nothing more on it."""

@@ -1,4 +1,4 @@
-"""A bound on a program's memory, by the kernel: who needs more is killed.
+"""A memory limit for a program: the kernel kills the program when it needs more.
 
     with memory_cap(128_000_000) as entered:
         Process("bridge", [*entered, sys.executable, "-m", "bridge"], ...)
@@ -11,19 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_ROOTS = {  # version 1 or 2 -> the file that takes the bound
+_ROOTS = {  # version 1 or 2 -> the file that sets the limit
     Path("/sys/fs/cgroup/memory"): "memory.limit_in_bytes",
     Path("/sys/fs/cgroup"): "memory.max",
 }
 
 
 class CannotCap(Exception):
-    """This machine, or this user, has no memory controller to use."""
+    """This machine has no memory controller, or this user may not use it."""
 
 
 @contextmanager
 def memory_cap(size: int) -> Iterator[list[str]]:
-    """What to put before a command. Its page cache counts, and is given up first. Raises CannotCap."""
+    """Yield a command prefix that sets the limit. Page cache counts, and goes first. Raises CannotCap."""
     for root, bound in _ROOTS.items():
         group = root / f"mqtt-kafka-bridge-test-{os.getpid()}"
         try:

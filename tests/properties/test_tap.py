@@ -1,4 +1,4 @@
-"""The tap under any cutting of both streams: nothing lost, nothing mixed, everything in its order."""
+"""The tap, with both streams cut anywhere: nothing is lost or mixed, and order is kept."""
 
 import contextlib
 import tracemalloc
@@ -21,7 +21,7 @@ CONTROL = (Connack(), Suback(Kind.SUBACK, 1, (0, 1)), Ping(Kind.PINGRESP), Subac
 
 
 class Kernel:
-    """Gives and takes as few bytes at a time as `random` likes."""
+    """A kernel that reads and writes as few bytes at a time as `random` chooses."""
 
     def __init__(self, random: Random, incoming: bytes = b"") -> None:
         self.random, self.incoming, self.sent = random, incoming, b""
@@ -71,7 +71,7 @@ def test_the_session_and_paho_together_see_the_stream_in_its_order(seed: int) ->
 
 
 def _read_to_the_end(tap: Tap, mqtt5: bool, into: list[Packet]) -> bytes:
-    """As the session and paho do, in turns; returns what paho got. Raises MalformedPacket."""
+    """Read as the session and paho do, in turns; returns paho's bytes. Raises MalformedPacket."""
     for_paho = b""
     while not tap.ended:
         tap.fill()
@@ -141,7 +141,7 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
     kernel = Kernel(random)
     tap = Tap(kernel)  # type: ignore[arg-type]
     numbers = count(1)
-    paho: deque[bytes] = deque()  # its own queue; the first may have gone in part
+    paho: deque[bytes] = deque()  # paho's queue; the first entry may be sent in part
     packets: list[object] = []
     written = handed_over = 0
     for _ in range(80):
@@ -185,7 +185,7 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
 
 
 def _begun(sent: bytes) -> int:
-    """How many PUBACK the kernel has taken, in whole or in part."""
+    """How many PUBACKs the kernel has accepted, completely or in part."""
     position = number = 0
     while position < len(sent):
         number += sent[position] == 0x40

@@ -1,4 +1,4 @@
-"""The tap between a socket pair: what paho gets, what the session gets, and in which order bytes leave."""
+"""The tap on a socket pair: what paho gets, what the session gets, and in which order the tap sends bytes."""
 
 import socket
 import ssl
@@ -14,7 +14,7 @@ from bridge.mqtt import tap as tap_module
 from bridge.mqtt.tap import Tap
 from tests.harness.packets import Ack, Connack, Frames, Kind, Ping, Publish, Suback
 
-SMALL_BUFFER = 4096  # bytes asked of the kernel, which doubles them
+SMALL_BUFFER = 4096  # bytes; the kernel makes the buffer twice as large
 
 
 class Broker:
@@ -28,7 +28,7 @@ class Broker:
         self.sock.sendall(b"".join(packet.encode(4) for packet in packets))  # type: ignore[attr-defined]
 
     def receive(self) -> bytes:
-        """All that has come so far."""
+        """Return all bytes that have come so far."""
         data = b""
         while True:
             try:
@@ -59,7 +59,7 @@ def message(number: int) -> Publish:
 
 
 def taken(tap: Tap) -> tuple[list[int], bool]:
-    """The identifiers that came off the stream, and whether it is paho's turn."""
+    """Return the identifiers that the tap took off the stream, and whether paho has something to read."""
     packets: list[Packet] = []
     for_paho = tap.packets(False, packets)
     return [packet.packet_id for packet in packets], for_paho
@@ -164,7 +164,7 @@ def test_what_came_before_the_end_is_taken_before_it(pair: tuple[Tap, Broker]) -
     assert taken(tap) == ([1], True)
     paho_reads(tap)
     assert taken(tap) == ([2], True)
-    assert tap.recv(1) == b""  # so paho learns of it too
+    assert tap.recv(1) == b""  # so paho sees the end of the stream too
     assert tap.error is None
 
 
@@ -185,7 +185,7 @@ def test_a_reset_is_the_end_and_says_why() -> None:
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close sends RST
     theirs.close()
     with ours:
-        ours.settimeout(5)  # the RST is under way: wait for it here rather than in a loop
+        ours.settimeout(5)  # the RST may not have come yet: let the read wait for it
         tap = Tap(ours)
         assert not tap.fill()
         assert tap.ended
@@ -207,7 +207,7 @@ def test_a_malformed_packet_is_told_behind_what_came_before_it(pair: tuple[Tap, 
 
 
 def fill_up(tap: Tap, number: int = 0) -> int:
-    """Write acknowledgements until the kernel takes no more. Returns how many were written."""
+    """Write acknowledgements until the kernel takes no more. Returns the number of acknowledgements."""
     while not tap.wants_write:
         tap.write(ACK, acknowledgements=True)
         number += 1
@@ -241,7 +241,7 @@ def test_only_what_the_kernel_took_counts_as_handed_over(pair: tuple[Tap, Broker
 
 
 class Sock:
-    """A kernel that takes as many bytes as it is told to."""
+    """A socket whose kernel takes `room[0]` bytes at the next send."""
 
     def __init__(self) -> None:
         self.room: list[int] = []
@@ -387,7 +387,7 @@ def test_all_that_tls_holds_back_is_read(tls_pair: tuple[Tap, Broker]) -> None:
     tap, broker = tls_pair
     sent = [Publish(b"t", b"x" * 1000, 1, number) for number in range(1, 101)]
     packets: list[Packet] = []
-    for start in range(0, 100, 20):  # more than the 16 KiB that TLS gives at once
+    for start in range(0, 100, 20):  # more than the 16 KiB of one read with TLS
         broker.send(*sent[start : start + 20])
         while tap.fill():
             tap.packets(False, packets)
