@@ -14,7 +14,7 @@ from rich.table import Table
 
 from bridge.commands.terminal import console, printable, size
 from bridge.settings import Settings
-from bridge.spool.on_disk import OnDisk, Waiting
+from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.read_only import on_disk
 
 _EVERY = 1.0  # seconds between two reads

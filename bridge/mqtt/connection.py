@@ -87,21 +87,21 @@ class Connection:
 
     def write(self, data: bytes, acknowledgements: bool) -> None:
         """Send `data` after the bytes that wait already. Raises OSError when the connection broke."""
-        self._tap.write(data, acknowledgements)
+        self._tap.outgoing.write(data, acknowledgements)
 
     def flush(self) -> None:
         """Send waiting bytes until the kernel takes no more. Raises OSError when the connection broke."""
-        self._tap.flush()
+        self._tap.outgoing.flush()
         if self.client.want_write():
             self.client.loop_write()
 
     @property
     def wants_write(self) -> bool:
-        return self._tap.wants_write or self.client.want_write()
+        return self._tap.outgoing.waits or self.client.want_write()
 
     def take_handed_over(self) -> int:
         """Return how many acknowledgements the kernel has taken since the last call."""
-        return self._tap.take_handed_over()
+        return self._tap.outgoing.take_handed_over()
 
     def look(self) -> None:
         """Let paho check the keepalive. Call this only after CONNACK.

@@ -22,8 +22,8 @@ from bridge.mqtt import packet_codec, reasons
 from bridge.mqtt.backoff import Backoff
 from bridge.mqtt.connection import Connection
 from bridge.mqtt.connector import connect_in_background, log_tls_failure, watch_expiry, why
-from bridge.mqtt.handler import Handler
 from bridge.mqtt.protocol_version import ProtocolVersion
+from bridge.mqtt.session_handler import Handler
 from bridge.mqtt.subscription_record import SubscriptionRecord
 from bridge.mqtt.subscriptions import Subscriptions
 from bridge.observe.events import Event, log

@@ -5,30 +5,16 @@ in the pieces in which paho reads. Paho would need 50 µs for each message, and 
 the message is safe (docs/decisions/0001-publish-goes-round-paho.md).
 
 The tap keeps the order of the stream: it stops at a packet for paho until paho has read the packet, so the
-bridge handles no PUBLISH before the CONNACK in front of it. The tap also sends all outgoing bytes, so an
-acknowledgement never lands inside a packet of paho.
+bridge handles no PUBLISH before the CONNACK in front of it. What leaves is outgoing.py's.
 """
 
 import socket
-import ssl
-from collections import deque
 
 from bridge.message import Packet
 from bridge.mqtt import packet_codec
-from bridge.mqtt.packet_codec import ACKNOWLEDGEMENT_BYTES
+from bridge.mqtt.outgoing import NOT_NOW, Outgoing
 
 _CHUNK = 256 * 1024  # bytes of one read from the kernel; with TLS a read returns at most 16 KiB
-_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class _Outgoing:
-    """Bytes to send, and how many of them the kernel has taken."""
-
-    __slots__ = ("acknowledgements", "data", "taken")
-
-    def __init__(self, data: bytes, acknowledgements: bool) -> None:
-        self.data, self.acknowledgements = data, acknowledgements
-        self.taken = 0
 
 
 class Tap:
@@ -39,15 +25,13 @@ class Tap:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.outgoing = Outgoing(sock)
         self._data = b""
         self._position = 0
         self._begun = bytearray()  # parts of an incomplete packet; joined once, when the packet is complete
         self._missing = 0  # bytes of the incomplete packet that have not come yet
         self._for_paho = b""
         self._ended = False
-        self._outgoing: deque[_Outgoing] = deque()
-        self._inside_a_packet = False  # the kernel took only a part of paho's last packet
-        self._handed_over = 0
         self.error: OSError | None = None  # why the stream ended; None after the peer's FIN
 
     # -- for paho ------------------------------------------------------------------------------------
@@ -61,18 +45,7 @@ class Tap:
         raise BlockingIOError
 
     def send(self, data: bytes | bytearray) -> int:
-        if not self._inside_a_packet:
-            self._flush()
-            if self._outgoing:
-                raise BlockingIOError
-        try:
-            taken = self._sock.send(data)
-        except _NOT_NOW:
-            # TLS may have encrypted these bytes already: paho must send the same bytes again, before others.
-            self._inside_a_packet |= isinstance(self._sock, ssl.SSLSocket)
-            raise
-        self._inside_a_packet = taken < len(data)
-        return taken
+        return self.outgoing.send_of_paho(data)
 
     def pending(self) -> int:
         return len(self._for_paho)
@@ -92,7 +65,7 @@ class Tap:
         """Read from the socket once. False: there is nothing more to read now, or the stream has ended."""
         try:
             chunk = self._sock.recv(_CHUNK)
-        except _NOT_NOW:
+        except NOT_NOW:
             return False
         except OSError as error:
             self.error = error
@@ -138,24 +111,6 @@ class Tap:
         """The first byte of the next packet that was read from the socket; None: there is none."""
         return self._data[self._position] if self._position < len(self._data) else None
 
-    def write(self, data: bytes, acknowledgements: bool) -> None:
-        """Send `data` after the bytes that wait already. Raises OSError when the connection broke."""
-        self._outgoing.append(_Outgoing(data, acknowledgements))
-        self._flush()
-
-    def flush(self) -> None:
-        """Send waiting bytes, as far as the kernel takes them. Raises OSError when the connection broke."""
-        self._flush()
-
-    def take_handed_over(self) -> int:
-        """Return how many acknowledgements the kernel has taken since the last call, in whole or in part."""
-        handed_over, self._handed_over = self._handed_over, 0
-        return handed_over
-
-    @property
-    def wants_write(self) -> bool:
-        return bool(self._outgoing)
-
     @property
     def ended(self) -> bool:
         return self._ended
@@ -176,20 +131,3 @@ class Tap:
 
     def close_socket(self) -> None:
         self._sock.close()
-
-    # ------------------------------------------------------------------------------------------------
-
-    def _flush(self) -> None:
-        outgoing = self._outgoing
-        while outgoing and not self._inside_a_packet:
-            first = outgoing[0]
-            try:
-                taken = self._sock.send(first.data[first.taken :] if first.taken else first.data)
-            except _NOT_NOW:
-                return
-            if first.acknowledgements:
-                begun = -(-first.taken // ACKNOWLEDGEMENT_BYTES)
-                self._handed_over += -(-(first.taken + taken) // ACKNOWLEDGEMENT_BYTES) - begun
-            first.taken += taken
-            if first.taken == len(first.data):
-                outgoing.popleft()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bridge.errors import SpoolUnusable
 from bridge.observe.events import Event, log
-from bridge.spool import disk
+from bridge.spool import disk_space
 from bridge.spool.store import CorruptStore, LaneOf, Store
 
 _TOPICS = 20_000  # MQTT topics whose Kafka topic is cached
@@ -103,7 +103,7 @@ class DatabaseFile:
         try:
             self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             if self._lock is None:
-                self._lock = disk.lock(self._directory)
+                self._lock = disk_space.lock(self._directory)
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
         try:
@@ -118,7 +118,7 @@ class DatabaseFile:
         Raises SpoolUnusable if the file can't be renamed.
         """
         try:
-            kept = disk.set_aside(self.path)
+            kept = disk_space.set_aside(self.path)
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
         log(

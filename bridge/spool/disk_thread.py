@@ -24,7 +24,7 @@ from bridge.loop import Loop
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
 from bridge.settings import DeadLetterSettings, SpoolSettings
-from bridge.spool import disk
+from bridge.spool import disk_space
 from bridge.spool.database_file import DatabaseFile
 from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.job import Job
@@ -193,7 +193,7 @@ class DiskThread:
     def _room(self, store: Store) -> tuple[int, str]:
         limits = self._settings
         try:
-            return disk.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
+            return disk_space.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
         except OSError as error:
             raise SpoolUnusable(f"{self._directory}: {error.strerror}") from error
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 from bridge.delivery.segment import BEGINNING, MOST_BYTES, received_first
 from bridge.errors import SpoolUnusable
 from bridge.settings import SpoolSettings
-from bridge.spool import disk
-from bridge.spool.on_disk import OnDisk, Waiting
+from bridge.spool import disk_space
+from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.schema import require_known, used_bytes
 from bridge.spool.store import SEQUENCE_BITS, Store
 
@@ -86,7 +86,7 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
         if not path.exists():
             return OnDisk(str(path), exists=False, max_bytes=limits.max_bytes, keep_free=limits.keep_free)
         topics, letters, letters_size, used = look(path, _contents)
-        room, limit = disk.room(directory, used, limits.max_bytes, limits.keep_free)
+        room, limit = disk_space.room(directory, used, limits.max_bytes, limits.keep_free)
         return OnDisk(
             path=str(path),
             exists=True,
@@ -95,7 +95,7 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
             dead_letters_size=letters_size,
             used=used,
             file_size=path.stat().st_size + _size(_log(path)),
-            free=disk.free_bytes(directory),
+            free=disk_space.free_bytes(directory),
             max_bytes=limits.max_bytes,
             keep_free=limits.keep_free,
             why_full="" if room >= MOST_BYTES else limit,  # room for a whole segment

@@ -48,7 +48,7 @@ PURE = {
     "routing.routes",
     "routing.topics",
     "spool.job",
-    "spool.on_disk",
+    "spool.contents",
     "tls.certificate",
     "units",
 }

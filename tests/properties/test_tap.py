@@ -150,16 +150,16 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
             burst = [Message.of(b"t", 2, next(numbers), None, b"") for _ in range(random.randrange(1, 5))]
             packets += [Ack(Kind.PUBACK, message.packet_id) for message in burst]
             written += len(burst)
-            tap.write(packet_codec.acknowledgements(burst), acknowledgements=True)
+            tap.outgoing.write(packet_codec.acknowledgements(burst), acknowledgements=True)
         elif chance < 0.5:
             number = next(numbers)
             packets.append(Ack(Kind.PUBCOMP, number))
-            tap.write(packet_codec.pubcomp(number, known=True, mqtt5=False), acknowledgements=False)
+            tap.outgoing.write(packet_codec.pubcomp(number, known=True, mqtt5=False), acknowledgements=False)
         elif chance < 0.6:
             paho.append(Ping(Kind.PINGREQ).encode(4))
             packets.append(Ping(Kind.PINGREQ))
         else:
-            tap.flush()
+            tap.outgoing.flush()
             if paho:
                 try:
                     taken = tap.send(paho[0])
@@ -168,15 +168,15 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
                 paho[0] = paho[0][taken:]
                 if not paho[0]:
                     paho.popleft()
-        handed_over += tap.take_handed_over()
+        handed_over += tap.outgoing.take_handed_over()
         assert handed_over == _begun(kernel.sent)
     kernel.has_room = True
     while paho:
         paho[0] = paho[0][tap.send(paho[0]) :]
         if not paho[0]:
             paho.popleft()
-    tap.flush()
-    handed_over += tap.take_handed_over()
+    tap.outgoing.flush()
+    handed_over += tap.outgoing.take_handed_over()
     assert handed_over == written
     found = list(Frames(4).feed(kernel.sent))
     assert sorted(map(repr, found)) == sorted(map(repr, packets))

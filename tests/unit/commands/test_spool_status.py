@@ -19,7 +19,7 @@ from bridge.delivery.segment import cut, pack
 from bridge.errors import SpoolUnusable
 from bridge.message import Message
 from bridge.settings import SpoolSettings
-from bridge.spool.on_disk import OnDisk, Waiting
+from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.read_only import look, on_disk
 from bridge.spool.store import Store
 from tests.harness.kit import ROOT

@@ -14,7 +14,7 @@ from bridge.loop import Loop
 from bridge.message import Message
 from bridge.routing.router import Router
 from bridge.settings import RouteSettings, Settings, SpoolSettings
-from bridge.spool import disk
+from bridge.spool import disk_space
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
 from tests.harness.conditions import wait_until
@@ -91,7 +91,7 @@ def test_the_rest_of_a_row_is_left_though_the_spool_is_full(
 ) -> None:
     """Another program has filled the disk beyond spool.keep_free."""
     all_on_disk_and_40_in_kafka(world)
-    monkeypatch.setattr(disk, "free_bytes", lambda _: -1)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: -1)
     assert world.stop() == REST
 
 

@@ -8,7 +8,7 @@ import pytest
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.results import Refused, Written
 from bridge.delivery.segment import cut, pack
-from bridge.spool import disk as disk_module
+from bridge.spool import disk_space as disk_module
 from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool.store import Store
 from tests.harness.conditions import wait_until
