@@ -1,4 +1,7 @@
-"""The composition root: it alone knows all the parts, builds them, and starts and stops them in order."""
+"""The composition root: builds all parts of the service, and starts and stops them in order.
+
+Only this file knows all the parts.
+"""
 
 import gc
 import json
@@ -21,12 +24,12 @@ from bridge.settings import Settings
 from bridge.spool.spool import LAST_COMMITS_TIMEOUT, Spool
 
 _MINUTE = 60.0
-_START_TAKES = 10.0  # seconds; a broker that has not answered by then is waited for by a service that is up
-_FAREWELL_TAKES = LAST_COMMITS_TIMEOUT + 5.0  # seconds for DISCONNECT, the disk, and what closes behind them
+_START_TAKES = 10.0  # seconds; after them systemd is told READY, although no broker has answered yet
+_FAREWELL_TAKES = LAST_COMMITS_TIMEOUT + 5.0  # seconds for DISCONNECT, the disk, and closing the rest
 
 
 def run(settings: Settings) -> int:
-    """The service. Returns the exit status when a signal has stopped it."""
+    """Run the service until a signal stops it. Returns the exit status."""
     logging.set_up(settings.log.level, settings.log.format)
     router = Router(settings.routes)
     router.require_protocol(settings.mqtt.protocol)
@@ -64,7 +67,7 @@ class Service:
         self._pipeline.session = self._session
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
-        self._stop_deadline: StopDeadline | None = None  # once a signal has come
+        self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived
         self._said_goodbye = False
         self._left_at_once = False
         self._minute_ends = time.monotonic() + _MINUTE
@@ -126,7 +129,7 @@ class Service:
         return self._stop_deadline.due(now) if not self._said_goodbye else 0.05
 
     def _tell_systemd(self) -> float:
-        """Returns for how many seconds the watchdog needs no feeding."""
+        """Tell systemd the service's state. Returns for how many seconds the watchdog needs no message."""
         state = self._session.state
         if state is State.LIVE:
             self._systemd.ready("live")
@@ -143,8 +146,10 @@ class Service:
 
 
 def _spare_the_collector() -> None:
-    """A message makes no cycles, so reference counts free it. Looking for cycles among the messages in
-    flight, every 700 of them, would take a quarter of the CPU.
+    """Make Python look for reference cycles rarely.
+
+    Messages are in no reference cycles, so their reference counts free them. By default Python would look for
+    cycles among the messages in flight after every 700 messages, and that would take a quarter of the CPU.
     """
     gc.collect()
     gc.freeze()

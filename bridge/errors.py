@@ -1,26 +1,26 @@
-"""Every exception that is the bridge's own.
+"""The bridge's own exceptions.
 
-    BridgeError                 a sentence for a person, which tells the way out    exit status 1
+    BridgeError                 a sentence for a person, with the way out           exit status 1
     ├── ConfigurationError      one line for each wrong setting                     exit status 2
     ├── Unroutable              no route can take this message
-    ├── MalformedPacket         the broker sent what MQTT forbids
-    ├── CorruptSegment          a row of the spool is not what was written
+    ├── MalformedPacket         the broker sent a packet that MQTT forbids
+    ├── CorruptSegment          a row of the spool was damaged on disk
     ├── SpoolUnusable           the spool can't be opened, read or written
-    └── NoThread                this machine or its limits allow no further thread now
+    └── NoThread                the kernel allows no further thread now
 
-What the bridge can cure by itself (a connection that broke, a Kafka broker that died) is no exception
-but a state: see mqtt/session.py and kafka/faults.py.
+A failure that the bridge can cure by itself (a broken connection, a dead Kafka broker) is a state and not an
+exception: see mqtt/session.py and kafka/error_verdicts.py.
 """
 
 from collections.abc import Iterable
 
 
 class BridgeError(Exception):
-    """Something a person has to know. `str()` of it can be printed as it is."""
+    """An error that a person has to know. Its `str()` can be printed as it is."""
 
 
 class ConfigurationError(BridgeError):
-    """The settings can't be used. `problems` holds one line for each thing that is wrong."""
+    """The settings can't be used. `problems` has one line for each error."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -36,7 +36,7 @@ class Unroutable(BridgeError):
 
 
 class MalformedPacket(BridgeError):
-    """The peer broke the protocol, so where its next packet begins is unknown: the connection must end."""
+    """The broker broke the protocol. The start of its next packet is unknown: the connection must end."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -44,7 +44,7 @@ class MalformedPacket(BridgeError):
 
 
 class CorruptSegment(BridgeError):
-    """The disk gave back other bytes than it was given."""
+    """The disk returned other bytes than the bridge has written."""
 
 
 class NoThread(BridgeError):
@@ -58,9 +58,9 @@ class NoThread(BridgeError):
 
 
 class SpoolUnusable(BridgeError):
-    """Nothing can be committed, or read, for the time being. `reason` names the file."""
+    """The spool can't be written or read for now. `reason` names the file."""
 
-    def __init__(self, reason: str, way_out: str = "put the disk and the file's rights in order") -> None:
+    def __init__(self, reason: str, way_out: str = "repair the disk, or the file's permissions") -> None:
         self.reason = reason
         self.way_out = way_out
         super().__init__(f"{reason}; {way_out}")

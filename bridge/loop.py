@@ -1,8 +1,8 @@
-"""The one thread in which everything is decided, and how the other threads reach it.
+"""The loop: waits in the one thread that makes all decisions, and takes actions from other threads.
 
-Resolving names, connecting, asking Kafka about topics and waiting for delivery reports all block, so
-small threads do that. What they find out they post here, and it is acted on between two turns of the
-loop: no other thread ever touches the ledger, a lane or the session.
+Resolving names, connecting, asking Kafka about topics and waiting for delivery reports all block, so small
+threads do that work. They post their results as actions, and the loop runs these actions between two turns.
+So no other thread ever touches the ledger, a lane or the session.
 """
 
 import os
@@ -20,7 +20,7 @@ _GONE = 0.0002  # seconds between two looks whether the kernel has removed a thr
 
 
 class Loop:
-    """epoll over one connection and a mailbox. Idle, it sleeps."""
+    """epoll over one connection and a queue of posted actions. While nothing happens, the loop sleeps."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -30,13 +30,13 @@ class Loop:
         self._watched: dict[int, int] = {}
 
     def post(self, action: Callable[[], None]) -> None:
-        """Have `action` run in the loop's thread, soon. From any thread, and from signal handlers."""
+        """Have `action` run soon in the loop's thread. Any thread and any signal handler may call this."""
         self._posted.append(action)
-        with suppress(BlockingIOError):  # the bell rings already
+        with suppress(BlockingIOError):  # the loop has been woken already
             os.eventfd_write(self._bell, 1)
 
     def watch(self, descriptor: int, write: bool) -> None:
-        """Wake when `descriptor` can be read or, with `write`, written."""
+        """Wake the loop when `descriptor` can be read or, with `write`, written."""
         events = select.EPOLLIN | (select.EPOLLOUT if write else 0)
         known = self._watched.get(descriptor)
         if known is None:
@@ -46,15 +46,15 @@ class Loop:
         self._watched[descriptor] = events
 
     def forget(self, descriptor: int) -> None:
-        """To be called before the descriptor is closed."""
+        """Stop watching `descriptor`. Call this before the descriptor is closed."""
         if self._watched.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
     def wait(self, seconds: float) -> None:
-        """Sleep until a watched descriptor is ready, something was posted, or the time is over.
+        """Sleep until a watched descriptor is ready, an action was posted, or the time is over.
 
-        Then run what was posted. Which descriptor was ready is not told: a read that finds nothing is
-        cheap, and a turn of the loop looks at everything anyway.
+        Then run the posted actions. The caller does not learn which descriptor was ready: a read that finds
+        nothing is cheap, and a turn of the loop looks at everything anyway.
         """
         for descriptor, _ in self._epoll.poll(0 if self._posted else max(0.0, seconds)):
             if descriptor == self._bell:

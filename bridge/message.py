@@ -1,7 +1,7 @@
 """One PUBLISH on its way from MQTT to Kafka.
 
-A message is built once by the wire, and every room it goes through works on that one object: at
-100,000 messages a second a second object for the same thing is what the bridge would spend most on.
+mqtt/packet_codec.py builds a message once, and all rooms work on this one object. At 100,000 messages a
+second, building a second object for each message would cost the bridge more than anything else.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,14 @@ DUP, RETAIN = 0x08, 0x01  # bits of a PUBLISH's fixed header (MQTT 3.1.1, 3.3.1)
 
 
 class State(IntEnum):
-    """Where a message stands between EMQ and Kafka. It only ever moves downwards."""
+    """The state of a message between EMQ and Kafka. The value only increases, with one exception.
 
-    PENDING = 0  # neither Kafka nor the disk holds it: it must not be acknowledged
-    SETTLED = 1  # Kafka holds it, or this machine's disk does: it may be acknowledged
-    ACKED = 2  # the kernel took the last byte of its PUBACK or PUBREC
+    The ledger sets an ACKED message back to SETTLED when its acknowledgement must be sent again.
+    """
+
+    PENDING = 0  # neither Kafka nor the disk holds the message: it must not be acknowledged
+    SETTLED = 1  # Kafka or this machine's disk holds the message: it may be acknowledged
+    ACKED = 2  # the kernel has taken its PUBACK or PUBREC, or a part of it
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,20 +34,20 @@ class Properties:
     response_topic: str | None = None
     correlation_data: bytes | None = None
     subscription_ids: tuple[int, ...] = ()
-    user: tuple[tuple[str, str], ...] = ()  # in the order they came, repeats kept
+    user: tuple[tuple[str, str], ...] = ()  # in the order of arrival; a name may occur repeatedly
 
 
-# Bytes. The ledger replaces a settled payload that is larger by its digest, so one that is still to be
-# produced must be marked as PayloadInUse.
+# Bytes. The ledger replaces a larger payload of a settled message by its digest. So if the payload must still
+# be produced, it must be marked as PayloadInUse.
 DIGEST_OVER = 1024
 
 
 class Digest(bytes):
-    """Stands for a payload that is no longer needed itself, only compared."""
+    """The digest of a payload that is no longer needed, except to be compared."""
 
 
 class PayloadInUse(bytes):
-    """A payload that is still to be produced though its message is acknowledged: no digest replaces it."""
+    """A payload that must still be produced, although its message is acknowledged: no digest replaces it."""
 
 
 def digest(payload: bytes) -> Digest:
@@ -52,7 +55,7 @@ def digest(payload: bytes) -> Digest:
 
 
 class Message:
-    """What EMQ sent, and where it stands.
+    """One PUBLISH from EMQ, and its state in the bridge.
 
     `topic` is the raw UTF-8 of the topic name, `flags` the low nibble of the fixed header, `packet_id`
     the Packet Identifier (0 at QoS 0). `epoch` and `state` belong to the ledger, `plan`, `sequence`
@@ -78,20 +81,22 @@ class Message:
     packet_id: int
     properties: Properties | None
     payload: bytes
-    state: int  # State, as a plain number: it is asked several times for each message
-    epoch: int  # the connection it is to be acknowledged on; 0: none
-    # What follows is set once it is known that the message goes on.
+    state: int  # State, as a plain number, because it is compared several times for each message
+    epoch: int  # the connection on which the message is acknowledged; 0: none
+    # The following attributes are set only if the message is processed further.
     plan: Any  # routing.Plan
     sequence: int  # arrival number, over all connections
-    timestamp: int  # time of receipt, ms since 1970; -1: the clock is not to be believed
-    producer: Any  # kafka.producer.Producer, the first that it was handed to; None: it was not yet
+    timestamp: int  # time of receipt, ms since 1970; -1: the clock was wrong
+    producer: Any  # the first kafka.producer.Producer that got the message; None: none yet
 
     @classmethod
     def of(
         cls, topic: bytes, flags: int, packet_id: int, properties: Properties | None, payload: bytes
     ) -> "Message":
-        """A message that is PENDING. No __init__: for what comes from EMQ its call alone was a tenth of the
-        bridge's own time, so the wire writes these lines out.
+        """Make a message that is PENDING.
+
+        There is no __init__: its call alone took a tenth of the bridge's own time, so mqtt/packet_codec.py
+        contains copies of these lines for the messages from EMQ.
         """
         message = cls()
         message.topic = topic
@@ -104,9 +109,10 @@ class Message:
         return message
 
     def __call__(self, error: Any, _record: object) -> None:
-        """Kafka's client calls it with the delivery report: no error, or a confluent_kafka.KafkaError.
+        """Take the delivery report: None, or a confluent_kafka.KafkaError. Kafka's client calls this.
 
-        The message is its own callback, since one made for each message would cost 0.3 µs of some four.
+        The message is its own callback, because making a callback for each message would cost 0.3 µs of the
+        4 µs or so that a message takes.
         """
         if error is None:
             self.producer.delivered.append(self)
@@ -125,28 +131,28 @@ class Message:
     def retain(self) -> bool:
         return self.flags & RETAIN != 0
 
-    def __repr__(self) -> str:  # never the payload: it may be secret, and megabytes long
+    def __repr__(self) -> str:  # without the payload, which may be secret, and megabytes long
         state = State(self.state).name
         return f"<Message {self.topic!r} qos={self.qos} id={self.packet_id} epoch={self.epoch} {state}>"
 
 
 @final
 class Release:
-    """PUBREL: the broker is done with a QoS 2 identifier."""
+    """A PUBREL: the broker no longer needs a QoS 2 identifier."""
 
     __slots__ = ("known", "packet_id")
 
-    known: bool  # the identifier was taken; the ledger's to say
+    known: bool  # the identifier was taken; the ledger sets this
 
     def __init__(self, packet_id: int) -> None:
         self.packet_id = packet_id
 
 
-Packet = Message | Release  # what goes round paho
+Packet = Message | Release  # these bypass paho
 
 
 class OpenIdentifier(NamedTuple):
-    """A QoS 2 message that is settled and whose PUBREL has not come: all that a copy is compared with."""
+    """A settled QoS 2 message whose PUBREL has not arrived: the parts with which a copy is compared."""
 
     packet_id: int
     topic: bytes

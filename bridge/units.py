@@ -1,7 +1,7 @@
-"""How people write durations and sizes: `60s`, `200ms`, `3h`, `7d`, `16MB`, `64KiB`.
+"""Reads and writes durations and sizes as people write them: `60s`, `200ms`, `3h`, `7d`, `16MB`, `64KiB`.
 
-Inside the program a duration is a number of seconds and a size a number of bytes. A bare number means the
-same; a unit is better style, since `keepalive = 60` leaves the reader to guess.
+Inside the program a duration is a number of seconds, and a size is a number of bytes. A number without a unit
+means the same. A unit is better style, because the reader must guess the unit of `keepalive = 60`.
 """
 
 import re
@@ -19,16 +19,16 @@ _NUMBER_AND_UNIT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)")
 class Unit:
     """One kind of quantity.
 
-    It travels in the metadata of a setting's type, so --help, error messages and the reference find it there.
+    A Unit is metadata of a setting's type, where --help, error messages and the reference find it.
     """
 
     noun: str
     example: str
-    factors: Mapping[str, Decimal]  # what may be written behind the number
-    written: tuple[str, ...]  # what the program itself writes, largest first
+    factors: Mapping[str, Decimal]  # the units that may follow the number
+    written: tuple[str, ...]  # the units that the program itself writes, largest first
 
     def parse(self, value: Any) -> Any:
-        """Seconds or bytes of what was written. Raises ValueError, which pydantic reports."""
+        """The seconds or bytes of a written value. Raises ValueError, which pydantic reports."""
         if isinstance(value, str):
             match = _NUMBER_AND_UNIT.fullmatch(value.strip())
             if match and (factor := self.factors.get(match[2].lower())):
@@ -60,7 +60,7 @@ DURATION = Unit(
         "h": Decimal(3600),
         "d": Decimal(86400),
     },
-    written=("d", "h", "s", "ms"),  # no minutes: 60s and 90s are what configuration files say
+    written=("d", "h", "s", "ms"),  # no minutes: configuration files usually contain 60s and 90s
 )
 
 SIZE = Unit(
@@ -87,8 +87,8 @@ Size = Annotated[int, BeforeValidator(SIZE.parse), SIZE]
 
 
 def _no_truth(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python, and so pydantic, takes for 0 or 1
-        raise ValueError("true and false are no numbers")  # noqa: TRY004
+    if isinstance(value, bool):  # Python, and so pydantic, takes a bool for 0 or 1
+        raise ValueError("true and false are not numbers")  # noqa: TRY004
     return value
 
 

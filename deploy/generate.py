@@ -1,6 +1,6 @@
-"""Writes bridge.toml and the template unit from what they are made of: python deploy/generate.py
+"""Writes bridge.toml from the settings, and the template unit from the unit: python deploy/generate.py
 
-tests/artefacts/test_deploy.py fails where a file is out of step.
+tests/artefacts/test_deploy.py fails if a file is out of date.
 """
 
 import re
@@ -22,13 +22,13 @@ from bridge.settings.section import Key  # noqa: E402
 _WIDTH = 100
 _UNIT = HERE / "systemd" / "mqtt-kafka-bridge.service"
 
-# What is not left at its default. Addresses are the founding document's; install.sh puts in what it is told.
+# Settings with another value than the default. The founding document's addresses; install.sh replaces them.
 _SET = {
     ("mqtt", "host"): '"172.30.1.10"',
     ("mqtt", "port"): "1884",
     ("kafka", "bootstrap_servers"): '"172.30.1.31:9092,172.30.1.32:9092,172.30.1.33:9092"',
     ("routes", "name"): '"everything"',
-    # "#" alone is what EMQX refuses by default.
+    # EMQX refuses "#" alone by default.
     ("routes", "filter"): '"+/#"',
     ("routes", "topic"): '"mqtt"',
 }
@@ -48,11 +48,12 @@ def files() -> dict[Path, str]:
 def _settings() -> Iterator[str]:
     yield f"""# The settings of mqtt-kafka-bridge, {DEFAULT_FILE}
 #
-# Every setting is here. One behind "#" has the value that it has anyway; where none is shown it has none.
-# What is in force, and where it came from: mqtt-kafka-bridge config
-# After a change: mqtt-kafka-bridge config, and if that is content, systemctl restart mqtt-kafka-bridge
+# This file lists every setting. A line that begins with "#" shows the default; no value means no default.
+# "mqtt-kafka-bridge config" shows the value in force of each setting and its source.
+# After a change run "mqtt-kafka-bridge config". If that prints no error, run
+# "systemctl restart mqtt-kafka-bridge".
 #
-# Durations are written 200ms, 60s, 5min, 3h, 7d; sizes 64KiB, 16MB, 1GB.
+# Write durations as 200ms, 60s, 5min, 3h, 7d, and sizes as 64KiB, 16MB, 1GB.
 """
     tables = {key: field for key, field in describe.walk() if describe.table(field.annotation)}
     for table, settings in groupby(describe.fields(), key=lambda item: item[0][:-1]):
@@ -87,7 +88,7 @@ def _comment(text: str) -> Iterator[str]:
 
 
 def _template(unit: str) -> str:
-    """One of several bridges: its settings, its state and its passwords have names of their own."""
+    """The unit for one of several bridges, with its own names for settings, state and passwords."""
     head = (
         "# Made by deploy/generate.py from mqtt-kafka-bridge.service; change that.\n"
         "# mqtt-kafka-bridge@NAME reads /etc/mqtt-kafka-bridge/NAME.toml.\n"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs, upgrades and removes the bridge, and HAProxy with its configuration. See --help.
+# Installs, upgrades and removes the bridge; installs HAProxy with its configuration. See --help.
 set -euo pipefail
 umask 022
 export LC_ALL=C
@@ -32,28 +32,28 @@ usage: sudo deploy/install.sh bridge --mqtt HOST:PORT --kafka HOST:PORT,...
        sudo deploy/install.sh status
        sudo deploy/install.sh uninstall [--purge [--force]]
 
-For Debian 12 and 13 and Raspberry Pi OS, 64 bit. Each can be run again: what is done already is left as it
-is. The first error ends it, says what helps, and everything is put back (but packages of apt).
+For Debian 12 and 13 and Raspberry Pi OS, 64 bit. Each command can run again and skips steps that are done.
+At the first error it prints a remedy, undoes its steps (except packages of apt), and ends.
 
-bridge      its own Python environment in /opt/mqtt-kafka-bridge, its user, service and settings
-            (/etc/mqtt-kafka-bridge/bridge.toml); starts it and waits until it is live
-  --mqtt    HAProxy, and its port for the bridge (1884 where none is given)
+bridge      installs a Python environment in /opt/mqtt-kafka-bridge, the user, service and settings
+            (/etc/mqtt-kafka-bridge/bridge.toml); starts the bridge and waits until it is live
+  --mqtt    HAProxy, and its port for the bridge (default 1884)
   --kafka   some of Kafka's brokers
-  --no-start  only install it, as on a machine that a bridge is to be moved to
-haproxy     the distribution's package with our haproxy.cfg; what was there is kept beside it. Made anew it
-            reloads, which cuts nobody; other nodes take a restart
-  --emq     one node of EMQ, given twice; its port is 1883 where none is given
-upgrade     all bridges of this machine; one that is not live again in time brings the old version back
-uninstall   leaves settings and undelivered messages, unless --purge; which refuses to throw undelivered
-            messages away, unless --force
+  --no-start  only install, as on a machine to which you will move a bridge
+haproxy     installs the distribution's package with our haproxy.cfg, and keeps a copy of the old file. For a
+            new haproxy.cfg it reloads HAProxy, which ends no connection; for other nodes it restarts HAProxy
+  --emq     one node of EMQ, given twice (default port 1883)
+upgrade     upgrades all bridges of this machine; if one is not live again in time, restores the old version
+uninstall   keeps settings and undelivered messages, unless --purge; --purge refuses to delete undelivered
+            messages, unless --force
 
 for all:
-  --dry-run             print each step and do nothing
-  --wheels DIRECTORY    take Python packages from there and not from the network
+  --dry-run             print each step and change nothing
+  --wheels DIRECTORY    take Python packages from DIRECTORY, not from the network
   --wait SECONDS        how long to wait until a bridge is live (60)
   --help
 
-exit status: 0 done, 1 failed and put back, 2 wrong command line, 3 installed but not live
+exit status: 0 done, 1 failed and undone, 2 wrong command line, 3 installed but not live
 END
 }
 
@@ -61,9 +61,9 @@ misuse() { # TEXT
     fail "$1 (see --help)" 2
 }
 
-# The word behind an option.
+# Print the value of an option.
 argument() { # OPTION [WORD]...
-    [[ $# -gt 1 && -n $2 ]] || misuse "$1: what?"
+    [[ $# -gt 1 && -n $2 ]] || misuse "$1: needs a value"
     printf '%s' "$2"
 }
 
@@ -72,7 +72,7 @@ common_option() { # OPTION WORD
     --wheels) FROM_WHEELS=(--no-index --find-links "$(argument "$@")") ;;
     --wait)
         PATIENCE=$(argument "$@")
-        [[ $PATIENCE =~ ^[0-9]+$ ]] || misuse "--wait $PATIENCE: a number of seconds"
+        [[ $PATIENCE =~ ^[0-9]+$ ]] || misuse "--wait $PATIENCE: must be a number of seconds"
         ;;
     *) misuse "$COMMAND: $1: no such option" ;;
     esac

@@ -1,10 +1,10 @@
 """Writes the lock files of the installation: python deploy/lock.py
 
-requirements.lock is what the service runs on, build.lock what makes its own wheel, deb.lock what packs the
-Debian package. Of what the tests run with they hold its version there (tests/requirements.txt), of the packer
-the newest one that pyproject.toml allows, and the hash of each wheel that pip would take on the machines
-below. Needs pip 23 and a package index; tests/artefacts/test_lock.py asks the index again,
-and tests/aarch64 installs them.
+requirements.lock has the packages that the service needs, build.lock those that build its wheel, deb.lock the
+packer of the Debian package. Packages that the tests use have the version of tests/requirements.txt; the
+packer has the newest version that pyproject.toml allows. The files contain the hash of each wheel that pip
+would take on the machines below. Needs pip 23 and a package index. tests/artefacts/test_lock.py asks the
+index again, and tests/aarch64 installs the packages.
 """
 
 import itertools
@@ -27,7 +27,7 @@ _GLIBCS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28", "manylinux_2_34"
 
 
 def wanted() -> dict[Path, list[str]]:
-    """What each lock file is to bring."""
+    """The packages for each lock file."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return {
         HERE / "requirements.lock": project["project"]["dependencies"],
@@ -37,7 +37,7 @@ def wanted() -> dict[Path, list[str]]:
 
 
 def resolve(architecture: str, python: str, arguments: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Name, version and hash of each wheel that pip would install there. Raises CalledProcessError."""
+    """Name, version and hash of each wheel that pip would install. Raises CalledProcessError."""
     with tempfile.TemporaryDirectory() as target:
         report = Path(target, "report.json")
         where = ["--dry-run", f"--target={target}", "--ignore-installed", f"--report={report}"]
@@ -54,20 +54,20 @@ def resolve(architecture: str, python: str, arguments: Iterable[str]) -> list[tu
 
 
 def download(architecture: str, python: str, locks: Iterable[Path], directory: Path) -> None:
-    """Put all wheels of the lock files for such a machine into `directory`, for `install.sh --wheels`."""
+    """Download all wheels of the lock files for a machine into `directory`, for `install.sh --wheels`."""
     files = [f"--requirement={lock}" for lock in locks]
     _pip("download", f"--dest={directory}", "--require-hashes", *machine(architecture, python), *files)
 
 
 def machine(architecture: str, python: str) -> list[str]:
-    """The options by which pip takes wheels for such a machine."""
+    """pip's options to take wheels for a machine."""
     platforms = [f"--platform={glibc}_{architecture}" for glibc in _GLIBCS]
     return [*platforms, f"--python-version={python}", "--implementation=cp", "--only-binary=:all:"]
 
 
 def _pip(*arguments: str) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, *arguments], check=True)  # noqa: S603 - no words of strangers
+    subprocess.run([*pip, *arguments], check=True)  # noqa: S603 - no untrusted input
 
 
 def machines() -> Sequence[tuple[str, str]]:

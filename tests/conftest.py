@@ -1,4 +1,4 @@
-"""What holds for every test: the options, the order, and that no test leaves a process behind."""
+"""For all tests: the options, the order, and the check that no test leaves a process behind."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +11,9 @@ from tests.harness.conditions import NotInTime, wait_until
 # The quick ones first, the ones that start a cluster last.
 _ROOMS = ("unit", "properties", "artefacts", "integration", "faults")
 
-# What of the integration needs this machine's own network, for package indexes. The rest can run in another.
+# Integration tests that need this machine's own network for package indexes. Others can run in another one.
 _NOT_APART = ("machines", "test_clients.py", "test_readme_commands.py")
-_NOT_APART += ("test_kafka_fails.py", "test_lab.py")  # then both halves take as long
+_NOT_APART += ("test_kafka_fails.py", "test_lab.py")  # so that both halves take equally long
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,19 +67,19 @@ def _no_process_is_left_behind() -> Iterator[None]:
 
 
 def _other_children() -> set[str]:
-    """This process's living children that are no actors, each as "pid command line"."""
+    """This process's living children that the harness did not start, each as "pid command line"."""
     actors = {str(actor.pid) for actor in process.running()}
     found = set()
     for listing in Path("/proc/self/task").glob("*/children"):
         for pid in set(_read(listing).decode().split()) - actors:
             command = _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode(errors="replace")
-            if command:  # a zombie has none
+            if command:  # a zombie has no command line
                 found.add(f"{pid} {command.strip()}")
     return found
 
 
 def _read(file: Path) -> bytes:
-    """Of /proc; nothing where the thread or process has ended meanwhile."""
+    """Read a file of /proc; empty if the thread or process has ended meanwhile."""
     try:
         return file.read_bytes()
     except (FileNotFoundError, ProcessLookupError):

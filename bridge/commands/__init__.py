@@ -1,7 +1,7 @@
-"""What a person types: `bridge` as a service, and the commands beside it.
+"""The command line: `bridge` as a service, and its other commands.
 
-Decided here: which words and flags there are (arguments.py), what each command prints, and the exit status.
-Not here: what a setting allows (settings), what becomes of a message (delivery).
+Decided here: which commands and flags exist (arguments.py), what each command prints, and the exit status.
+Not here: what a setting allows (settings), what happens to a message (delivery).
 
 Start with `cli.main`.
 """

@@ -1,4 +1,4 @@
-"""The forms of the command line: which words there are, and which flags go with which of them."""
+"""Reads the command line: which commands exist, and which flags each of them takes."""
 
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
@@ -18,7 +18,7 @@ LIST, SHOW, EXPORT, REPLAY, PURGE = (
 
 _CHOOSING = ("--route", "--reason", "--topic", "--older-than", "--newer-than")
 
-# The flags of each form, beside the settings.
+# The flags of each command, without those of the settings.
 _FLAGS: dict[str, tuple[str, ...]] = {
     SERVICE: (),
     DRY_RUN: ("--count", "--json", "--client-id"),
@@ -35,17 +35,17 @@ _FLAGS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What was asked for: a key of the table above, and which dead letters it is about."""
+    """The requested command: a key of the table above, and the selected dead letters."""
 
     name: str
     selection: Selection
 
 
 def add_flags(parser: ArgumentParser) -> None:
-    """All flags that are no settings."""
+    """Add all flags that are not settings."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for jq")
     dry_run = parser.add_argument_group(
-        "--dry-run", "Can be run beside a bridge that works: it takes nothing away from it."
+        "--dry-run", "Can run beside the service, and takes no messages away from it."
     )
     dry_run.add_argument(
         "--dry-run", action="store_true", help="show, live, what would be produced; produce nothing"
@@ -54,19 +54,28 @@ def add_flags(parser: ArgumentParser) -> None:
     dry_run.add_argument(
         "--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run, or -check)"
     )
-    status = parser.add_argument_group("spool status", "Can be run beside the service, and changes nothing.")
-    status.add_argument("--watch", action="store_true", help="show it each second until nothing waits")
+    status = parser.add_argument_group("spool status", "Can run beside the service, and changes nothing.")
+    status.add_argument("--watch", action="store_true", help="show this every second until no message waits")
     letters = parser.add_argument_group(
         "dead-letters",
-        "What Kafka could not take. Without IDs and flags it is all of them.",
+        "Undeliverable messages. Without IDs and flags a command selects all of them.",
     )
-    letters.add_argument("--route", metavar="NAME", help='of this route; "" is those that no route took')
-    letters.add_argument("--reason", metavar="TEXT", help="with this in their reason")
-    letters.add_argument("--topic", metavar="FILTER", help="with an MQTT topic that this filter matches")
-    letters.add_argument("--older-than", metavar="DURATION", type=_duration, help="dead for longer, as in 7d")
-    letters.add_argument("--newer-than", metavar="DURATION", type=_duration, help="dead for less time")
-    letters.add_argument("--to", metavar="TOPIC", help="replay: to this Kafka topic, whatever the routes say")
-    letters.add_argument("--yes", action="store_true", help="purge: do not ask")
+    letters.add_argument("--route", metavar="NAME", help='of this route; "" selects those without a route')
+    letters.add_argument("--reason", metavar="TEXT", help="whose reason contains this text")
+    letters.add_argument("--topic", metavar="FILTER", help="whose MQTT topic this filter matches")
+    letters.add_argument(
+        "--older-than",
+        metavar="DURATION",
+        type=_duration,
+        help="that became dead letters longer ago, as in 7d",
+    )
+    letters.add_argument(
+        "--newer-than", metavar="DURATION", type=_duration, help="that became dead letters more recently"
+    )
+    letters.add_argument(
+        "--to", metavar="TOPIC", help="replay: to this Kafka topic instead of the routes' topics"
+    )
+    letters.add_argument("--yes", action="store_true", help="purge: do not ask for confirmation")
 
 
 def _duration(text: str) -> float:
@@ -77,7 +86,7 @@ def _duration(text: str) -> float:
 
 
 def command(options: Namespace, words: Sequence[str]) -> Command:
-    """The form that was asked for. Raises ConfigurationError when there is none, or a flag is another's."""
+    """The requested command. Raises ConfigurationError for an unknown command or another command's flag."""
     name, numbers = _name(options, words)
     for flag in _own_flags():
         if _given(options, flag) and flag not in _FLAGS[name]:
@@ -93,29 +102,29 @@ def command(options: Namespace, words: Sequence[str]) -> Command:
 
 
 def _name(options: Namespace, words: Sequence[str]) -> tuple[str, tuple[int, ...]]:
-    """A key of the table, and the IDs that follow it."""
+    """The command (a key of the table above) and the IDs that follow it."""
     if options.dry_run:
         if words:
             raise ConfigurationError(f"{words[0]}: not with --dry-run")
         return DRY_RUN, ()
     about_letters = words[:1] == ["dead-letters"]
-    said = " ".join(words[:2] if about_letters else words)
-    if said not in _FLAGS:
-        raise ConfigurationError(f'"{said}": no such command; {_meant(said)} (see bridge --help)')
+    given = " ".join(words[:2] if about_letters else words)
+    if given not in _FLAGS:
+        raise ConfigurationError(f'"{given}": no such command; {_meant(given)} (see bridge --help)')
     numbers = words[2:] if about_letters else []
     for number in numbers:
         if not (number.isascii() and number.isdigit()):
             raise ConfigurationError(f'"{number}": no ID; bridge dead-letters list shows them')
-    if said == SHOW and len(numbers) != 1:
+    if given == SHOW and len(numbers) != 1:
         raise ConfigurationError(f"{SHOW}: wants one ID; bridge dead-letters list shows them")
-    return said, tuple(map(int, numbers))
+    return given, tuple(map(int, numbers))
 
 
-def _meant(said: str) -> str:
+def _meant(given: str) -> str:
     known = [name for name in _FLAGS if name and name != DRY_RUN]
-    if begun := [name.removeprefix(f"{said} ") for name in known if name.startswith(f"{said} ")]:
+    if begun := [name.removeprefix(f"{given} ") for name in known if name.startswith(f"{given} ")]:
         return f"it goes on with {' or '.join(begun)}"
-    near = nearest(said, known)
+    near = nearest(given, known)
     return f"did you mean {near}?" if near else "there are config, check, spool and dead-letters"
 
 

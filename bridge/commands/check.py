@@ -1,4 +1,4 @@
-"""`bridge check`: the chain from here to Kafka, a line for each link, with the way out where it breaks.
+"""`bridge check`: checks the chain to Kafka, one line for each link, with the remedy for a broken link.
 
     good    name          172.30.1.10 is 172.30.1.10
     good    HAProxy       172.30.1.10:1884 accepts connections
@@ -7,7 +7,7 @@
     good    Kafka         3 brokers: 172.30.1.31:9092, 172.30.1.32:9092, 172.30.1.33:9092
     FAILED  topic         mqtt does not exist (kafka-topics.sh ... --create --topic mqtt ...)
 
-What comes behind a link that is broken can't be looked at; but Kafka's side does not hang on EMQ's.
+The check of a side ends at its first broken link. Kafka's side is checked even if EMQ's side is broken.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ from bridge.settings import Settings
 
 
 class Link(NamedTuple):
-    """`found` empty: it is looked at now, and should that raise BridgeError, then this is what broke."""
+    """A link of the chain. Empty `found`: its check begins now; a BridgeError that follows belongs to it."""
 
     name: str
     found: str = ""
@@ -31,7 +31,7 @@ class Link(NamedTuple):
 
 
 def check(settings: Settings, client_id: str, say: Callable[[str], object]) -> bool:
-    """Whether the chain is whole."""
+    """Print one line for each link. Returns whether all links work."""
     router = Router(settings.routes, shared=False)
     router.require_protocol(settings.mqtt.protocol)
     whole = True

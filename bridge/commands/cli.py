@@ -1,4 +1,4 @@
-"""The command line: what it says, what it runs, and what each exit status means."""
+"""Runs the command line: prints --help, starts each command, returns the exit status."""
 
 import os
 import shutil
@@ -27,29 +27,30 @@ _WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.R
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
        bridge --dry-run [--count N] [--json]         show what would be produced
        bridge config                                 show the settings in force
-       bridge check                                  look at the chain to Kafka
-       bridge spool status [--json] [--watch]        show what waits on disk
+       bridge check                                  check the chain to Kafka
+       bridge spool status [--json] [--watch]        show messages on disk
        bridge dead-letters list|show|export|replay|purge [ID ...]
-                                                     what Kafka could not take
+                                                     undeliverable messages
        bridge --version"""
 
 _DESCRIPTION = """\
-Takes messages from EMQ, or any other MQTT broker, to Kafka, and acknowledges a
-message to the broker only when Kafka holds it on all in-sync replicas."""
+Takes messages from EMQ, or another MQTT broker, to Kafka. Acknowledges a
+message only when Kafka has it on all in-sync replicas, or, while Kafka is late,
+when this machine's disk has synced it."""
 
 _EPILOG = """\
-Where a setting comes from, the first that has it:
+The first of these places that has a setting decides its value:
   1. a flag             --mqtt.keepalive 60s
   2. the environment    BRIDGE_MQTT__KEEPALIVE=60s
   3. the file           keepalive = "60s" in its table [mqtt]
 
 exit status:
-  0  stopped as it was told to
+  0  done, or stopped on request
   1  failed, or the chain is broken
-  2  the command line or the settings are wrong; each line says what is allowed
+  2  the command line or the settings are wrong; each line names what is allowed
 
 Debian's iproute2 has a command of the same name in /usr/sbin. In scripts and
-services call this one by its other name, mqtt-kafka-bridge."""
+services call the bridge by its other name, mqtt-kafka-bridge."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -60,7 +61,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return _complain(error.problems, MISUSE)
     except BridgeError as error:
         return _complain([str(error)], FAILURE)
-    except BrokenPipeError:  # the reader of our output, such as head, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
 
@@ -126,7 +127,7 @@ def _show(configuration: Configuration) -> int:
     from bridge.routing.router import Router
 
     settings = configuration.settings
-    Router(settings.routes).require_protocol(settings.mqtt.protocol)  # wrong routes are found here
+    Router(settings.routes).require_protocol(settings.mqtt.protocol)  # this line finds wrong routes
     sys.stdout.write(as_toml(configuration))
     sys.stdout.flush()
     for warning in settings.warnings():
@@ -139,7 +140,7 @@ class _Help(RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=26, width=min(shutil.get_terminal_size().columns, 100) - 2)
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        return textwrap.wrap(text, width, break_on_hyphens=False)  # a path or a name stays whole
+        return textwrap.wrap(text, width, break_on_hyphens=False)  # does not break paths and names
 
 
 class _Parser(ArgumentParser):
@@ -148,7 +149,7 @@ class _Parser(ArgumentParser):
 
 
 def command_line() -> tuple[ArgumentParser, Flags]:
-    """The parser with all its flags, and what takes the settings among them."""
+    """The parser with all its flags, and the Flags object that reads the settings from them."""
     parser = _Parser(
         prog="bridge",
         usage=_USAGE,
@@ -164,7 +165,7 @@ def command_line() -> tuple[ArgumentParser, Flags]:
 
 
 def _words(parser: ArgumentParser, rest: Sequence[str]) -> Sequence[str]:
-    """What is left on the command line, which must not be a flag."""
+    """The words that remain on the command line. Raises ConfigurationError if one is an unknown flag."""
     for word in rest:
         flag = word.partition("=")[0]
         if flag.startswith("-"):

@@ -1,4 +1,4 @@
-"""`bridge dead-letters`: list, show, export, replay and purge, beside the service.
+"""`bridge dead-letters`: list, show, export, replay and purge dead letters, beside the service.
 
 These commands do not import app.py, because importing paho and librdkafka would slow them down. Each function
 returns the exit status.
@@ -19,13 +19,13 @@ from bridge.spool.dead_letters import StoredLetters
 
 
 def list_letters(settings: Settings, selection: Selection, as_json: bool) -> int:
-    """Print a line for each."""
+    """Print one line for each selected dead letter."""
     printed.show_all(StoredLetters(settings.spool_directory).pages(selection), as_json, sys.stdout)
     return 0
 
 
 def show_letter(settings: Settings, selection: Selection, as_json: bool) -> int:
-    """Print all about the one that is chosen."""
+    """Print everything about the selected dead letter."""
     for page in StoredLetters(settings.spool_directory).pages(selection, payloads=True):
         printed.show_one(page[0], as_json, sys.stdout)
         return 0
@@ -33,18 +33,17 @@ def show_letter(settings: Settings, selection: Selection, as_json: bool) -> int:
 
 
 def export_letters(settings: Settings, selection: Selection) -> int:
-    """Print each with its payload."""
+    """Print each selected dead letter with its payload."""
     printed.export(StoredLetters(settings.spool_directory).pages(selection, payloads=True), sys.stdout)
     return 0
 
 
 def replay(settings: Settings, selection: Selection, to: str | None, as_json: bool) -> int:
-    """Produce them, and remove those that Kafka holds. What is buried meanwhile stays."""
-    from bridge.kafka.blocking_producer import (
-        BlockingProducer,  # librdkafka is none of the other commands' business
-    )
+    """Produce dead letters, and remove those that Kafka confirms. Letters that are added meanwhile stay."""
+    # The other commands do not need librdkafka.
+    from bridge.kafka.blocking_producer import BlockingProducer
 
-    logging.getLogger("librdkafka").addHandler(logging.NullHandler())  # what matters is in the reasons
+    logging.getLogger("librdkafka").addHandler(logging.NullHandler())  # the reasons tell what matters
     letters = StoredLetters(settings.spool_directory)
     selection = replace(selection, up_to=letters.last())
     with letters.alone(), closing(BlockingProducer(settings.kafka)) as producer:
@@ -54,7 +53,7 @@ def replay(settings: Settings, selection: Selection, to: str | None, as_json: bo
 
 
 def purge(settings: Settings, selection: Selection, sure: bool, as_json: bool) -> int:
-    """Remove them for good, but not what is buried meanwhile. Without `sure` a person is asked."""
+    """Remove dead letters for good, except those added meanwhile. Without `sure` ask the person first."""
     letters = StoredLetters(settings.spool_directory)
     selection = replace(selection, up_to=letters.last())
     sizes = [each.payload_size for page in letters.pages(selection) for each in page]

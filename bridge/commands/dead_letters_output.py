@@ -1,4 +1,4 @@
-"""What `bridge dead-letters` prints."""
+"""Prints the output of `bridge dead-letters`."""
 
 import json
 from base64 import b64encode
@@ -13,11 +13,11 @@ from bridge.commands.terminal import console, preview, printable, size
 from bridge.delivery.dead_letter import StoredLetter
 from bridge.routing.envelope import present, text_or_base64
 
-_SHOWN = 2000  # characters of a payload
+_SHOWN = 2000  # characters of a payload at most
 
 
 def show_all(pages: Iterable[Sequence[StoredLetter]], as_json: bool, stream: TextIO) -> None:
-    """A line for each letter, and how many there are."""
+    """Print one line for each letter, then their number and size."""
     out = console(stream)
     count = total = 0
     for page in pages:
@@ -40,7 +40,7 @@ def show_all(pages: Iterable[Sequence[StoredLetter]], as_json: bool, stream: Tex
 
 
 def show_one(each: StoredLetter, as_json: bool, stream: TextIO) -> None:
-    """All that is known of a letter; for people the beginning of the payload."""
+    """Print everything about a letter. For people, only the beginning of its payload."""
     if as_json:
         write_json(with_payload(each), stream)
         return
@@ -60,7 +60,7 @@ def export(pages: Iterable[Sequence[StoredLetter]], stream: TextIO) -> None:
 
 
 def show_fates(fates: Iterable[Fate], as_json: bool, stream: TextIO) -> int:
-    """A line for each letter that stays (as JSON for all), and the sum. Returns how many stay."""
+    """Print a line for each letter that stays (JSON: for every letter), and totals. Returns how many stay."""
     out = console(stream)
     delivered = stay = 0
     for fate in fates:
@@ -85,7 +85,7 @@ def said(count: int, total: int) -> str:
 
 
 def as_object(each: StoredLetter) -> dict[str, Any]:
-    """Without the payload. `time` is when it became a dead letter, `received` when it came."""
+    """A letter without its payload. `time` is when it became a dead letter, `received` when it came."""
     message = each.letter.message
     return {
         "id": each.number,
@@ -115,6 +115,6 @@ def write_json(facts: dict[str, Any], stream: TextIO) -> None:
 def _time(milliseconds: int) -> str:
     try:
         moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (OverflowError, ValueError):  # a clock that was far off
+    except (OverflowError, ValueError):  # the clock was far off
         return str(milliseconds)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

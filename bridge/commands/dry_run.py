@@ -1,4 +1,4 @@
-"""`bridge --dry-run`: show what would be produced, beside a bridge that works."""
+"""`bridge --dry-run`: shows what the bridge would produce. Can run beside the service."""
 
 import signal
 import sys
@@ -17,15 +17,15 @@ from bridge.settings import Settings
 
 
 def dry_run(settings: Settings, count: int | None, json: bool, client_id: str | None) -> int:
-    """Show what would be produced, without touching what the running bridge has. Returns the exit status."""
+    """Show what would be produced, without affecting the running bridge. Returns the exit status."""
     logging.set_up("warning" if settings.log.level == "info" else settings.log.level, settings.log.format)
     return DryRun(settings, count, json, client_id or f"{settings.mqtt.client_id}-dry-run", sys.stdout).run()
 
 
 class DryRun:
-    """A session of its own, with a clean start, that shows what it gets and produces nothing.
+    """Subscribes in its own clean session, shows each message, and produces nothing.
 
-    It is no member of a $share group, so it takes nothing away from the bridge that runs.
+    It joins no $share group, so it takes no messages away from the running bridge.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DryRun:
             while self._session.state is not State.STOPPED:
                 self._loop.wait(due)
                 due = self._session.turn()
-        except BrokenPipeError:  # `| head` has seen enough
+        except BrokenPipeError:  # a reader such as `| head` has closed the pipe
             self._session.abandon()
             return 0
         self._preview.summary()

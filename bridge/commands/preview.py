@@ -1,7 +1,7 @@
-"""What --dry-run prints: for each message what would become of it, and at the end a table by route.
+"""Prints the output of --dry-run: what would happen to each message, and finally a table by route.
 
-Nothing that came by MQTT reaches the terminal as it is: what could move the cursor or rewrite a line is
-shown escaped, and what is not text as hexadecimal digits. A payload may hold anything.
+A payload may contain anything, so text from MQTT is escaped where it could move the cursor or rewrite a
+line, and bytes that are not text are printed as hexadecimal digits.
 """
 
 import json
@@ -18,16 +18,16 @@ from bridge.message import Message
 from bridge.routing.envelope import text_or_base64
 from bridge.routing.router import Plan, Router
 
-TOPICS_SHOWN = 3  # of a route, in the table
+TOPICS_SHOWN = 3  # at most, for each route of the table
 
-_NO_ROUTE = ""  # the row of what no route takes: no route can have this name
+_NO_ROUTE = ""  # the row of unroutable messages; no route can have this name
 
 
 class Preview:
-    """Prints messages as the router would have them. It acknowledges nothing and produces nothing.
+    """Prints what the router would make of each message. It acknowledges and produces nothing.
 
-    With `json` each message is one JSON object on a line of `stream`, for jq, and the table goes to
-    `table_stream` (standard error), so that it does not get among them.
+    With `json` each message is one JSON object on a line of `stream`, for jq. The table then goes to
+    `table_stream` (standard error), so that it does not mix with the objects.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class Preview:
         self._stream = stream
         self._lines = console(stream)
         self._tables = console(table_stream or sys.stderr) if json else self._lines
-        self._messages: Counter[tuple[str, str]] = Counter()  # by route and what becomes of them
+        self._messages: Counter[tuple[str, str]] = Counter()  # by route and action
         self._bytes: Counter[str] = Counter()
         self._kafka_topics: dict[str, set[str]] = {}
 
     def message(self, message: Message) -> None:
-        """Print what would become of a message. A copy that the bridge would leave is not shown.
+        """Print what would happen to a message. Copies that the bridge would not produce are not shown.
 
-        Raises OSError (BrokenPipeError) when nobody reads any more.
+        Raises OSError (BrokenPipeError) when the reader has closed the pipe.
         """
         try:
             plan = self._router.plan(message.topic)
@@ -66,7 +66,7 @@ class Preview:
             self._print_produced(message, plan)
 
     def summary(self) -> None:
-        """Print the table: each route in its order, with what it got, then what no route takes."""
+        """Print the table: the counts of each route in order, then those of unroutable messages."""
         table = Table(title="What would be produced", title_justify="left")
         table.add_column("route", overflow="fold")
         for column in ("produced", "bytes", "not produced"):

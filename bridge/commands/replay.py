@@ -1,7 +1,7 @@
-"""Dead letters on their way again: each goes where the present routes lead it, or where it was told to.
+"""Replays dead letters: produces each to the topic of the present routes, or to a given topic.
 
-A letter is removed from the disk once Kafka holds it. A replay that is killed leaves at most one page of
-letters both on disk and in Kafka.
+A letter is removed from the disk once Kafka has confirmed it. A replay that is killed leaves at most one
+page of letters both on disk and in Kafka.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +15,7 @@ from bridge.routing.router import Plan, Router, plain_plan
 
 
 class BlockingProducer(Protocol):
-    """What of kafka.blocking_producer.BlockingProducer is used here; its words are described there."""
+    """The part of kafka.blocking_producer.BlockingProducer that replay uses; see the descriptions there."""
 
     @property
     def is_stuck(self) -> bool: ...
@@ -24,7 +24,7 @@ class BlockingProducer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of a letter. `reason`: why it stays; empty: Kafka holds it, in `kafka_topic`."""
+    """The result for a letter. `reason` tells why it stays; empty: Kafka has it in `kafka_topic`."""
 
     stored: StoredLetter
     kafka_topic: str
@@ -32,7 +32,7 @@ class Fate:
 
 
 class Replay:
-    """`router` is that of the present settings, `to` a Kafka topic that all letters go to instead."""
+    """Replays letters by the present settings' `router`, or to the Kafka topic `to` if that is given."""
 
     def __init__(
         self,
@@ -45,10 +45,10 @@ class Replay:
         self._producer = producer
         self._delete = delete
         self._to = to
-        self._plans: dict[bytes, Plan | str] = {}  # by MQTT topic; or why there is none
+        self._plans: dict[bytes, Plan | str] = {}  # by MQTT topic; text: why there is no plan
 
     def run(self, pages: Iterable[Sequence[StoredLetter]]) -> Iterable[Fate]:
-        """What becomes of each letter, in their order. It ends early when Kafka does not answer."""
+        """Yield the result for each letter, in order. Ends early if Kafka does not answer."""
         for page in pages:
             yield from self._page(page)
             if self._producer.is_stuck:

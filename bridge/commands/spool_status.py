@@ -1,4 +1,4 @@
-"""`bridge spool status`: read the spool's database beside the service, and print what is in it."""
+"""`bridge spool status`: reads the spool's database beside the service and prints its contents."""
 
 import json
 import sys
@@ -14,14 +14,14 @@ from rich.table import Table
 
 from bridge.commands.terminal import console, printable, size
 from bridge.settings import Settings
-from bridge.spool.on_disk import OnDisk, Waiting
+from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.read_only import on_disk
 
-_EVERY = 1.0  # seconds between two looks
+_EVERY = 1.0  # seconds between two reads
 
 
 def spool_status(settings: Settings, as_json: bool, repeat: bool) -> int:
-    """Print what is on disk; with `repeat` again and again until nothing waits. Returns the exit status."""
+    """Print what is on disk; with `repeat` every second until no message waits. Returns the exit status."""
     read = partial(on_disk, settings.spool_directory, settings.spool)
     if not repeat:
         show(read(), as_json, sys.stdout)
@@ -32,7 +32,7 @@ def spool_status(settings: Settings, as_json: bool, repeat: bool) -> int:
 
 
 def show(state: OnDisk, as_json: bool, stream: TextIO) -> None:
-    """Print how the spool stands."""
+    """Print the state of the spool."""
     if as_json:
         stream.write(json.dumps(_as_json(state)) + "\n")
         stream.flush()
@@ -61,14 +61,14 @@ def show(state: OnDisk, as_json: bool, stream: TextIO) -> None:
         out.print(f"a damaged database was kept: {printable(path)}", style="yellow", soft_wrap=True)
 
 
-def watch(look: Callable[[], OnDisk], as_json: bool, stream: TextIO) -> None:
-    """Print it again and again, on a terminal as a bar, until nothing waits."""
-    state = look()
+def watch(read: Callable[[], OnDisk], as_json: bool, stream: TextIO) -> None:
+    """Print the state every second, on a terminal as a bar, until no message waits."""
+    state = read()
     show(state, as_json, stream)
     if as_json or not stream.isatty():
         while state.messages:
             time.sleep(_EVERY)
-            state = look()
+            state = read()
             show(state, as_json, stream)
         return
     bar = Progress(
@@ -83,8 +83,8 @@ def watch(look: Callable[[], OnDisk], as_json: bool, stream: TextIO) -> None:
         task = bar.add_task("", total=most)
         while state.messages:
             time.sleep(_EVERY)
-            state = look()
-            most = max(most, state.messages)  # more may come than goes
+            state = read()
+            most = max(most, state.messages)  # messages may come faster than Kafka takes them
             bar.update(task, total=most, completed=most - state.messages)
 
 
@@ -101,7 +101,7 @@ def _table(topics: tuple[Waiting, ...]) -> Table:
 
 
 def _age(received: int) -> float | None:
-    """Seconds; None where the clock was not to be believed then."""
+    """Seconds since receipt; None if the clock was wrong at that time."""
     return None if received < 0 else max(0.0, time.time() - received / 1000)
 
 

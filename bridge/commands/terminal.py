@@ -1,4 +1,4 @@
-"""What came from outside, on a terminal: what could move the cursor or rewrite a line is escaped."""
+"""Escapes text from outside for a terminal, so that it can't move the cursor or rewrite a line."""
 
 from io import TextIOWrapper
 from typing import TextIO
@@ -6,18 +6,18 @@ from typing import TextIO
 from rich.console import Console
 
 PREVIEW_CHARACTERS = 80  # of a value
-PREVIEW_BYTES = 16  # of a value that is no text
+PREVIEW_BYTES = 16  # of a value that is not text
 
 
 def printable(text: str) -> str:
-    """Text with what is not printable written as Python escapes it: control characters, bidi marks."""
+    """The text with its unprintable characters (controls, bidi marks) escaped as in Python."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def preview(data: bytes, whole: bool = False, most: int = PREVIEW_CHARACTERS) -> str:
-    """Bytes as a person may see them: text escaped and cut, what is no text as `0x…` with its length."""
+    """Bytes for a person to read: text escaped and shortened, other bytes as `0x…` with their length."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -29,7 +29,7 @@ def preview(data: bytes, whole: bool = False, most: int = PREVIEW_CHARACTERS) ->
 
 
 def size(count: int) -> str:
-    """Bytes with three digits, for people: 1.50 GB."""
+    """A number of bytes with three digits, for people: 1.50 GB."""
     amount, unit = float(count), "B"
     for larger in ("KB", "MB", "GB"):
         if amount >= 999.5:
@@ -38,7 +38,7 @@ def size(count: int) -> str:
 
 
 def console(stream: TextIO) -> Console:
-    """Colours on a terminal only, whatever the environment says, and no guessing what a word may be."""
-    if isinstance(stream, TextIOWrapper):  # a terminal that is not UTF-8 gets escapes, not a traceback
+    """A rich console with colours on a terminal only, regardless of the environment, and no highlighting."""
+    if isinstance(stream, TextIOWrapper):  # a terminal without UTF-8 gets escapes, not a traceback
         stream.reconfigure(errors="backslashreplace")
     return Console(file=stream, force_terminal=stream.isatty(), highlight=False, markup=False, emoji=False)

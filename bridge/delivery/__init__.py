@@ -1,9 +1,10 @@
-"""What is decided about a message between its PUBLISH and its acknowledgement.
+"""Every decision about a message between its PUBLISH and its acknowledgement.
 
-Decided here: whether it is a copy of a known message (ledger.py), whether it is produced now or waits
-(lanes.py, held_lanes.py), when it goes to disk (spooling.py, rows.py, segment.py), when it becomes a dead
-letter, and when it may be acknowledged. A lane is one Kafka topic as the bridge sees it: whether its
-messages may be produced, and in which order they wait.
+Decided here: whether a message is a copy of a known message (ledger.py), whether the bridge produces a
+message now or lets it wait (lanes.py, held_lanes.py), when a message is written to disk (spooling.py,
+rows.py, segment.py), when it becomes a dead letter, and when the bridge may acknowledge it.
+A lane is one Kafka topic as the bridge sees it: whether the topic's messages may be produced, and in which
+order they wait.
 Not here: which Kafka topic a message gets (routing), what a Kafka error means (kafka/error_verdicts.py), and
 all input and output.
 

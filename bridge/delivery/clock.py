@@ -1,9 +1,9 @@
-"""Is the clock to be believed?
+"""Decides whether the machine's clock is right.
 
-A Raspberry Pi has no battery clock: until the network has told it the time it shows some day in the
-past. A record stamped with 1970 would be deleted by Kafka's retention at once, and 0 means "now" to
-librdkafka; so a message that comes while the clock is wrong gets -1, which Kafka stores as "none".
-That has a price of its own: docs/decisions/0008-kafka-forgets-what-has-no-timestamp.md.
+A Raspberry Pi has no battery clock: until the network has set the Pi's clock, the clock shows a day in the
+past. Kafka's retention would delete a record with a timestamp of 1970 at once, and librdkafka takes 0 for
+"now". So a message that arrives while the clock is wrong gets the timestamp -1, which Kafka stores as
+"none". Such records have a disadvantage: docs/decisions/0008-kafka-forgets-what-has-no-timestamp.md.
 """
 
 import ctypes
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bridge import RELEASED
 
-EARLIEST = int(RELEASED.timestamp() * 1000)  # ms; what is before it is no time of ours
+EARLIEST = int(RELEASED.timestamp() * 1000)  # ms since 1970; an earlier time is wrong
 
 _RTC = Path("/sys/class/rtc/rtc0")
 _CPUS = Path("/proc/cpuinfo")
@@ -21,7 +21,10 @@ _TIME_ERROR = 5  # adjtimex(2): the kernel's clock is not synchronised
 
 
 def is_believable() -> bool:
-    """Not before this release, and set by something: the network, a battery, or a virtual machine's host."""
+    """Whether the clock shows a time after this release's date, and something has set the clock.
+
+    The clock is set by the network, by a battery clock, or by the host of a virtual machine.
+    """
     if time.time() * 1000 < EARLIEST:
         return False
     return _RTC.exists() or _is_virtual() or _is_synchronised()
@@ -29,12 +32,12 @@ def is_believable() -> bool:
 
 def _is_virtual() -> bool:
     # CPUID's hypervisor bit. Virtual machines of other architectures have an RTC.
-    with suppress(OSError):  # hidden, as by ProcSubset=pid
+    with suppress(OSError):  # /proc/cpuinfo may be hidden, for example by ProcSubset=pid
         return b" hypervisor" in _CPUS.read_bytes()
     return False
 
 
 def _is_synchronised() -> bool:
-    # struct timex is 208 bytes on 64-bit Linux; modes = 0, its first field, only asks.
+    # struct timex is 208 bytes on 64-bit Linux. modes = 0, its first field, changes nothing.
     timex = ctypes.create_string_buffer(256)
     return int(ctypes.CDLL(None).adjtimex(timex)) != _TIME_ERROR

@@ -1,4 +1,4 @@
-"""What went through the bridge, as sums that must add up. Pure.
+"""Counts the messages that went through the bridge. The sums must add up. Pure.
 
 At any moment:  received + restored = settled + in flight + dropped
                 settled = delivered + spooled + unreadable + dead-lettered + skipped
@@ -7,22 +7,22 @@ At any moment:  received + restored = settled + in flight + dropped
 from collections import Counter
 from dataclasses import dataclass, field
 
-STATES = ("in_flight", "spooled")  # what is, and not what was since the start
+STATES = ("in_flight", "spooled")  # these are current values; the others count since the start
 
 
 @dataclass(slots=True)
 class Counts:
-    """Messages since the start. A copy that joined a message in flight is not received again."""
+    """Messages since the start. A copy that joined a known message counts in `joined`, not in `received`."""
 
     received: int = 0
-    delivered: int = 0  # Kafka holds it on all in-sync replicas
+    delivered: int = 0  # Kafka holds them on all in-sync replicas
     restored: int = 0  # were on disk when the bridge was started
-    spooled: int = 0  # on disk now, and not in Kafka as far as is known
-    unreadable: int = 0  # were on disk, and are left there to the next start; each was an ERROR in the log
-    dead_lettered: int = 0  # can never be delivered; each one was an ERROR in the log
-    dead_letters_removed: int = 0  # from the disk, since a bound of [dead_letters] was reached
-    skipped: int = 0  # by a route: action drop, retained skip, the copy of another subscription
-    joined: int = 0  # copies of messages that were known
+    spooled: int = 0  # on disk now; Kafka has not confirmed them
+    unreadable: int = 0  # could not be read back; stay on disk until the next start; logged as ERROR
+    dead_lettered: int = 0  # Kafka can never take them; each was logged as ERROR
+    dead_letters_removed: int = 0  # from the disk, because a limit of [dead_letters] was reached
+    skipped: int = 0  # by a route: action drop, retained skip, or another subscription brings this message
+    joined: int = 0  # copies of messages that the ledger knows
     dropped: Counter[str] = field(default_factory=Counter)  # QoS 0 only, by reason
     sessions_lost: int = 0
 

@@ -1,4 +1,4 @@
-"""What can never be delivered as it is, with the reason. Pure."""
+"""Dead letters: messages that can never be delivered as they are, each with the reason. Pure."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from bridge.routing.topics import matches
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeadLetter:
-    """`route` and `kafka_topic` are empty where no route took the message."""
+    """A message that became a dead letter. `route`, `kafka_topic`: empty if no route took the message."""
 
     message: Message
     reason: str
@@ -18,23 +18,25 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredLetter:
-    """A dead letter on disk. Where nobody asked for payloads, that of its message is empty."""
+    """A dead letter on disk. Its message's payload is empty if the caller asked for no payloads."""
 
     number: int
-    at: int  # when it became one: ms since 1970, by this machine's clock
+    at: int  # when the message became a dead letter: ms since 1970, by this machine's clock
     payload_size: int
     letter: DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters: all that is given must hold. `before` and `after` are in ms since 1970, both of
-    the moment at which it was buried; `up_to` is the number of the last one that may be taken.
+    """Selects dead letters: a letter must meet every condition that is given.
+
+    `before` and `after` limit the time at which the message became a dead letter, in ms since 1970. `up_to`
+    is the highest number that may be selected.
     """
 
     numbers: tuple[int, ...] = ()
     route: str | None = None
-    reason: str | None = None  # a part of it, upper or lower case
+    reason: str | None = None  # a part of the reason; upper and lower case are the same
     topic: str | None = None  # an MQTT filter, such as sensors/+/temp
     before: int | None = None
     after: int | None = None

@@ -1,7 +1,7 @@
-"""What is done about lanes that are not LIVE: look up topics, produce what waits, write to disk.
+"""Serves the lanes that are not LIVE: looks up topics, produces what waits, hands messages to the disk.
 
-lanes.py decides in which state a lane is. This file acts on that state, for all lanes that are not LIVE, in
-the loop's thread.
+A lane is one Kafka topic as the bridge sees it. lanes.py decides in which state a lane is. This file acts on
+that state, for all lanes that are not LIVE, in the loop's thread.
 """
 
 from collections import deque
@@ -32,15 +32,15 @@ class HeldLanes:
     """
 
     def __init__(self, kafka: Kafka, spooling: Spooling, failed: Callable[[Failure], None]) -> None:
-        """`failed` is called with each delivery report that has an error and comes at once."""
+        """`failed` is called with each failure that is known as soon as a message is produced."""
         self._kafka = kafka
         self._spooling = spooling
         self._failed = failed
-        self._lanes: dict[Lane, str] = {}  # with the reason that was logged last
+        self._lanes: dict[Lane, str] = {}  # with the reason that was logged last; empty: none
         self.stirred = False
 
     def add(self, lane: Lane) -> None:
-        """The lane left LIVE, or has something new to do."""
+        """Serve this lane from now on: the lane has left LIVE, or has something new to do."""
         self._lanes.setdefault(lane, "")
         self.stirred = True
 
@@ -49,7 +49,7 @@ class HeldLanes:
 
     @property
     def lanes(self) -> list[Lane]:
-        """In the order in which the disk serves them."""
+        """The lanes that are not LIVE, in the order in which they hand messages to the disk."""
         return list(self._lanes)
 
     @property
@@ -61,11 +61,11 @@ class HeldLanes:
         return any(lane.late for lane in self._lanes)
 
     def due_times(self) -> list[float]:
-        """When a topic is looked up again, monotonic seconds."""
+        """The times at which topics of HELD lanes are looked up again, in monotonic seconds."""
         return [lane.retry_at for lane in self._lanes if lane.state is LaneState.HELD]
 
     def turn(self, now: float) -> None:
-        """Look up topics that are due, produce what may go, and take off lanes that are LIVE again."""
+        """Look up topics that are due, produce messages that may go, and remove lanes that are LIVE again."""
         for lane in list(self._lanes):
             if lane.ask_if_due(now):
                 self._kafka.look_up(lane.topic)
@@ -73,12 +73,12 @@ class HeldLanes:
             if reordered := lane.take_reordered():
                 log(Event.KAFKA_REORDERED, topic=lane.topic, messages=reordered)
             if self._spooling.see_to(lane):
-                self._lanes[lane] = self._lanes.pop(lane)  # behind the others
+                self._lanes[lane] = self._lanes.pop(lane)  # now the last one
             if lane.state is LaneState.LIVE and self._lanes.pop(lane):
                 log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
 
     def _launch(self, lane: Lane) -> Iterator[Message]:
-        """Yield what the lane lets go. A message that may be too large goes to the producer for probes."""
+        """Yield the messages that the lane releases. The cluster probes a message that may be too large."""
         for message in lane.release():
             if lane.is_large_alone(message):
                 self._kafka.probe(message, self._failed)
@@ -86,7 +86,7 @@ class HeldLanes:
                 yield message
 
     def take_answers(self, now: float, lanes: Mapping[str, Lane]) -> None:
-        """Kafka has answered about topics, or could not be asked."""
+        """Handle the answers of topic lookups: Kafka has answered about a topic, or could not be asked."""
         while self._kafka.answers:
             answer = self._kafka.answers.popleft()
             lane = lanes[answer.topic]
@@ -109,7 +109,7 @@ class HeldLanes:
             log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
 
     def _is_news(self, lane: Lane, reason: str) -> bool:
-        """Each reason is logged once, and not for a lane that only waits for its topic's limit."""
+        """Whether to log this reason: once for each reason, and only for a lane that is HELD."""
         if lane.state is not LaneState.HELD or self._lanes[lane] == reason:
             return False
         self._lanes[lane] = reason

@@ -1,44 +1,57 @@
-"""One lane for each Kafka topic: whether its messages may be produced, and where they wait, in which order.
+"""A lane for each Kafka topic: whether its messages may be produced, and where they wait, in which order.
 
-Pure: no Kafka, no disk, no clock of its own. A lane goes through these states:
+A lane is one Kafka topic as the bridge sees it. Pure: no Kafka, no disk, no clock of its own. A lane is in
+one of these states:
 
-    ASKING     the topic's limit is being asked of Kafka
-    LIVE       messages are produced as they come; nothing waits, nothing is on disk
-    SPOOLING   Kafka is late: what comes is written to disk too, and produced in its turn
-    HELD       something is wrong that time or a person can cure; asked again at `retry_at`
-    DRAINING   nothing is produced until all that is in flight was reported
-    PROBING    the first message that waits is in flight, alone
+    ASKING     the bridge asks Kafka for the topic's limit, the largest record that the topic takes
+    LIVE       the bridge produces messages as they arrive; no message waits, none is on disk
+    SPOOLING   Kafka is late: arriving messages are written to disk too, and produced in their turn
+    HELD       something is wrong that time or a person can cure; the bridge asks Kafka again at `retry_at`
+    DRAINING   nothing is produced until Kafka has reported on all messages in flight
+    PROBING    the first waiting message is in flight, alone
 
-    ASKING --answer--> LIVE, or after a failure DRAINING --all reported--> PROBING --delivered--> LIVE
+    ASKING --answer--> DRAINING
     ASKING --no answer, or no such topic--> HELD --retry_at--> ASKING
     any --a report says "not now"--> HELD
-    LIVE --a suspect comes--> DRAINING       (suspect: may be what Kafka can never take)
-    LIVE --the oldest message is late--> SPOOLING --no longer, and no row is left--> LIVE
-    LIVE --a large one comes, and in_flight has its fill--> SPOOLING --nothing waits any more--> LIVE
-    Wherever this says LIVE, it is SPOOLING while Kafka is late or rows are left.
+    LIVE or SPOOLING --a suspect is next, or a message became one--> DRAINING
+    DRAINING --nothing in flight; a suspect is next, or any message if the lane was held--> PROBING
+    DRAINING --nothing in flight, otherwise--> LIVE
+    PROBING --delivered, or given up as a dead letter--> DRAINING
+    LIVE --the oldest message is late--> SPOOLING --not late any more, and no row is left--> LIVE
+    LIVE --a large message arrives, and `room` bytes are in flight--> SPOOLING --no message waits--> LIVE
+    Wherever this table says LIVE, the lane is SPOOLING while Kafka is late or rows are left.
 
-Why probe: a record that Kafka refuses takes its whole batch with it, so only of one that was alone is it
-known that it is the bad one. Suspects are what exceeds the topic's limit (it may still fit once it is
-compressed) and what failed together with others; each of them is produced alone, in its place.
+A suspect is a message that Kafka may never take: it exceeds the topic's limit (it may still fit once it is
+compressed), or it failed together with others. If Kafka refuses a record, it refuses the record's whole
+batch. So the bridge knows that a record is the bad one only if that record was in flight alone. The bridge
+probes each suspect: it produces the suspect alone, in its place in the order.
 
-What is in flight is in memory twice, and a window of large messages would be more than a Pi has. So beyond
-`room` bytes they wait here, late or not. Small ones are not counted: a window bounds them well enough.
+A message in flight is in memory twice, and an MQTT window full of large messages would need more memory than
+a Pi has. So while `room` bytes are in flight, arriving large messages wait here, whether Kafka is late or
+not. Small messages do not make a LIVE lane wait: the window limits them well enough.
 
-A lane's messages stand in this order, which is that of their arrival:
+A lane's messages are in four places, in this order, which is the order of their arrival:
 
-    in_flight   librdkafka has them                    in memory
-    waiting     to be produced next                    in memory
-    stored      on disk alone, read when there is room       counted
-    behind      to be written, and then stored         in memory
+    in_flight   librdkafka has them                          in memory
+    waiting     produced next                                in memory
+    stored      on disk alone, read when there is room       only counted
+    behind      written next, and then stored                in memory
 
-While Kafka is late every message that is not on disk yet is written, wherever it stands, in segments
-(segment.py). What is in memory stays there: its segment is deleted when all of it was delivered, so a crash
-replays what was in flight, and of the segments just begun the rest. Only beyond `room` a message is on disk
-alone. Everything behind what is stored goes that way too, or it would overtake.
+While Kafka is late, every message that is not on disk yet is written to disk, wherever it is in this order,
+in segments (segment.py). Messages in `in_flight` and `waiting` also stay in memory. A segment is deleted when
+Kafka has confirmed all of its messages. So after a crash the bridge produces again the messages in flight,
+and those messages that Kafka had confirmed from segments that were not finished. A message is on disk alone
+only if it did not fit into `room`, or was on disk before the start. While there is such a message, all
+arriving messages go to disk alone too, or they would overtake it.
 
-What always holds: of one lane messages are produced in order of arrival; one whose fate is not known is
-never given up; one that may have been acknowledged is in memory with its segment on disk, or on disk alone;
-a segment is deleted only when Kafka holds all of it, or the dead letters do.
+These rules always hold:
+
+* The messages of one lane are produced in order of arrival.
+* The bridge never gives up a message whose fate it does not know: a message becomes a dead letter only if
+  Kafka has refused it while it was in flight alone.
+* A message that may have been acknowledged is held by Kafka or the dead letters; or it is in memory and its
+  segment is on disk; or it is on disk alone.
+* A segment is deleted only when Kafka or the dead letters hold all of its messages.
 """
 
 from collections import deque
@@ -52,9 +65,9 @@ from bridge.delivery.segment import Segment, Wanted, at_once
 from bridge.message import NO_TIMESTAMP, Message
 
 EVERY_TIMESTAMP = 2**63 - 1  # ms
-_FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; doubled each time
+_FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; the delay doubles each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
-_LARGE = 65_536  # bytes of a record, from which on they are counted; a hundred smaller ones are a few MB
+_LARGE = 65_536  # bytes; a LIVE lane checks `room` only for larger records; a hundred small ones are a few MB
 
 
 class LaneState(Enum):
@@ -66,19 +79,23 @@ class LaneState(Enum):
     PROBING = auto()
 
 
-_LIVE = LaneState.LIVE  # asked of each message twice, and looked up in the class it takes six times as long
+_LIVE = LaneState.LIVE  # used twice for each message; a look-up in the class takes six times as long
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How much of a lane that spools may be in memory, in flight or waiting."""
+    """How many messages and bytes of one spooling lane may be in memory, in flight and waiting together."""
 
     messages: int
     size: int  # bytes of payload
 
 
 class Lane:
-    """`late`: Kafka has not confirmed something within spool.after. `rows`: what is on disk of it."""
+    """One Kafka topic. A message that is handed in stays in order until Kafka or the dead letters hold it.
+
+    `late`: Kafka has not confirmed a message of this lane within spool.after. `rows`: what the lane has on
+    disk. `plain`: a LIVE lane produces a record of at most so many bytes without further checks.
+    """
 
     __slots__ = (
         "_back",
@@ -110,8 +127,8 @@ class Lane:
     def __init__(self, topic: str, room: Room) -> None:
         self.topic = topic
         self.state = LaneState.ASKING
-        self._limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka takes for certain
-        self.plain = min(CAUTIOUS_LIMIT, _LARGE)  # bytes of a record about which `offer` need not be asked
+        self._limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka certainly takes
+        self.plain = min(CAUTIOUS_LIMIT, _LARGE)
         self.room = room
         self.in_flight: dict[Message, None] = {}
         self.waiting: list[Message] = []
@@ -130,23 +147,26 @@ class Lane:
         self.rows = Rows()
         self._back: dict[bytes | None, int] = {}  # key -> first sequence number that failed, while DRAINING
         self._reordered = 0
-        self._unwritten: list[Message] = []  # to be written next
+        self._unwritten: list[Message] = []  # these are written next
         self._size = 0  # bytes in flight and waiting; only while not LIVE
 
     @property
     def spooled(self) -> int:
-        """Messages that are on disk, and not in Kafka as far as is known."""
+        """How many messages are on disk that Kafka has not confirmed."""
         return self.rows.stored + self.rows.kept
 
     @property
     def spools(self) -> bool:
-        """Kafka is late, or something is on disk, or on its way there."""
+        """Whether Kafka is late, or messages are on disk or on their way to disk."""
         return bool(self.late or self.behind or self.rows)
 
     # -- messages ------------------------------------------------------------------------------------
 
     def offer(self, message: Message) -> bool:
-        """A message came. True: produce it now. False: it waits. For a LIVE lane the pipeline does it."""
+        """Take an arriving message. True: produce the message now. False: the message waits in the lane.
+
+        While the lane is LIVE, the pipeline does this itself for records of at most `plain` bytes.
+        """
         if self.state is _LIVE and (
             len(message.payload) + message.plan.overhead <= self.plain or self._may_fly(message)
         ):
@@ -162,15 +182,15 @@ class Lane:
         return False
 
     def release(self) -> Iterator[Message]:
-        """What may be produced now; to be called whenever the lane is not LIVE and something changed.
+        """Yield the messages that may be produced now. Call this whenever a lane other than LIVE has changed.
 
-        A message is in flight from the moment it is yielded.
+        A message is in flight as soon as it is yielded.
         """
         self._move_up()
         if self.state is LaneState.DRAINING and not self.in_flight:
             self._back.clear()
             if not self.waiting and self._is_stored_between:
-                return  # what is to be probed is being read
+                return  # the message to probe has not been read from disk yet
             self.waiting.sort(key=_arrival)
             if self.waiting and (self._was_held or self._is_suspect(self.waiting[0])):
                 self.state = LaneState.PROBING
@@ -196,7 +216,7 @@ class Lane:
     # -- reports -------------------------------------------------------------------------------------
 
     def delivered(self, message: Message) -> None:
-        """Kafka holds it. For a LIVE lane the pipeline does it."""
+        """Kafka has confirmed the message. While the lane is LIVE, the pipeline does this itself."""
         del self.in_flight[message]
         if self.state is not _LIVE:
             if self._back and message.sequence > self._back.get(message.plan.key, message.sequence):
@@ -209,24 +229,24 @@ class Lane:
             self._progress(message)
 
     def given_up(self, message: Message) -> None:
-        """It was alone, and Kafka can never take it. To be followed by `dead_lettered`."""
+        """The message was in flight alone, and Kafka can never take it. `dead_lettered` must follow."""
         del self.in_flight[message]
         self._size -= len(message.payload)
         self._progress(message)
 
     def dead_lettered(self, message: Message) -> None:
-        """The dead letters hold what was given up, on disk."""
+        """The message that was given up is on disk as a dead letter."""
         self.rows.finished(message)
 
     def failed(self, message: Message, now: float) -> None:
-        """Not now: it is produced again, in its place, when the lane is no longer held."""
+        """Kafka can't take the message now. It is produced again, in its place, after the lane was HELD."""
         self._take_back(message)
         if self.state is not LaneState.HELD:
             self._was_held = True
             self._hold(now)
 
     def suspect(self, message: Message) -> None:
-        """It failed in company, of something that may be its own fault: it is produced again, alone."""
+        """The message failed together with others, perhaps by its own fault. It is produced again, alone."""
         self._take_back(message)
         self._suspects.add(message)
         if self.state is not LaneState.HELD:
@@ -271,7 +291,7 @@ class Lane:
         self._tries_stamp = self.refuses_stamps
 
     def drain(self) -> None:
-        """Another producer comes: what this one has in flight must be reported first, to keep the order."""
+        """A new producer takes over. To keep the order, the old one first reports its messages in flight."""
         if self.state in (LaneState.LIVE, LaneState.SPOOLING):
             self._leave_live(LaneState.DRAINING)
 
@@ -279,7 +299,7 @@ class Lane:
         return self.state is LaneState.PROBING and message in self.in_flight
 
     def is_large_alone(self, message: Message) -> bool:
-        """It is alone, and larger than what its topic takes for certain."""
+        """Whether the message is in flight alone, and larger than what its topic certainly takes."""
         return self.is_alone(message) and self._exceeds_limit(message)
 
     def take_reordered(self) -> int:
@@ -292,7 +312,7 @@ class Lane:
         return reordered
 
     def start_over(self) -> None:
-        """The producer is gone, with all that was in flight: it is produced again by a new one."""
+        """The producer is gone with its messages in flight. A new producer produces them again."""
         if self.in_flight and self.state in (LaneState.LIVE, LaneState.SPOOLING, LaneState.PROBING):
             self._leave_live(LaneState.DRAINING)
         self.waiting += self.in_flight
@@ -301,7 +321,7 @@ class Lane:
     # -- the disk ------------------------------------------------------------------------------------
 
     def watch(self, sequence: int) -> None:
-        """All that came up to `sequence` is older than spool.after. Sets `late`."""
+        """Set `late`. Messages with a sequence number up to `sequence` arrived over spool.after ago."""
         oldest = next(iter(self.in_flight), None)
         is_late = oldest is not None and oldest.sequence <= sequence
         is_late = is_late or any(message.sequence <= sequence for message in self.waiting)
@@ -317,14 +337,14 @@ class Lane:
             self._unwritten.clear()
 
     def take_unwritten(self) -> list[Segment]:
-        """What is to be written next, not too much. `committed` or `refused` follows for each, in order."""
+        """Segments to write now, in one commit. `committed` or `refused` must follow for each, in order."""
         pending = [message for message in self._unwritten if not message.state]
         count = at_once(pending)
         self._unwritten = pending[count:]
         return self.rows.cut(pending[:count])
 
     def committed(self, segment: Segment) -> None:
-        """It is on disk, synced: its messages may be acknowledged."""
+        """The segment is on disk, synced: its messages may be acknowledged."""
         if self._is_next_behind(segment.messages):
             for _ in segment.messages:
                 self.behind.popleft()
@@ -335,12 +355,12 @@ class Lane:
             self._wait(self.behind.popleft())
 
     def refused(self, segments: Sequence[Segment]) -> None:
-        """They could not be written: what is still to be delivered is written later."""
+        """The segments could not be written. Messages that Kafka does not hold yet are written later."""
         again = self.rows.refuse(segments)
         self._unwritten = sorted(again + self._unwritten, key=_arrival) if self.spools else []
 
     def wants_rows(self) -> Wanted | None:
-        """What is to be read now; `read` follows."""
+        """Which segments to read from disk now, if any. The caller passes the result to `read`."""
         if not self.rows.stored or self.rows.reading:
             return None
         if self.state not in (LaneState.SPOOLING, LaneState.DRAINING):
@@ -352,9 +372,9 @@ class Lane:
         return self.rows.ask(messages, size)
 
     def read(self, segments: Sequence[Segment]) -> int:
-        """What was asked for has come; nothing: it can't be read, and is left to another run.
+        """Take the segments that were read. If none: the rows can't be read, and stay for the next start.
 
-        Returns how many messages are left so.
+        Returns how many messages stay on disk for that reason.
         """
         for segment in segments:
             for message in segment.messages:
@@ -364,7 +384,9 @@ class Lane:
     # -- asking about the topic ------------------------------------------------------------------------
 
     def answered(self, limit: int, is_known: bool = True) -> None:
-        """The topic exists and takes records of `limit` bytes; or that is assumed, where it does not tell."""
+        """Kafka has answered: the topic exists and takes records of `limit` bytes. If not `is_known`,
+        the bridge assumes this limit.
+        """
         self._limit = limit
         self._set_plain()
         if is_known:
@@ -378,12 +400,12 @@ class Lane:
                 self._delay = _FIRST_RETRY
 
     def not_answered(self, now: float) -> None:
-        """Kafka is not there, or the topic is not."""
+        """Kafka did not answer, or the topic does not exist."""
         if self.state is LaneState.ASKING:
             self._hold(now)
 
     def ask_if_due(self, now: float) -> bool:
-        """True: the topic is to be asked about now."""
+        """True if the bridge must ask Kafka about the topic now. The lane is then ASKING."""
         if self.state is not LaneState.HELD or now < self.retry_at:
             return False
         self.state = LaneState.ASKING
@@ -393,7 +415,7 @@ class Lane:
 
     @property
     def _is_stored_between(self) -> bool:
-        """What comes now must not be produced before what is on disk alone."""
+        """Whether messages are on disk alone. Arriving messages must not be produced before them."""
         return bool(self.rows.stored or self.rows.reading)
 
     @property
@@ -402,7 +424,7 @@ class Lane:
         return used < self.room.messages and self._size < self.room.size
 
     def _may_fly(self, message: Message) -> bool:
-        """One came that is not plain. False: the lane is no longer LIVE."""
+        """A message larger than `plain` arrived. True: produce it. False: the lane has left LIVE."""
         if self._tries_stamp:
             self._tries_stamp = False
             self._tried = message
@@ -436,17 +458,20 @@ class Lane:
         self._size += len(message.payload)
 
     def _move_up(self) -> None:
-        """Nothing is stored between: what is behind has its place in memory, as far as there is room."""
+        """If no message is on disk alone, move messages from `behind` to `waiting` while there is room."""
         if not self._is_stored_between:
             while self.behind and self._has_room:
                 self._wait(self.behind.popleft())
 
     def _make_room(self) -> None:
-        """What came while Kafka was not late is not bounded by `room`: the last of it goes to disk alone."""
+        """Move the last messages from `waiting` to `behind`, and so to disk alone, until `room` suffices.
+
+        The messages that arrived while Kafka was not late were not limited by `room`.
+        """
         if self._is_stored_between:
             return
         self.waiting.sort(key=_arrival)
-        newest = max(map(_arrival, self.in_flight), default=0)  # it may yet come back, before what is behind
+        newest = max(map(_arrival, self.in_flight), default=0)  # may fail; must then come before `behind`
         while self.waiting and not self._has_room:
             message = self.waiting[-1]
             if message.sequence < newest or message in self.rows or message in self._suspects:
@@ -475,7 +500,7 @@ class Lane:
         return message
 
     def _is_next_behind(self, messages: Sequence[Message]) -> bool:
-        """All of them stand at the head of what is behind."""
+        """Whether `behind` begins with these messages."""
         return len(self.behind) >= len(messages) and all(map(is_, self.behind, messages))
 
     def _progress(self, message: Message) -> None:

@@ -1,40 +1,48 @@
-"""What is in flight, and what may be acknowledged, in which order, on which connection.
+"""Knows which messages are in flight, and which may be acknowledged, in which order, on which connection.
 
-Pure: no socket, no clock, no Kafka. It lives in one thread.
+Pure: no socket, no clock, no Kafka. Only one thread uses the ledger.
 
-A QoS 1 or 2 message goes PENDING -> SETTLED -> ACKED (message.State). What always holds:
+A QoS 1 or 2 message goes PENDING -> SETTLED -> ACKED (message.State). These rules always hold:
 
-* A message is offered for acknowledgement only after it was settled.
+* The ledger offers a message for acknowledgement only after the message was settled.
 * Acknowledgements leave in the order in which their messages arrived (MQTT 3.1.1 and 5, 4.6).
-* They leave on the connection the message came on, or came again on. Each connection is an *epoch*;
-  what belongs to an earlier epoch is still settled, but never acknowledged.
-* One identifier has one message: the last that came with it.
+* An acknowledgement leaves on the connection on which its message arrived, or arrived again. Each
+  connection is an *epoch*. A message of an earlier epoch is still settled, but never acknowledged.
+* One identifier has one message: the last message that arrived with this identifier.
 
-A PUBLISH with DUP=1 may be a copy of a message that is known. To *join* is to be taken for that copy:
-it is not produced again, and it is acknowledged once the first copy is settled. Joining what is really
-another message loses it; not joining a real copy doubles it. Loss outranks doubling, so a join wants
-the same identifier, topic, payload and QoS, and besides:
+A PUBLISH with DUP=1 may be a copy of a message that the ledger knows. If the ledger decides that it is that
+copy, the PUBLISH *joins* the known message: the bridge does not produce the PUBLISH again, and acknowledges
+it once the known message is settled. If the PUBLISH was really another message, that message is lost. If a
+real copy does not join, the message is duplicated. Loss is worse than duplication. So a PUBLISH joins only if
+it has the same identifier, topic, payload and QoS as the known message, and meets one of these rules:
 
-1. on the same connection: nothing more. TCP keeps order, so had the identifier been given to another
-   message, that one would have come first, with DUP=0. (But a broker that numbers anew may give it to
-   one resend after another. So a copy of what came with DUP=1, and is acknowledged, is produced without
-   rule 2. It is not acknowledged a second time, which could hit yet another message.)
-2. from an earlier connection, acknowledgement not handed to the kernel: this broker must be known to
-   keep identifiers, for one that numbers anew gives the same one to another message. It is known once a
-   resumed session began with an identifier other than 1.
-3. from an earlier connection, acknowledgement handed to the kernel: the broker may have seen it and
-   used the identifier again. So it must also be known to count upward: an identifier above what its
-   window can hold was seen, above what was ever unacknowledged at once too, and none ever went back.
-   The last ones are remembered, as many as the window holds.
-   At QoS 2 the identifier stays taken until PUBREL, whatever the broker saw, and rule 2 is enough.
-4. DUP=0 never joins, it replaces. In doubt, produce.
+1. The known message arrived on the same connection: nothing more is required. TCP keeps order: if the broker
+   had given the identifier to another message, the broker would have sent that message first, with DUP=0.
+   (But a broker that assigns new identifiers when it resends may give one identifier to several resent
+   messages in turn. So if the known message itself arrived with DUP=1, and is acknowledged, and the broker
+   is not known to keep identifiers (rule 2), the PUBLISH is produced. The bridge does not acknowledge this
+   PUBLISH, because the acknowledgement could hit yet another message. Below QoS 2, the bridge repeats an
+   acknowledgement only to a broker that is known to count upward, rule 3.)
+2. The known message arrived on an earlier connection, and its acknowledgement was not handed to the kernel:
+   the ledger must know that this broker keeps identifiers. A broker that assigns new identifiers when it
+   resends gives the same identifier to another message. The ledger knows that the broker keeps identifiers
+   once the first identifier in a resumed session was not 1.
+3. The known message arrived on an earlier connection, and its acknowledgement was handed to the kernel: the
+   broker may have received the acknowledgement and used the identifier again. So besides rule 2 the ledger
+   must know that this broker counts upward: it has sent an identifier above its window and above the largest
+   number of messages that were ever unacknowledged at once, and identifiers have never gone back.
+   The ledger remembers the last acknowledged messages, as many as the window holds.
+   At QoS 2 the identifier stays taken until PUBREL, whether the broker received the acknowledgement or not,
+   so rule 2 is enough.
+4. A PUBLISH with DUP=0 never joins: it replaces the known message. In doubt, produce.
 
-What a broker was seen to do is forgotten with the session: behind a balancer the next session may be
-another broker's. It is forgotten too when another client has had the session: what that one acknowledged
-is not known here.
+When the session is lost, the ledger forgets what it has learned about the broker: behind a balancer the next
+session may be on another broker. The ledger also forgets it when another client has used the session, because
+the bridge does not know which messages that client acknowledged.
 
-A clean stop need not double what was open at QoS 2: what `open_identifiers` tells at the end, `restore`
-takes at the next start. It then is of an earlier connection, and rule 2 holds for it.
+After a clean stop, open QoS 2 messages need not be duplicated: the bridge saves `open_identifiers` at the
+stop, and passes them to `restore` at the next start. They then count as messages of an earlier connection,
+and rule 2 applies.
 """
 
 from collections.abc import Iterable, Sequence
@@ -44,19 +52,20 @@ from bridge.message import DIGEST_OVER, DUP, Digest, Message, OpenIdentifier, Pa
 _QOS_2 = 0x04  # in the flags of a PUBLISH
 _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this runs for each message
 
-# MQTT 3.1.1 has no Receive Maximum, so the window of such a broker is unknown. This stands for it.
+# MQTT 3.1.1 has no Receive Maximum, so the window of such a broker is unknown. The ledger
+# assumes this many messages.
 UNKNOWN_WINDOW = 1000
 
-# Unacknowledged messages of earlier connections that a resumed session may still send again. What is
-# beyond it is produced again if it comes.
+# How many messages of earlier connections the ledger knows when a session is resumed. The ledger forgets
+# older messages; if the broker resends one of those, the bridge produces it again.
 _REMEMBERED = 4 * UNKNOWN_WINDOW
 
 
 class Ledger:
     """Every QoS 1 and 2 message between its PUBLISH and its acknowledgement.
 
-    `window` is the Receive Maximum of MQTT 5 (3.1.2.11.3): how many messages the broker may have in
-    flight.
+    `window` is the bridge's Receive Maximum of MQTT 5 (3.1.2.11.3): how many unacknowledged messages the
+    broker may have in flight to the bridge.
     """
 
     def __init__(self, window: int) -> None:
@@ -64,24 +73,24 @@ class Ledger:
         self.keeps_identifiers = False
         self._window = window
         self._known: dict[int, Message] = {}  # the last message of each identifier, this session
-        # Lists, of which beginnings are taken off: a deque would give them one by one.
-        self._order: list[Message] = []  # this epoch's, not yet offered, in order of arrival
-        self._offered: list[Message] = []  # acknowledgement written, not yet taken by the kernel
-        self._handed: list[Message] = []  # taken by the kernel: rule 3
-        self._again: set[Message] = set()  # of them, those to be acknowledged once more
-        self._begins_resumed = False  # nothing was seen yet of a resumed session
-        self._above = window  # identifiers above this one can't be the lowest free ones
+        # Lists, because whole beginnings are removed at once; a deque removes items one by one.
+        self._order: list[Message] = []  # of this epoch, not yet offered, in order of arrival
+        self._offered: list[Message] = []  # acknowledgement written, but not yet taken by the kernel
+        self._handed: list[Message] = []  # the kernel has taken the acknowledgement: rule 3
+        self._again: set[Message] = set()  # messages of _handed that are acknowledged once more
+        self._begins_resumed = False  # the session was resumed, and no identifier has arrived since
+        self._above = window  # a broker that takes the lowest free identifier never exceeds this
         self._remembered = window  # how many acknowledged messages rule 3 may need
-        self._last_id = 0  # of the last DUP=0; 0: none yet
+        self._last_id = 0  # of the last PUBLISH with DUP=0; 0: none yet
         self._highest_id = 0
         self._went_back = False
 
     # -- connections ---------------------------------------------------------------------------------
 
     def connected(self, session_present: bool, window_known: bool) -> None:
-        """A CONNACK came. `window_known`: the broker honours `window` (MQTT 5)."""
+        """A CONNACK arrived. `window_known`: the broker respects `window` (MQTT 5)."""
         self.epoch += 1
-        self._order.clear()  # what the last read of the old connection has left
+        self._order.clear()  # messages of the last read of the old connection
         self._offered.clear()
         self._above = self._remembered = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
         self._begins_resumed = session_present
@@ -90,17 +99,17 @@ class Ledger:
             return
         for packet_id in list(self._known)[: max(0, len(self._known) - _REMEMBERED)]:
             del self._known[packet_id]
-        self._again.intersection_update(self._known.values())  # what was replaced since never leaves
+        self._again.intersection_update(self._known.values())  # replaced messages are never acknowledged
 
     def disconnected(self) -> None:
-        """Nothing is acknowledged any more that came on this connection; it is still settled."""
+        """The connection ended: its messages can no longer be acknowledged, but are still settled."""
         self._order.clear()
         self._offered.clear()
         for message in self._known.values():
             self._shrink(message)
 
     def forget_session(self) -> None:
-        """Nothing joins any more: the session is gone, or was another client's for a time."""
+        """The session is gone, or another client has used it: no copy joins an earlier message any more."""
         self._known.clear()
         self._handed.clear()
         self._again.clear()
@@ -111,10 +120,10 @@ class Ledger:
     # -- arrivals ------------------------------------------------------------------------------------
 
     def receive(self, packets: Sequence[Packet]) -> list[Packet]:
-        """Take what came, in its order, and return it without the copies that joined what is known.
+        """Take packets in order of arrival. Return them without the copies that joined known messages.
 
-        A message that is returned is to be produced. Of a PUBREL it is said whether its identifier was taken.
-        QoS 0 is none of the ledger's, and passed on.
+        The caller produces each returned message. In a PUBREL, `known` tells whether its identifier was
+        taken. QoS 0 messages are returned unchanged: the ledger does not keep them.
         """
         if self._begins_resumed and (first := next((each for each in packets if each.packet_id), None)):
             self._see_first(first.packet_id)
@@ -125,7 +134,7 @@ class Ledger:
             packet_id = packet.packet_id
             if type(packet) is Release:
                 packet.known = self._release(packet_id)
-            # As nearly all come: no copy, the next identifier, and nothing is known under it.
+            # Nearly every message: no copy, the next identifier, and no known message has this identifier.
             elif packet_id == last_id + 1 and packet.flags < DUP and packet_id not in known:
                 last_id = packet_id
                 packet.epoch = epoch
@@ -142,7 +151,7 @@ class Ledger:
         return passed
 
     def _receive(self, message: Message) -> bool:
-        """True: a message to be produced. False: it joined one that is known, and is done with."""
+        """True: produce the message. False: the message joined a known one, and nothing more is to do."""
         packet_id = message.packet_id
         known = self._known
         if message.flags & DUP:
@@ -157,16 +166,16 @@ class Ledger:
                 self._see_jump(packet_id)
             self._last_id = packet_id
         if packet_id in known:
-            self._replace(known.pop(packet_id))  # popped, so that the newest stands last
+            self._replace(known.pop(packet_id))  # popped, so that the newest message is last in the dict
         message.epoch = self.epoch
         known[packet_id] = message
         self._order.append(message)
         return True
 
     def _release(self, packet_id: int) -> bool:
-        """PUBREL: the QoS 2 identifier is free again. False if it was not taken.
+        """A PUBREL arrived: the QoS 2 identifier is free again. Returns False if it was not taken.
 
-        Either way PUBCOMP is due (MQTT 5, 4.3.3), or the broker's slot stays taken for ever.
+        In both cases the bridge must send PUBCOMP (MQTT 5, 4.3.3), or the broker never frees its slot.
         """
         message = self._known.get(packet_id)
         if message is None or message.qos != 2:
@@ -176,18 +185,18 @@ class Ledger:
         return True
 
     def _came_again(self, earlier: Message) -> bool:
-        """Rule 1. True: it is to be produced all the same."""
+        """Rule 1. True: produce the copy nevertheless."""
         if earlier.state != _ACKED:
             return False
-        # The acknowledgement is under way on this very connection, so another one is only sent where
-        # it can't hit a message that took the identifier meanwhile.
+        # The first acknowledgement is on its way on this same connection. So send another one only where it
+        # can't hit a different message that has got the identifier meanwhile.
         if earlier.qos == 2 or self.counts_upward:
             self._acknowledge_again(earlier)
             return False
         return earlier.dup and not self.keeps_identifiers
 
     def _joins(self, earlier: Message) -> bool:
-        """Rules 2 and 3."""
+        """Whether a copy joins a message of an earlier connection: rules 2 and 3."""
         if not self.keeps_identifiers:
             return False
         if earlier.state == _ACKED:
@@ -205,24 +214,24 @@ class Ledger:
         self._order.append(known)
 
     def _replace(self, known: Message) -> None:
-        # Its acknowledgement would now hit the message that has its identifier.
+        # The known message's acknowledgement would now hit the new message, which has the same identifier.
         if known.state != _ACKED:
             known.epoch = 0
 
     # -- settling and acknowledging ------------------------------------------------------------------
 
     def settle(self, *messages: Message) -> None:
-        """Kafka holds the messages on all in-sync replicas, or this machine's disk does."""
+        """Kafka holds these messages on all in-sync replicas, or this machine's disk holds them, synced."""
         epoch = self.epoch
         for message in messages:
-            if message.state:  # reported twice: by a producer that was replaced, and by the new one
+            if message.state:  # reported twice: by a replaced producer, and by the new one
                 continue
             message.state = _SETTLED
             if message.epoch != epoch:
                 self._shrink(message)
 
     def take_settled(self) -> list[Message]:
-        """The messages to acknowledge now, in order; the first that is pending holds back the rest."""
+        """The messages to acknowledge now, in order. The first pending message holds back all later ones."""
         order, epoch = self._order, self.epoch
         self._above = max(self._above, self.unacknowledged)
         settled = 0
@@ -236,9 +245,9 @@ class Ledger:
         return ready
 
     def handed_over(self, count: int) -> None:
-        """The kernel took the acknowledgements of the `count` messages that were offered first.
+        """The kernel has taken the acknowledgements of the `count` messages that were offered first.
 
-        One of which it took a part counts: the broker may have seen it.
+        An acknowledgement of which the kernel has taken a part counts: the broker may receive it.
         """
         taken = self._offered[:count]
         del self._offered[:count]
@@ -246,7 +255,7 @@ class Ledger:
             message.state = _ACKED
             if len(message.payload) > DIGEST_OVER:
                 self._shrink(message)
-        if self._again:  # those have their place: the broker counts from the first time
+        if self._again:  # they keep their place: the first acknowledgement may have freed the identifier
             again = self._again.intersection(taken)
             self._again -= again
             taken = [message for message in taken if message not in again]
@@ -254,37 +263,38 @@ class Ledger:
         self._forget(len(self._handed) - self._remembered)
 
     def _forget(self, count: int) -> None:
-        """So many that were acknowledged first are beyond what rule 3 may need."""
+        """Forget the `count` messages that were acknowledged first: rule 3 no longer needs them."""
         if count <= 0:
             return
         known = self._known
         for message in self._handed[:count]:
             packet_id = message.packet_id
-            # At QoS 2 (flag 0x04) the identifier is taken until PUBREL.
+            # At QoS 2 (flag 0x04) the identifier stays taken until PUBREL.
             if not message.flags & 0x04 and known.get(packet_id) is message and message.state == _ACKED:
                 del known[packet_id]
         del self._handed[:count]
 
     @property
     def has_settled(self) -> bool:
-        """`take_settled` would return something."""
+        """Whether `take_settled` would return a message."""
         return bool(self._order) and self._order[0].state != _PENDING
 
     @property
     def unacknowledged(self) -> int:
-        """Messages of this connection whose acknowledgement the kernel has not taken."""
+        """How many messages of this connection the kernel has not taken the acknowledgement of."""
         return len(self._order) + len(self._offered)
 
     def _shrink(self, message: Message) -> None:
         if message.state and len(message.payload) > DIGEST_OVER and type(message.payload) is bytes:
             message.payload = digest(message.payload)
 
-    # -- over a stop of the bridge -------------------------------------------------------------------
+    # -- a stop and the next start -------------------------------------------------------------------
 
     def open_identifiers(self) -> list[OpenIdentifier]:
-        """What `restore` needs after a clean stop, the oldest first. Ask last, when Kafka has reported.
+        """What `restore` needs after a clean stop, oldest first.
 
-        What is pending is left out: nobody knows whether Kafka will hold it, so a copy is produced.
+        Call this last, after every delivery report has been handled. Pending messages are left out: the
+        bridge does not know whether Kafka will hold them, so it produces their copies after the start.
         """
         return [
             OpenIdentifier(message.packet_id, message.topic, _as_digest(message.payload))
@@ -293,21 +303,22 @@ class Ledger:
         ]
 
     def restore(self, identifiers: Iterable[OpenIdentifier]) -> None:
-        """What was open at the last clean stop. Before the first `connected`, which tells whether it holds.
+        """Take the identifiers that were open at the last clean stop. Call this before the first `connected`.
 
-        A wrong join, so a loss, takes another client that had the session between stop and start and
-        left it in place: the broker may have given one of these identifiers to a message with the same
-        topic and payload, sent it to that client, and now resend it. That is at most one message for
-        each identifier, and only until its PUBREL or its next message comes. A list that was restored
-        once is stale: whoever keeps it deletes it for good before CONNECT leaves, so that a crash can't
-        bring it back.
+        If `connected` reports that the session is gone, the ledger forgets these identifiers.
+        A wrong join, and so a loss, is possible only if another client used the session between stop and
+        start, and left the session in place. The broker may then have given one of these identifiers to a
+        message with the same topic and payload, sent that message to the other client, and now resend it.
+        The bridge loses at most one message for each identifier, and only until the identifier's PUBREL or
+        next message arrives. A list is valid for one start only: the spool deletes the saved list, synced,
+        before the bridge sends CONNECT, so that the list can't come back after a crash.
         """
         for packet_id, topic, payload_digest in identifiers:
             message = Message.of(topic, _QOS_2, packet_id, None, Digest(payload_digest))
             message.state = _SETTLED
             self._known[packet_id] = message
 
-    # -- what this broker does with identifiers ------------------------------------------------------
+    # -- how this broker assigns identifiers ---------------------------------------------------------
 
     @property
     def counts_upward(self) -> bool:

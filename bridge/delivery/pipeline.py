@@ -1,13 +1,15 @@
-"""Receive, route, produce, settle: the way of a message, and the only place where one is settled.
+"""Receives, routes, produces and settles messages. Messages are settled only here.
 
-    session --receive--> ledger: new, or a copy that joins?
+    session --receive--> ledger: a new message, or a copy that joins a known one?
                          router: which Kafka topic, key, headers?          no route: dead letter
-                         lane:   now, or behind what waits?  --> Kafka     Kafka is late: disk
+                         lane:   produce now, or wait?       --> Kafka     Kafka is late: disk
     Kafka --report-->    lane, ledger: settled  --> acknowledgements, in order of arrival
     disk  --committed--> lane, ledger: settled
 
-All of it runs in the loop's thread. A turn of the loop takes what the session has read, then what Kafka
-has reported, then sends acknowledgements.
+A lane is one Kafka topic as the bridge sees it. A message is settled once Kafka or the disk holds it; then
+the bridge may acknowledge it. The pipeline runs in the loop's thread. In a turn of the loop, the pipeline
+takes Kafka's delivery reports, then the results of the disk thread, and then sends acknowledgements. The
+session passes on arriving messages in its own turn.
 """
 
 import time
@@ -32,10 +34,10 @@ from bridge.routing.router import Plan, Router
 from bridge.routing.topics import Subscription
 from bridge.settings import Settings
 
-_PLANS = 20_000  # MQTT topics whose plans are kept; beyond it all are made anew
+_PLANS = 20_000  # MQTT topics whose plans are kept; if there are more, all plans are made again
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds
 _FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
-_LIVE = LaneState.LIVE  # a name of its own: looked up in the class it takes six times as long
+_LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
 
 
 _WRONG_CLOCK = (
@@ -47,14 +49,14 @@ _TOO_OLD = "it waited on disk for longer than the topic's message.timestamp.befo
 
 
 class Acknowledger(Protocol):
-    """What of mqtt.session.Session is used here."""
+    """The part of mqtt.session.Session that the pipeline uses."""
 
     def acknowledge(self, messages: list[Message]) -> None: ...
     def complete(self, packet_id: int, known: bool) -> None: ...
 
 
 class Kafka(held_lanes.Kafka, Protocol):
-    """What of kafka.cluster.Cluster is used here; its words are described there."""
+    """The part of kafka.cluster.Cluster that the pipeline uses; its docstrings are there."""
 
     @property
     def is_broken(self) -> bool: ...
@@ -68,12 +70,12 @@ class Kafka(held_lanes.Kafka, Protocol):
 
 
 class Pipeline:
-    """The session's handler. `session` is set once there is one."""
+    """The session's handler. app.py sets `session` once the session is built."""
 
     session: Acknowledger
 
     def __init__(self, settings: Settings, router: Router, kafka: Kafka, spool: Spool) -> None:
-        """`router` is that of the settings' routes, with none of them refused."""
+        """`router` is made of the settings' routes, before any broker has refused a filter."""
         self.counts = Counts()
         self._settings = settings
         self._kafka = kafka
@@ -93,7 +95,7 @@ class Pipeline:
         self._held = HeldLanes(kafka, self._spooling, self._failed)
 
     def take_up(self, found: Sequence[Found], identifiers: Iterable[OpenIdentifier]) -> None:
-        """What was on disk at the start: messages, and what was open at QoS 2."""
+        """Take what was on disk at the start: messages, and the open identifiers of QoS 2."""
         self._sequence = max((each.last for each in found), default=self._sequence)
         self._spooling.take_up(found)
         self.counts.spooled = self.counts.restored
@@ -127,9 +129,10 @@ class Pipeline:
         self._kafka.produce(self._let_through(packets), self._failed)
 
     def _let_through(self, packets: list[Packet]) -> Iterator[Message]:
-        """Yield what is to be produced now; the rest waits in its lane, or is done with.
+        """Yield the messages to produce now. The others wait in their lanes, or need nothing more.
 
-        What becomes of one message decides about the next, so it has been handed over when that is asked for.
+        The caller must hand each message over to Kafka before it asks for the next one, because a failure of
+        one message decides whether the next one may be produced.
         """
         counts, plans = self.counts, self._plans
         sequence = self._sequence
@@ -160,7 +163,7 @@ class Pipeline:
             ):
                 counts.skipped += 1
                 self._settle(message)
-            # Lane.offer, written out: nearly all go this way, and the call would be the dearest line here.
+            # Lane.offer, written out: nearly all messages go this way, and the call would cost most here.
             elif lane.state is _LIVE and len(message.payload) + plan.overhead <= lane.plain:
                 lane.in_flight[message] = None
                 yield message
@@ -174,9 +177,9 @@ class Pipeline:
     # -- a turn of the loop ----------------------------------------------------------------------------
 
     def turn(self) -> float:
-        """Settle what Kafka has reported, acknowledge it, and see to the lanes that are held.
+        """Settle what Kafka and the disk have confirmed, acknowledge it, and serve lanes that are not LIVE.
 
-        Returns for how many seconds nothing is due here.
+        Returns for how many seconds the pipeline needs no turn if nothing happens.
         """
         self._stirred = self._held.stirred = False
         self._kafka.poll()
@@ -207,37 +210,37 @@ class Pipeline:
 
     @property
     def has_work(self) -> bool:
-        """The next turn should come at once: something was settled without Kafka, or a lane stirred."""
+        """Whether the next turn must come at once: a message can be acknowledged, or a lane can do more."""
         return self._stirred or self._held.stirred or self._ledger.has_settled
 
     @property
     def is_empty(self) -> bool:
-        """Nothing is in flight, not even a copy of what is on disk."""
+        """Whether no message is in flight, not even one that is also on disk."""
         return not self.counts.in_flight and not self._held.any_in_flight
 
     @property
     def _is_watched(self) -> bool:
-        """Something may become late, or be late no longer."""
+        """Whether a lane may become late, or may stop being late."""
         return not self.is_empty or self._held.any_late
 
     def stop_reading(self) -> None:
-        """The bridge is about to stop: what is on disk stays there for the next start."""
+        """The bridge is about to stop: messages on disk stay there for the next start."""
         self._spooling.read_no_more()
 
     def leave(self) -> None:
-        """The bridge is about to end: the disk is to keep only what Kafka does not hold."""
-        self._spooling.take_results(self._lanes)  # of the last commit
+        """The bridge is about to end: delete from the disk the messages that Kafka holds."""
+        self._spooling.take_results(self._lanes)  # results of the last commit
         self._spooling.leave(self._lanes.values())
 
     @property
     def open_identifiers(self) -> list[OpenIdentifier]:
-        """What `take_up` needs at the next start. To be asked last."""
+        """What `take_up` needs at the next start. Call this last, after every delivery report was handled."""
         return self._ledger.open_identifiers()
 
     # -- routing ---------------------------------------------------------------------------------------
 
     def _make_plan(self, message: Message) -> Plan | None:
-        """None: no route can take this message, it is a dead letter, and a person was told."""
+        """Returns None if no route can take this message: it becomes a dead letter. An event is logged."""
         if len(self._plans) >= _PLANS:
             self._plans.clear()
         try:
@@ -266,7 +269,7 @@ class Pipeline:
         return lane
 
     def _route_again(self, message: Message) -> None:
-        """It was read from disk, where only what has a route is."""
+        """Route a message that was read from disk. Only messages that have a route are stored there."""
         message.plan = self._plans.get(message.topic) or self._make_plan(message)
 
     # -- producing -------------------------------------------------------------------------------------
@@ -284,13 +287,13 @@ class Pipeline:
 
     def _settle(self, *messages: Message) -> None:
         self._qos0.settle(messages)
-        self._ledger.settle(*messages)  # passes over what is settled, as all of QoS 0 is now
+        self._ledger.settle(*messages)  # skips settled messages, as all of QoS 0 now are
 
     def _failed(self, failure: Failure) -> None:
         message, verdict = failure.message, failure.verdict
         lane: Lane = message.plan.lane
         if verdict is Verdict.PRODUCER_LOST:
-            return  # it stays in flight until the producer is replaced, with all the others
+            return  # it stays in flight, with all others, until the producer is replaced
         if verdict is Verdict.NOT_NOW:
             lane.failed(message, time.monotonic())
             self._held.add(lane)
@@ -351,14 +354,14 @@ class Pipeline:
     # -- a new producer ----------------------------------------------------------------------------------
 
     def _start_over(self) -> None:
-        """The producer is fatally wrong: what it had is produced again by a new one."""
+        """The producer has failed fatally: a new producer produces its messages again."""
         self._kafka.rebuild()
         for lane in self._lanes.values():
             lane.start_over()
             self._held.add(lane)
 
     def _retire(self) -> None:
-        """Another producer takes over, with smaller batches or new files; the old one finishes its own."""
+        """A new producer with smaller batches or new files takes over; the old one finishes its messages."""
         for lane in self._lanes.values():
             lane.drain()
             self._held.add(lane)

@@ -1,7 +1,7 @@
-"""How much of QoS 0 may be in flight. Pure but for the clock of its log lines.
+"""Limits how many QoS 0 messages may be in flight. Pure, except for the clock of its log lines.
 
-QoS 0 has no window: nothing else keeps a publisher from filling the bridge's memory. What is beyond the
-bounds is dropped and counted.
+QoS 0 has no Receive Maximum, so nothing else prevents a publisher from filling the bridge's memory. The
+bridge drops and counts the QoS 0 messages that exceed the limits.
 """
 
 import time
@@ -11,11 +11,11 @@ from bridge.delivery.counts import Counts
 from bridge.message import Message, State
 from bridge.observe.events import Event, log
 
-_SAY_AGAIN_AFTER = 60.0  # seconds between two lines about messages that are dropped
+_SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about dropped messages
 
 
 class Qos0:
-    """`most_messages` and `most_bytes` of topic and payload are what may be in flight."""
+    """At most `most_messages` may be in flight, with `most_bytes` of topics and payloads together."""
 
     def __init__(self, most_messages: int, most_bytes: int, counts: Counts) -> None:
         self._most_messages, self._most_bytes = most_messages, most_bytes
@@ -24,7 +24,7 @@ class Qos0:
         self._say_dropped_at = 0.0
 
     def admits(self, message: Message) -> bool:
-        """False: it is dropped, and counted as received and as dropped."""
+        """Whether the message may be produced. If not, count it as received and as dropped."""
         size = _weight(message)
         if self._messages < self._most_messages and self._bytes + size <= self._most_bytes:
             self._messages += 1
@@ -39,7 +39,7 @@ class Qos0:
         return False
 
     def settle(self, messages: Sequence[Message]) -> None:
-        """Kafka holds them, or the disk does. Those of QoS 1 and 2 are the ledger's."""
+        """Kafka or the disk holds these messages. The ledger settles those of QoS 1 and 2."""
         for message in messages if self._messages else ():
             if not message.flags & 0x06 and not message.state:
                 message.state = State.SETTLED

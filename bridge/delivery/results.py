@@ -1,6 +1,6 @@
-"""What Kafka and the disk answer, in the words in which the pipeline decides. Pure.
+"""The answers of Kafka and of the disk, as the types with which the pipeline decides. Pure.
 
-Kafka's codes are kafka/faults.py's, the disk's errors spool/store.py's.
+kafka/error_verdicts.py translates Kafka's error codes into these types, spool/store.py the disk's errors.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from bridge.message import Message
 
 
 class Verdict(Enum):
-    """Why a message was not delivered, and so what is to be done with it."""
+    """Why a message was not delivered. Decides what the pipeline does with the message."""
 
-    NOT_NOW = auto()  # time or a person can cure it: its lane is held
-    TOO_LARGE = auto()  # for the topic, it or its batch
-    BAD_TIMESTAMP = auto()  # the topic may take it without one
-    INVALID = auto()  # the topic refuses it, or one of its batch
-    PRODUCER_LOST = auto()  # nothing is known of it: a new producer produces it again
+    NOT_NOW = auto()  # time or a person can cure it: the pipeline holds the message's lane
+    TOO_LARGE = auto()  # the message or its batch is too large for the topic
+    BAD_TIMESTAMP = auto()  # the topic may take the message without a timestamp
+    INVALID = auto()  # the topic refuses the message, or another one of its batch
+    PRODUCER_LOST = auto()  # the producer failed; Kafka may hold the message or not: a new producer retries
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A delivery report with an error. `reason` is for people, with the way out where there is one."""
+    """A delivery report with an error. `reason` is for people, and names the way out if there is one."""
 
     message: Message
     verdict: Verdict
@@ -34,11 +34,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class TopicAnswer:
-    """What Kafka says of a topic.
+    """Kafka's answer about a topic.
 
-    `limit`: bytes of key, headers and value that fit into a record for certain; None: it would not say.
-    `way_out`: the command that creates a topic that does not exist, or why Kafka would not create it.
-    `timestamps`: which of them it refuses, for people; empty: only those that every topic refuses.
+    `limit`: bytes of key, headers and value that certainly fit into a record; None: Kafka did not tell.
+    `way_out`: the command that creates the topic, if the topic does not exist.
+    `timestamps`: which timestamps the topic refuses, for people; empty: only those that every topic refuses.
     """
 
     topic: str
@@ -58,9 +58,10 @@ class NoTopicAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """On disk, synced: segments with their Kafka topics, and dead letters.
+    """Segments, with their Kafka topics, and dead letters that are on disk and synced.
 
-    Of a job that did not fit as a whole the first part; `Refused` with the rest follows.
+    If only a part of a job fitted on the disk, these are the parts that fitted; `Refused` with the rest
+    follows.
     """
 
     segments: list[tuple[str, Segment]]
@@ -69,7 +70,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """None of it is on disk. `is_full`: a limit was reached; else something is wrong with the disk."""
+    """Segments and dead letters that could not be written: none of them is on disk.
+
+    `is_full`: a limit was reached. Otherwise something is wrong with the disk.
+    """
 
     segments: list[tuple[str, Segment]]
     letters: list[DeadLetter]
@@ -79,7 +83,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What was read for a topic, in order. Nothing: there is nothing more that can be read."""
+    """The segments that were read for a topic, in order. Empty: no requested segment can be read."""
 
     topic: str
     segments: list[Segment]
@@ -87,7 +91,7 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Dead letters that a bound, by its setting's name, has removed from the disk."""
+    """Dead letters that were removed from the disk. `bound`: the name of the setting that was exceeded."""
 
     bound: str
     letters: int
@@ -95,7 +99,7 @@ class Removed:
 
 
 class Found(Protocol):
-    """What of spool.store.Backlog the lanes need."""
+    """The part of spool.store.Backlog that the lanes need."""
 
     @property
     def topic(self) -> str: ...
@@ -107,7 +111,10 @@ class Found(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What was on disk before the start, and is now where the routes lead. Nothing: it stays as it is."""
+    """The messages from before the start have been moved to the Kafka topics of the current routes.
+
+    `found` is empty if there are none, or if the move failed: then they stay where they are on disk.
+    """
 
     found: Sequence[Found]
 

@@ -1,7 +1,8 @@
-"""What one lane has on disk, and what is on its way there. Pure; lanes.py says what it is for.
+"""Keeps account of one lane's rows: what is on disk, and what is on its way to disk. Pure.
 
-A segment's messages are either in memory too, or on disk alone (`stored`). Rows are asked for by the
-sequence number of their first message, which is their name on disk.
+A row holds one segment. lanes.py describes how a lane uses its rows. The messages of a segment are either in
+memory too (`kept`), or on disk alone (`stored`). The name of a row on disk is the sequence number of its
+first message, and the bridge reads rows by these names.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,10 @@ from bridge.message import DIGEST_OVER, Message, PayloadInUse, digest
 
 
 class Rows:
-    """`stored` counts messages on disk alone, `kept` those that are in memory as well.
+    """The rows of one lane. `stored` counts messages on disk alone, `kept` those that are in memory as well.
 
-    `reading`: rows were asked for and have not come, or it is not known yet what there is.
+    `reading`: the bridge has requested rows that have not been read yet, or does not know yet which rows
+    from before the start are on disk.
     """
 
     __slots__ = (
@@ -31,27 +33,27 @@ class Rows:
     def __init__(self) -> None:
         self.stored = self.kept = 0
         self.reading = False
-        self._segments: dict[Message, Segment] = {}  # of what is in memory and was written, or is being
-        self._done: list[Segment] = []  # to be deleted
-        # Names of rows: the stored ones are after the one and up to the other.
+        self._segments: dict[Message, Segment] = {}  # of messages in memory, written or being written
+        self._done: list[Segment] = []  # can be deleted
+        # Names of rows: the stored rows have names above `_read_to`, and up to `_last`.
         self._read_to = self._last = 0
-        self._asked_to = 0  # the last one when rows were asked for, and what was stored since
+        self._asked_to = 0  # `_last` when rows were requested, and the messages stored since then
         self._stored_since = 0
 
     def __bool__(self) -> bool:
-        """Something is on disk, or on its way."""
+        """Whether messages are on disk or on their way to disk."""
         return bool(self.stored or self.reading or self._segments)
 
     def __contains__(self, message: Message) -> bool:
-        """It is in memory, and on disk or on its way there."""
+        """Whether the message is in memory, and also on disk or on its way to disk."""
         return message in self._segments
 
     def expect(self) -> None:
-        """What is on disk from before the start is not known yet; `found` follows."""
+        """Which rows from before the start are on disk is not known yet. `found` must follow."""
         self.reading = True
 
     def found(self, messages: int, last: int) -> None:
-        """So many are on disk from before the start, none of them after this sequence number."""
+        """From before the start, so many messages are on disk, with sequence numbers up to `last`."""
         self.reading = False
         if messages:
             self.stored += messages
@@ -60,7 +62,7 @@ class Rows:
     # -- writing -------------------------------------------------------------------------------------
 
     def cut(self, messages: Sequence[Message]) -> list[Segment]:
-        """Segments of messages that are to be written now. Payloads stay what they are until `finished`."""
+        """Make segments of messages to write now. The ledger can't shrink payloads before `finished`."""
         segments = list(cut(messages))
         for segment in segments:
             for message in segment.messages:
@@ -73,14 +75,14 @@ class Rows:
         return self._segments.get(message) is segment
 
     def keep(self, segment: Segment) -> None:
-        """It was committed, and what Kafka does not hold of it is in memory too."""
+        """The segment was committed. Its messages that Kafka does not hold stay in memory too."""
         segment.stored, segment.messages = True, ()
         self.kept += segment.left
         if not segment.left:
             self._done.append(segment)
 
     def store(self, segment: Segment) -> None:
-        """It was committed, and is no longer in memory."""
+        """The segment was committed. Its messages leave memory: they are on disk alone."""
         for message in segment.messages:
             del self._segments[message]
             _shrink(message)
@@ -92,7 +94,7 @@ class Rows:
         self._last = segment.first
 
     def refuse(self, segments: Sequence[Segment]) -> list[Message]:
-        """They could not be written. Returns what Kafka does not hold of them."""
+        """The segments could not be written. Returns those of their messages that Kafka does not hold."""
         again = []
         for segment in segments:
             for message in segment.messages:
@@ -105,15 +107,15 @@ class Rows:
     # -- reading and deleting ------------------------------------------------------------------------
 
     def ask(self, messages: int, size: int) -> Wanted:
-        """What is to be read, for so much room. `read` follows."""
+        """Request rows for so much room in memory. `read` must follow."""
         self.reading = True
         self._asked_to, self._stored_since = self._last, 0
         return Wanted(self._read_to, self._last, messages, size)
 
     def read(self, segments: Sequence[Segment]) -> int:
-        """They are in memory too now. None: what was asked for can't be read, and is left to another run.
+        """The segments were read: their messages are in memory too. If none: the rows can't be read.
 
-        Returns how many messages are left so.
+        Returns how many messages stay on disk for the next start because they can't be read.
         """
         self.reading = False
         if not segments:
@@ -129,7 +131,7 @@ class Rows:
         return 0
 
     def finished(self, message: Message) -> None:
-        """Kafka holds it, or the dead letters do."""
+        """Kafka or the dead letters hold the message."""
         segment = self._segments.pop(message, None)
         _shrink(message)
         if segment:
@@ -140,7 +142,7 @@ class Rows:
                     self._done.append(segment)
 
     def begun(self) -> dict[Segment, list[Message]]:
-        """Segments on disk of which Kafka holds a part, each with what it does not hold, in order."""
+        """Segments on disk of which Kafka holds only a part; each with the messages Kafka lacks, in order."""
         found: dict[Segment, list[Message]] = {}
         for message, segment in self._segments.items():
             if segment.stored and segment.left < segment.count:
@@ -150,12 +152,12 @@ class Rows:
         return found
 
     def take_done(self) -> list[Segment]:
-        """Segments that can be deleted. To be asked whatever the lane's state."""
+        """Return segments that can be deleted, and forget them. Call this in every state of the lane."""
         done, self._done = self._done, []
         return done
 
 
 def _shrink(message: Message) -> None:
-    """It is no longer to be produced; the ledger may still compare it."""
+    """Replace a payload by its digest: it is never produced again, but the ledger may still compare it."""
     if type(message.payload) is PayloadInUse:
         message.payload = digest(message.payload)

@@ -1,13 +1,15 @@
-"""Messages of one lane that stand on disk together, and the bytes they make there. Pure.
+"""A segment: messages of one lane that are written to disk as one row. Also packs and unpacks rows. Pure.
 
-One row of the spool holds one segment: a commit writes what has come since the last one, and a row a
-message would cost five times as much. The body is
+One row of the spool's database holds one segment. A commit writes the messages that have arrived since the
+last commit; one row for each message would cost five times as much. The body of a row is, little-endian:
 
-    CRC-32 of the rest                                                        4 bytes
-    for each message: sequence 8, timestamp 8, flags 1, and the lengths       27 bytes
-        of topic 2, properties 4 and payload 4; then these three
+    CRC-32 of all bytes after it                                              4 bytes
+    for each message:
+        sequence 8, timestamp 8, flags 1,
+        lengths of topic 2, of properties 4, of payload 4                     27 bytes
+        topic, properties, payload
 
-little-endian. Properties are JSON, and empty for a message that has none.
+Properties are JSON; a message without properties has none of these bytes.
 """
 
 import json
@@ -20,21 +22,22 @@ from bridge.errors import CorruptSegment
 from bridge.message import Message, Properties
 
 MOST_MESSAGES = 500  # in one segment
-MOST_BYTES = 256 * 1024  # of payload, unless one message alone has more
-MOST_AT_ONCE = (
-    4_000_000  # bytes of payload in one commit; its bodies are copies, and in memory until it is done
-)
+MOST_BYTES = 256 * 1024  # of payload in one segment, unless its only message is larger
+# Bytes of payload in one commit. The bodies are copies, and stay in memory until the commit is done.
+MOST_AT_ONCE = 4_000_000
 
 _CHECK = Struct("<I")
 _HEAD = Struct("<QqBHII")
 
-BEGINNING = _CHECK.size + _HEAD.size  # bytes of a body, for `received_first`
+BEGINNING = _CHECK.size + _HEAD.size  # so many bytes of a body are enough for `received_first`
 
 
 class Segment:
-    """`first` and `last` are sequence numbers, `left` how many of its messages Kafka does not hold yet.
+    """Messages of one lane, in order of arrival.
 
-    `messages` is emptied once they are on disk: who needs them holds them.
+    `first`, `last`: sequence numbers. `left`: how many of the messages Kafka has not confirmed yet.
+    `messages` becomes empty once the segment is on disk. A caller that still needs the messages keeps its own
+    reference.
     """
 
     __slots__ = ("count", "first", "last", "left", "messages", "stored")
@@ -44,14 +47,14 @@ class Segment:
         self.first = messages[0].sequence
         self.last = messages[-1].sequence
         self.count = self.left = len(messages)
-        self.stored = False  # it was committed, and synced
+        self.stored = False  # the segment is on disk, synced
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be read: segments whose first message is after `after`, and `last` at most, in order.
+    """A request to read segments, in order: those whose `first` is above `after`, and at most `last`.
 
-    As many as `messages` and `size` bytes allow, but one at least.
+    As many segments as fit into `messages` and `size` bytes, but at least one.
     """
 
     after: int
@@ -61,7 +64,7 @@ class Wanted:
 
 
 def cut(messages: Sequence[Message]) -> Iterator[Segment]:
-    """The messages, which are in order of arrival, as segments of a bearable size."""
+    """Divide messages, in order of arrival, into segments of at most MOST_MESSAGES and MOST_BYTES."""
     begin = size = 0
     for position, message in enumerate(messages):
         if position > begin and (
@@ -75,7 +78,7 @@ def cut(messages: Sequence[Message]) -> Iterator[Segment]:
 
 
 def at_once(messages: Sequence[Message]) -> int:
-    """How many of the first messages may be written in one commit: one at least."""
+    """How many of the first messages may be written in one commit: at least one."""
     size = 0
     for count, message in enumerate(messages):
         size += len(message.payload)
@@ -85,7 +88,7 @@ def at_once(messages: Sequence[Message]) -> int:
 
 
 def pack(messages: Sequence[Message]) -> bytes:
-    """The body of these messages' segment."""
+    """The body of the row for a segment of these messages."""
     parts = [b""]
     head = _HEAD.pack
     for message in messages:
@@ -109,13 +112,13 @@ def pack(messages: Sequence[Message]) -> bytes:
 
 
 def unpack(body: bytes) -> list[Message]:
-    """The messages again, without Packet Identifiers: those were of a connection.
+    """The messages of a body. They have no Packet Identifiers, which were valid on one connection only.
 
-    Raises CorruptSegment when these are not the bytes that were packed.
+    Raises CorruptSegment if the body's bytes are not those that `pack` returned.
     """
     view = memoryview(body)
     if len(body) < _CHECK.size or _CHECK.unpack_from(body)[0] != crc32(view[_CHECK.size :]):
-        raise CorruptSegment("its checksum is wrong")
+        raise CorruptSegment("the checksum is wrong")
     messages = []
     at, head, size = _CHECK.size, _HEAD.unpack_from, _HEAD.size
     while at < len(body):
@@ -127,14 +130,14 @@ def unpack(body: bytes) -> list[Message]:
         properties = properties_from_json(body[properties_at:payload_at]) if properties_length else None
         message = Message.of(body[at:properties_at], flags, 0, properties, body[payload_at:end])
         message.sequence, message.timestamp = sequence, timestamp
-        message.state = 1  # State.SETTLED: it was acknowledged once it was on disk
+        message.state = 1  # State.SETTLED: a message on disk may be acknowledged
         messages.append(message)
         at = end
     return messages
 
 
 def received_first(beginning: bytes) -> int:
-    """When the first message of a body came, by the body's first bytes: ms since 1970, or -1."""
+    """When a body's first message arrived: ms since 1970, or -1. Needs the first BEGINNING bytes."""
     return int(_HEAD.unpack_from(beginning, _CHECK.size)[1]) if len(beginning) >= BEGINNING else -1
 
 

@@ -1,6 +1,9 @@
-"""Between the lanes and the disk: who is late, what is written and read, and what is settled by that.
+"""Works between the lanes and the disk: finds late lanes, has messages written, read back and deleted.
 
-It works for the pipeline, in the loop's thread, and decides nothing about Kafka.
+A lane is one Kafka topic as the bridge sees it. A lane is late while Kafka has not confirmed one of its
+messages within spool.after. The messages of late lanes are written to disk; once they are on disk, synced,
+they are settled and may be acknowledged. Spooling works for the pipeline, in the loop's thread, and decides
+nothing about Kafka.
 """
 
 import time
@@ -16,17 +19,17 @@ from bridge.delivery.segment import Segment, Wanted, cut
 from bridge.message import Message
 from bridge.observe.events import Event, log
 
-# What all lanes that spool may have in memory together, and what each of them may have at least. It is also
-# what a crash while rows are drained may deliver twice.
+# How much all spooling lanes together may have in memory, and how much each of them may have at least. So
+# many messages may be duplicated if the bridge crashes while it produces rows.
 _ROOM, _LEAST_ROOM = Room(8192, 16_000_000), Room(64, 256_000)
 
-_EMQ_QUEUE = 1000  # messages a session; then EMQ drops the oldest (EMQX: max_mqueue_len)
-_SAY_AGAIN_AFTER = 60.0  # seconds between two lines about a spool that is full
-_SAY_PROGRESS_EVERY = 10.0
+_EMQ_QUEUE = 1000  # messages that EMQ queues for a session; EMQ then drops the oldest (EMQX: max_mqueue_len)
+_SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about a full spool
+_SAY_PROGRESS_EVERY = 10.0  # seconds between two log lines about the progress
 
 
 class Spool(Protocol):
-    """What of spool.spool.Spool is used here; its words are described there."""
+    """The part of spool.spool.Spool that is used here; its docstrings are there."""
 
     results: deque[FromDisk]
     moves: bool
@@ -44,10 +47,11 @@ class Spool(Protocol):
 
 
 class Spooling:
-    """`watch_at`: when `watch` looks again, monotonic seconds.
+    """Serves the disk's side of all lanes.
 
-    `lane` finds a topic's lane, or makes it by `new_lane`. `settle` is called for each message that may be
-    acknowledged since it is on disk, `route` for each that was read back.
+    `watch_at`: when `watch` looks for late lanes again, in monotonic seconds. `lane` returns a topic's lane,
+    and makes a missing one with `new_lane`. `settle` is called for each message that is on disk, synced, and
+    may be acknowledged; `route` for each message that was read back.
     """
 
     def __init__(
@@ -64,18 +68,18 @@ class Spooling:
         self._after = after
         self._counts = counts
         self._lane = lane
-        self._expecting: list[Lane] = []  # they don't know yet what they have on disk
+        self._expecting: list[Lane] = []  # lanes that don't know yet what they have on disk
         self._settle = settle
         self._route = route
-        self._marks: deque[tuple[float, int]] = deque()  # when, and the last sequence number by then
+        self._marks: deque[tuple[float, int]] = deque()  # a time, and the last sequence number at that time
         self.watch_at = 0.0
-        self._late: set[Lane] = set()  # of which it will be said when nothing is on disk any more
+        self._late: set[Lane] = set()  # SPOOL_EMPTY is logged once they have nothing on disk
         self._unwritten_letters: list[DeadLetter] = []
         self._reads = True
         self._sharing: list[Lane] = []
-        self._rate = 0.0  # messages a second that arrive
+        self._rate = 0.0  # messages that arrive in a second
         self._say_full_at = self._say_progress_at = 0.0
-        self._drained = 0  # deliveries at the last line about the progress
+        self._drained = 0  # deliveries counted at the last progress line
         self.room = _ROOM
 
     def new_lane(self, topic: str) -> Lane:
@@ -86,17 +90,17 @@ class Spooling:
         return lane
 
     def take_up(self, found: Iterable[Found]) -> None:
-        """What is on disk from before the start, if it is where it belongs."""
+        """Tell the lanes what is on disk from before the start. Does nothing until rows are moved."""
         for each in () if self._moves else found:
             lane = self._lane(each.topic)
             lane.rows.found(each.messages, each.last)
             self._counts.restored += each.messages
             self._late.add(lane)
 
-    # -- who is late -----------------------------------------------------------------------------------
+    # -- late lanes ------------------------------------------------------------------------------------
 
     def watch(self, now: float, sequence: int, lanes: Iterable[Lane]) -> list[Lane]:
-        """Look for what Kafka has not confirmed in time. Returns lanes that are late since now."""
+        """Look for messages that Kafka has not confirmed in time. Returns lanes that have become late."""
         if now < self.watch_at:
             return []
         self.watch_at = now + self._after / 4
@@ -122,9 +126,9 @@ class Spooling:
     # -- at each turn ----------------------------------------------------------------------------------
 
     def see_to(self, lane: Lane) -> bool:
-        """Read what there is room for, write what is not on disk yet, delete what Kafka has.
+        """Read rows if there is room, write messages that are not on disk, delete rows that Kafka has.
 
-        True: the next commit has its fill, so it is another lane's turn.
+        True: the next commit is full with this lane's messages, so another lane comes first next time.
         """
         if self._reads and (wanted := lane.wants_rows()):
             self._spool.read(lane.topic, wanted)
@@ -140,7 +144,7 @@ class Spooling:
         return has_written and not self._spool.accepts_more
 
     def turn(self, now: float, lanes: Sequence[Lane]) -> float:
-        """Give the disk its work. `lanes` are those that are not LIVE. Returns seconds until it is due."""
+        """Give the disk thread its work. `lanes`: all that are not LIVE. Returns seconds to the next turn."""
         if self._unwritten_letters and self._spool.accepts:
             letters, self._unwritten_letters = self._unwritten_letters, []
             self._spool.write_letters(letters)
@@ -151,27 +155,28 @@ class Spooling:
         return self._spool.turn(now)
 
     def keep_letter(self, letter: DeadLetter) -> None:
-        """Keep it on disk; then it is settled."""
+        """Have a dead letter written to disk. Once it is there, synced, its message is settled."""
         self._unwritten_letters.append(letter)
 
     def read_no_more(self) -> None:
-        """The bridge is about to stop: what is on disk stays there."""
+        """The bridge is about to stop: messages on disk stay there for the next start."""
         self._reads = False
 
     def leave(self, lanes: Iterable[Lane]) -> None:
-        """The bridge stops, and all that can be reported was: the next start is to read only the rest.
+        """The bridge stops. Delete the messages that Kafka holds, so that the next start reads only the rest.
 
-        To be called when the disk has done what it was at, and `results` were taken.
+        Call this after all delivery reports have been handled, the disk thread has finished its job, and
+        the job's `results` have been taken.
         """
         for lane in lanes:
             for segment, rest in lane.rows.begun().items():
                 self._spool.replace(lane.topic, segment, list(cut(rest)))
             self._spool.delete(lane.topic, lane.rows.take_done())
 
-    # -- what the disk answers -------------------------------------------------------------------------
+    # -- results of the disk thread --------------------------------------------------------------------
 
     def take_results(self, lanes: dict[str, Lane]) -> list[Lane]:
-        """Returns the lanes that have something new to do."""
+        """Handle the results of the disk thread. Returns the lanes that have something new to do."""
         stirred = []
         while self._spool.results:
             result = self._spool.results.popleft()
@@ -209,8 +214,8 @@ class Spooling:
             self._settle(letter.message)
 
     def _moved(self, result: Moved) -> list[Lane]:
-        """Returns the lanes that waited for it."""
-        if not self._reads:  # then it is for the next start
+        """The rows from before the start have been moved. Returns the lanes that waited for that."""
+        if not self._reads:  # the bridge stops: the next start reads them
             return []
         self._moves = False
         waited, self._expecting = self._expecting, []

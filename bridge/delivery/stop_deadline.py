@@ -1,13 +1,15 @@
-"""How long a stop waits for Kafka to confirm what it was sent. Pure."""
+"""Decides how long a stop waits for Kafka to confirm the messages in flight. Pure."""
 
 from bridge.delivery.counts import Counts
 
-_SILENCE = 5.0  # seconds; a Kafka that only chooses another leader says nothing for two to four
+_SILENCE = 5.0  # seconds; while Kafka elects another leader, it confirms nothing for two to four
 
 
 class StopDeadline:
-    """Over when `stop_timeout` has passed; sooner where Kafka is silent and all is on disk: waiting lets the
-    queue of EMQ overflow, which loses, and leaving may double.
+    """Ends the wait when `stop_timeout` has passed; earlier if Kafka is silent and all messages are on disk.
+
+    While the bridge waits, EMQ's queue may overflow, which loses messages. If the bridge leaves before Kafka
+    has confirmed, messages may be duplicated. Loss is worse.
     """
 
     def __init__(self, timeout: float, counts: Counts, now: float) -> None:
@@ -18,7 +20,7 @@ class StopDeadline:
         self._is_over = False
 
     def is_over(self, now: float) -> bool:
-        """Once it is, it stays so."""
+        """Whether the wait has ended. Once True, the answer stays True."""
         if self._counts.delivered != self._delivered:
             self._delivered = self._counts.delivered
             self._silent_at = now + _SILENCE
@@ -27,7 +29,7 @@ class StopDeadline:
         return self._is_over
 
     def due(self, now: float) -> float:
-        """Seconds until it may be over without anything else happening."""
+        """Seconds until `is_over` may become True although nothing else happens."""
         return min((at - now for at in (self._silent_at, self._ends_at) if at > now), default=0.0)
 
     def end(self) -> None:

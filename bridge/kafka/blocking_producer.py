@@ -1,4 +1,4 @@
-"""A producer for a few messages whose sender waits for what becomes of each: a replay of dead letters."""
+"""A producer whose caller waits for each delivery report: for the replay of dead letters."""
 
 import time
 from collections.abc import Sequence
@@ -14,13 +14,17 @@ from bridge.kafka.topic_lookup import look_up, new_admin
 from bridge.message import NO_TIMESTAMP, Message
 from bridge.settings import KafkaSettings
 
-_TIMEOUT = 30.0  # seconds without a report; a leader that hangs is left well before
+_TIMEOUT = 30.0  # seconds without a delivery report; librdkafka leaves a hanging leader well before
 _POLL = 0.5  # seconds
+# One record of a batch can cause these verdicts for all records of the batch.
 _ONE_OF_ITS_BATCH = (Verdict.TOO_LARGE, Verdict.INVALID, Verdict.BAD_TIMESTAMP)
 
 
 class BlockingProducer:
-    """`is_stuck`: nothing more can be delivered, and what was handed over last may have been or not."""
+    """Produces messages and waits for their delivery reports.
+
+    `is_stuck`: Kafka no longer confirms messages; the last messages may or may not be in Kafka.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         """Raises ConfigurationError when librdkafka refuses an option, BridgeError where a file can't be read
@@ -29,7 +33,7 @@ class BlockingProducer:
         self._settings = settings
         self._topics: dict[str, str] = {}
         self._reported = Signal()
-        self._trouble = ""  # what librdkafka said last
+        self._trouble = ""  # librdkafka's last error
         self.is_stuck = False
         self._producer = Producer(
             producer_options(settings, BATCH_SIZE), wake=self._reported.set, on_error=self._note
@@ -37,10 +41,11 @@ class BlockingProducer:
         self._admin = new_admin(settings)
 
     def deliver(self, messages: Sequence[Message]) -> list[str]:
-        """For each why Kafka does not hold it; empty where it does, on all in-sync replicas.
+        """Produce the messages. Returns for each message why Kafka does not hold it.
 
-        Nothing that fails takes others of its batch with it. A message that the topic refuses for its
-        timestamp goes without one.
+        An empty reason: Kafka holds the message on all in-sync replicas. When Kafka refuses a batch for one
+        record, each message of the batch is produced again alone. A message whose timestamp the topic refuses
+        is produced without a timestamp.
         """
         reasons = {message: self._why_not(message.plan.kafka_topic) for message in messages}
         todo = [message for message in messages if not reasons[message]]
@@ -54,7 +59,7 @@ class BlockingProducer:
         self._producer.close()
 
     def _why_not(self, topic: str) -> str:
-        """Why nothing can be produced to the topic, as far as one can know before."""
+        """Return why nothing can be produced to the topic; empty: no reason is known beforehand."""
         if self.is_stuck:
             return "not tried"
         if topic not in self._topics:
@@ -67,7 +72,7 @@ class BlockingProducer:
         except KafkaException as error:
             answer = NoTopicAnswer(topic, str(error.args[0].str()))
         if isinstance(answer, NoTopicAnswer):
-            return f"Kafka does not tell of the topic {topic}: {answer.reason}"
+            return f"Kafka does not answer about the topic {topic}: {answer.reason}"
         return "" if answer.exists else f"the topic {topic} does not exist; create it: {answer.way_out}"
 
     def _alone(self, message: Message, code: int) -> str:
@@ -80,20 +85,20 @@ class BlockingProducer:
         return ""
 
     def _attempt(self, messages: Sequence[Message]) -> list[tuple[Message, int, str]]:
-        """Those that were not delivered, each with a code and the reason in words."""
+        """Produce the messages once. Returns those that were not delivered, with error code and reason."""
         producer = self._producer
         unknown = dict.fromkeys(messages)
         failed: list[FailedReport] = []
         producer.produce_all(messages, failed.append)
-        patient_until = time.monotonic() + _TIMEOUT
-        while len(unknown) > len(failed) and not producer.is_broken and time.monotonic() < patient_until:
+        deadline = time.monotonic() + _TIMEOUT
+        while len(unknown) > len(failed) and not producer.is_broken and time.monotonic() < deadline:
             self._reported.clear()
             producer.sleep()
             if not producer.delivered and not producer.failed:
                 self._reported.wait(_POLL)
             for message in taken(producer.delivered):
                 del unknown[message]
-                patient_until = time.monotonic() + _TIMEOUT
+                deadline = time.monotonic() + _TIMEOUT
             failed += taken(producer.failed)
         found = []
         for message, code, text in failed:
@@ -102,7 +107,7 @@ class BlockingProducer:
         if unknown:
             self.is_stuck = True
             trouble = f" ({self._trouble})" if self._trouble else ""
-            why = f"Kafka has not confirmed it{trouble}; it may hold it all the same"
+            why = f"Kafka has not confirmed the message{trouble}, but may have stored it"
             found += [(message, 0, why) for message in unknown]
         return found
 

@@ -1,4 +1,4 @@
-"""The Kafka cluster as the pipeline sees it: produce, reports, questions; and the producer's life."""
+"""The Kafka cluster as the pipeline uses it: produces, reports, looks up topics, replaces producers."""
 
 import time
 from collections import deque
@@ -16,15 +16,15 @@ from bridge.message import Message
 from bridge.observe.events import Event, log
 from bridge.settings import KafkaSettings, read_kafka_password
 
-_SAY_AGAIN_AFTER = 60.0  # seconds between two lines about the same error
+_SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about the same kind of error
 _SMALLEST_BATCH = 1_000  # bytes
-_FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers, doubled each time
-_RETIRE_AGAIN = 10.0  # seconds after a successor could not be built for lack of a thread
-_REST = 60.0  # seconds between two attempts where only a person can help
+_FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers; the delay doubles each time
+_RETIRE_AGAIN = 10.0  # seconds until `retire` is tried again after no thread could be started
+_REST = 60.0  # seconds until the next producer when only a person can help
 _LOOK_EVERY = 2.0  # seconds between two looks at files, and at threads that could not be started
-_REFUSES_STILL = 60.0  # seconds since it was said last
-_PROBER_STAYS = 60.0  # seconds without a probe
-_CALM = 60.0  # seconds without a fatal error, and the next one is answered quickly again
+_REFUSES_STILL = 60.0  # seconds after which a refusal no longer counts
+_PROBER_STAYS = 60.0  # seconds without a probe, then the prober is closed
+_CALM = 60.0  # seconds without a fatal error, then the delay is the shortest again
 
 _LISTENER, _LISTENERS_ASKED = -2000, -2001  # beside the codes of librdkafka's errors, in `_said`
 _EVENTS = {
@@ -34,32 +34,37 @@ _EVENTS = {
 
 
 class Cluster:
-    """`answers` fills with what Kafka said about topics, between two turns of the loop."""
+    """The producers for one Kafka cluster, and the topic lookup.
+
+    `answers`: Kafka's answers about topics, appended between two turns of the loop. The cluster rests while
+    it has no producer: a file can't be used, or no broker lets a producer in.
+    """
 
     def __init__(self, settings: KafkaSettings, loop: Loop) -> None:
         """Raises ConfigurationError when librdkafka refuses an option.
 
-        A file that can't be used refuses no start: a service that is started for ever lets the broker's
-        queue overflow, while the disk takes what comes until the file is put right.
+        A certificate, key or password file that can't be used does not prevent the start. If the service
+        failed and restarted for ever, the broker's queue would overflow; a running bridge writes the messages
+        to disk until a person has corrected the file.
         """
         self._settings = settings
         self._loop = loop
         self._batch_size = self._batch_made = BATCH_SIZE
-        self._said: dict[int, float] = {}
+        self._log_again_at: dict[int, float] = {}
         self._fatal = False
         self._rebuild_delay = _FIRST_REBUILD
         self._rebuilt_at = time.monotonic()
         self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
         self._asked: set[str] = set()
         self._lookup = TopicLookup(settings, lambda answer: loop.post(partial(self._take_answer, answer)))
-        self._retiring: list[Producer] = []  # with records in flight that were handed over before
+        self._retiring: list[Producer] = []  # replaced producers that still have records in flight
         self._prober: Producer | None = None
-        self._prober_is_in = False  # Kafka has answered it
+        self._prober_is_in = False  # Kafka has answered the prober
         self._probed_at = 0.0
-        self._has_delivered = False  # the newest producer
-        self._refused = ""  # why it can't get in until a person has acted
+        self._has_delivered = False  # Kafka has confirmed a message of the newest producer
+        self._refused = ""  # why no broker lets the producer in until a person has acted
         self._refused_at = 0.0
-        self._rests = False  # it was closed for that, until it is time to `rebuild`
+        self._rests = False  # there is no producer, until it is time to `rebuild`
         self._files = tls.files(settings)
         self._files_read = tls.stamp(self._files)
         self._files_changed = False
@@ -76,7 +81,7 @@ class Cluster:
     # -- messages ------------------------------------------------------------------------------------
 
     def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None:
-        """Hand messages over. `failed` gets what is known at once, before the next one is taken."""
+        """Produce messages. `failed` gets a failure that is known at once, before the next message."""
         if self._rests:
             for message in messages:
                 failed(Failure(message, Verdict.PRODUCER_LOST, self._refused))
@@ -84,11 +89,11 @@ class Cluster:
         self._producer.produce_all(messages, lambda report: failed(self._failure(*report)))
 
     def probe(self, message: Message, failed: Callable[[Failure], None]) -> None:
-        """Hand over a message that may be too large, and of whose topic nothing else is in flight.
+        """Produce a message that may be too large. No other message of its topic may be in flight.
 
-        With each record that is refused librdkafka begins a new epoch for all of a producer's partitions, and
-        what Kafka has of them and has not confirmed is doubled. So this one is not the one that all use:
-        docs/decisions/0015.
+        After each refused record librdkafka begins a new epoch for all partitions of the producer, and sends
+        unconfirmed records again. In the new epoch Kafka does not recognise a record that it has stored
+        already: the record is duplicated. So probes have their own producer, the prober: docs/decisions/0015.
         """
         if self._rests:
             self.produce((message,), failed)
@@ -100,7 +105,7 @@ class Cluster:
                 self._say_no_thread(error)
                 failed(Failure(message, Verdict.NOT_NOW, str(error)))
                 return
-            except BridgeError as error:  # a file that is half written, perhaps: the other one goes on
+            except BridgeError as error:  # perhaps a half-written file: use the main producer
                 log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
                 self.produce((message,), failed)
                 return
@@ -109,7 +114,7 @@ class Cluster:
             failed(self._failure(*report))
 
     def poll(self) -> None:
-        """Take the delivery reports that have come."""
+        """Take the delivery reports that have come, and look whether files were replaced."""
         if time.monotonic() >= self._look_at:
             self._look()
         if self._rests:
@@ -149,14 +154,14 @@ class Cluster:
         return Failure(message, verdict, error_verdicts.reason(code, text, message.plan.kafka_topic))
 
     def sleep(self) -> None:
-        """The loop is about to sleep: wake it when there is something to report."""
+        """The loop is about to sleep: let the producers wake it when there are reports."""
         for producer in (self._producer, *self._others):
             producer.sleep()
 
     # -- topics --------------------------------------------------------------------------------------
 
     def look_up(self, topic: str) -> None:
-        """Have the answer to what `topic` takes in `answers`, soon."""
+        """Ask Kafka about `topic`. The answer comes later, in `answers`."""
         if self._rests:
             self.answers.append(NoTopicAnswer(topic, self._refused))
             return
@@ -167,7 +172,7 @@ class Cluster:
     def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         self._asked.discard(answer.topic)
         if isinstance(answer, TopicAnswer) and answer.limit is not None:
-            # One record too many makes a batch too large, and then all of it fails.
+            # If a batch is larger than the topic's limit, Kafka refuses all records of the batch.
             self._batch_size = max(_SMALLEST_BATCH, min(self._batch_size, answer.limit))
         if isinstance(answer, NoTopicAnswer):
             self._ask_listeners()
@@ -177,15 +182,16 @@ class Cluster:
 
     @property
     def wants_successor(self) -> bool:
-        """A topic's limit is below what this producer puts into one batch, or a file that it has read
-        was replaced: `retire` it.
+        """Whether to `retire` the producer.
+
+        True when its batches are larger than a topic's limit, or when a file that it has read was replaced.
         """
         if self._rests or not (self._batch_size < self._batch_made or self._files_changed):
             return False
         return time.monotonic() >= self._retire_at
 
     def retire(self) -> None:
-        """Build a new producer; what the old one has in flight is still reported."""
+        """Build a new producer. The old producer still reports its messages in flight."""
         for_files = self._files_changed
         old = self._producer
         try:
@@ -194,7 +200,7 @@ class Cluster:
             self._say_no_thread(error)
             self._retire_at = time.monotonic() + _RETIRE_AGAIN
             return
-        except BridgeError as error:  # a file that is half written, perhaps: the old one goes on
+        except BridgeError as error:  # perhaps a half-written file: keep the old producer
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             self._batch_made, self._files_changed = self._batch_size, False
             return
@@ -205,13 +211,13 @@ class Cluster:
 
     @property
     def is_broken(self) -> bool:
-        """The producer is fatally wrong, and it is time to `rebuild` it."""
+        """A producer has failed fatally, or the cluster rests, and it is time to `rebuild`."""
         producers = (self._producer, *self._others)
         broken = self._fatal or any(producer.is_broken for producer in producers)
         return broken and time.monotonic() >= self._rebuilt_at + self._rebuild_delay
 
     def rebuild(self) -> None:
-        """Build a new producer. What the old ones have not reported by now, they never will."""
+        """Replace all producers by a new one. The old producers report nothing after this call."""
         now = time.monotonic()
         calm = now >= self._rebuilt_at + _CALM
         self._rebuild_delay = _FIRST_REBUILD if calm else min(2 * self._rebuild_delay, _LAST_REBUILD)
@@ -232,7 +238,7 @@ class Cluster:
         self._prober = None
 
     def _build(self) -> Producer:
-        """Raises BridgeError (ConfigurationError is one) where a file or an option can't be used."""
+        """Build the main producer. Raises BridgeError for a bad file, ConfigurationError for a bad option."""
         files = tls.stamp(self._files)
         producer = self._new()
         self._batch_made, self._files_read = self._batch_size, files
@@ -241,7 +247,7 @@ class Cluster:
         return producer
 
     def _new(self) -> Producer:
-        """Raises as `_build`."""
+        """Build a producer. Raises the same errors as `_build`."""
         tls.require_usable(self._settings)
         producer = Producer(
             producer_options(self._settings, self._batch_size),
@@ -250,11 +256,11 @@ class Cluster:
         )
         return producer
 
-    # -- what goes wrong between the producer and the cluster ------------------------------------------
+    # -- errors that are not of one message ------------------------------------------------------------
 
     def _error(self, producer: Producer, code: int, text: str) -> None:
         if self._rests:
-            return  # an echo of what it was closed for
+            return  # a late error of the producer that was closed
         kind = error_verdicts.kind(code, text)
         if error_verdicts.is_without_brokers(code, text):
             self._fatal = True  # it has sent nothing, and never will
@@ -264,7 +270,7 @@ class Cluster:
             return
         if kind in (error_verdicts.TLS, error_verdicts.AUTHENTICATION):
             if producer in self._retiring:
-                self._fatal = True  # it never gets in again, so what it has is for the new one
+                self._fatal = True  # no broker lets it in again: the new producer gets its messages
             elif producer is self._producer:
                 self._refused, self._refused_at = text, time.monotonic()
         if kind == error_verdicts.TLS:
@@ -295,19 +301,20 @@ class Cluster:
             listeners.report_in_background(self._settings)
 
     def _is_due(self, kind: int) -> bool:
-        """Whether to say it: once a minute for each kind."""
+        """Whether to log this kind of error now: at most once a minute."""
         now = time.monotonic()
-        if now < self._said.get(kind, 0.0):
+        if now < self._log_again_at.get(kind, 0.0):
             return False
-        self._said[kind] = now + _SAY_AGAIN_AFTER
+        self._log_again_at[kind] = now + _SAY_AGAIN_AFTER
         return True
 
     @property
     def _may_rest(self) -> bool:
-        """No broker lets this producer in, and it would try several times a second, all night.
+        """Whether to close the producer because no broker lets it in.
 
-        Not where it may have sent something that nobody has confirmed: a new one would send that again. Nor
-        for what was refused a while ago: who refuses does it at each attempt, and these may just be down.
+        An open producer would try to log in several times a second, for hours. False where a producer may
+        have sent records that Kafka has not confirmed: a new producer would duplicate them. False also where
+        the last refusal is over a minute old: brokers refuse each attempt, so these may just be down.
         """
         if not self._refused or time.monotonic() >= self._refused_at + _REFUSES_STILL:
             return False
@@ -317,7 +324,7 @@ class Cluster:
         return not (self._has_delivered and not self._producer.is_empty)
 
     def _do_without(self, error: BridgeError) -> None:
-        """None could be built. One that was closed reports what it purges, and is heard no more."""
+        """Rest, because no producer could be built. NoProducer hides late reports of a closed producer."""
         delay = _REST
         if isinstance(error, NoThread):
             self._say_no_thread(error)
@@ -328,7 +335,7 @@ class Cluster:
         self._rest(str(error), delay)
 
     def _rest(self, why: str, delay: float = _REST) -> None:
-        """Do without a producer until it is time to `rebuild`, `delay` seconds from now."""
+        """Close all producers and wait until it is time to `rebuild`, `delay` seconds from now."""
         self._refused = why
         self._rests = self._fatal = True
         self._rebuilt_at, self._rebuild_delay = time.monotonic(), delay
@@ -347,14 +354,14 @@ class Cluster:
             self._look_at_files()
 
     def _look_at_files(self) -> None:
-        """librdkafka reads them once, so a new producer is needed where one was replaced."""
+        """Look whether a file was replaced. librdkafka reads files once: a new file needs a new producer."""
         found = tls.stamp(self._files)
         if found == self._files_read:
             return
         self._files_read = found
         self._files_changed = not self._rests
         if self._rests:
-            self._rebuilt_at -= _REST  # it may be what was waited for
+            self._rebuilt_at -= _REST  # rebuild now: the new file may cure the refusal
 
     def _read_password_again(self) -> None:
         username = self._settings.sasl_username
@@ -369,4 +376,4 @@ class Cluster:
 
 
 def _nothing() -> None:
-    """Posted only to wake the loop: the reports are in the producer's lists."""
+    """Do nothing. Posting this wakes the loop; the reports are in the producer's lists."""

@@ -34,7 +34,10 @@ class Reached:
 
 
 class ClusterCheck:
-    """Raises BridgeError when librdkafka refuses the options, or a file can't be read."""
+    """A client for `bridge check`.
+
+    Raises BridgeError when librdkafka refuses the options, or a file can't be read.
+    """
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -63,7 +66,7 @@ class ClusterCheck:
             self._producer.close()
 
     def brokers(self) -> list[Reached]:
-        """All that the cluster names, each at the address that it advertises. Raises BridgeError."""
+        """Return each broker of the cluster, at the address that it advertises. Raises BridgeError."""
         try:
             found = self._producer.list_topics(timeout=_TIMEOUT).brokers.values()
         except KafkaException as error:
@@ -119,7 +122,7 @@ class ClusterCheck:
         )
 
     def _why(self, error: KafkaError) -> str:
-        """librdkafka answers with a mere time-out; what it told beside that is the reason."""
+        """Return the cause of `error`. `error` is a mere time-out; librdkafka gives the cause to error_cb."""
         while self._admin.poll(0) or self._poll(0):  # nothing else calls error_cb
             pass
         said = {kind: text for errors in self._errors.values() for kind, text in errors.items()}

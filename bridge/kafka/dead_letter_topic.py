@@ -1,8 +1,8 @@
-"""dead_letters.topic: each dead letter goes there too, so that somebody is told where the others are told.
+"""Produces each dead letter to the Kafka topic dead_letters.topic too, for consumers of that topic.
 
-It has a producer of its own, with a batch for each letter: what it can't take keeps nothing else waiting.
-The letter is on disk, so one that can't be produced is only said to be so. With the next letter comes another
-producer where the last one is fatally wrong, or has read a file that was replaced since.
+The topic has its own producer, with one letter in each batch: a letter that the topic can't take delays no
+other message. Each letter is on disk already, so the bridge only logs a letter that it can't produce. If the
+producer has failed fatally, or a file that it has read was replaced, the next letter gets a new producer.
 """
 
 import time
@@ -22,7 +22,7 @@ from bridge.settings import KafkaSettings
 
 OPTIONS: dict[str, str | int] = {
     "client.id": "mqtt-kafka-bridge-dead-letters",
-    "batch.num.messages": 1,  # a letter that is too large fails its whole batch
+    "batch.num.messages": 1,  # Kafka refuses the whole batch of a letter that is too large
     "message.timeout.ms": 300_000,
     "queue.buffering.max.kbytes": 16_384,
 }
@@ -30,26 +30,26 @@ _SAY_AGAIN_AFTER = 60.0  # seconds
 
 
 class DeadLetterTopic:
-    """`post` may be called from one thread, whichever that is."""
+    """The producer for dead_letters.topic. Only one thread may call `post`; any thread will do."""
 
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
         """Raises ConfigurationError when librdkafka refuses an option."""
         self._settings = settings
         self._files = tls.files(settings)
         self._topic = topic
-        self._lock = Lock()  # letters are counted where they are posted, and where they are reported
+        self._lock = Lock()  # the thread that posts and the producer's thread both count letters
         self._unreported = 0
-        self._failed = 0  # since it was said last
+        self._failed = 0  # letters, since the last log line
         self._say_at = 0.0
         try:
             self._producer = self._build()
         except ConfigurationError:
             raise
-        except BridgeError as error:  # the cluster has said so, for it reads the same files
+        except BridgeError as error:  # the cluster has logged it: it reads the same files
             self._producer = NoProducer(str(error))
 
     def post(self, letters: Sequence[DeadLetter]) -> None:
-        """Produce them. A message's payload is no longer needed when this returns."""
+        """Produce the letters. When this returns, nothing here needs the messages' payloads any more."""
         if self._producer.is_broken or tls.stamp(self._files) != self._files_read:
             self._renew()
         for letter in letters:
@@ -60,7 +60,7 @@ class DeadLetterTopic:
         self._producer.sleep()
 
     def close(self) -> None:
-        """Waits for nothing: the letters are on disk."""
+        """Close at once, without waiting for delivery reports: the letters are on disk."""
         self._leave("Kafka had not confirmed them when the bridge was stopped")
 
     def _build(self) -> Producer:
@@ -78,7 +78,7 @@ class DeadLetterTopic:
                 self._leave(str(error))
                 self._producer = NoProducer(str(error))
             return
-        except BridgeError as error:  # a file that is half written, perhaps
+        except BridgeError as error:  # perhaps a half-written file: keep the old producer
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             return
         self._leave("a new producer was needed before Kafka had confirmed them")
@@ -104,7 +104,7 @@ class DeadLetterTopic:
         return record
 
     def _take_reports(self, producer: Producer) -> None:
-        """In the producer's thread."""
+        """Take delivery reports and log failures. Runs in the producer's thread."""
         self._count(-len(taken(producer.delivered)))
         for record, code, text in taken(producer.failed):
             if record.timestamp != NO_TIMESTAMP and error_verdicts.verdict(code) is Verdict.BAD_TIMESTAMP:
@@ -130,7 +130,7 @@ class DeadLetterTopic:
 
 
 def headers(letter: DeadLetter) -> Headers:
-    """What tells a reader of the topic where the record comes from."""
+    """Return the headers that tell a reader of the topic where the record comes from."""
     found = {
         "dead-letter.reason": letter.reason,
         "dead-letter.route": letter.route,

@@ -1,8 +1,7 @@
-"""What each Kafka error means for the bridge. Pure: codes in, verdicts out, one table.
+"""What each Kafka error means for the bridge: one table from error codes to verdicts. Pure.
 
-`retriable()` of a delivery report's error is False for every error, so they are told apart by code:
-those above 0 come from the broker (Kafka protocol guide, "Error Codes"), those below from librdkafka
-(rdkafka.h, rd_kafka_resp_err_t).
+In delivery reports `retriable()` is False for every error, so the code decides. Codes above 0 come from the
+broker (Kafka protocol guide, "Error Codes"), codes below 0 from librdkafka (rdkafka.h, rd_kafka_resp_err_t).
 """
 
 from bridge.delivery.results import Verdict
@@ -32,17 +31,17 @@ _TABLE = {
     -184: (Verdict.NOT_NOW, "librdkafka's queue is full"),
     76: (Verdict.NOT_NOW, "the brokers do not know this compression.type"),
     DEFECT: (Verdict.INVALID, "the bridge can make no Kafka record of it: {text}"),
-    FATAL: (Verdict.PRODUCER_LOST, "the producer can do no more: {text}"),
+    FATAL: (Verdict.PRODUCER_LOST, "the producer no longer works: {text}"),
     -144: (Verdict.PRODUCER_LOST, "the producer was fenced"),
-    -151: (Verdict.PRODUCER_LOST, "purged"),
-    -152: (Verdict.PRODUCER_LOST, "purged"),
+    -151: (Verdict.PRODUCER_LOST, "the producer was closed before it sent the message"),
+    -152: (Verdict.PRODUCER_LOST, "the producer was closed before Kafka confirmed the message"),
 }
 
 
 def kind(code: int, text: str) -> int:
-    """`code`, or TLS where librdkafka calls it a mere loss of the connection.
+    """Return `code`, or TLS where librdkafka reports a TLS failure as a lost connection.
 
-    With TLS 1.3 a broker refuses a certificate after the handshake; only the text tells.
+    With TLS 1.3 a broker refuses a certificate after the handshake; then only the text names TLS.
     """
     tls = "certificate verify failed" in text or "SSL alert number" in text
     return TLS if code == TRANSPORT and tls else code
@@ -54,10 +53,10 @@ def is_without_brokers(code: int, text: str) -> bool:
 
 
 def verdict(code: int) -> Verdict:
-    """What a delivery report with this error says. In doubt: not now, so nothing is given up."""
+    """Return the verdict for a delivery report with this error. An unknown code is retried: NOT_NOW."""
     return _TABLE[code][0] if code in _TABLE else Verdict.NOT_NOW
 
 
 def reason(code: int, text: str, topic: str) -> str:
-    """For people. `text` is librdkafka's own."""
+    """Return the reason for people to read. `text`: librdkafka's text."""
     return _TABLE[code][1].format(topic=topic, text=text) if code in _TABLE else f"{text} (error {code})"

@@ -1,4 +1,4 @@
-"""What librdkafka is told. Names and units are those of its CONFIGURATION.md."""
+"""The options that librdkafka gets. Names and units are those of librdkafka's CONFIGURATION.md."""
 
 from contextlib import suppress
 from logging import getLogger
@@ -8,43 +8,43 @@ from bridge.errors import ConfigurationError
 from bridge.settings import KafkaSettings, read_kafka_password
 
 BATCH_SIZE = 500_000  # bytes; below Kafka's default limit of a record batch, 1,048,588
-MAX_REQUEST = 100_000_000  # bytes; beyond Kafka's socket.request.max.bytes the broker just hangs up
+MAX_REQUEST = 100_000_000  # bytes; a broker just closes the connection beyond its socket.request.max.bytes
 
 _OPTIONS: dict[str, str | int | bool] = {
-    # The guarantee. Settings that would break it are refused in settings/kafka_options.py.
+    # These two make the guarantee. settings/kafka_options.py refuses settings that would break it.
     "acks": "all",
     "enable.idempotence": True,
-    # With more, a request that fails makes the ones behind it fail too (out of order), and librdkafka
-    # answers that with a new producer epoch, in which Kafka no longer recognises what another partition
-    # sends again (librdkafka issue 4953). What comes meanwhile fills the next request, which costs less.
+    # With more, a request that fails makes the requests behind it fail too (out of order). librdkafka then
+    # begins a new producer epoch, in which Kafka does not recognise records that another partition sends
+    # again (librdkafka issue 4953). With one, messages that come meanwhile fill the next request: cheaper.
     "max.in.flight.requests.per.connection": 1,
-    # A message that times out in an idempotent producer comes back doubled or out of order. So nothing
-    # times out there; what can't be delivered yet is held.
+    # If a message timed out in an idempotent producer, producing it again would duplicate or reorder it. So
+    # messages never time out in librdkafka; the bridge holds messages that can't be delivered yet.
     "message.timeout.ms": 0,
-    # Java clients put the same key into the same partition.
+    # As Java clients do: both put the same key into the same partition.
     "partitioner": "murmur2_random",
-    # A leader that hangs is left after 6 s; with the defaults it takes 46 s and more.
+    # librdkafka leaves a hanging leader after 6 s; with the defaults after 46 s or more.
     "request.timeout.ms": 4000,
     "socket.timeout.ms": 5000,
     "reconnect.backoff.max.ms": 500,
-    # Bounded by the bridge: at QoS 1 and 2 by the window, at QoS 0 by mqtt.qos0_messages and qos0_bytes.
+    # The bridge limits the queue: QoS 1 and 2 by the window, QoS 0 by mqtt.qos0_messages and qos0_bytes.
     "queue.buffering.max.messages": 0,
     "queue.buffering.max.kbytes": 2_147_483_647,
     "message.max.bytes": MAX_REQUEST,
-    # A record that is refused takes its batch with it, so what is too large for a batch goes alone.
+    # With a bad record Kafka refuses its whole batch; a record larger than this gets a batch of its own.
     "batch.size": BATCH_SIZE,
     "compression.type": "lz4",
-    # The window of EMQ is small (32): a wait for more to come would be a wait for nothing.
+    # EMQ's window is small (32): EMQ sends no more before an acknowledgement, so waiting gains nothing.
     "linger.ms": 0,
     "socket.keepalive.enable": True,
-    "log.connection.close": False,  # brokers close idle connections; that is no news
+    "log.connection.close": False,  # brokers close idle connections, which is normal
     "client.id": "mqtt-kafka-bridge",
 }
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
-    """What any client needs to reach the cluster. Raises BridgeError when the password can't be read, and
-    ConfigurationError where none is set.
+    """The options that any client needs to connect. Raises BridgeError when the password can't be read, and
+    ConfigurationError when none is set.
     """
     options: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap_servers,
@@ -62,7 +62,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 
 
 def producer_options(settings: KafkaSettings, batch_size: int) -> dict[str, Any]:
-    """`batch_size` in bytes, where a topic's limit asks for less than the settings do."""
+    """All options of a producer. `batch_size`: bytes; an upper limit for the settings' batch.size."""
     return producer_options_of({**client_options(settings), **settings.client_options()}, batch_size)
 
 

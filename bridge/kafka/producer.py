@@ -1,10 +1,10 @@
 """One librdkafka producer: records in, delivery reports out.
 
-librdkafka's threads do network, batching and compression without the interpreter's lock. Its reports
-come only to who calls `poll`, and there is no descriptor to wait on. So while the loop is awake it polls
-itself, and when it goes to sleep a small thread waits in its place: it is let through the gate once,
-waits until there is something, and wakes the loop. Two pollers at once would hand the interpreter's lock
-to and fro for every single report.
+librdkafka's threads do network, batching and compression without the interpreter's lock. librdkafka gives
+reports only to a thread that calls `poll`, and offers no descriptor to wait on. So while the loop is awake,
+the loop polls. Before the loop sleeps, it opens a gate once for a small thread. The thread polls until there
+is a report, and wakes the loop. If both polled at once, they would pass the interpreter's lock to and fro
+for every single report.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +25,7 @@ _ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA: the partitioner decides
 _QUEUE_FULL = -184  # _QUEUE_FULL and _FATAL of rdkafka.h
 _FATAL = -150
 _THREADS = 8  # librdkafka's own two, one for each bootstrap broker, one of ours, and some to spare
-_WAIT = 1.0  # seconds the thread waits at most in one poll; with nothing to report it waits again
+_WAIT = 1.0  # seconds; the longest single poll of the thread, which polls again when nothing has come
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
 
@@ -33,10 +33,13 @@ _Report = TypeVar("_Report")
 
 
 class Producer:
-    """`is_broken`: a fatal error was raised, nothing more will be delivered or reported.
+    """One librdkafka client.
 
-    `wake` and `on_error` are called from other threads: `on_error` with code and text of an error
-    that is not of one message.
+    `delivered`, `failed`: the reports that have come. `is_broken`: after a fatal error or a close the
+    producer delivers and reports nothing more.
+
+    The small thread calls `wake`. The thread that polls calls `on_error`, with code and text of an error that
+    is not of one message.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Producer:
             raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
 
     def produce(self, message: Message) -> FailedReport | None:
-        """Hand a message to librdkafka. What it returns is a report that came at once."""
+        """Hand a message to librdkafka. Returns the report where the message has failed at once."""
         reports: list[FailedReport] = []
         self.produce_all((message,), reports.append)
         return reports[0] if reports else None
@@ -80,7 +83,8 @@ class Producer:
             if message.producer is None:
                 message.producer = self
             elif message.producer is not self:
-                # Lost, or retired: that one may report it yet, and then what it says is not of this one.
+                # Another producer had the message first and may still report it to `message.producer`. So
+                # this producer needs a callback of its own.
                 report = partial(_report, self, message)
             headers = plan.by_flags[message.flags] if message.properties is None else None
             try:
@@ -90,7 +94,7 @@ class Producer:
                     plan.key,
                     _ANY_PARTITION,
                     report,
-                    None,  # another name for the one before; named arguments cost a tenth of the call
+                    None,  # on_delivery, an alias of `report`; named arguments cost a tenth of the call
                     message.timestamp,
                     headers or plan.headers(message),
                 )
@@ -98,7 +102,7 @@ class Producer:
                 failed((message, _QUEUE_FULL, str(full)))
             except RuntimeError as closed:
                 failed((message, _FATAL, str(closed)))
-            except KafkaException as refused:  # what it knows of the topic already, or of itself
+            except KafkaException as refused:  # librdkafka knows already that the topic or the client fails
                 error = refused.args[0]
                 failed((message, error.code(), error.str()))
             except MemoryError as error:
@@ -107,21 +111,22 @@ class Producer:
                 failed((message, error_verdicts.DEFECT, repr(defect)))
 
     def poll(self) -> None:
-        """Take the reports that are there into `delivered` and `failed`."""
+        """Append the reports that have come to `delivered` and `failed`."""
         self._poll(0)
 
     def sleep(self) -> None:
-        """The loop is about to sleep: wake it when there is something to report."""
+        """The loop is about to sleep: let the thread wake it when there is a report."""
         if not self._waits:
             self._waits = True
             self._gate.release()
 
     def new_password(self, username: str, password: str) -> None:
+        """Use this user name and password for the next log-in."""
         with suppress(KafkaException, RuntimeError):  # closed, or the library refuses it: it stays locked out
             self._rd.set_sasl_credentials(username, password)
 
     def close(self) -> None:
-        """Forget what is not delivered. The thread that waits for reports closes the client.
+        """Drop the undelivered messages and close. The thread that waits for reports closes the client.
 
         It needs no thread of its own, so a producer can also be closed where no thread can be started.
         """
@@ -143,20 +148,20 @@ class Producer:
         self._on_error(code, text)
 
     def _poll(self, seconds: float) -> int:
-        """How many events there were. A fatal error is not told to error_cb but raised here."""
+        """Return the number of events. librdkafka raises a fatal error here, and does not call error_cb."""
         try:
             return self._rd.poll(seconds)
         except (KafkaException, SystemError) as fatal:
             self.is_broken = True
             self._on_error(_FATAL, str(fatal))
             return 1
-        except RuntimeError:  # closed meanwhile: nothing more is reported
+        except RuntimeError:  # closed meanwhile: librdkafka reports nothing more
             self.is_broken = True
             return 1
 
     @property
     def is_empty(self) -> bool:
-        """Everything was reported, and the reports were taken."""
+        """librdkafka has reported every message, and the reports were taken."""
         return not len(self._rd) and not self.delivered and not self.failed
 
     def _wait_for_reports(self) -> None:
@@ -172,7 +177,7 @@ class Producer:
 
 
 def _report(producer: Producer, message: Message, error: Any, _record: object) -> None:
-    """As Message's own, for a producer that is not the first one to have it."""
+    """The delivery callback for a message that another producer had first."""
     if error is None:
         producer.delivered.append(message)
     else:
@@ -180,14 +185,14 @@ def _report(producer: Producer, message: Message, error: Any, _record: object) -
 
 
 def taken(reports: list[_Report]) -> list[_Report]:
-    """What is there, taken off `delivered` or `failed`. The thread that waits may append meanwhile."""
+    """Remove and return the present reports of a list. The producer's thread may append meanwhile."""
     found = reports[:]
     del reports[: len(found)]
     return found
 
 
 class NoProducer(Producer):
-    """Stands where none could be built: whatever it is given is lost at once, for the reason `why`."""
+    """Replaces a producer that could not be built: each message fails at once, for the reason `why`."""
 
     is_empty = True
 

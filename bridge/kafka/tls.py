@@ -1,8 +1,8 @@
-"""TLS with Kafka as far as librdkafka leaves it open: which files it has read, and what went wrong.
+"""TLS with Kafka, where librdkafka does too little: replaced files, and the reasons of failures.
 
-librdkafka reads certificates and keys once, when a client is built; of a certificate that it refuses it
-says no more than that, and of one that it accepts nothing. So the files are watched here, and brokers are
-asked once more with Python's ssl, which tells.
+librdkafka reads certificates and keys once, when a client is built. It does not say why it refuses a
+certificate, and it says nothing about a certificate that it accepts. So this module watches the files, and
+it connects to a broker once more with Python's ssl, which gives the reason and the certificate.
 """
 
 import re
@@ -26,11 +26,11 @@ Options = Mapping[str, str | int | float | bool]
 Stamp = tuple[tuple[int, int, int] | None, ...]
 
 _TIMEOUT = 5.0  # seconds for a handshake
-_ALERT = 1.0  # seconds after it for the broker's objections
+_ALERT = 1.0  # seconds after the handshake in which the broker may send an alert
 _AUTHORITIES, _CERTIFICATE, _KEY = "ssl.ca.location", "ssl.certificate.location", "ssl.key.location"
 _LOCATIONS = (_AUTHORITIES, _CERTIFICATE, _KEY, "ssl.keystore.location")
 _COMPARE = "compare ssl.* of [kafka.options] with the broker's listener"
-_ADDRESS = re.compile(r"^\w+://\[?(?P<host>.+?)\]?:(?P<port>\d+)/")  # as librdkafka's errors begin
+_ADDRESS = re.compile(r"^\w+://\[?(?P<host>.+?)\]?:(?P<port>\d+)/")  # librdkafka's errors begin with this
 
 
 def is_used(options: Options) -> bool:
@@ -38,14 +38,14 @@ def is_used(options: Options) -> bool:
 
 
 def files(settings: KafkaSettings) -> list[Path]:
-    """What a new producer would read: certificates, keys and the password."""
+    """Return the files that a new producer would read: certificates, keys and the password."""
     options = settings.client_options()
     named = [Path(str(options[name])) for name in _LOCATIONS if name in options]
     return named + ([settings.password_file] if settings.password_file else [])
 
 
 def stamp(paths: list[Path]) -> Stamp:
-    """Differs where one of the files was replaced or written to, or got other rights."""
+    """Return a value that changes when a file is replaced or written to, or when its permissions change."""
     found: list[tuple[int, int, int] | None] = []
     for path in paths:
         try:
@@ -58,7 +58,7 @@ def stamp(paths: list[Path]) -> Stamp:
 
 
 def require_usable(settings: KafkaSettings) -> None:
-    """Raises BridgeError where librdkafka would refuse a file, in words that name it."""
+    """Check the TLS files. Raises BridgeError that names the file where librdkafka would refuse one."""
     options = settings.client_options()
     if is_used(options) and _is_plain(options):
         try:
@@ -85,7 +85,7 @@ def _log_failure(failed: TlsFailed) -> None:
 
 
 def why(settings: KafkaSettings, error: str) -> TlsFailed:
-    """What librdkafka's `error` does not say: the broker is asked once more. Blocks for some seconds."""
+    """Return why TLS failed with a broker. Connects to that broker once more; blocks for some seconds."""
     options = settings.client_options()
     failed: TlsFailed | None = None
     if address := _ADDRESS.match(error):
@@ -102,7 +102,7 @@ def _in_its_words(error: str) -> TlsFailed:
 
 
 def look(host: str, port: int, options: Options) -> TlsFailed | None:
-    """Shake hands as librdkafka does. What only a person can cure, or None."""
+    """Shake hands as librdkafka does. Returns a failure that only a person can cure; else None."""
     try:
         with _connected(host, port, options) as sock:
             sock.settimeout(_ALERT)
@@ -115,9 +115,9 @@ def look(host: str, port: int, options: Options) -> TlsFailed | None:
 
 
 def watch_expiry(settings: KafkaSettings) -> Expiry | None:
-    """Of the files in [kafka.options], and of what the brokers of kafka.bootstrap_servers show.
+    """Watch when certificates expire: those of the files in [kafka.options], and those the brokers show.
 
-    It is not started yet. None: TLS is not used, or not as Python's ssl does it.
+    The caller starts it. None: TLS is not used, or not in the way in which Python's ssl uses it.
     """
     options = settings.client_options()
     if not is_used(options) or not _is_plain(options):
@@ -138,13 +138,13 @@ def _certificate_of(host: str, port: int, options: Options) -> bytes | None:
     try:
         with _connected(host, port, options) as sock:
             return sock.getpeercert(binary_form=True)
-    except OSError:  # kafka.tls_failed or kafka.error says what is wrong
+    except OSError:  # the events kafka.tls_failed and kafka.error report the failure
         return None
 
 
 @contextmanager
 def _connected(host: str, port: int, options: Options) -> Iterator[ssl.SSLSocket]:
-    """Raises OSError, of which TlsFailed is one."""
+    """Connect by TCP and TLS. Raises OSError; TlsFailed is an OSError too."""
     context = _context(options)
     with (
         socket.create_connection((host, port), timeout=_TIMEOUT) as plain,
@@ -158,13 +158,13 @@ def _names(host: str, port: int) -> Names:
         peer=f"{host}:{port}",
         authorities=_AUTHORITIES,
         certificate=_CERTIFICATE,
-        its_name="have it signed for the address by which the broker is reached (kafka.bootstrap_servers,"
+        its_name="get a certificate for the address that reaches the broker (kafka.bootstrap_servers,"
         " the broker's advertised.listeners)",
     )
 
 
 def _is_plain(options: Options) -> bool:
-    """Nothing is set that Python's ssl reads in another way, or that loosens librdkafka's checks."""
+    """Whether Python's ssl would read the options as librdkafka does, and no option loosens the checks."""
     loose = {"enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm"}
     own_ways = {"ssl.keystore.location", "ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "ssl.engine.id"}
     authorities = options.get(_AUTHORITIES)

@@ -1,4 +1,4 @@
-"""What Kafka says about a topic: is it there, how large may a record be. It blocks, so a thread asks."""
+"""Asks Kafka whether a topic exists and how large a record may be. This blocks, so a thread does it."""
 
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
@@ -20,17 +20,18 @@ _THREADS = 8  # librdkafka's own three, one for each bootstrap broker, and some 
 _TIMEOUT = 5.0  # seconds for an answer
 _NO_BOUND = 2**63 - 1  # ms; Kafka's default for a timestamp's age
 _HOUR = 3_600_000  # ms; Kafka's default for how far ahead of its clock a timestamp may be
-_LIMIT_TIMEOUT = 2.0  # it can be done without
+_LIMIT_TIMEOUT = 2.0  # seconds; shorter, because the bridge works without the limit
 
-# A record stands in a batch with a header of 61 bytes and lengths of its own (Kafka protocol guide,
-# "Record Batch").
+# Bytes. max.message.bytes limits a batch: the record, a batch header of 61 bytes and the record's length
+# fields (Kafka protocol guide, "Record Batch").
 _BATCH_OVERHEAD = 128
 
 
 class TopicLookup:
-    """`tell` gets a TopicAnswer or NoTopicAnswer for each question, from another thread.
+    """Looks up topics in a thread.
 
-    The thread and its client live only while there are questions.
+    The thread calls `tell` with a TopicAnswer or NoTopicAnswer for each topic. The thread and its client
+    exist only while there are topics to look up.
     """
 
     def __init__(self, settings: KafkaSettings, tell: Callable[[TopicAnswer | NoTopicAnswer], None]) -> None:
@@ -91,13 +92,13 @@ def new_admin(settings: KafkaSettings, **more: Any) -> AdminClient:
 
 
 def admin_options(settings: KafkaSettings) -> dict[str, Any]:
-    """Raises BridgeError when the password can't be read."""
+    """Return the options of a client that only asks. Raises BridgeError when the password can't be read."""
     return {**client_options(settings), **_without_producing(settings.client_options())}
 
 
 def look_up(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnswer | NoTopicAnswer:
-    """Raises KafkaException where the cluster does not answer."""
-    # Where brokers create topics by themselves (auto.create.topics.enable), this makes them do it.
+    """Ask Kafka about one topic. Raises KafkaException where the cluster does not answer."""
+    # With auto.create.topics.enable the brokers create the missing topic on this request.
     found = admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
     if found.error is not None:
         missing = found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
@@ -155,6 +156,6 @@ def _timestamps(config: Mapping[str, str]) -> str:
 
 
 def _without_producing(options: dict[str, Any]) -> dict[str, Any]:
-    """Only what reaches the cluster: a client that produces nothing warns of the rest."""
+    """Keep the options for connections: a client that produces nothing would warn of the other options."""
     parts = ("security.", "sasl.", "ssl.", "socket.", "broker.", "client.", "enable.ssl", "https.")
     return {name: value for name, value in options.items() if name.startswith(parts)}

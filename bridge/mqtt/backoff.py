@@ -5,16 +5,16 @@ from collections.abc import Callable
 
 from bridge.settings import ReconnectSettings
 
-_MOMENT = 2.0  # seconds
+_MOMENT = 2.0  # seconds; a connection that was LIVE for less does not count as LIVE
 
 
 class Backoff:
-    """Full jitter, so that all clients of a balancer that comes back do not come back in step.
+    """Exponential delays with full jitter: when a balancer comes back, its clients connect at random times.
 
-    The first attempt after a connection that was LIVE is at once: while the bridge is away EMQ's queue
-    fills, or drops what devices publish. Two clients that take a session from each other are LIVE for a
-    moment only, and do not count. The delays of further attempts start anew only after a session was
-    LIVE for `stable_after`.
+    The first attempt after a LIVE connection has no delay: while the bridge is away, EMQ's queue fills, and
+    a full queue drops what devices publish. A connection that was LIVE for less than 2 s does not count:
+    two clients that take the session from each other have only such connections. The delays start again at
+    the shortest only after a connection was LIVE for `stable_after`.
     """
 
     def __init__(
@@ -35,11 +35,11 @@ class Backoff:
         return self._uniform(0.0, min(self._settings.max_delay, ceiling))
 
     def refused_delay(self) -> float:
-        """Seconds to wait where only a person can help: long, and not all at once either."""
+        """Seconds to wait when only a person can help: long, with jitter so that clients retry apart."""
         return self._uniform(0.5, 1.0) * self._settings.refused_delay
 
     def was_live_for(self, seconds: float) -> None:
-        """A connection has ended that was LIVE for so long; 0: it never was."""
+        """A connection has ended. It was LIVE for `seconds`; 0: it never became LIVE."""
         self._at_once = seconds >= _MOMENT
         if seconds >= self._settings.stable_after:
             self._attempts = 0

@@ -1,8 +1,8 @@
-"""One connection to the broker for the sake of looking: what `bridge check` asks of it.
+"""What `bridge check` tests at the broker: name, TCP and TLS, CONNECT, SUBSCRIBE.
 
-A clean start under a client id of its own: nothing of it stays behind, and nothing is taken from the
-bridge that runs. It blocks, for it is the only thing the program does then. What is wrong is a
-BridgeError that says what helps.
+The check connects with a clean start and with its own client id. So it leaves no session at the broker, and
+it does not take the session of a bridge that runs. Its functions block, because `bridge check` does nothing
+else meanwhile. Each failure is a BridgeError whose text names the way out.
 """
 
 import select
@@ -20,12 +20,12 @@ from bridge.routing.topics import Subscription
 from bridge.settings import MqttSettings, read_mqtt_password
 from bridge.tls.failures import TlsFailed
 
-_TIMEOUT = 15.0  # seconds for each answer
-_REFUSED = 0x80  # SUBACK: this reason code and above
+_TIMEOUT = 15.0  # seconds the broker gets for each answer
+_REFUSED = 0x80  # SUBACK: this reason code and higher ones refuse the filter
 
 
 def resolve(settings: MqttSettings) -> list[str]:
-    """The addresses of mqtt.host."""
+    """Return the addresses of mqtt.host."""
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -37,7 +37,7 @@ def resolve(settings: MqttSettings) -> list[str]:
 
 
 def reach(settings: MqttSettings) -> socket.socket:
-    """A connection: TCP, and TLS where it is enabled."""
+    """Connect by TCP, and by TLS where the settings enable it."""
     try:
         return connect(settings)
     except TlsFailed as failed:
@@ -45,17 +45,17 @@ def reach(settings: MqttSettings) -> socket.socket:
     except OSError as error:
         raise BridgeError(
             f"{settings.host}:{settings.port}: {error.strerror or error} (does HAProxy run there, and does"
-            " nothing on the way refuse the port?)"
+            " a firewall refuse the port?)"
         ) from None
 
 
 class BrokerCheck:
-    """A session. `version`: the MQTT that is spoken."""
+    """An MQTT session for the check. `version`: the MQTT version that the broker accepted."""
 
     version: str
 
     def __init__(self, settings: MqttSettings, client_id: str) -> None:
-        """CONNECT, and CONNACK 0."""
+        """Connect, with each version that the settings allow. Raises BridgeError when all are refused."""
         self._granted: dict[int | None, list[int]] = {}
         tried = {"5": ("5",), "3.1.1": ("3.1.1",), "auto": ("5", "3.1.1")}[settings.protocol]
         for self.version in tried:
@@ -68,7 +68,7 @@ class BrokerCheck:
         raise BridgeError(self._why(answer))
 
     def _log_in(self, settings: MqttSettings, client_id: str) -> ReasonCode | None:
-        """CONNACK's reason; None: none came."""
+        """Connect once. Returns the reason of the CONNACK; None: no CONNACK came."""
         answers: list[ReasonCode] = []
         password = read_mqtt_password(settings)
         mqtt5 = self.version == "5"
@@ -89,16 +89,16 @@ class BrokerCheck:
 
     def _why(self, answer: ReasonCode | None) -> str:
         if answer is not None:
-            way_out = CONNACK_WAYS_OUT.get(answer.value, "it may be another answer later")
+            way_out = CONNACK_WAYS_OUT.get(answer.value, "the broker may accept a later attempt")
             return f"CONNACK: {answer} ({way_out})"
         if isinstance(self._connection.error, TlsFailed):
             return self._connection.error.sentence
         if self._connection.closed_because:
-            return "closed before CONNACK, which HAProxy does while no EMQ node is up (see its console)"
-        return f"no CONNACK within {_TIMEOUT:.0f} s (does a node of EMQ's cluster hang?)"
+            return "closed before CONNACK, which HAProxy does while no EMQ node is up (see HAProxy's console)"
+        return f"no CONNACK within {_TIMEOUT:.0f} s (does an EMQ node hang?)"
 
     def subscribe(self, subscription: Subscription) -> int:
-        """The QoS that is granted."""
+        """Subscribe one filter. Returns the QoS that the broker granted."""
         number = self._connection.client.send_subscribe([subscription])
         self._wait(lambda: number in self._granted)
         if number not in self._granted:
@@ -111,7 +111,7 @@ class BrokerCheck:
         return reason
 
     def close(self) -> None:
-        """DISCONNECT, where there is somebody to hear it."""
+        """Close the connection, with a DISCONNECT first if the broker still listens."""
         connection = self._connection
         if connection.accepted and not connection.closed_because:
             connection.client.send_disconnect()
@@ -119,7 +119,7 @@ class BrokerCheck:
         connection.close()
 
     def _wait(self, done: Callable[[], object]) -> None:
-        """Until `done`, or the connection or patience has ended."""
+        """Read and write until `done`, until the connection has ended, or until `_TIMEOUT` is over."""
         connection, ends = self._connection, time.monotonic() + _TIMEOUT
         try:
             while not done() and not connection.closed_because and (left := ends - time.monotonic()) > 0:

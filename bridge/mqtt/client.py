@@ -1,8 +1,8 @@
-"""The paho client of one connection, and all that the bridge leans on in paho.
+"""The paho client of one connection, and the parts of paho that the bridge depends on.
 
-Paho drives CONNECT, authentication, SUBSCRIBE, keepalive and DISCONNECT, in its documented external
-loop mode. What is not documented is `_create_socket`, through which it gets its socket: a contract
-test fails when a new paho changes that (tests/integration/test_paho_contract.py).
+Paho handles CONNECT, authentication, SUBSCRIBE, keepalive and DISCONNECT, in its documented external loop
+mode. Paho gets its socket from `_create_socket`, which paho does not document. A contract test fails when a
+new version of paho changes `_create_socket` (tests/integration/test_paho_contract.py).
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _SEND_RETAINED_IF_NEW = 1  # Retain Handling (MQTT 5, 3.8.3.1)
 
 
 class TappedClient(Client):
-    """A client whose socket is a tap. One serves one connection; paho's own reconnecting is off."""
+    """A paho client whose socket is a tap. It serves one connection only: paho's own reconnecting is off."""
 
     def __init__(
         self, tap: Tap, settings: MqttSettings, client_id: str, mqtt5: bool, clean: bool, password: str | None
@@ -49,7 +49,7 @@ class TappedClient(Client):
         return self._tap
 
     def send_connect(self) -> None:
-        """CONNECT. The host and port given to paho are not used: the tap is connected."""
+        """Send CONNECT. Paho needs a host and a port here but uses neither: the tap is connected already."""
         settings = self._settings
         if not self.mqtt5:
             self.connect(settings.host, settings.port, round(settings.keepalive))
@@ -67,7 +67,10 @@ class TappedClient(Client):
         )
 
     def send_subscribe(self, subscriptions: list[Subscription]) -> int | None:
-        """One SUBSCRIBE; all must have the same identifier. Returns paho's number for the SUBACK."""
+        """Send one SUBSCRIBE. Returns the number by which paho reports the SUBACK.
+
+        All `subscriptions` must have the same Subscription Identifier.
+        """
         if not self.mqtt5:
             return self.subscribe([(each.filter, each.qos) for each in subscriptions])[1]
         properties = None
@@ -84,7 +87,7 @@ class TappedClient(Client):
         return self.unsubscribe(filters)[1]
 
     def send_disconnect(self, malformed: bool = False) -> None:
-        """DISCONNECT, keeping the session."""
+        """Send DISCONNECT; the broker keeps a persistent session. `malformed`: MQTT 5 sends reason 0x81."""
         if malformed and self.mqtt5:
             self.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_MALFORMED_PACKET))
         else:
@@ -97,7 +100,7 @@ class TappedClient(Client):
         unsuback: Callable[[int, list[int]], None],
         closed: Callable[[ReasonCode, bool], None],
     ) -> None:
-        """`closed` gets paho's reason, and whether the broker gave it in a DISCONNECT."""
+        """Set the callbacks. `closed` gets paho's reason, and whether the broker sent it in a DISCONNECT."""
 
         def on_connect(_c: Client, _u: Any, flags: ConnectFlags, reason: ReasonCode, _p: Any) -> None:
             connack(flags.session_present, reason)

@@ -1,6 +1,6 @@
-"""One connection to the broker, from CONNECT to close: the tap, and the paho client that talks through it.
+"""One connection to the broker, from CONNECT to close: the tap, and the paho client that uses the tap.
 
-It reads, writes and parts; what any of it means is the session's.
+The connection reads, writes and closes. The session decides when, and what the packets mean.
 """
 
 import socket
@@ -14,15 +14,19 @@ from bridge.mqtt.tap import Tap
 from bridge.settings import MqttSettings
 from bridge.tls.failures import explain
 
-_READS_PER_TURN = 4  # then Kafka's reports have their turn, and acknowledgements leave
-_BEFORE_CONNACK = {0x20, 0xF0, None}  # CONNACK and AUTH; None: nothing came
+_READS_PER_TURN = 4  # after these reads the loop handles Kafka's reports and sends acknowledgements
+_BEFORE_CONNACK = {0x20, 0xF0, None}  # first bytes of CONNACK and AUTH; None: no packet has come yet
 
 
 class Connection:
-    """`accepted`: CONNACK 0 came. `closed_because`: why it is no longer of use; empty: it is.
+    """A tap and its paho client.
 
-    Paho's callbacks run inside `open`, `read`, `flush` and `look`. They only set `closed_because`: what
-    is to be closed is closed when paho has returned.
+    `accepted`: the broker has sent CONNACK 0. `closed_because`: why the connection is no longer usable;
+    empty: it is usable.
+
+    Paho calls the callbacks inside `read`, `flush`, `look` and the client's send methods. A callback must
+    not close the connection: it sets `closed_because`, and the session closes the connection after paho has
+    returned.
     """
 
     def __init__(
@@ -47,15 +51,15 @@ class Connection:
 
     @property
     def error(self) -> OSError | None:
-        """What the kernel or TLS said, where the peer did not just close."""
+        """The error of the kernel or of TLS that ended the stream; None where the peer closed the stream."""
         return self._tap.error and explain(self._tap.error, self._tls_names)
 
     # -- reading -------------------------------------------------------------------------------------
 
     def read(self, receive: Callable[[list[Packet]], None]) -> bool:
-        """Give what has come to `receive` and to paho. True: there may be more.
+        """Give PUBLISH and PUBREL to `receive`, all other packets to paho. True: there may be more to read.
 
-        Raises MalformedPacket; what came before it was received.
+        Raises MalformedPacket, after `receive` got the packets before the malformed one.
         """
         more = True
         for _ in range(_READS_PER_TURN):
@@ -82,33 +86,37 @@ class Connection:
     # -- writing -------------------------------------------------------------------------------------
 
     def write(self, data: bytes, acknowledgements: bool) -> None:
-        """Send behind what waits already. Raises OSError when the connection broke."""
-        self._tap.write(data, acknowledgements)
+        """Send `data` after the bytes that wait already. Raises OSError when the connection broke."""
+        self._tap.outgoing.write(data, acknowledgements)
 
     def flush(self) -> None:
-        """Send what waits, as far as the kernel takes it. Raises OSError when the connection broke."""
-        self._tap.flush()
+        """Send waiting bytes until the kernel takes no more. Raises OSError when the connection broke."""
+        self._tap.outgoing.flush()
         if self.client.want_write():
             self.client.loop_write()
 
     @property
     def wants_write(self) -> bool:
-        return self._tap.wants_write or self.client.want_write()
+        return self._tap.outgoing.waits or self.client.want_write()
 
     def take_handed_over(self) -> int:
-        """How many acknowledgements the kernel has taken since the last call."""
-        return self._tap.take_handed_over()
+        """Return how many acknowledgements the kernel has taken since the last call."""
+        return self._tap.outgoing.take_handed_over()
 
     def look(self) -> None:
-        """Let paho see to the keepalive. Not before CONNACK: it would close what is silent so long."""
+        """Let paho check the keepalive. Call this only after CONNACK.
+
+        Before CONNACK, paho would close a connection that is silent for the keepalive time.
+        """
         self.client.loop_misc()
 
-    # -- parting -------------------------------------------------------------------------------------
+    # -- closing -------------------------------------------------------------------------------------
 
     def part(self) -> bool:
-        """FIN behind the last byte; True: the broker has closed its side too.
+        """Send FIN after the last byte. True: the broker has closed its side too.
 
-        Closing with unread data would send RST, which can destroy acknowledgements under way.
+        If the bridge closed the socket with unread data, the kernel would send RST, and RST can destroy
+        acknowledgements that the broker has not read yet.
         """
         if not self._sent_fin and not self.wants_write:
             self._sent_fin = True

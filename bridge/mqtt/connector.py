@@ -1,4 +1,4 @@
-"""A connected socket to the broker: name, TCP, TLS. All of it blocks, so it runs in a thread of its own."""
+"""Connects a socket to the broker: name resolution, TCP, TLS. These calls block, so they run in a thread."""
 
 import contextlib
 import socket
@@ -14,13 +14,14 @@ from bridge.tls.expiry import Expiry, File
 from bridge.tls.failures import Names, TlsFailed, explain
 
 Connected = Callable[[socket.socket | OSError], None]
-Shown = Callable[[str, bytes], None]  # who has shown a certificate, and which (DER)
+Shown = Callable[[str, bytes], None]  # the peer that has shown a certificate, and the certificate (DER)
 
 
 def connect_in_background(settings: MqttSettings, done: Connected, shown: Shown) -> None:
-    """Connect, and call `done` from another thread with a socket, or with why there is none.
+    """Connect in a new thread. The thread calls `done` with the socket, or with the error.
 
-    Without a thread to do so `done` is called at once: the attempt has failed, and the session tries again.
+    The thread calls `shown` with the certificate that the broker has shown.
+    If no thread can be started, `done` is called at once with an OSError, and the session tries again later.
     """
 
     def work() -> None:
@@ -43,7 +44,7 @@ def connect_in_background(settings: MqttSettings, done: Connected, shown: Shown)
 def connect(settings: MqttSettings) -> socket.socket:
     """Try every address of `settings.host` in turn. Raises the last OSError (TlsFailed is one)."""
     tls = settings.tls
-    # Built for each connection, so that a certificate that was replaced is used by the next one.
+    # A new context for each connection: the next connection uses a certificate that was replaced.
     context = client_context(tls.ca_file, tls.cert_file, tls.key_file) if tls.enabled else None
     failure: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(
@@ -79,13 +80,16 @@ def _shake_hands(sock: socket.socket, context: ssl.SSLContext, settings: MqttSet
 
 
 def _set_options(sock: socket.socket, tcp: TcpSettings) -> None:
-    """A host that vanished is found in seconds, idle or sending (docs/explanation/timeouts.md)."""
+    """Let the kernel detect a vanished host within seconds, whether the bridge is idle or sending.
+
+    The values are explained in docs/explanation/timeouts.md.
+    """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, round(tcp.keepalive_idle))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, round(tcp.keepalive_interval))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, tcp.keepalive_count)
-    with contextlib.suppress(OSError):  # only Linux knows it
+    with contextlib.suppress(OSError):  # only Linux has TCP_USER_TIMEOUT
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(tcp.user_timeout * 1000))
 
 
@@ -94,12 +98,15 @@ def tls_names(settings: MqttSettings) -> Names:
         peer=f"{settings.host}:{settings.port}",
         authorities="mqtt.tls.ca_file",
         certificate="mqtt.tls.cert_file",
-        its_name="set mqtt.tls.server_name to a name that it bears",
+        its_name="set mqtt.tls.server_name to a name in the certificate",
     )
 
 
 def watch_expiry(settings: MqttSettings) -> Expiry:
-    """Of the files in [mqtt.tls], and of what the broker is said to have shown. It is not started yet."""
+    """Watch when certificates expire: those in the files of [mqtt.tls], and those given to `Expiry.shown`.
+
+    The caller starts it.
+    """
     tls = settings.tls
     files = []
     if tls.ca_file:
@@ -110,7 +117,7 @@ def watch_expiry(settings: MqttSettings) -> Expiry:
 
 
 def log_tls_failure(error: OSError) -> bool:
-    """Log what only a person can cure. False: it is nothing like that, and was not logged."""
+    """Log a TLS failure that only a person can cure. False: `error` is no such failure and was not logged."""
     if not isinstance(error, TlsFailed):
         return False
     log(Event.MQTT_TLS_FAILED, reason=error.reason, way_out=error.way_out)

@@ -1,6 +1,6 @@
-"""PUBLISH and PUBREL in, PUBACK, PUBREC and PUBCOMP out: MQTT 3.1.1 and 5, as bytes.
+"""Decodes PUBLISH and PUBREL, encodes PUBACK, PUBREC and PUBCOMP: MQTT 3.1.1 and 5. Pure.
 
-Pure. All else of MQTT is paho's: what is not one of these is left where it is, for paho to read.
+Paho handles all other packets: `read` stops at such a packet and leaves its bytes for paho.
 """
 
 from struct import pack
@@ -9,24 +9,24 @@ from typing import NamedTuple
 from bridge.errors import MalformedPacket
 from bridge.message import Message, Packet, Properties, Release
 
-# The first byte of what a server may send besides PUBLISH and PUBREL: type, and flags that are all 0.
-# PUBACK, PUBREC and PUBCOMP answer a client that publishes, which this one never does; paho shrugs at them.
+# The first bytes of the packets that a server may send besides PUBLISH and PUBREL: the type, with flags 0.
+# PUBACK, PUBREC and PUBCOMP answer a client that publishes. The bridge never publishes; paho ignores them.
 _FROM_A_SERVER = frozenset({0x20, 0x40, 0x50, 0x70, 0x90, 0xB0, 0xD0, 0xE0, 0xF0})
-_LONGEST_CONTROL_PACKET = 1 << 20  # bytes; paho buffers a packet whole
+_LONGEST_CONTROL_PACKET = 1 << 20  # bytes; paho keeps a whole packet in memory
 
 
 class Progress(NamedTuple):
-    """How far `read` came, and why it stopped."""
+    """Where `read` stopped, and why."""
 
-    position: int  # of the first byte not read
-    control: int  # length of the complete packet there that is paho's; 0: none
-    wanted: int  # length of the incomplete packet there, as far as its header tells; 0: nothing is known
+    position: int  # of the first byte that was not read
+    control: int  # length of the complete packet for paho at `position`; 0: there is none
+    wanted: int  # length of the packet at `position`, where its header is complete; 0: unknown, or no packet
 
 
 def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progress:
-    """Append what stands in `data` from `position` on to `into`, up to the first packet that is paho's.
+    """Decode `data` from `position` on, up to the first packet for paho, and append the packets to `into`.
 
-    Raises MalformedPacket; what came before the malformed packet is in `into` by then.
+    Raises MalformedPacket, after it has appended the packets before the malformed one.
     """
     size = len(data)
     append = into.append
@@ -36,7 +36,7 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
             length = data[position + 1]
             at = position + 2
             if length > 127:
-                if size - position > 2 and data[at] < 128:  # two bytes, as most have
+                if size - position > 2 and data[at] < 128:  # most lengths above 127 have two bytes
                     length = length & 127 | data[at] << 7
                     at += 1
                 else:
@@ -65,7 +65,7 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
                         at += 1
                 if at > end or not topic:
                     raise MalformedPacket("PUBLISH whose parts do not fit its length, or without a topic")
-                message = Message()  # as Message.of does, without the call
+                message = Message()  # the lines of Message.of, without the cost of a call
                 message.topic = topic
                 message.flags = flags
                 message.packet_id = packet_id
@@ -93,7 +93,7 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
 
 
 def acknowledgements(messages: list[Message]) -> bytes:
-    """PUBACK for QoS 1, PUBREC for QoS 2: four bytes each, reason code 0 left out (MQTT 5, 3.4.2.1)."""
+    """Encode PUBACK for QoS 1, PUBREC for QoS 2: four bytes each, without reason code 0 (MQTT 5, 3.4.2.1)."""
     packets = [
         (0x40020000 if message.flags & 0x02 else 0x50020000) | message.packet_id for message in messages
     ]
@@ -104,14 +104,17 @@ ACKNOWLEDGEMENT_BYTES = 4
 
 
 def pubcomp(packet_id: int, known: bool, mqtt5: bool) -> bytes:
-    """The answer to PUBREL. MQTT 5 tells an identifier that was not known: 0x92 (3.7.2.1)."""
+    """Encode the answer to a PUBREL. In MQTT 5 reason code 0x92 says: identifier not known (3.7.2.1)."""
     if known or not mqtt5:
         return pack(">HH", 0x7002, packet_id)
     return pack(">HHB", 0x7003, packet_id, 0x92)
 
 
 def _long_length(data: bytes, at: int, size: int) -> tuple[int, int]:
-    """A Remaining Length of two to four bytes, and where it ends; -1: it is not all there yet."""
+    """Decode a variable byte integer of up to four bytes. Returns the value, and the position after it.
+
+    The value is -1 where `data` ends inside the integer.
+    """
     length = 0
     for shift in (0, 7, 14, 21):
         if at >= size:
@@ -137,14 +140,14 @@ def _binary(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _text(data: bytes, at: int) -> tuple[str, int]:
-    # A broker should have refused invalid UTF-8. Closing the connection would only bring the message
-    # again, for ever; so what can't be decoded is marked, and the message goes its way.
+    # A broker should have refused invalid UTF-8. If the bridge closed the connection, the broker would resend
+    # the message for ever. So U+FFFD replaces the bytes that can't be decoded, and the message is accepted.
     raw, at = _binary(data, at)
     return raw.decode("utf-8", "replace"), at
 
 
 def _properties(data: bytes, at: int) -> tuple[Properties, int]:
-    """The properties of a PUBLISH (MQTT 5, 3.3.2.3) and where they end."""
+    """Decode the properties of a PUBLISH (MQTT 5, 3.3.2.3). Returns them, and the position after them."""
     length, at = _variable_byte_integer(data, at)
     end = at + length
     found: dict[str, int | str | bytes] = {}
@@ -172,8 +175,8 @@ def _properties(data: bytes, at: int) -> tuple[Properties, int]:
         elif identifier == 0x02 and "message_expiry" not in found:
             found["message_expiry"] = int.from_bytes(data[at : at + 4])
             at += 4
-        else:  # 0x23 too: Topic Alias Maximum is 0, so no server may send an alias (3.3.2.3.4)
-            raise MalformedPacket(f"PUBLISH with property 0x{identifier:02x}, or with two of it")
+        else:  # also 0x23: the bridge's Topic Alias Maximum is 0, so no server may send an alias (3.3.2.3.4)
+            raise MalformedPacket(f"PUBLISH with a forbidden or repeated property 0x{identifier:02x}")
     if at != end:
         raise MalformedPacket("PUBLISH whose properties do not fit their length")
     return Properties(user=tuple(user), subscription_ids=tuple(subscription_ids), **found), end  # type: ignore[arg-type]

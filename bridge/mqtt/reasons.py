@@ -1,13 +1,14 @@
 """Reason codes of CONNACK and DISCONNECT that the session acts on (MQTT 5, 2.4).
 
-Paho turns the return codes of MQTT 3.1.1 into them: 1 is 0x84, 2 is 0x85, 3 is 0x88, 4 is 0x86, 5 is 0x87.
+Paho translates the return codes of MQTT 3.1.1 into reason codes: 1 is 0x84, 2 is 0x85, 3 is 0x88,
+4 is 0x86, 5 is 0x87.
 """
 
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
-KEEP_ALIVE_TIMEOUT = 0x8D  # paho gives it too when no PINGRESP came
+KEEP_ALIVE_TIMEOUT = 0x8D  # paho also reports this code when no PINGRESP came
 SESSION_TAKEN_OVER = 0x8E
 
-# "Never like this": trying again soon is of no use, a person has to change something.
+# Refusals that only a person can cure: the broker would refuse an early retry in the same way.
 CONNACK_WAYS_OUT = {
     UNSUPPORTED_PROTOCOL_VERSION: 'set mqtt.protocol to what the broker speaks, or to "auto"',
     0x85: "set mqtt.client_id to one the broker accepts",
@@ -15,8 +16,8 @@ CONNACK_WAYS_OUT = {
     0x87: "check mqtt.username and mqtt.password_file; if they are right, let the broker's access rules allow"
     " this user and client id to connect",
     0x8A: "the broker has banned this client: lift the ban there",
-    0x8C: "the broker wants another authentication method than user name and password",
+    0x8C: "let the broker accept user name and password: it asks for another authentication method",
     0x95: "the broker does not accept a CONNECT this long: shorten client id, user name or password",
-    0x9C: "the broker asks to use another server: set mqtt.host",
+    0x9C: "the broker asks the bridge to use another server: set mqtt.host",
     0x9D: "the broker has moved: set mqtt.host",
 }

@@ -1,11 +1,11 @@
-"""The MQTT session: its states, and what leads from one to the next.
+"""The MQTT session: its states, and the events that lead from one state to the next.
 
     CONNECTING -> SUBSCRIBING -> LIVE        and from each of them, when the connection ends,
     BACKING_OFF -> CONNECTING                or, when the service stops, STOPPING -> STOPPED
 
-Everything here runs in the loop's thread, and waits for nothing but the password file and, where filters
-changed or a session is new, two syncs of the record of what is subscribed. A connection is used once: each
-attempt has a new socket, a new tap and a new paho client, so nothing of an old one can reach the new one.
+All code here runs in the loop's thread. It blocks only to read the password file and to sync the subscription
+record, twice where filters changed or the session is new. A connection is used once: each attempt has a new
+socket, a new tap and a new paho client, so no data of an old connection can reach the new one.
 """
 
 import socket
@@ -22,16 +22,17 @@ from bridge.mqtt import packet_codec, reasons
 from bridge.mqtt.backoff import Backoff
 from bridge.mqtt.connection import Connection
 from bridge.mqtt.connector import connect_in_background, log_tls_failure, watch_expiry, why
-from bridge.mqtt.handler import Handler
 from bridge.mqtt.protocol_version import ProtocolVersion
+from bridge.mqtt.session_handler import Handler
 from bridge.mqtt.subscription_record import SubscriptionRecord
 from bridge.mqtt.subscriptions import Subscriptions
 from bridge.observe.events import Event, log
 from bridge.settings import MqttSettings, read_mqtt_password
 
-_PAHO_LOOKS_EVERY = 1.0  # seconds between two of paho's looks at keepalive
+_PAHO_LOOKS_EVERY = 1.0  # seconds between two of paho's keepalive checks
 _FAREWELL = 1.0  # seconds the broker gets to close its side after DISCONNECT
-_SHORT_LIFE, _SHORT_LIVES = 5.0, 3  # LIVE for less, this often in a row: another uses the client id
+# Three connections in a row that were LIVE for less than 5 s: another client uses the client id.
+_SHORT_LIFE, _SHORT_LIVES = 5.0, 3
 
 
 class State(Enum):
@@ -44,7 +45,10 @@ class State(Enum):
 
 
 class Session:
-    """`state_directory` None: nothing is kept, neither at the broker (clean start) nor on disk."""
+    """One session with the broker, over all its connections.
+
+    `state_directory` None: the broker keeps no session (clean start), and the bridge keeps no record on disk.
+    """
 
     def __init__(
         self,
@@ -66,21 +70,21 @@ class Session:
         self._backoff = Backoff(settings.reconnect)
         self._expiry = watch_expiry(settings)
         self._connection: Connection | None = None
-        self._next_delay: float | None = None  # where not the backoff decides
+        self._next_delay: float | None = None  # seconds; None: the backoff decides
         self._expects_session = False
         self._short_lives = 0
         self._live_since = 0.0
         # Deadlines, in monotonic seconds; 0: none
         self._connect_at = time.monotonic()
-        self._answer_by = 0.0  # to CONNECT, SUBSCRIBE or UNSUBSCRIBE
+        self._answer_by = 0.0  # the broker's answer to CONNECT, SUBSCRIBE or UNSUBSCRIBE
         self._look_at = 0.0
         self._ask_again_at = 0.0
         self._farewell_by = 0.0
 
-    # -- what the service calls ----------------------------------------------------------------------
+    # -- called by the service -----------------------------------------------------------------------
 
     def turn(self) -> float:
-        """Do what is due. Returns for how many seconds nothing else is due: 0 where there is more to read."""
+        """Do what is due. Returns the seconds until something else is due; 0: there is more to read."""
         more = False
         if self._connection and self.state is not State.STOPPING:
             more = self._read(self._connection)
@@ -96,39 +100,42 @@ class Session:
         return max(0.0, min(due) - time.monotonic()) if due else 60.0
 
     def acknowledge(self, messages: list[Message]) -> None:
-        """PUBACK or PUBREC for messages that came on this connection, in this order."""
+        """Send PUBACK or PUBREC, in this order, for messages that came on the present connection."""
         if self._connection:
             self._send(self._connection, packet_codec.acknowledgements(messages), acknowledgements=True)
 
     def complete(self, packet_id: int, known: bool) -> None:
-        """PUBCOMP."""
+        """Send PUBCOMP. `known`: the ledger knew the identifier."""
         if self._connection:
             answer = packet_codec.pubcomp(packet_id, known, self._connection.mqtt5)
             self._send(self._connection, answer, acknowledgements=False)
 
     def take_no_more(self) -> None:
-        """The service stops: nothing is read any more, acknowledgements still leave."""
+        """Begin to stop: the session reads nothing more, but still sends acknowledgements."""
         if self._connection:
             self._loop.forget(self._connection.fileno())
         self._connect_at = self._ask_again_at = 0.0
         self.state = State.STOPPING if self._connection else State.STOPPED
 
     def say_goodbye(self) -> None:
-        """DISCONNECT, which keeps the session, behind the acknowledgements; then comes STOPPED."""
+        """Send DISCONNECT after the acknowledgements; the broker keeps a persistent session.
+
+        The state becomes STOPPED when the broker has closed its side, or after `_FAREWELL`.
+        """
         if self._connection:
             self._farewell_by = time.monotonic() + _FAREWELL
             if self._connection.accepted:
                 self._connection.client.send_disconnect()
 
     def abandon(self) -> None:
-        """Close at once."""
+        """Close the connection at once; the state is STOPPED."""
         self._drop_connection()
         self.state = State.STOPPED
 
     # -- reading and writing -------------------------------------------------------------------------
 
     def _read(self, connection: Connection) -> bool:
-        """True: there may be more to read."""
+        """Read packets and hand them on. True: there may be more to read."""
         try:
             more = connection.read(self._handler.receive)
         except MalformedPacket as error:
@@ -238,7 +245,7 @@ class Session:
         connection.client.send_connect()
         self._see_if_closed(connection)
 
-    # -- what paho tells; nothing is closed inside its callbacks ----------------------------------------
+    # -- paho's callbacks; they close nothing ----------------------------------------------------------
 
     def _on_connack(self, session_present: bool, reason: ReasonCode) -> None:
         connection = self._connection
@@ -248,7 +255,7 @@ class Session:
             self._refused(connection, reason)
             return
         if not self._protocol.accepted():
-            connection.closed_because = "learned that 3.1.1 is spoken; is MQTT 5 spoken too?"
+            connection.closed_because = "the broker speaks 3.1.1; the next attempt tests MQTT 5 again"
             self._next_delay = 0.0
             return
         if connection.accepted:
@@ -262,8 +269,8 @@ class Session:
             log(
                 Event.MQTT_SESSION_LOST,
                 client_id=self._client_id,
-                meaning="what the broker held for it is gone; durable sessions or a longer"
-                " mqtt.session_expiry keep it",
+                meaning="the broker no longer has the messages that it held for this session; durable"
+                " sessions or a longer mqtt.session_expiry would keep them",
             )
         self._expects_session = not self._clean
         self._handler.connected(session_present, connection.mqtt5)
@@ -318,12 +325,12 @@ class Session:
             return
         connection.closed_because = f"DISCONNECT from the broker: {reason}" if by_broker else str(reason)
         if by_broker and reason.value == reasons.SESSION_TAKEN_OVER:
-            self._taken_over("the broker says so")
+            self._taken_over("the broker's DISCONNECT")
         elif reason.value == reasons.KEEP_ALIVE_TIMEOUT:
             log(Event.MQTT_KEEPALIVE_TIMEOUT)
 
     def _see_if_closed(self, connection: Connection) -> None:
-        """Paho's callbacks have said what they know, and paho has returned."""
+        """Close the connection if a callback has set `closed_because`. Call this after paho has returned."""
         if connection is not self._connection or not connection.closed_because:
             return
         if self.state is State.STOPPING:
@@ -356,7 +363,7 @@ class Session:
             Event.MQTT_TAKEN_OVER,
             client_id=self._client_id,
             evidence=evidence,
-            way_out="give each bridge its own mqtt.client_id (with a $share group they divide the work)",
+            way_out="give each bridge its own mqtt.client_id (bridges in a $share group divide the messages)",
         )
 
     def _lost(self, connection: Connection, because: str) -> None:
@@ -375,11 +382,13 @@ class Session:
             self._back_off()
 
     def _watch_for_a_rival(self, lived: float) -> None:
-        """MQTT 3.1.1 does not say that a session was taken over: it just closes, again and again."""
+        """Detect another client with the same client id: MQTT 3.1.1 has no reason code for a takeover."""
         short = self.state is State.LIVE and lived < _SHORT_LIFE
         self._short_lives = self._short_lives + 1 if short else 0
         if self._short_lives >= _SHORT_LIVES and not self._protocol.mqtt5 and self._next_delay is None:
-            self._taken_over(f"closed {self._short_lives} times in a row soon after it was live")
+            self._taken_over(
+                f"the broker closed {self._short_lives} connections in a row soon after they were live"
+            )
 
     def _drop_connection(self) -> None:
         connection, self._connection = self._connection, None

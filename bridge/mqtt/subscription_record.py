@@ -1,13 +1,14 @@
-"""What the broker's session is subscribed to, as far as it is known, over restarts of the bridge.
+"""The record of the filters that the broker's session has. The record outlives restarts of the bridge.
 
-A persistent session keeps filters that the settings have dropped since, and a SUBSCRIBE that it does
-not need would bring all retained messages again. So the last state is kept in a small file:
+A persistent session keeps filters that are no longer in the settings, and after a needless SUBSCRIBE the
+broker may send all retained messages again. So the bridge keeps the last known state in a small file:
 
     {"session": "mqtt-kafka-bridge at emq:1884", "applied": {"sensors/#": [1, 0]}, "uncertain": ["alarms/#"]}
 
-`applied` was granted by a SUBACK, with this QoS and Subscription Identifier (0: none). `uncertain` may or
-may not be subscribed: a change was under way. No file, or one of another session, means unknown, and
-unknown means SUBSCRIBE.
+`applied`: the broker granted these filters in a SUBACK, for this requested QoS and Subscription Identifier
+(0: none). `uncertain`: the session may or may not have these filters, because the broker has not answered a
+SUBSCRIBE or UNSUBSCRIBE, or has refused an UNSUBSCRIBE. If there is no file, or the file is of another
+session, nothing is known about the session, and the bridge subscribes all filters.
 """
 
 import contextlib
@@ -17,13 +18,13 @@ from pathlib import Path
 
 from bridge.observe.events import Event, log
 
-Granted = dict[str, tuple[int, int]]  # QoS and Subscription Identifier (0: none), by filter
+Granted = dict[str, tuple[int, int]]  # requested QoS and Subscription Identifier (0: none), by filter
 
 
 class SubscriptionRecord:
-    """`known` is False where nothing is on record.
+    """The filters of one session. `known`: there is a record of this session.
 
-    Without a directory nothing outlives the process: for sessions that do not either.
+    Without a directory the record ends with the process, as a session with a clean start does.
     """
 
     def __init__(self, directory: Path | None, session: str) -> None:
@@ -36,7 +37,7 @@ class SubscriptionRecord:
             self._load(self._path)
 
     def record(self, applied: Granted, uncertain: set[str]) -> None:
-        """Durable when it returns, as far as the disk can be written at all."""
+        """Write the record and sync it before returning. Where that fails, log it and go on."""
         if self.known and applied == self.applied and uncertain == self.uncertain:
             return
         self.known, self.applied, self.uncertain = True, applied, uncertain
@@ -45,7 +46,7 @@ class SubscriptionRecord:
         try:
             self._save(self._path)
         except OSError as error:
-            # What is on disk may be wrong now, and wrong is worse than unknown.
+            # The file may be wrong now. A wrong record is worse than none, so remove the file.
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
             log(

@@ -1,4 +1,4 @@
-"""Bringing the session's filters to what the routes want. Knows what was asked, granted and refused."""
+"""Subscribes and unsubscribes filters until the session has the filters that the routes want."""
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
@@ -9,31 +9,36 @@ from bridge.mqtt.subscription_record import SubscriptionRecord
 from bridge.observe.events import Event, log
 from bridge.routing.topics import Subscription
 
-Wanted = Callable[[Collection[str]], Sequence[Subscription]]  # what to subscribe when these are refused
+Wanted = Callable[
+    [Collection[str]], Sequence[Subscription]
+]  # the filters to subscribe while the broker refuses these
 
-_REFUSED = 0x80  # SUBACK and UNSUBACK: this reason code and above (MQTT 5, 2.4; 3.1.1: Failure)
+_REFUSED = 0x80  # SUBACK, UNSUBACK: lowest reason code of a refusal (MQTT 5, 2.4; 3.1.1: Failure)
 
 
 class Sender(Protocol):
-    """What of mqtt.client.TappedClient is used here."""
+    """The part of mqtt.client.TappedClient that `Subscriptions` uses."""
 
     def send_subscribe(self, subscriptions: list[Subscription]) -> int | None: ...
     def send_unsubscribe(self, filters: list[str]) -> int | None: ...
 
 
 class Subscriptions:
-    """One for the life of the bridge. `record` is what is on disk of it."""
+    """The session's filters: asked for, granted and refused. One object serves all connections of the bridge.
+
+    `record` keeps the granted filters on disk.
+    """
 
     def __init__(self, wanted: Wanted, record: SubscriptionRecord) -> None:
         self._wanted = wanted
         self._record = record
         self._refused: set[str] = set()
-        self._asked: dict[int | None, list[Subscription]] = {}  # SUBACK is awaited, by paho's number
-        self._taken_off: dict[int | None, list[str]] = {}  # UNSUBACK is awaited
+        self._asked: dict[int | None, list[Subscription]] = {}  # no SUBACK yet; by paho's number
+        self._taken_off: dict[int | None, list[str]] = {}  # no UNSUBACK yet
 
     @property
     def settled(self) -> bool:
-        """Nothing is awaited: the session has what it can get."""
+        """The broker has answered every SUBSCRIBE and UNSUBSCRIBE."""
         return not self._asked and not self._taken_off
 
     @property
@@ -49,20 +54,22 @@ class Subscriptions:
         return bool(self._refused)
 
     def connected(self, session_present: bool) -> None:
-        """A CONNACK came: what is on record holds only for the session it was recorded of."""
+        """The broker sent CONNACK. A new session (not `session_present`) has no filters: clear the record."""
         self._asked.clear()
         self._taken_off.clear()
         self._refused.clear()
         if not session_present:
-            # Before SUBSCRIBE, and durably: a death before SUBACK must not leave a record of filters
-            # that the new session does not have.
+            # Sync an empty record before SUBSCRIBE. If the bridge died before SUBACK, an old record would
+            # claim filters that the new session does not have.
             self._record.record({}, set())
         elif not self._record.known:
             log(Event.MQTT_SUBSCRIPTIONS_UNKNOWN)
 
     def apply(self, sender: Sender) -> None:
-        """Ask for what is missing. Take off what is not wanted only when that is granted, or refused:
-        in a gap the broker would drop what devices publish.
+        """Subscribe the missing filters; if none is missing, unsubscribe the unwanted ones.
+
+        The broker must first have granted or refused the missing filters: in a gap between two filters it
+        would drop what devices publish.
         """
         record = self._record
         wanted = {each.filter: each for each in self._wanted(self._refused)}
@@ -84,11 +91,11 @@ class Subscriptions:
             self._taken_off[sender.send_unsubscribe(filters)] = filters
 
     def ask_again(self, sender: Sender) -> None:
-        """Refused filters may be granted by now: somebody mended the broker's access rules."""
+        """Subscribe the refused filters again: a person may have corrected the broker's access rules."""
         self._ask(sender, [each for each in self._wanted(()) if each.filter in self._refused])
 
     def granted(self, sender: Sender, number: int, reasons: list[int]) -> None:
-        """SUBACK, one reason code for each filter that was asked for. Raises MalformedPacket."""
+        """The broker sent SUBACK, with one reason code for each filter. Raises MalformedPacket."""
         applied = dict(self._record.applied)
         uncertain = set(self._record.uncertain)
         refused = set(self._refused)
@@ -99,7 +106,7 @@ class Subscriptions:
             name = subscription.filter
             uncertain.discard(name)
             if reason < _REFUSED:
-                # The QoS that was asked: a broker that grants less would be asked again for ever.
+                # Record the requested QoS: otherwise `apply` would ask a broker that grants less for ever.
                 applied[name] = _as_granted(subscription)
                 refused.discard(name)
                 if reason < subscription.qos:
@@ -116,15 +123,15 @@ class Subscriptions:
             )
         self._record.record(applied, uncertain)
         self._refused = refused
-        if not self._asked:  # what a refused filter would have covered needs its own, or no longer
+        if not self._asked:  # filters that a refused wide filter covers become wanted, or unwanted again
             self.apply(sender)
 
     def taken_off(self, number: int, reasons: Sequence[int]) -> None:
-        """UNSUBACK. `reasons`: one for each filter; MQTT 3.1.1 has none and can't refuse."""
+        """The broker sent UNSUBACK. `reasons`: one for each filter; MQTT 3.1.1 has none and can't refuse."""
         filters = self._taken_off.pop(number, [])
         refused = [name for name, reason in zip(filters, reasons, strict=False) if reason >= _REFUSED]
         gone = [name for name in filters if name not in refused]
-        # What was refused stays uncertain, so the next connection tries it again.
+        # A filter whose UNSUBSCRIBE was refused stays uncertain, so the next connection tries again.
         self._record.record(self._record.applied, self._record.uncertain.difference(gone))
         if gone:
             log(Event.MQTT_UNSUBSCRIBED, filters=gone)
@@ -132,7 +139,7 @@ class Subscriptions:
             log(Event.MQTT_UNSUBSCRIBE_REFUSED, filters=refused)
 
     def _ask(self, sender: Sender, subscriptions: list[Subscription]) -> None:
-        # A SUBSCRIBE carries one Subscription Identifier (MQTT 5, 3.8.2.1.2).
+        # A SUBSCRIBE can carry only one Subscription Identifier (MQTT 5, 3.8.2.1.2).
         for _, group in groupby(sorted(subscriptions, key=_identifier), key=_identifier):
             asked = list(group)
             self._asked[sender.send_subscribe(asked)] = asked

@@ -1,56 +1,40 @@
-"""The tap: what stands between the socket and paho.
+"""The tap: an object between the socket and paho, which paho uses as its socket.
 
-To paho it is a socket. It takes PUBLISH and PUBREL off the incoming stream for the bridge, and leaves
-every other packet to paho, byte by byte as paho reads. Paho's own way would cost 50 µs a message, and
-can't hold back PUBREC (docs/decisions/0001-publish-goes-round-paho.md).
+The tap takes PUBLISH and PUBREL off the incoming stream for the bridge, and gives every other packet to paho,
+in the pieces in which paho reads. Paho would need 50 µs for each message, and paho can't delay PUBREC until
+the message is safe (docs/decisions/0001-publish-goes-round-paho.md).
 
-Strictly first in, first out: it stops at a packet of paho's until paho has consumed it, so that no
-PUBLISH is judged before the CONNACK in front of it. It owns the one outgoing stream, so that an
-acknowledgement never lands inside a packet of paho's.
+The tap keeps the order of the stream: it stops at a packet for paho until paho has read the packet, so the
+bridge handles no PUBLISH before the CONNACK in front of it. What leaves is outgoing.py's.
 """
 
 import socket
-import ssl
-from collections import deque
 
 from bridge.message import Packet
 from bridge.mqtt import packet_codec
-from bridge.mqtt.packet_codec import ACKNOWLEDGEMENT_BYTES
+from bridge.mqtt.outgoing import NOT_NOW, Outgoing
 
-_CHUNK = 256 * 1024  # bytes asked of the kernel at once; TLS gives at most 16 KiB a call
-_NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-class _Outgoing:
-    """Bytes for the kernel, and how many of them went."""
-
-    __slots__ = ("acknowledgements", "data", "taken")
-
-    def __init__(self, data: bytes, acknowledgements: bool) -> None:
-        self.data, self.acknowledgements = data, acknowledgements
-        self.taken = 0
+_CHUNK = 256 * 1024  # bytes of one read from the kernel; with TLS a read returns at most 16 KiB
 
 
 class Tap:
-    """A connected, non-blocking socket, plain or TLS, with PUBLISH and PUBREL taken off.
+    """A connected, non-blocking socket, plain or TLS, whose PUBLISH and PUBREL packets go to the bridge.
 
-    The lower-case methods that paho calls are those of its SocketLike protocol.
+    The methods under "for paho" are those of paho's SocketLike protocol.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.outgoing = Outgoing(sock)
         self._data = b""
         self._position = 0
-        self._begun = bytearray()  # a packet that is not complete: joined once it is, not at each read
-        self._missing = 0  # bytes of it still to come
+        self._begun = bytearray()  # parts of an incomplete packet; joined once, when the packet is complete
+        self._missing = 0  # bytes of the incomplete packet that have not come yet
         self._for_paho = b""
         self._ended = False
-        self._outgoing: deque[_Outgoing] = deque()
-        self._inside_a_packet = False  # the kernel took only a part of paho's last one
-        self._handed_over = 0
-        self.error: OSError | None = None  # why the stream ended, unless by the peer's FIN
+        self.error: OSError | None = None  # why the stream ended; None after the peer's FIN
 
-    # -- what paho sees ------------------------------------------------------------------------------
+    # -- for paho ------------------------------------------------------------------------------------
 
     def recv(self, size: int) -> bytes:
         if self._for_paho:
@@ -61,18 +45,7 @@ class Tap:
         raise BlockingIOError
 
     def send(self, data: bytes | bytearray) -> int:
-        if not self._inside_a_packet:
-            self._flush()
-            if self._outgoing:
-                raise BlockingIOError
-        try:
-            taken = self._sock.send(data)
-        except _NOT_NOW:
-            # TLS has taken the bytes all the same: it wants them again, before any others.
-            self._inside_a_packet |= isinstance(self._sock, ssl.SSLSocket)
-            raise
-        self._inside_a_packet = taken < len(data)
-        return taken
+        return self.outgoing.send_of_paho(data)
 
     def pending(self) -> int:
         return len(self._for_paho)
@@ -84,15 +57,15 @@ class Tap:
         self._sock.setblocking(flag)
 
     def close(self) -> None:
-        """Paho is done. The session closes the socket itself, see `finish_sending`."""
+        """Do nothing: the session closes the socket itself, see `finish_sending` and `close_socket`."""
 
-    # -- what the session sees -----------------------------------------------------------------------
+    # -- for the connection --------------------------------------------------------------------------
 
     def fill(self) -> bool:
-        """Read once. False: there is nothing more to read for now."""
+        """Read from the socket once. False: there is nothing more to read now, or the stream has ended."""
         try:
             chunk = self._sock.recv(_CHUNK)
-        except _NOT_NOW:
+        except NOT_NOW:
             return False
         except OSError as error:
             self.error = error
@@ -112,7 +85,7 @@ class Tap:
         return True
 
     def packets(self, mqtt5: bool, into: list[Packet]) -> bool:
-        """Append what came to `into`, up to a packet of paho's. True: paho has something to read.
+        """Append the packets that came to `into`, up to a packet for paho. True: paho has something to read.
 
         Raises MalformedPacket.
         """
@@ -128,46 +101,29 @@ class Tap:
             if wanted:
                 self._begun += self._data[self._position :]
                 self._missing = wanted - len(self._begun)
-            if wanted or self._position == len(self._data):  # a large message is not held twice
+            if wanted or self._position == len(self._data):
+                # Drop the buffer at once: else a large message would be in memory twice.
                 self._data, self._position = b"", 0
         return self._ended
 
     @property
     def head(self) -> int | None:
-        """The first byte that was not taken yet."""
+        """The first byte of the next packet that was read from the socket; None: there is none."""
         return self._data[self._position] if self._position < len(self._data) else None
-
-    def write(self, data: bytes, acknowledgements: bool) -> None:
-        """Send `data` behind what waits already. Raises OSError when the connection broke."""
-        self._outgoing.append(_Outgoing(data, acknowledgements))
-        self._flush()
-
-    def flush(self) -> None:
-        """The kernel has room again. Raises OSError when the connection broke."""
-        self._flush()
-
-    def take_handed_over(self) -> int:
-        """How many acknowledgements the kernel has taken since the last call, in whole or in part."""
-        handed_over, self._handed_over = self._handed_over, 0
-        return handed_over
-
-    @property
-    def wants_write(self) -> bool:
-        return bool(self._outgoing)
 
     @property
     def ended(self) -> bool:
         return self._ended
 
     def finish_sending(self) -> None:
-        """FIN: what was sent will arrive, which a close with unread data (RST) would not promise."""
+        """Send FIN: the bytes before it still arrive. A close with unread data would send RST instead."""
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._ended = True
 
     def discard(self) -> bool:
-        """Read and drop. True: the peer has closed its side too."""
+        """Read and drop incoming bytes. True: the peer has closed its side too."""
         while not self._ended and self.fill():
             self._data, self._position, self._missing = b"", 0, 0
             self._begun.clear()
@@ -175,20 +131,3 @@ class Tap:
 
     def close_socket(self) -> None:
         self._sock.close()
-
-    # ------------------------------------------------------------------------------------------------
-
-    def _flush(self) -> None:
-        outgoing = self._outgoing
-        while outgoing and not self._inside_a_packet:
-            first = outgoing[0]
-            try:
-                taken = self._sock.send(first.data[first.taken :] if first.taken else first.data)
-            except _NOT_NOW:
-                return
-            if first.acknowledgements:
-                begun = -(-first.taken // ACKNOWLEDGEMENT_BYTES)
-                self._handed_over += -(-(first.taken + taken) // ACKNOWLEDGEMENT_BYTES) - begun
-            first.taken += taken
-            if first.taken == len(first.data):
-                outgoing.popleft()

@@ -1,7 +1,7 @@
-"""Logging set-up: one pipeline for the bridge's events, the libraries' lines and uncaught exceptions.
+"""Sets up logging: one pipeline for the bridge's events, the libraries' lines and uncaught exceptions.
 
-A line of JSON is {"timestamp", "level", "event", ...fields}; a terminal gets the same in colour.
-Tracebacks show no local variables: while it is used, a password is one.
+A line of JSON is {"timestamp", "level", "event", ...fields}; a terminal shows the same fields in colour.
+Tracebacks show no local variables, because a local variable may contain a password.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from bridge.observe.events import Event, log, log_at
 
-# Loggers whose lines have an event of their own, by the first part of their name.
+# Libraries whose log lines have their own event, by the first part of the logger's name.
 _LIBRARIES = {"paho": Event.LIBRARY_PAHO, "librdkafka": Event.LIBRARY_LIBRDKAFKA}
 
-# What journald calls the levels: syslog(3).
+# journald's numbers for the levels: syslog(3).
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 
 
 def set_up(level: str, form: Literal["auto", "json", "console"], stream: TextIO | None = None) -> None:
-    """Send everything from `level` up ("debug" to "error") to `stream`, by default standard error."""
+    """Log every line from `level` up ("debug" to "error") to `stream`, by default standard error."""
     stream = stream or sys.stderr
     threshold = logging.getLevelNamesMapping()[level.upper()]
-    # "auto" does not look at $INVOCATION_ID: desktops start terminals as units, so it is set there too.
+    # "auto" ignores $INVOCATION_ID: desktops start terminals as units, so it is set in terminals too.
     console = form == "console" or (form == "auto" and stream.isatty())
     processors: list[Processor] = [
         structlog.processors.add_log_level,
@@ -50,7 +50,7 @@ def set_up(level: str, form: Literal["auto", "json", "console"], stream: TextIO 
 
 
 class _Lines:
-    """Where structlog's lines go. A log that can't be written (a full disk, a closed pipe) ends nothing."""
+    """Writes structlog's lines. An unwritable log (full disk, closed pipe) does not stop the bridge."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -65,7 +65,7 @@ class _Lines:
 
 
 class _FromLibraries(logging.Handler):
-    """Takes what libraries log the standard way, paho and librdkafka among them, into the pipeline."""
+    """Sends what libraries such as paho and librdkafka log with the `logging` module to the pipeline."""
 
     def emit(self, record: logging.LogRecord) -> None:
         library = record.name.partition(".")[0]
@@ -80,8 +80,8 @@ class _FromLibraries(logging.Handler):
 
 def _level(library: str, level: int) -> int:
     if library == "librdkafka" and level >= logging.ERROR:
-        return logging.DEBUG  # a line for each attempt, all night; the kafka.* events say it now and then
-    return min(level, logging.WARNING)  # ERROR means that a person must act, which no library can know
+        return logging.DEBUG  # librdkafka logs each attempt; the kafka.* events report them less often
+    return min(level, logging.WARNING)  # ERROR means that a person must act; a library can't know that
 
 
 def _uncaught(error: BaseException | None, thread: str = "MainThread") -> None:
@@ -90,7 +90,7 @@ def _uncaught(error: BaseException | None, thread: str = "MainThread") -> None:
 
 
 def _readable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Show topics and keys, which are logged as the bytes that came, as text; what comes first, first."""
+    """Decode topics and keys, which are logged as bytes, and put timestamp, level and event first."""
     readable: EventDict = {name: event.pop(name) for name in ("timestamp", "level", "event")}
     for name, value in event.items():
         readable[name] = value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
@@ -115,14 +115,14 @@ _FOR_PROGRAMS: list[Processor] = [
 
 
 def _is_journal(stream: TextIO) -> bool:
-    """Whether `stream` ends in journald: $JOURNAL_STREAM in systemd.exec(5)."""
+    """Whether `stream` is connected to journald: $JOURNAL_STREAM in systemd.exec(5)."""
     try:
         status = os.fstat(stream.fileno())
-    except (OSError, ValueError):  # no file behind it
+    except (OSError, ValueError):  # the stream has no file descriptor
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def _with_priority(_: WrappedLogger, level: str, line: Any) -> str:
-    """Put "<4>" before the line: journald takes it off and `journalctl -p warning` works (sd-daemon(3))."""
+    """Put "<4>" before the line. journald removes it, and `journalctl -p warning` works (sd-daemon(3))."""
     return f"<{_PRIORITIES.get(level, 3)}>{line}"

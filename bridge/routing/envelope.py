@@ -3,9 +3,9 @@
     {"topic": "sensors/kitchen/temp", "qos": 1, "retained": false, "duplicate": false,
      "timestamp": 1795369709000, "properties": {}, "payload": "21.5"}
 
-The keys are always these, except that a payload that is not UTF-8 comes as "payload_base64". A payload
-that is JSON itself stays a string: embedded, it would lose its bytes (digits of numbers, repeated keys),
-and the field would change its type from message to message.
+The keys are always the same, except that a payload that is not UTF-8 is in "payload_base64". A payload that
+is JSON itself stays a string. An embedded JSON value would not keep the payload's bytes (digits of numbers,
+repeated keys), and the field's type would differ from message to message.
 """
 
 import json
@@ -18,7 +18,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def envelope(message: Message) -> bytes:
-    """The envelope as UTF-8. The topic has to be valid UTF-8, as it is wherever a Plan was made for it."""
+    """The envelope as UTF-8. The MQTT topic must be valid UTF-8; a topic that has a Plan always is."""
     return _encode(
         {
             "topic": message.topic.decode(),
@@ -33,7 +33,7 @@ def envelope(message: Message) -> bytes:
 
 
 def text_or_base64(key: str, data: bytes) -> dict[str, str]:
-    """`{key: text}` where the bytes are UTF-8, `{key_base64: ...}` where they are not."""
+    """`{key: text}` if the bytes are UTF-8, otherwise `{key_base64: ...}`."""
     try:
         return {key: data.decode()}
     except UnicodeDecodeError:
@@ -51,5 +51,5 @@ def present(properties: Properties) -> dict[str, Any]:
     if properties.correlation_data is not None:
         found["correlation_data_base64"] = b64encode(properties.correlation_data).decode()
     if properties.user:
-        found["user"] = [list(pair) for pair in properties.user]  # pairs, since a name may come twice
+        found["user"] = [list(pair) for pair in properties.user]  # pairs, because a name may occur twice
     return found

@@ -1,22 +1,22 @@
-"""Which Kafka topic, key, headers and value a message gets, and what has to be subscribed for it.
+"""Decides a message's Kafka topic, key, headers and value, and which subscriptions the routes need.
 
-Pure. The first route whose filter matches takes a message. A `Router` answers for topics, a `Plan` for
-all messages of one topic: it is made once and kept by the pipeline, so what runs for each message is
-only `headers` and `value`.
+Pure. The first route whose filter matches takes a message. A `Router` decides for MQTT topics. A `Plan` is
+the decision for all messages of one MQTT topic: the pipeline keeps the plan, so only `headers` and `value`
+run for each message.
 
-Where filters overlap a broker may send one copy of a message for each subscription (MQTT 5, 3.3.4), and
-producing them all would double the message:
+If filters overlap, a broker may send one copy of a message for each subscription (MQTT 5, 3.3.4). If the
+bridge produced all copies, the message would be duplicated. So:
 
-* A filter that another one of the same $share group covers is not subscribed; the wider one brings its
-  messages, with the higher QoS of the two.
-* Filters that overlap with neither covering the other, or in different groups, get Subscription
-  Identifiers, and of the copies only the one of the first matching route is taken. MQTT 3.1.1 has no
+* If another filter of the same $share group covers a filter, the bridge does not subscribe the narrower one.
+  The wider filter brings its messages, with the highest QoS of all filters that the wider one covers.
+* Filters that overlap without one covering the other, or that are in different groups, get Subscription
+  Identifiers. Of the copies, the bridge takes only the copy of the first matching route. MQTT 3.1.1 has no
   identifiers: see `Router.needs_mqtt5`.
 * A route with action "drop" subscribes nothing.
 
-Which copy is taken follows from all routes together, so identifiers are made of them all: copies that
-were queued in the session under other routes carry identifiers that are unknown now, and what is unknown
-is taken. A change of routes may so double what was queued, but loses nothing.
+All routes together decide which copy is taken, so each identifier is computed from all routes. Copies that
+the broker queued in the session under other routes carry identifiers that are now unknown, and the bridge
+takes copies with unknown identifiers. So a change of routes may duplicate queued messages, but loses none.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -41,8 +41,8 @@ from bridge.routing.topics import (
 
 Headers = list[tuple[str, bytes]]
 
-# Of a route. Raised where the same routes lead a message elsewhere than in the release before: what is on
-# disk is then moved at the next start, which takes its time.
+# The version of what routes mean. Increase it in a release in which the same routes lead a message to another
+# Kafka topic: the next start then moves the messages on disk, which may take long.
 MEANING = 2  # 2: no placeholder makes a topic that begins with __
 
 MAX_IDENTIFIER = 268_435_455  # MQTT 5, 3.8.2.1.2
@@ -57,9 +57,9 @@ _FLAG_HEADER = {
 class Plan:
     """What happens to the messages of one MQTT topic.
 
-    `by_flags` and `raw` are open for the pipeline, which asks them for each message before it calls:
-    `by_flags[message.flags]` are the finished headers of a message without MQTT 5 properties, or None
-    when they have not been needed yet; `raw` says that the value is the payload.
+    The producer reads `by_flags` and `raw` for each message, to save calls of `headers` and `value`:
+    `by_flags[message.flags]` is the finished list of headers for a message without MQTT 5 properties, or None
+    if it has not been needed yet. If `raw` is true, the value is the payload.
     """
 
     __slots__ = (
@@ -81,19 +81,19 @@ class Plan:
     route: str
     action: Literal["produce", "drop"]
     skip_retained: bool
-    subscription: str  # the filter whose copy is taken; empty: none that is subscribed brings this topic
-    others: frozenset[int]  # identifiers of the subscriptions whose copies are left
+    subscription: str  # the filter whose copy is taken; empty: no subscription brings this topic
+    others: frozenset[int]  # identifiers of the subscriptions whose copies are skipped
     kafka_topic: str
     key: bytes
     raw: bool
     by_flags: list[Headers | None]
-    overhead: int  # bytes of key and headers in a Kafka record, without MQTT 5 properties, at most
-    lane: Any  # the pipeline's
-    _fixed: tuple[tuple[str, bytes | None], ...]  # headers the topic decides; None: the flags do
-    _carried: frozenset[str]  # routes.PROPERTY_HEADERS that are wanted
+    overhead: int  # most bytes of key and headers in a Kafka record, without MQTT 5 properties
+    lane: Any  # set by the pipeline: its lane for this Kafka topic
+    _fixed: tuple[tuple[str, bytes | None], ...]  # headers; None: the value depends on the flags
+    _carried: frozenset[str]  # those of routes.PROPERTY_HEADERS that the route lists
 
     def __init__(self, route: Route, topic: str, subscription: str, others: frozenset[int]) -> None:
-        """Raises Unroutable when the route makes no legal Kafka topic of this MQTT topic."""
+        """Raises Unroutable if the route makes no legal Kafka topic from this MQTT topic."""
         self.route = route.name
         self.skip_retained = route.skip_retained
         self.subscription = subscription
@@ -110,7 +110,7 @@ class Plan:
         values = route.source.values(topic)
         self.kafka_topic = route.topic.render({name: kafka_legal(value) for name, value in values.items()})
         if why := why_bad_kafka_topic(self.kafka_topic):
-            raise Unroutable(f'route "{route.name}" makes no Kafka topic of it: {why}')
+            raise Unroutable(f'route "{route.name}" makes no legal Kafka topic from this MQTT topic: {why}')
         if self.kafka_topic.startswith("__") and not route.topic.parts[0][0].startswith("__"):
             raise Unroutable(
                 f'route "{route.name}" makes {self.kafka_topic} of it: a name that begins with __ is Kafka\'s'
@@ -124,7 +124,7 @@ class Plan:
         self.overhead = len(self.key) + encoded_size(self._of_flags(0))  # "false" is longer than "true"
 
     def headers(self, message: Message) -> Headers:
-        """The Kafka headers. The list may be the same for many messages: it must not be changed."""
+        """The Kafka headers. Many messages may share the list, so the caller must not change it."""
         flags = message.flags
         headers = self.by_flags[flags]
         if headers is None:
@@ -133,13 +133,13 @@ class Plan:
         return headers if properties is None else self._with_properties(headers, properties)
 
     def value(self, message: Message) -> bytes:
-        """The Kafka value: the payload's bytes, untouched, unless the route asks for an envelope."""
+        """The Kafka value: the payload's bytes, unchanged, unless the route asks for an envelope."""
         return message.payload if self.raw else envelope(message)
 
     def takes(self, message: Message) -> bool:
-        """False: this is the copy of a subscription that is not this route's, and that one comes too.
+        """Whether to take this copy. False: it belongs to another subscription, and the right copy comes too.
 
-        In doubt it is taken: a copy without identifier, or of a subscription that is no longer there.
+        In doubt the copy is taken: if it has no identifier, or the identifier of an unknown subscription.
         """
         properties = message.properties
         if properties is None or not properties.subscription_ids:
@@ -150,7 +150,7 @@ class Plan:
         return [_FLAG_HEADER[name][flags] if value is None else (name, value) for name, value in self._fixed]
 
     def _with_properties(self, headers: Headers, properties: Properties) -> Headers:
-        # A publisher's own come first: readers that take the last of a name find what the bridge wrote.
+        # The publisher's own headers come first: readers that take the last one of a name get the bridge's.
         carried = self._carried
         found: Headers = []
         if properties.user and "user-properties" in carried:
@@ -166,20 +166,21 @@ class Plan:
 
 
 class Router:
-    """All routes, and the subscriptions they need. It never changes.
+    """All routes, and the subscriptions they need. A Router never changes.
 
-    `refused` are filters of an earlier Router's subscriptions that the broker does not grant (SUBACK
-    0x80 and above): what they covered is then subscribed by itself, and no copy is expected of them.
-    `shared` is False for who must not take messages away from the members of a $share group.
+    `refused`: filters of an earlier Router's subscriptions that the broker did not grant (SUBACK 0x80 and
+    above). The filters that a refused one covered are then subscribed themselves, and the refused one is
+    expected to bring no copies. `shared`: False for a caller that must not take messages away from the
+    members of a $share group.
     """
 
     subscriptions: tuple[Subscription, ...]
-    needs_mqtt5: tuple[str, str] | None  # two routes whose filters overlap without one covering the other
+    needs_mqtt5: tuple[str, str] | None  # two routes whose overlapping filters need identifiers
 
     def __init__(
         self, routes: Sequence[RouteEntry], *, refused: Collection[str] = (), shared: bool = True
     ) -> None:
-        """Raises ConfigurationError with a line for each thing that is wrong."""
+        """Raises ConfigurationError with one line for each error."""
         self._routes = _check_all(routes)
         if not shared:
             self._routes = tuple(replace(route, source=route.source.unshared()) for route in self._routes)
@@ -215,7 +216,7 @@ class Router:
         return tuple(route.name for route in self._routes)
 
     def require_protocol(self, protocol: str) -> None:
-        """Raises ConfigurationError where `mqtt.protocol` allows an MQTT that can't carry these routes."""
+        """Raises ConfigurationError if `mqtt.protocol` allows an MQTT that can't serve these routes."""
         if self.needs_mqtt5 and protocol != "5":
             raise ConfigurationError(
                 'routes "{}" and "{}": their filters overlap and neither covers the other, so a broker of'
@@ -224,25 +225,25 @@ class Router:
             )
 
     def plan(self, topic: bytes) -> Plan:
-        """What to do with messages of this MQTT topic. Raises Unroutable when nothing can be done."""
+        """The plan for messages of this MQTT topic. Raises Unroutable if no route can take them."""
         try:
             text = topic.decode()
         except UnicodeDecodeError:
             raise Unroutable("the MQTT topic is not valid UTF-8") from None
         if why := why_bad_topic(text):
-            raise Unroutable(f"MQTT allows no such topic: {why}")
+            raise Unroutable(f"MQTT does not allow this topic: {why}")
         for route in self._routes:
             if matches(route.source.pattern, text):
                 return Plan(route, text, *self._copy_for(route.source, text))
         raise Unroutable("no route has a filter that matches")
 
     def destination(self, topic: bytes) -> tuple[str, str]:
-        """The Kafka topic for messages of this MQTT topic, or an empty one and why there is none."""
+        """The Kafka topic for messages of this MQTT topic; or an empty one, and why there is none."""
         try:
             plan = self.plan(topic)
         except Unroutable as error:
             return "", error.reason
-        return plan.kafka_topic, "" if plan.kafka_topic else f'route "{plan.route}" drops it now'
+        return plan.kafka_topic, "" if plan.kafka_topic else f'route "{plan.route}" now drops this topic'
 
     def _copy_for(self, wanted: Source, topic: str) -> tuple[str, frozenset[int]]:
         """The filter of the subscription whose copy is taken, and the identifiers of all others."""
@@ -260,7 +261,7 @@ def _without_nul(name: str) -> str:
 
 
 def plain_plan(topic: bytes, kafka_topic: str) -> Plan:
-    """For what no route takes: the MQTT topic is the key, the payload the value."""
+    """A plan for messages that no route takes: the MQTT topic is the key, the payload the value."""
     route = Route(
         name="",
         source=Source("", None, "#", ()),
@@ -276,7 +277,7 @@ def plain_plan(topic: bytes, kafka_topic: str) -> Plan:
 
 
 def encoded_size(headers: Iterable[tuple[str, bytes]]) -> int:
-    """Bytes of these headers in a Kafka record, without their count (Kafka's record format v2)."""
+    """Bytes of these headers in a Kafka record, without their number (Kafka's record format v2)."""
     size = 0
     for name, value in headers:
         encoded = len(name) if name.isascii() else len(name.encode())
@@ -300,20 +301,20 @@ def _check_all(entries: Sequence[RouteEntry]) -> tuple[Route, ...]:
         for earlier in routes:
             if covers(earlier.source.pattern, route.source.pattern):
                 problems.append(
-                    f'route "{route.name}": filter = "{entry.filter}": gets nothing, route '
-                    f'"{earlier.name}" before it takes all of it; move it up or leave it out'
+                    f'route "{route.name}": filter = "{entry.filter}": gets nothing, because route '
+                    f'"{earlier.name}" before it takes all its messages; move this route up or remove it'
                 )
                 break
         routes.append(route)
     if not problems and all(route.topic is None for route in routes):
-        problems.append("routes: none of them produces; give one a filter and a topic")
+        problems.append("routes: none of them produces; add a route with a filter and a topic")
     if problems:
         raise ConfigurationError(problems)
     return tuple(routes)
 
 
 def _widest(routes: Iterable[Route]) -> list[Route]:
-    """The fewest routes whose filters bring the messages of all."""
+    """The fewest routes whose filters together bring the messages of all routes."""
     kept: list[Route] = []
     for new in routes:
         if not any(old.source.brings(new.source) for old in kept):
@@ -322,7 +323,7 @@ def _widest(routes: Iterable[Route]) -> list[Route]:
 
 
 def _identifiers(subscriptions: Iterable[str], made_of: str) -> dict[str, int]:
-    """A Subscription Identifier for each, the same at every start with the same routes."""
+    """A Subscription Identifier for each subscription, the same at every start with the same routes."""
     found: dict[str, int] = {}
     for subscription in subscriptions:
         identifier = crc32(f"{subscription}\n{made_of}".encode()) % MAX_IDENTIFIER + 1

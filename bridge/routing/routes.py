@@ -1,11 +1,11 @@
-"""One [[routes]] entry, checked and made ready: named levels in, templates out.
+"""Checks one [[routes]] entry, and parses its filter with named levels and its templates.
 
     filter = "sensors/{site}/{rest#}"   subscribes sensors/+/#, matches sensors/kitchen/a/b
     topic  = "iot.{site}"               becomes iot.kitchen
     key    = "{rest}"                   becomes a/b
 
-`{name}` stands for `+`, `{name#}` at the end for `#`; `{topic}` is always the whole MQTT topic.
-A template is text with names in braces; a brace itself is written twice, as in Python.
+`{name}` in a filter means `+`, and `{name#}` at its end means `#`. `{topic}` is always the whole MQTT topic.
+A template is text with names in braces. To write a brace itself, write it twice, as in Python.
 """
 
 import json
@@ -19,7 +19,8 @@ from typing import Literal, Protocol
 from bridge.errors import ConfigurationError
 from bridge.routing.topics import covers, is_utf8, split_share, why_bad_filter, why_bad_kafka_topic
 
-# Where standard headers have their values from; "mqtt.topic" is of the topic, as one with a template is.
+# Standard headers by the source of their values. The value of "mqtt.topic" is made from the topic, like that
+# of a header with a template.
 FLAG_HEADERS = ("mqtt.qos", "mqtt.retained", "mqtt.duplicate")
 PROPERTY_HEADERS = ("content-type", "response-topic", "correlation-data", "user-properties")
 
@@ -27,7 +28,7 @@ _NAMED_LEVEL = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(#?)\}")
 
 
 class RouteEntry(Protocol):
-    """What routing reads of settings.RouteSettings, which has checked what concerns single values."""
+    """The part of settings.RouteSettings that routing reads. Each single value has been checked there."""
 
     @property
     def name(self) -> str: ...
@@ -51,7 +52,7 @@ class RouteEntry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text with names in it: pairs of a literal and the name that follows it, or None."""
+    """Text with names in it. `parts`: pairs of a literal text, and the name that follows it or None."""
 
     parts: tuple[tuple[str, str | None], ...]
 
@@ -61,22 +62,22 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A route's filter. `pattern` is what the topic is matched with, `subscription` what is subscribed."""
+    """A route's filter. Topics are matched with `pattern`; the bridge subscribes `subscription`."""
 
     subscription: str
     group: str | None  # of $share/<group>/
     pattern: str
-    captures: tuple[tuple[str, slice], ...]  # a name and the levels of the topic it stands for
+    captures: tuple[tuple[str, slice], ...]  # a name, and which levels of the topic are its value
 
     def brings(self, other: "Source") -> bool:
-        """Subscribed, this one delivers to us all that the other would: same group, and it covers."""
+        """Whether a subscription of this filter brings all messages of `other`: same group, and it covers."""
         return self.group == other.group and covers(self.pattern, other.pattern)
 
     def unshared(self) -> "Source":
         return replace(self, subscription=self.pattern, group=None)
 
     def values(self, topic: str) -> dict[str, str]:
-        """What each name stands for, in a topic that the pattern matches."""
+        """The value of each name, in a topic that the pattern matches."""
         levels = topic.split("/")
         values = {name: "/".join(levels[where]) for name, where in self.captures}
         values["topic"] = topic
@@ -85,7 +86,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A [[routes]] entry that is known to work. `topic` is None where the action is "drop"."""
+    """A [[routes]] entry that was checked. `topic` is None if the action is "drop"."""
 
     name: str
     source: Source
@@ -93,7 +94,7 @@ class Route:
     topic: Template | None
     key: Template
     headers: tuple[tuple[str, Template | None], ...]  # None: one of FLAG_HEADERS
-    properties: frozenset[str]  # which of PROPERTY_HEADERS are carried over
+    properties: frozenset[str]  # which of PROPERTY_HEADERS the Kafka record gets
     skip_retained: bool
     envelope: bool
 
@@ -102,7 +103,7 @@ WHOLE_TOPIC = Template((("", "topic"),))
 
 
 def check(entry: RouteEntry) -> Route:
-    """The entry made ready. Raises ConfigurationError with a line for each thing that is wrong in it."""
+    """The route of this entry. Raises ConfigurationError with one line for each error in the entry."""
     problems: list[str] = []
     drop = entry.action == "drop"
 
@@ -118,8 +119,8 @@ def check(entry: RouteEntry) -> Route:
     with reading("filter", entry.filter):
         source = _parse_filter(entry.filter)
         if drop and source.group is not None:
-            raise ValueError(f'action = "drop" subscribes nothing, write "{split_share(entry.filter)[1]}"')
-    # Of a filter that can't be read no name is known, so none is called unknown.
+            raise ValueError(f'action = "drop" subscribes nothing; write "{split_share(entry.filter)[1]}"')
+    # If the filter can't be parsed, its names are not known, so no name is reported as unknown.
     names = None if source is None else [name for name, _ in source.captures] + ["topic"]
 
     topic: Template | None = None
@@ -165,12 +166,12 @@ def _parse_filter(text: str) -> Source:
             continue
         match = _NAMED_LEVEL.fullmatch(level)
         if match is None:
-            raise ValueError(f"{level!r}: a name takes a whole level, {{name}} for '+' or {{name#}} for '#'")
+            raise ValueError(f"{level!r}: a name takes a whole level: {{name}} for '+', or {{name#}} for '#'")
         name, rest = match.groups()
         if name == "topic":
-            raise ValueError("{topic} is the whole MQTT topic already, take another name")
+            raise ValueError("{topic} is the whole MQTT topic already; use another name")
         if name in [known for known, _ in captures]:
-            raise ValueError(f"{{{name}}} stands in it twice")
+            raise ValueError(f"{{{name}}} occurs twice")
         captures.append((name, slice(depth, None if rest else depth + 1)))
         levels[depth] = "#" if rest else "+"
     pattern = "/".join(levels)
@@ -187,10 +188,10 @@ def _parse_template(text: str, names: Collection[str] | None) -> Template:
     try:
         parsed = list(Formatter().parse(text))
     except ValueError:
-        raise ValueError("a brace is open or closed too many; a brace itself is written twice") from None
+        raise ValueError("a brace has no partner; to write a brace itself, write it twice") from None
     for literal, name, spec, conversion in parsed:
         if name is not None and (spec or conversion or not name.isidentifier()):
-            raise ValueError("only {name} can stand in braces, and a brace itself is written twice")
+            raise ValueError("only a {name} is allowed in braces; to write a brace itself, write it twice")
         if name is not None and names is not None and name not in names:
             raise ValueError(f"unknown {{{name}}}; known: {', '.join(f'{{{known}}}' for known in names)}")
         parts.append((literal, name))
@@ -199,7 +200,7 @@ def _parse_template(text: str, names: Collection[str] | None) -> Template:
 
 def _kafka_topic(text: str, names: Collection[str] | None) -> Template:
     template = _parse_template(text, names)
-    # What MQTT will name is not known yet; what is written around it must be legal with an "x" for it.
+    # The values from MQTT are not known yet. The text around them must be legal with an "x" for each value.
     sample = template.render(dict.fromkeys((name for _, name in template.parts if name), "x"))
     if why := why_bad_kafka_topic(sample):
         raise ValueError(why)
@@ -208,7 +209,7 @@ def _kafka_topic(text: str, names: Collection[str] | None) -> Template:
 
 def _key(text: str, names: Collection[str] | None) -> Template:
     if not text:
-        raise ValueError("empty; leave it out to have the MQTT topic as the key")
+        raise ValueError("empty; leave it out to get the MQTT topic as the key")
     return _parse_template(text, names)
 
 

@@ -1,11 +1,11 @@
-"""The algebra of MQTT topic filters, and what Kafka calls a legal topic name.
+"""Compares MQTT topic filters, and checks the names of Kafka topics.
 
-Pure functions on strings. A filter here has `+` and `#` only; named levels are routing's. A filter
-stands for a set of topics, so two of them can be compared without any message:
+Pure functions on strings. A filter in this file has only `+` and `#`; routes.py translates named levels. A
+filter is a set of topics, so two filters can be compared without any message:
 
-    matches(filter, topic)   the topic is in the set
-    covers(a, b)             whatever b matches, a matches
-    overlaps(a, b)           there is a topic that both match
+    matches(filter, topic)   the topic is in the filter's set
+    covers(a, b)             filter a matches every topic that filter b matches
+    overlaps(a, b)           there is a topic that both filters match
 
 Source of the rules: MQTT 5, 4.7 and 4.8.2 (3.1.1 has the same without shared subscriptions).
 """
@@ -13,7 +13,7 @@ Source of the rules: MQTT 5, 4.7 and 4.8.2 (3.1.1 has the same without shared su
 import re
 from dataclasses import dataclass
 
-MAX_UTF8 = 65_535  # bytes of a topic or a filter: its length goes in two bytes (MQTT 5, 1.5.4)
+MAX_UTF8 = 65_535  # bytes of a topic or a filter: MQTT encodes its length in two bytes (MQTT 5, 1.5.4)
 
 _KAFKA_ILLEGAL = re.compile(r"[^a-zA-Z0-9._-]")
 KAFKA_NAME_LENGTH = 249  # a broker keeps each partition in a directory `<name>-<partition>`
@@ -21,13 +21,13 @@ _KAFKA_INTERNAL = frozenset(
     {"__consumer_offsets", "__transaction_state", "__share_group_state", "__cluster_metadata"}
 )
 
-# Prefixes that a broker takes off before it matches: the topics of what arrives don't have them.
+# Prefixes that a broker removes before it matches: the topics of arriving messages don't have them.
 _FOREIGN_PREFIXES = ("$queue/", "$exclusive/")
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One entry of SUBSCRIBE. `identifier` is None where no other subscription overlaps."""
+    """One entry of SUBSCRIBE. `identifier` is None if no other subscription overlaps."""
 
     filter: str
     qos: int
@@ -35,24 +35,24 @@ class Subscription:
 
 
 def why_bad_filter(pattern: str) -> str | None:
-    """What MQTT forbids in this filter, in words, or None when nothing is wrong.
+    """Why MQTT forbids this filter, in words; None if it is allowed.
 
     >>> why_bad_filter("a/#/b")
-    "'#' stands only at the end"
+    "'#' is allowed only at the end"
     """
     if not pattern:
         return "it is empty"
     if "\0" in pattern:
-        return "it holds a null character"
+        return "it contains a null character"
     if not is_utf8(pattern):
         return "it is not valid UTF-8"
     if len(pattern.encode()) > MAX_UTF8:
         return f"it is longer than {MAX_UTF8} bytes"
     if pattern.startswith(_FOREIGN_PREFIXES):
-        return f"{pattern.split('/')[0]}/ is one broker's own; use $share/<group>/<filter>"
+        return f"{pattern.split('/')[0]}/ is not standard MQTT; use $share/<group>/<filter>"
     levels = pattern.split("/")
     if "#" in levels[:-1]:
-        return "'#' stands only at the end"
+        return "'#' is allowed only at the end"
     for level in levels:
         if len(level) > 1 and ("+" in level or "#" in level):
             return f"'+' and '#' take a whole level, not a part of one as in {level!r}"
@@ -60,21 +60,21 @@ def why_bad_filter(pattern: str) -> str | None:
 
 
 def why_bad_topic(topic: str) -> str | None:
-    """What MQTT forbids in the topic of a message, in words, or None when nothing is wrong.
+    """Why MQTT forbids this topic of a message, in words; None if it is allowed.
 
     >>> why_bad_topic("a/+")
-    "it holds '+', which only filters may"
+    "it contains '+', which is allowed only in filters"
     """
     if "\0" in topic:
-        return "it holds a null character"
+        return "it contains a null character"
     for character in "+#":
         if character in topic:
-            return f"it holds {character!r}, which only filters may"
+            return f"it contains {character!r}, which is allowed only in filters"
     return None
 
 
 def is_utf8(text: str) -> bool:
-    """False for text with half a surrogate pair, which JSON and the environment can hold."""
+    """False for text with half a surrogate pair, which JSON and the environment can contain."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -85,7 +85,7 @@ def is_utf8(text: str) -> bool:
 def split_share(subscription: str) -> tuple[str | None, str]:
     """`$share/<group>/<filter>` as (group, filter); a plain filter as (None, filter).
 
-    Raises ValueError with the reason when the group or the filter is missing or not allowed.
+    Raises ValueError with the reason if the group or the filter is missing or not allowed.
     """
     if subscription != "$share" and not subscription.startswith("$share/"):
         return None, subscription
@@ -94,24 +94,24 @@ def split_share(subscription: str) -> tuple[str | None, str]:
     if not group or not slash or not pattern:
         raise ValueError("a shared subscription is written $share/<group>/<filter>")
     if any(character in group for character in "+#{}\0"):
-        raise ValueError(f"the group {group!r} of a shared subscription can't hold '+', '#', '{{' or '}}'")
+        raise ValueError(f"the group {group!r} of a shared subscription can't contain '+', '#', '{{' or '}}'")
     return group, pattern
 
 
 def _levels(pattern: str) -> list[str]:
-    # `a/#` matches `a` too, but before these there is no topic to match, since none is empty. So each is
-    # the same set as with one level more, and written like that it compares like all others.
+    # `a/#` matches `a` too. But `#` and `/#` have no such shorter topic, because no topic is empty. So each
+    # of them matches the same set with one more level `+`, and in that form compares like all other filters.
     if pattern in ("#", "/#"):
         pattern = pattern.replace("#", "+/#")
     return pattern.split("/")
 
 
 def _is_reserved(levels: list[str]) -> bool:
-    return levels[0].startswith("$")  # $SYS and its like: no wildcard at the front matches them
+    return levels[0].startswith("$")  # such as $SYS: no wildcard at the front matches it
 
 
 def covers(a: str, b: str) -> bool:
-    """Whatever filter (or topic) b matches, a matches: `a/#` covers `a`, `a/+` and `a/b/#`."""
+    """Whether a matches all that filter (or topic) b matches: `a/#` covers `a`, `a/+` and `a/b/#`."""
     wide, narrow = _levels(a), _levels(b)
     if _is_reserved(narrow) and not _is_reserved(wide):
         return False
@@ -126,12 +126,12 @@ def covers(a: str, b: str) -> bool:
 
 
 def matches(pattern: str, topic: str) -> bool:
-    """A message with this topic is sent to who subscribes this filter."""
-    return covers(pattern, topic)  # a topic is the filter that matches itself only
+    """Whether a broker sends messages of this topic to a client that subscribes this filter."""
+    return covers(pattern, topic)  # a topic is a filter that matches only itself
 
 
 def overlaps(a: str, b: str) -> bool:
-    """There is a topic that both filters match."""
+    """Whether there is a topic that both filters match."""
     left, right = _levels(a), _levels(b)
     if _is_reserved(left) != _is_reserved(right):
         return False
@@ -145,7 +145,7 @@ def overlaps(a: str, b: str) -> bool:
 
 
 def why_bad_kafka_topic(name: str) -> str | None:
-    """Why Kafka takes no such topic from a client, in words, or None when it does."""
+    """Why Kafka does not let a client use this topic, in words; None if Kafka does."""
     if not name:
         return "it is empty"
     if name in (".", ".."):
@@ -155,15 +155,15 @@ def why_bad_kafka_topic(name: str) -> str | None:
     if len(name) > KAFKA_NAME_LENGTH:
         return f"it has {len(name)} characters, Kafka allows {KAFKA_NAME_LENGTH}"
     if name in _KAFKA_INTERNAL:
-        return "it is Kafka's own"
+        return "Kafka uses this name itself"
     return None
 
 
 def kafka_legal(text: str) -> str:
-    """Text from MQTT as a part of a Kafka topic name: `/` becomes `.`, what Kafka does not allow `-`.
+    """Text from MQTT as a part of a Kafka topic name: `/` becomes `.`, and other illegal characters `-`.
 
-    Not `_`, which Kafka takes for `.` in the names of metrics: where `home.room` exists it refuses to
-    create `home_room`.
+    They do not become `_`, because Kafka's metrics do not distinguish `_` and `.` in names: if `home.room`
+    exists, Kafka refuses to create `home_room`.
 
     >>> kafka_legal("zigbee2mqtt/Living room")
     'zigbee2mqtt.Living-room'

@@ -1,17 +1,17 @@
-"""Every setting, once: its type, default, bounds and purpose; and where its value comes from.
+"""The type, default, bounds and purpose of every setting, and where its value comes from.
 
-Decided here: what a setting allows, which source wins, and what is said about a wrong value.
+Decided here: what a setting allows, which source wins, and the error message for a wrong value.
 Not here: what filters and templates of a route mean (routing).
 
     mqtt.py kafka.py routes.py spool.py   the tables of the file, with the rules between settings
     root.py                               the file as a whole
     kafka_options.py                      which librdkafka settings are refused, and why
-    load.py layers.py                     flags over environment over file over defaults
-    problems.py                           what is wrong, a line for each thing
-    describe.py                           what a setting allows, in words
-    passwords.py                          secrets that live in files of their own
+    load.py layers.py                     flags win over environment, file and defaults, in this order
+    problems.py                           one error line for each wrong setting
+    describe.py                           describes in words what a setting allows
+    passwords.py                          reads the password files
 
---help, docs/reference/settings.md and the error messages are made from the tables' descriptions and bounds.
+The tables' descriptions and bounds also feed --help, docs/reference/settings.md and the error messages.
 
 Start with `load.load`.
 """

@@ -1,4 +1,4 @@
-"""What the tables say about each setting, in words: for --help, the reference and error messages."""
+"""Describes each setting in words, for --help, the reference and the error messages."""
 
 import re
 import types
@@ -21,7 +21,7 @@ _Metadata = TypeVar("_Metadata")
 
 
 def dotted(key: Key) -> str:
-    """mqtt.tls.ca_file, routes[0].name, kafka.options."linger.ms"."""
+    """The key as text: mqtt.tls.ca_file, routes[0].name, kafka.options.linger.ms."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
     return text.removeprefix(".")
 
@@ -31,14 +31,14 @@ def environment_name(key: Key) -> str:
 
 
 def table(annotation: Any) -> type[BaseModel] | None:
-    """The table that a field of this type is, or is a list of."""
+    """The table class, where a field of this type is a table or a list of tables. Otherwise None."""
     if get_origin(annotation) is list:
         annotation = get_args(annotation)[0]
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 def walk(model: type[BaseModel] = Settings, above: Key = ()) -> Iterator[tuple[Key, FieldInfo]]:
-    """Every table and every setting, in the order of the file; what is in [[routes]] is under ("routes",)."""
+    """Yield every table and setting in the order of the file; those of [[routes]] are under ("routes",)."""
     for name, field in model.model_fields.items():
         yield (*above, name), field
         if below := table(field.annotation):
@@ -46,12 +46,12 @@ def walk(model: type[BaseModel] = Settings, above: Key = ()) -> Iterator[tuple[K
 
 
 def fields() -> Iterator[tuple[Key, FieldInfo]]:
-    """Every setting that is no table."""
+    """Yield every setting that is not a table."""
     return ((key, field) for key, field in walk() if table(field.annotation) is None)
 
 
 def field_at(key: Key) -> FieldInfo | None:
-    """The field behind `key`; for a librdkafka option or an entry of a list the field that holds it."""
+    """The field at `key`. For a librdkafka option or a list entry: the field that contains it."""
     model: type[BaseModel] | None = Settings
     found = None
     for part in key:
@@ -65,7 +65,7 @@ def field_at(key: Key) -> FieldInfo | None:
 
 
 def holds_others(key: Key) -> bool:
-    """Whether `key` is a table or a list, and not one value."""
+    """Whether `key` is a table or a list, not a single value."""
     field = field_at(key)
     if field is None or isinstance(key[-1], int) or (key[:2] == OPTIONS and key != OPTIONS):
         return False
@@ -73,7 +73,7 @@ def holds_others(key: Key) -> bool:
 
 
 def secret(key: Key) -> bool:
-    """Whether the value at `key` must never be shown. Unknown keys are judged by their names."""
+    """Whether the value at `key` must never be shown. For an unknown key the name decides."""
     field = field_at(key)
     if field is not None and key[:2] != OPTIONS:
         return SecretStr in _alternatives(field)
@@ -85,7 +85,7 @@ def first_sentence(field: FieldInfo) -> str:
 
 
 def allowed(field: FieldInfo) -> str:
-    """What may be written, as it fits behind "must be": `1 to 65535`, `a duration of 2s to 7d`."""
+    """The allowed values, worded to follow "must be": `1 to 65535`, `a duration of 2s to 7d`."""
     if own := _metadata(field, Allowed):
         return own.text
     if quantity := unit(field):
@@ -103,12 +103,12 @@ def allowed(field: FieldInfo) -> str:
 
 
 def unit(field: FieldInfo) -> Unit | None:
-    """The quantity that the setting is, if it is one."""
+    """The unit of the setting (duration, size, count), or None."""
     return _metadata(field, Unit)
 
 
 def default(field: FieldInfo) -> str | None:
-    """How the default would be written in the file; None where there is none to write."""
+    """The default as the file would have it, or None if there is no default to write."""
     if field.is_required():
         return None
     value = field.get_default(call_default_factory=True)
@@ -116,7 +116,7 @@ def default(field: FieldInfo) -> str | None:
 
 
 def written(field: FieldInfo | None, value: Any) -> str:
-    """`value` in TOML, in the units that people write."""
+    """`value` as TOML, in the units that people write."""
     quantity = field and unit(field)
     if quantity and isinstance(value, int | float) and not isinstance(value, bool):
         return f'"{quantity.format(value)}"'

@@ -1,4 +1,4 @@
-"""The settings as flags: `--mqtt.host H`, made from the tables by pydantic-settings, worded by us."""
+"""Makes a flag of each setting (`--mqtt.host H`): pydantic-settings reads the tables, we word the help."""
 
 import json
 from argparse import SUPPRESS, ArgumentParser, ArgumentTypeError, Namespace
@@ -17,7 +17,7 @@ from bridge.settings.section import Key
 
 
 class Flags:
-    """Adds the flags to a parser, and takes what was parsed."""
+    """Adds the flags to a parser, and makes a Layer of the parsed values."""
 
     def __init__(self, parser: ArgumentParser) -> None:
         self._source = CliSettingsSource[ArgumentParser](
@@ -38,7 +38,7 @@ class Flags:
 
         try:
             values = self._source(parsed_args=dict(given))()
-        except SettingsError:  # its text may hold a secret
+        except SettingsError:  # the error's text may contain a secret
             raise ConfigurationError("--kafka.options or --routes: their values can't be read") from None
         return Layer(with_flat_options(values), name_of)
 
@@ -51,8 +51,8 @@ def _add_flag(container: Any, *names: str, dest: str, **given: Any) -> None:
     key = tuple(dest.split("."))
     field = describe.field_at(key)
     if field is None or (describe.table(field.annotation) and key != ("routes",)):
-        return  # a whole table as JSON: nobody would type that
-    hidden = describe.secret(key)  # it is known in order to be refused with its reason
+        return  # no flag for a whole table as JSON: nobody would type one
+    hidden = describe.secret(key)  # the parser knows the flag only so that load() can refuse it with a reason
     container.add_argument(
         *names,
         dest=dest,
@@ -65,10 +65,10 @@ def _add_flag(container: Any, *names: str, dest: str, **given: Any) -> None:
 
 
 def _assignment(text: str) -> str:
-    """NAME=VALUE as JSON: pydantic-settings would split the value at commas, as in debug=broker,topic."""
+    """Turn NAME=VALUE into JSON. pydantic-settings would split a value such as broker,topic at its comma."""
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise ArgumentTypeError("must be NAME=VALUE")  # without the text, which may hold a secret
+        raise ArgumentTypeError("must be NAME=VALUE")  # does not quote the text: it may contain a secret
     return json.dumps({name: value})
 
 

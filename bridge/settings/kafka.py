@@ -1,4 +1,4 @@
-"""[kafka]: where Kafka is, and what librdkafka is told beyond the bridge's own choices."""
+"""[kafka]: the brokers' addresses, the password file, and further options for librdkafka."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from bridge.settings.section import Allowed, Key, Section, Wrong
 
 _BROKER = re.compile(r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
 
-# Settings of librdkafka that make TLS a mere disguise.
+# With these librdkafka settings TLS encrypts, but no longer proves who the broker is.
 _LOOSE = {
     "enable.ssl.certificate.verification": ("false",),
     "ssl.endpoint.identification.algorithm": ("none",),
@@ -50,18 +50,21 @@ class KafkaSettings(Section):
     bootstrap_servers: Annotated[
         str, BeforeValidator(_joined), AfterValidator(_brokers), Allowed(_BROKERS)
     ] = Field(
-        description='Some brokers of the cluster: "kafka1:9092,kafka2:9092", or a list. The rest is learnt.'
+        description='Some brokers of the cluster: "kafka1:9092,kafka2:9092", or a list.'
+        " The bridge asks these for the other brokers."
     )
     password_file: Path | None = Field(
         default=None,
-        description="File with the SASL password, read again where Kafka refuses the last one. Without it"
-        " $CREDENTIALS_DIRECTORY/kafka-password is used, where systemd provides it.",
+        description="File with the SASL password. The bridge reads the file again when Kafka refuses the"
+        " password. Without this setting the bridge uses $CREDENTIALS_DIRECTORY/kafka-password, if systemd"
+        " provides that file.",
     )
     options: Annotated[
         dict[str, Option], AfterValidator(_options), Allowed("text, a number, true or false")
     ] = Field(
         default_factory=dict,
-        description="Any librdkafka setting by its own name, but for those that would break the guarantee.",
+        description="Any librdkafka setting, under its librdkafka name, except those that would break the"
+        " guarantee.",
     )
 
     def contradictions(self) -> Iterator[tuple[Key, str]]:
@@ -79,17 +82,17 @@ class KafkaSettings(Section):
         return str(name) if name else None
 
     def client_options(self) -> dict[str, str | int | float | bool]:
-        """`options` with their secrets in the clear, for librdkafka alone."""
+        """`options` with the secrets in clear text. Only for librdkafka."""
         return {
             name: given.get_secret_value() if isinstance(given, SecretStr) else given
             for name, given in self.options.items()
         }
 
     def warnings(self) -> Iterator[str]:
-        """What is allowed, but has a price that is easily overlooked. One sentence each."""
+        """Yield one sentence for each setting that is allowed but has an easily overlooked cost."""
         for name, loose in _LOOSE.items():
             if str(self.options.get(name, "")).lower() in loose:
                 yield (
-                    f'kafka.options."{name}" = {self.options[name]}: whoever gets between the bridge and'
-                    " Kafka can pose as a broker, and read and change all messages"
+                    f'kafka.options."{name}" = {self.options[name]}: an attacker between the bridge'
+                    " and Kafka can pose as a broker, and read and change all messages"
                 )

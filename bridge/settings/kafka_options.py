@@ -1,7 +1,7 @@
-"""[kafka.options]: any librdkafka setting, but for those that break the guarantee or do nothing here.
+"""[kafka.options]: refuses the librdkafka settings that break the guarantee or have no effect here.
 
-Names and meanings: CONFIGURATION.md of librdkafka. Whether a name exists at all only librdkafka knows;
-it is asked when the producer is built.
+CONFIGURATION.md of librdkafka lists names and meanings. Only librdkafka knows whether a name exists;
+librdkafka reports an unknown name when the bridge builds the producer.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +15,11 @@ Option = str | int | float | bool | SecretStr
 
 @dataclass(frozen=True)
 class Refusal:
-    """`names` (aliases of one setting) may only be what `allows` lets pass; `only` says it in words."""
+    """A setting with aliases `names`. `allows` accepts the allowed values, `only` describes them."""
 
     names: tuple[str, ...]
     reason: str
-    only: str = ""  # empty: not at all
+    only: str = ""  # empty: no value is allowed
     allows: Callable[[str], bool] = lambda _: False
 
 
@@ -32,72 +32,74 @@ _FOREVER = 2147483647  # librdkafka's own default for retries
 REFUSALS = (
     Refusal(
         ("bootstrap.servers", "metadata.broker.list"),
-        "it is kafka.bootstrap_servers",
+        "set kafka.bootstrap_servers instead",
     ),
     Refusal(
         ("acks", "request.required.acks"),
-        "EMQ forgets a message once Kafka has acknowledged it, so all in-sync replicas must hold it by then",
+        "the bridge acknowledges a message to EMQ when Kafka has confirmed it; all in-sync replicas must"
+        " hold it by then",
         "all or -1",
         _one_of("all", "-1"),
     ),
     Refusal(
         ("enable.idempotence",),
-        "without it a retry inside librdkafka doubles messages and breaks their order",
+        "without idempotence a retry inside librdkafka duplicates and reorders messages",
         "true",
         _one_of("true"),
     ),
     Refusal(
         ("message.timeout.ms", "delivery.timeout.ms"),
-        "a message that times out in an idempotent producer comes back doubled or out of order; the bridge"
-        " holds it instead",
+        "a message that times out in an idempotent producer is duplicated or reordered later; the bridge"
+        " holds late messages itself",
         "0, which means never",
         _one_of("0"),
     ),
     Refusal(
         ("retries", "message.send.max.retries"),
-        "a message that the producer gives up comes back doubled or out of order; the bridge holds it"
-        " instead",
+        "a message that the producer gives up is duplicated or reordered later; the bridge holds late"
+        " messages itself",
         str(_FOREVER),
         _one_of(str(_FOREVER)),
     ),
     Refusal(
         ("max.in.flight.requests.per.connection", "max.in.flight"),
-        "of several requests the later ones fail with the first, and what is sent again then may be doubled",
+        "with several requests in flight the later ones fail with the first, and their retry may duplicate"
+        " messages",
         "1",
         _one_of("1"),
     ),
     Refusal(
         ("queuing.strategy",),
-        "anything else breaks the order",
+        "any other strategy reorders messages",
         "fifo",
         _one_of("fifo"),
     ),
     Refusal(
         ("enable.gapless.guarantee",),
-        "one message that Kafka refuses would then end the producer, again and again",
+        "with it a message that Kafka refuses would end each producer in turn",
         "false",
         _one_of("false"),
     ),
     Refusal(
         ("delivery.report.only.error",),
-        "the bridge acknowledges a message to EMQ when its delivery is reported; with this none ever"
-        " would be",
+        "the bridge acknowledges a message to EMQ when librdkafka reports its delivery; with this setting"
+        " librdkafka reports only failures",
     ),
     Refusal(
         ("message.max.bytes",),
-        "what is too large is for the topic's max.message.bytes to say, and Kafka is asked for it",
+        "the topic's max.message.bytes is the limit, and the bridge asks Kafka for it",
     ),
     Refusal(
         ("transactional.id", "transaction.timeout.ms"),
-        "the bridge opens no transactions, and such a producer takes nothing outside of one",
+        "the bridge opens no transactions, and a transactional producer takes no message outside of one",
     ),
     Refusal(
         ("test.mock.num.brokers", "test.mock.broker.rtt"),
-        "librdkafka would acknowledge everything from a Kafka in its own memory",
+        "librdkafka would confirm every message from a simulated Kafka in its own memory",
     ),
     Refusal(
         ("statistics.interval.ms",),
-        "nobody listens to librdkafka's statistics here: it would cost time and show nothing",
+        "the bridge does not read librdkafka's statistics: they would only cost time",
         "0",
         _one_of("0"),
     ),
@@ -110,13 +112,13 @@ REFUSALS = (
             "default.topic.config",
             "internal.termination.signal",
         ),
-        "this one is the bridge's own",
+        "the bridge sets it itself",
     ),
 )
 
 _BY_NAME = {name: refusal for refusal in REFUSALS for name in refusal.names}
 
-# What librdkafka would ignore in a producer with no more than a line in its log.
+# A librdkafka producer ignores these settings, and only writes a line to its log.
 CONSUMER_ONLY = frozenset(
     {
         "auto.commit.enable",
@@ -148,7 +150,7 @@ _CONSUMER_PREFIXES = ("fetch.", "queued.")
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Join what TOML takes apart: `linger.ms = 5` without quotes is a table `linger` that holds `ms`."""
+    """Join the tables that TOML makes of dotted names: an unquoted `linger.ms = 5` is {linger: {ms: 5}}."""
     joined: dict[str, Any] = {}
     for name, value in options.items():
         if isinstance(value, Mapping):
@@ -159,7 +161,7 @@ def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of such a name must never be shown. In doubt it is a secret."""
+    """Whether the value of an option with this name must never be shown. A doubtful name counts as secret."""
     name = name.lower()
     return any(
         part in name
@@ -168,9 +170,9 @@ def is_secret(name: str) -> bool:
 
 
 def why_refused(name: str, value: Option) -> str | None:
-    """One sentence about what is wrong with `name = value`, or None."""
+    """Why `name = value` is refused, in one sentence; None if it is allowed."""
     if name.endswith("_cb") or name == "on_delivery":
-        return "not allowed: this one is the bridge's own"
+        return "not allowed: the bridge sets it itself"
     if name in CONSUMER_ONLY or name.startswith(_CONSUMER_PREFIXES):
         return "not allowed: it is for consumers, and a producer ignores it"
     refusal = _BY_NAME.get(name)

@@ -1,4 +1,4 @@
-"""Values from several places, laid over each other, and where each one came from."""
+"""Merges the values of several sources, and remembers which source each value came from."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from bridge.settings.section import Key
 
 @dataclass(frozen=True)
 class Layer:
-    """Values from one place. `name_of` says where in it a value stands, as a person would look for it."""
+    """Values from one source. `name_of` tells where in the source a value is, for error messages."""
 
     values: dict[str, Any]
     name_of: Callable[[Key], str]
 
 
 class Layers:
-    """Layers, the one that outranks all others first. Tables are joined, lists replaced as a whole."""
+    """Layers, the strongest first. Tables are merged; a list replaces a weaker layer's list as a whole."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._layers = tuple(layers)
@@ -28,12 +28,12 @@ class Layers:
         return values
 
     def origin(self, key: Key) -> str | None:
-        """The name of the place that decided the value at `key`; None where nobody set it."""
+        """The name of the source that set the value at `key`; None if no source did."""
         found = self._find(key)
         return found[0].name_of(key) if found else None
 
     def value(self, key: Key) -> Any:
-        """What was written at `key`, as it was written; None where nobody set it."""
+        """The value at `key` as the source has it; None if no source set it."""
         found = self._find(key)
         return found[1] if found else None
 
@@ -52,7 +52,7 @@ class Layers:
             else:
                 return layer, value
             if any(isinstance(part, int) for part in key) and key[0] in layer.values:
-                return None  # its list hides those of the layers below
+                return None  # this layer's list hides the lists of weaker layers
         return None
 
 

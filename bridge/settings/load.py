@@ -1,4 +1,4 @@
-"""Flags over environment over file over what systemd provides over defaults."""
+"""Loads the settings. Flags win over the environment, then the file, then systemd's values, then defaults."""
 
 import os
 import re
@@ -27,16 +27,16 @@ _PREFIX = "BRIDGE_"
 
 @dataclass(frozen=True)
 class Configuration:
-    """The settings in force, and what they were made of."""
+    """The settings in force, and the layers they were merged from."""
 
     settings: Settings
     layers: Layers
 
 
 def load(flags: Layer, file: Path | None = None, *, without_kafka: bool = False) -> Configuration:
-    """Read everything. `file`: what --config named. Raises ConfigurationError with all that is wrong.
+    """Read all sources. `file` is the value of --config. Raises ConfigurationError with all problems.
 
-    `without_kafka` is for --dry-run, which doesn't miss kafka.bootstrap_servers.
+    `without_kafka` is for --dry-run, which needs no kafka.bootstrap_servers.
     """
     below = [_from_environment(), *_from_file(file), _from_systemd()]
     if without_kafka:
@@ -55,7 +55,7 @@ def load(flags: Layer, file: Path | None = None, *, without_kafka: bool = False)
 
 class _Environment(EnvSettingsSource):
     def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
-        """What should be JSON and isn't stays as it is: it is then reported like any other wrong value."""
+        """Keep a value that is not valid JSON, so that it is reported like any other wrong value."""
         try:
             return super().decode_complex_value(field_name, field, value)
         except ValueError:
@@ -99,7 +99,7 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
 
 
 def _from_systemd() -> Layer:
-    """StateDirectory= and LoadCredential= of the unit: systemd.exec(5)."""
+    """The values from StateDirectory= and LoadCredential= of the unit (systemd.exec(5))."""
     values: dict[str, Any] = {}
     if directory := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         values["state_directory"] = directory
@@ -114,7 +114,7 @@ def _from_systemd() -> Layer:
 
 
 def with_flat_options(values: dict[str, Any]) -> dict[str, Any]:
-    """Give [kafka.options] the names that librdkafka knows, whichever way they were written."""
+    """Give [kafka.options] librdkafka's names, whether the source wrote them quoted or as nested tables."""
     kafka = values.get("kafka")
     if isinstance(kafka, Mapping) and isinstance(kafka.get("options"), Mapping):
         return values | {"kafka": {**kafka, "options": flat(kafka["options"])}}
@@ -122,7 +122,7 @@ def with_flat_options(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown_variables() -> Iterator[str]:
-    """Variables whose first part is no setting: pydantic-settings passes over these in silence."""
+    """Yield a problem for each variable whose first part is no setting; pydantic-settings ignores these."""
     known = [environment_name(key) for key, _ in describe.walk()]
     for name in sorted(os.environ):
         table = name.upper().removeprefix(_PREFIX).partition("__")[0].lower()
@@ -132,7 +132,7 @@ def _unknown_variables() -> Iterator[str]:
 
 
 def _secrets_in(flags: Layer) -> Iterator[str]:
-    """Secrets among the flags: whoever may list processes can read them there."""
+    """Yield a problem for each secret among the flags: every user who can list processes can read flags."""
 
     def leaves(values: Mapping[str, Any], above: Key = ()) -> Iterator[Key]:
         for name, value in values.items():
@@ -155,7 +155,7 @@ _ASSIGNMENT = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
 
 
 def _lines(text: str) -> dict[Key, int]:
-    """The line of each table and each value, for messages. Good enough for files as people write them."""
+    """The line number of each table and value, for messages. Simple: it fits files as people write them."""
     found: dict[Key, int] = {}
     table: Key = ()
     for number, line in enumerate(text.splitlines(), start=1):

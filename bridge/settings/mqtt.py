@@ -1,6 +1,6 @@
 """[mqtt]: the session with EMQ, and how long each hop may be silent.
 
-How the numbers follow from each other and from the balancer's 3 h: docs/explanation/timeouts.md.
+docs/explanation/timeouts.md derives the numbers from each other and from the balancer's 3 h.
 """
 
 import ipaddress
@@ -16,28 +16,30 @@ from bridge.units import DURATION, Count, Duration, Size
 Seconds = Annotated[Duration, Field(multiple_of=1)]
 """A duration that MQTT or the kernel counts in whole seconds."""
 
-# A connection that pings every `keepalive` is silent for longer where a ping is late or sent again.
+# A late or retransmitted ping makes the silence longer than `keepalive`.
 _PING_MARGIN = 1.5
 
-# While one EMQ node hangs the healthy one sends its CONNACK after this many seconds.
+# While one EMQ node hangs, the healthy node sends its CONNACK after this many seconds.
 _CONNACK_BESIDE_A_HUNG_NODE = 60
 
 
 class TlsSettings(Section):
     enabled: bool = Field(default=False, description="Speak TLS with the broker.")
     ca_file: Path | None = Field(
-        default=None, description="Certificate authorities to trust, PEM. Without it those of the system."
+        default=None,
+        description="Certificate authorities to trust, PEM. Without it the bridge trusts"
+        " those of the system.",
     )
     cert_file: Path | None = Field(default=None, description="Certificate to show to the broker, PEM.")
     key_file: Path | None = Field(
         default=None,
-        description="Private key of cert_file, PEM. Not needed where cert_file holds the key too.",
+        description="Private key of cert_file, PEM. Not needed if cert_file contains the key too.",
     )
     server_name: str | None = Field(
         default=None,
         min_length=1,
-        description="Name to expect in the broker's certificate. Without it mqtt.host; behind a balancer the"
-        " nodes' certificates often bear another name.",
+        description="Name to expect in the broker's certificate. The default is mqtt.host; the certificates"
+        " of nodes behind a balancer often have another name.",
     )
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
@@ -60,8 +62,9 @@ class TcpSettings(Section):
         default=20.0,
         ge=1,
         le=3600,
-        description="Silence after which the kernel probes the connection (TCP_KEEPIDLE). A balancer whose"
-        " power was cut is noticed within keepalive_idle + keepalive_interval x keepalive_count.",
+        description="Silence after which the kernel probes the connection (TCP_KEEPIDLE). The kernel"
+        " notices within keepalive_idle + keepalive_interval x keepalive_count that the balancer's power"
+        " was cut.",
     )
     keepalive_interval: Seconds = Field(
         default=5.0, ge=1, le=600, description="Time between two probes (TCP_KEEPINTVL)."
@@ -73,8 +76,8 @@ class TcpSettings(Section):
         default=35.0,
         ge=1,
         le=3600,
-        description="How long what was sent may stay unconfirmed by the peer's kernel (TCP_USER_TIMEOUT). The"
-        " kernel sends no probes while data is in flight: without this limit a dead peer was noticed after"
+        description="How long the peer's kernel may leave sent data unconfirmed (TCP_USER_TIMEOUT). The"
+        " kernel sends no probes while data is in flight: without this limit it noticed a dead peer after"
         " 932 s.",
     )
 
@@ -84,25 +87,25 @@ class ReconnectSettings(Section):
         default=0.2,
         ge=0.01,
         le=60,
-        description="Longest wait before the second attempt, doubled for each further one. The waits are"
-        " random between 0 and that; the first attempt after a live session is made at once.",
+        description="Longest wait before the second attempt; this limit doubles for each further attempt."
+        " Each wait is random between 0 and the limit. The first attempt after a live session has no wait.",
     )
     max_delay: Duration = Field(
-        default=30.0, ge=0.1, le=3600, description="Where the doubling of min_delay ends."
+        default=30.0, ge=0.1, le=3600, description="Highest limit that the doubling of min_delay reaches."
     )
     refused_delay: Duration = Field(
         default=60.0,
         ge=1,
         le=3600,
-        description="Wait after a refusal that time doesn't cure. A wrong password, a missing permission, a"
-        " client id that someone else uses.",
+        description="Wait after a refusal that time does not cure. Such as a wrong password, a missing"
+        " permission, or a client id that another client uses.",
     )
     stable_after: Duration = Field(
         default=30.0,
         ge=0,
         le=3600,
-        description="How long a session must be live before waits begin at min_delay again. The balancer"
-        " accepts connections and closes them at once while no node is up, so a mere connection proves"
+        description="How long a session must be live before waits begin at min_delay again. While no node"
+        " is up the balancer accepts connections and closes them at once, so a TCP connection alone proves"
         " nothing.",
     )
 
@@ -124,80 +127,84 @@ def _host(value: str) -> str:
 
 class MqttSettings(Section):
     host: Annotated[str, Field(min_length=1), AfterValidator(_host)] = Field(
-        description="Name or address of EMQ, or of the balancer before it. All addresses of a name are tried."
+        description="Name or address of EMQ, or of the balancer in front of EMQ. The bridge tries all"
+        " addresses of a name."
     )
     port: Count = Field(
-        default=1884, ge=1, le=65535, description="TCP port. 1884 is the balancer's, for subscribers."
+        default=1884, ge=1, le=65535, description="TCP port. The balancer has port 1884 for subscribers."
     )
     client_id: str = Field(
         default="mqtt-kafka-bridge",
         min_length=1,
         max_length=256,
-        description="Names the session at the broker. It must stay the same for ever and be used only once:"
-        " two bridges with one id throw each other off.",
+        description="MQTT client id, which names the session at the broker. Never change it, and give each"
+        " bridge its own: of two clients with one id, the broker disconnects the older each time the other"
+        " connects.",
     )
     protocol: Literal["auto", "5", "3.1.1"] = Field(
         default="auto",
-        description="MQTT version. auto is 5, and 3.1.1 where the broker speaks nothing newer.",
+        description="MQTT version. With auto the bridge uses 5, or 3.1.1 if the broker does not speak 5.",
     )
     keepalive: Seconds = Field(
         default=60.0,
         ge=2,
         le=65535,
-        description="Time between two PINGREQ. No answer for as long again ends the connection. Only these"
-        " pings reset the balancer's timers, TCP's probes don't.",
+        description="Time between two PINGREQ. The bridge ends the connection if no PINGRESP comes within"
+        " the same time again. These pings reset the balancer's timers; TCP probes do not.",
     )
     idle_limit: Duration = Field(
         default=10800.0,
         ge=3,
         le=7 * 86400,
-        description="The shortest time after which a hop on the way ends a silent connection. HAProxy's"
-        " timeout client and timeout server. Nothing is set by it; keepalive is checked against it.",
+        description="The shortest time after which a hop ends a silent connection. In HAProxy these are"
+        " timeout client and timeout server. The bridge only checks keepalive against this value.",
     )
     session_expiry: Seconds = Field(
         default=604800.0,
         ge=60,
         le=0xFFFFFFFE,
-        description="How long the broker keeps the session of a bridge that is away (MQTT 5). Longer than any"
-        " outage that must not lose messages. With $share the price is that a dead member of the group keeps"
-        " getting its share for that long.",
+        description="How long the broker keeps the session while the bridge is disconnected (MQTT 5). Make"
+        " it longer than any outage that must not lose messages. With $share a dead member of the group"
+        " keeps getting its share for this long.",
     )
     receive_maximum: Count = Field(
         default=100,
         ge=1,
         le=65535,
-        description="Messages of QoS 1 and 2 that may be unacknowledged. Bounds memory, and how many may come"
-        " twice when a connection breaks. EMQ's own limit is 32.",
+        description="Most messages of QoS 1 and 2 that may be unacknowledged. This bounds memory, and how"
+        " many messages may be duplicated when a connection breaks. EMQ's own limit is 32.",
     )
     connack_timeout: Duration = Field(
         default=75.0,
         ge=5,
         le=3600,
-        description="How long to wait for CONNACK. More than 60s: while one EMQ node hangs, the healthy one"
-        " answers after 60 s, and who gives up earlier never gets in.",
+        description="How long to wait for CONNACK. Should be more than 60s: while one EMQ node hangs, the"
+        " healthy node answers after 60 s, and a bridge that gives up earlier connects only after EMQ has"
+        " dropped the hung node.",
     )
     username: str | None = Field(default=None, min_length=1, description="User name.")
     password: SecretStr | None = Field(
         default=None,
-        description="Password. Better in password_file. Refused as a flag: everybody on the machine can read"
-        " those.",
+        description="Password. Prefer password_file. The bridge refuses a password given as a flag, because"
+        " everybody on the machine can read flags.",
     )
     password_file: Path | None = Field(
         default=None,
-        description="File with the password, read again at every connect. Without it"
-        " $CREDENTIALS_DIRECTORY/mqtt-password is used, where systemd provides it.",
+        description="File with the password. The bridge reads the file at every connect. Without this"
+        " setting the bridge uses $CREDENTIALS_DIRECTORY/mqtt-password, if systemd provides that file.",
     )
     qos0_messages: Count = Field(
         default=10_000,
         ge=0,
         le=10_000_000,
-        description="Messages of QoS 0 that may wait for Kafka. What comes beyond is dropped and counted.",
+        description="Most messages of QoS 0 that may wait for Kafka. The bridge drops and counts any"
+        " further ones.",
     )
     qos0_bytes: Size = Field(
         default=16_000_000,
         ge=0,
         le=4_000_000_000,
-        description="The same bound in bytes of topics and payloads.",
+        description="The same limit in bytes of topics and payloads.",
     )
     tls: TlsSettings = Field(default_factory=lambda: TlsSettings(), description="TLS to the broker")
     tcp: TcpSettings = Field(
@@ -211,17 +218,17 @@ class MqttSettings(Section):
         if self.keepalive * _PING_MARGIN > self.idle_limit:
             yield (
                 "keepalive",
-                f"at most {DURATION.format(self.idle_limit // _PING_MARGIN)} holds a connection that is cut"
-                f" after {DURATION.format(self.idle_limit)} of silence (mqtt.idle_limit): MQTT's pings"
-                " alone reset the balancer's timers, TCP's probes don't, and a ping may be late",
+                f"must be at most {DURATION.format(self.idle_limit // _PING_MARGIN)}: a hop ends a silent"
+                f" connection after {DURATION.format(self.idle_limit)} (mqtt.idle_limit). Only MQTT's pings"
+                " reset the balancer's timers, TCP probes do not, and a ping may be late",
             )
         probes = self.tcp.keepalive_idle + self.tcp.keepalive_interval * self.tcp.keepalive_count
         if probes >= self.keepalive:
             yield (
                 "keepalive",
                 f"must be more than keepalive_idle + keepalive_interval x keepalive_count of [mqtt.tcp],"
-                f" which is {DURATION.format(probes)}: otherwise a PINGREQ is in flight first, and the"
-                " kernel probes no connection that has data in flight",
+                f" which is {DURATION.format(probes)}: otherwise a PINGREQ is in flight before the probes"
+                " have ended, and the kernel sends no probes while data is in flight",
             )
         if self.password and self.password_file:
             yield "password", "is set beside password_file; keep one of them"
@@ -231,19 +238,19 @@ class MqttSettings(Section):
                     yield name, "does nothing without username"
 
     def session_name(self, client_id: str) -> str:
-        """What tells one broker's session from another, for what is remembered of it."""
+        """The name under which the bridge records what it has subscribed in this session at this broker."""
         return f"{client_id} at {self.host}:{self.port}"
 
     def warnings(self) -> Iterator[str]:
-        """What is allowed, but has a price that is easily overlooked. One sentence each."""
+        """Yield one sentence for each setting that is allowed but has an easily overlooked cost."""
         if self.connack_timeout <= _CONNACK_BESIDE_A_HUNG_NODE:
             yield (
                 f"mqtt.connack_timeout = {DURATION.format(self.connack_timeout)}: while one node of an EMQ"
                 f" cluster hangs, the healthy one answers after {_CONNACK_BESIDE_A_HUNG_NODE} s; a bridge"
-                " that gives up before that gets in only once the cluster has dropped the hung one"
+                " that gives up earlier connects only after the cluster has dropped the hung node"
             )
         if self.session_expiry < 3600:
             yield (
-                f"mqtt.session_expiry = {DURATION.format(self.session_expiry)}: after that long without the"
-                " bridge EMQ drops the session and all messages that wait in it (7d is the default)"
+                f"mqtt.session_expiry = {DURATION.format(self.session_expiry)}: if the bridge is away"
+                " for longer, EMQ drops the session with all its waiting messages (7d is the default)"
             )

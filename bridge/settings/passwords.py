@@ -1,6 +1,6 @@
-"""Passwords that live in files of their own, read again whenever they are needed.
+"""Reads the password files: at each MQTT connect, and again after a refusal by Kafka.
 
-So a changed password takes effect with the next connection, without a restart.
+So a changed password takes effect without a restart.
 """
 
 import errno
@@ -18,14 +18,14 @@ _WAYS_OUT = {
 
 
 def read_mqtt_password(settings: MqttSettings) -> str | None:
-    """The password for `settings.username`, or None. Raises BridgeError where its file can't be read."""
+    """The password for `settings.username`, or None. Raises BridgeError if its file can't be read."""
     if settings.password_file is not None:
         return _read(settings.password_file, "mqtt.password_file")
     return settings.password.get_secret_value() if settings.password else None
 
 
 def read_kafka_password(settings: KafkaSettings) -> str | None:
-    """The value for sasl.password, or None where no file holds it. Raises BridgeError likewise."""
+    """The value for sasl.password; None if no file is set. Raises BridgeError if it can't be read."""
     return _read(settings.password_file, "kafka.password_file") if settings.password_file else None
 
 

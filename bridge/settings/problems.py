@@ -1,4 +1,4 @@
-"""What is wrong with the settings, one line for each thing: key, value, source, and what is allowed."""
+"""Words each problem with the settings as one line: key, value, source, and what is allowed."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,8 +15,8 @@ _LONGEST_VALUE = 60  # characters of a wrong value that are shown
 
 
 def sentences(error: ValidationError, layers: Layers, file: str) -> list[str]:
-    """A line for each problem. `file` is where a missing setting would best be written."""
-    lines: dict[str, None] = {}  # a union reports each of its types: once is enough
+    """One line for each problem. The line for a missing setting suggests to write it into `file`."""
+    lines: dict[str, None] = {}  # pydantic reports a union once for each of its types; keep one
     for details in error.errors(include_url=False):
         for key, text in _problems(details, layers, file):
             lines[f"{head(key, layers)}: {text}"] = None
@@ -24,7 +24,7 @@ def sentences(error: ValidationError, layers: Layers, file: str) -> list[str]:
 
 
 def head(key: Key, layers: Layers) -> str:
-    """`mqtt.port = 99999 (--mqtt.port)`."""
+    """Key, value and source of a setting: `mqtt.port = 99999 (--mqtt.port)`."""
     origin = layers.origin(key)
     field = describe.field_at(key)
     if origin is None:
@@ -58,7 +58,7 @@ def _required(key: Key, layers: Layers, file: str) -> str:
 
 
 def _meant(key: Key) -> str:
-    """The nearest key of the same table, or one of that name in another table."""
+    """A suggestion: the most similar key of the same table, or the same name in another table."""
     word, above = str(key[-1]), tuple(part for part in key[:-1] if isinstance(part, str))
     known = [known for known, _ in describe.walk()]
     if sibling := nearest(word, [str(other[-1]) for other in known if other[:-1] == above]):
@@ -69,7 +69,7 @@ def _meant(key: Key) -> str:
 
 def _shown(key: Key, value: Any) -> str:
     if describe.field_at(key) is None or describe.holds_others(key) or isinstance(value, dict | list):
-        return ""  # there may be a secret in it
+        return ""  # the value may contain a secret
     if describe.secret(key):
         return " = ***"
     text = describe.written(None, value)

@@ -1,4 +1,4 @@
-"""The whole configuration, of which the tables of the file are parts."""
+"""The whole configuration. Its fields are the tables of the file."""
 
 import re
 from collections.abc import Iterator
@@ -20,16 +20,17 @@ _ONE_PLACEHOLDER = re.compile(r"\{\w+\}")
 
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least important level that is shown."
+        default="info", description="The lowest level that the bridge logs."
     )
     format: Literal["auto", "json", "console"] = Field(
         default="auto",
-        description="auto is colours on a terminal, and otherwise a line of JSON for each event.",
+        description="Form of the log. With auto it has colours on a terminal, and elsewhere one line of"
+        " JSON for each event.",
     )
 
 
 class Settings(BaseSettings):
-    """All settings. Built by sources.load(); `Settings(...)` itself looks at nothing but its arguments."""
+    """All settings. load.load() builds them; `Settings(...)` itself reads nothing but its arguments."""
 
     model_config = SettingsConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False, case_sensitive=True
@@ -37,36 +38,38 @@ class Settings(BaseSettings):
 
     state_directory: Path = Field(
         default=Path("/var/lib/mqtt-kafka-bridge"),
-        description="Where it notes what it has subscribed, and keeps the spool. Under systemd"
-        " $STATE_DIRECTORY, otherwise this.",
+        description="Directory for the record of subscriptions and for the spool. Under systemd the default"
+        " is $STATE_DIRECTORY.",
     )
     stop_timeout: Duration = Field(
         default=20.0,
         ge=0,
         le=600,
-        description="How long a stop waits for Kafka to confirm what is in flight; 5 s while Kafka confirms"
-        " nothing and all of it is on disk. What is not on disk by then EMQ sends again.",
+        description="How long a stop waits for Kafka to confirm the messages in flight. A stop waits only 5"
+        " s if Kafka confirms nothing and all these messages are on disk. EMQ resends messages that are"
+        " neither confirmed nor on disk by then.",
     )
     mqtt: MqttSettings = Field(description="The session with EMQ")
     kafka: KafkaSettings = Field(description="The Kafka cluster")
     routes: Annotated[list[RouteSettings], AfterValidator(unique)] = Field(
-        description="Which messages go where. The first route whose filter matches takes a message."
+        description="Which messages go to which Kafka topic. The first route whose filter matches takes a"
+        " message."
     )
     spool: SpoolSettings = Field(
-        default_factory=lambda: SpoolSettings(), description="What waits on disk while Kafka is late"
+        default_factory=lambda: SpoolSettings(), description="Messages that wait on disk while Kafka is late"
     )
     dead_letters: DeadLetterSettings = Field(
-        default_factory=lambda: DeadLetterSettings(), description="What Kafka could not take"
+        default_factory=lambda: DeadLetterSettings(), description="Messages that Kafka can never take"
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 
     @property
     def spool_directory(self) -> Path:
-        """Where the spool and the dead letters are."""
+        """The directory of the spool and the dead letters."""
         return self.spool.directory or self.state_directory
 
     def warnings(self) -> Iterator[str]:
-        """What is allowed, but has a price that is easily overlooked. One sentence each."""
+        """Yield one sentence for each setting that is allowed but has an easily overlooked cost."""
         yield from self.mqtt.warnings()
         yield from self.kafka.warnings()
         for number, route in enumerate(self.routes):
@@ -80,7 +83,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _tables_exist(cls, values: Any) -> Any:
-        """So that what is missing from a missing table is reported by its own name."""
+        """Add missing tables as empty ones, so that each missing setting is reported under its own name."""
         return {"mqtt": {}, "kafka": {}, "routes": [], **values}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""[[routes]]: which messages go where. What filters and templates mean is for routing.py to say."""
+"""[[routes]]: which messages go to which Kafka topic. bridge/routing interprets filters and templates."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from bridge.settings.section import Allowed, Section, Wrong, nearest
 
-# Names of Confluent's MQTT source connector for the first four; MQTT 5's properties for the others.
+# The first four are named as in Confluent's MQTT source connector, the others as MQTT 5's properties.
 STANDARD_HEADERS = (
     "mqtt.topic",
     "mqtt.qos",
@@ -31,37 +31,42 @@ def _header(value: str) -> str:
 
 class RouteSettings(Section):
     name: Annotated[str, Allowed("1 to 64 letters, digits, dots, dashes and underscores")] = Field(
-        pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Names the route in logs and tables. Used only once."
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of the route in logs and tables. No two routes may share one.",
     )
     filter: str = Field(
         min_length=1,
-        description="MQTT topic filter. Levels can be named: sensors/{site}/{device}/temp subscribes"
-        " sensors/+/+/temp. A last # can be named too, and $share/<group>/ may stand before it all.",
+        description="MQTT topic filter. Levels can have names: sensors/{site}/{device}/temp subscribes"
+        " sensors/+/+/temp. A final # can have a name too. The filter may begin with $share/<group>/.",
     )
-    qos: Literal[0, 1, 2] = Field(default=1, description="Highest QoS at which the broker is to deliver.")
+    qos: Literal[0, 1, 2] = Field(default=1, description="Highest QoS at which the broker delivers.")
     topic: str | None = Field(
         default=None,
         min_length=1,
-        description='Kafka topic, made of the named levels: "iot.{site}". Needed unless action = "drop".',
+        description='Kafka topic, built from the named levels: "iot.{site}". Required unless action ='
+        ' "drop".',
     )
     key: str | None = Field(
         default=None,
-        description='Key of the Kafka record, made likewise: "{device}". Without it the MQTT topic.',
+        description='Key of the Kafka record, built like topic: "{device}". The default is the MQTT topic.',
     )
     retained: Literal["keep", "skip"] = Field(
         default="keep",
-        description="What becomes of retained messages, which come again with each new subscription.",
+        description="Whether to produce retained messages. The broker sends them again for each new"
+        " subscription.",
     )
     action: Literal["produce", "drop"] = Field(
-        default="produce", description="drop acknowledges the messages to EMQ and forgets them."
+        default="produce",
+        description="With drop the bridge acknowledges the messages to EMQ and discards them.",
     )
     envelope: Literal["none", "json"] = Field(
         default="none",
-        description="none: the record's value is the payload, untouched. json: an object around it.",
+        description="Form of the record's value. With none it is the unchanged payload, with json an object"
+        " that contains the payload.",
     )
     headers: Annotated[list[Annotated[str, AfterValidator(_header)]], Allowed("a list of text")] = Field(
         default_factory=lambda: list(STANDARD_HEADERS),
-        description='Headers of the Kafka record: standard ones by name, and own ones as "name={level}".',
+        description='Headers of the Kafka record: standard headers by name, your own as "name={level}".',
     )
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
@@ -81,7 +86,7 @@ _EXAMPLE = """
 
 
 def unique(routes: list[RouteSettings]) -> list[RouteSettings]:
-    """Refuse no routes at all, and two with one name."""
+    """Refuse an empty list, and two routes with one name."""
     if not routes:
         raise Wrong(((), f"at least one is required, for example:{_EXAMPLE}"))
     first: dict[str, int] = {}

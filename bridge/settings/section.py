@@ -1,4 +1,4 @@
-"""What all tables of the configuration have in common."""
+"""The base class of all configuration tables."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -8,18 +8,18 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 Key = tuple[str | int, ...]
-"""Where a setting is: ("mqtt", "tls", "enabled"), ("routes", 0, "name"), ("kafka", "options", "acks")."""
+"""The path of a setting: ("mqtt", "tls", "enabled"), ("routes", 0, "name"), ("kafka", "options", "acks")."""
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """In a type's metadata: what may be written, as it fits behind "must be", where the type doesn't tell."""
+    """Type metadata: the allowed values, worded to follow "must be", where the type itself does not tell."""
 
     text: str
 
 
 class Wrong(ValueError):
-    """Raised by a rule: pairs of a setting's key, relative to the rule's place, and what is wrong with it."""
+    """Raised by a rule, with pairs of a setting's key (relative to the rule's table) and its problem."""
 
     def __init__(self, *problems: tuple[Key, str]) -> None:
         self.problems = problems
@@ -27,12 +27,12 @@ class Wrong(ValueError):
 
 
 class Section(BaseModel):
-    """One table. `contradictions` holds the rules between settings; a rule for one value is its type's."""
+    """One table. `contradictions` has the rules between settings; the type of a setting has its own rules."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     def contradictions(self) -> Iterator[tuple[str | Key, str]]:
-        """Yield a setting, by its name or its key below this table, and what speaks against it."""
+        """Yield each setting that contradicts another, by name or key below this table, and the reason."""
         yield from ()
 
     @model_validator(mode="after")
@@ -44,5 +44,5 @@ class Section(BaseModel):
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """What was probably meant by `word`, where it looks like a typo."""
+    """The known name that is most similar to `word`, if `word` looks like a typo."""
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.65)), None)

@@ -1,4 +1,4 @@
-"""The settings in force, each with where it came from: what `bridge config` prints."""
+"""Formats the settings in force, each with its source, for `bridge config`."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -11,11 +11,11 @@ from bridge.settings.load import Configuration
 from bridge.settings.section import Key
 
 Row = tuple[Key, str | None, str]
-"""A setting's key, its value in TOML (None: there is none), and its source."""
+"""A setting's key, its value in TOML (None if it has none), and its source."""
 
 
 def effective(configuration: Configuration) -> list[Row]:
-    """All settings in the order of the file, secrets as ***."""
+    """All settings in the order of the file. Secrets are ***."""
     return [
         (key, text, configuration.layers.origin(key) or ("default" if text is not None else "not set"))
         for key, text in _values(configuration.settings, ())
@@ -23,7 +23,7 @@ def effective(configuration: Configuration) -> list[Row]:
 
 
 def as_toml(configuration: Configuration) -> str:
-    """A file that could be read again, but for the secrets."""
+    """The settings as a TOML file. The bridge could read it again, except for the secrets."""
     tables = [
         "\n".join([*_heading(table), *_aligned(list(rows))])
         for table, rows in groupby(effective(configuration), key=lambda row: row[0][:-1])

@@ -1,4 +1,4 @@
-"""[spool] and [dead_letters]: what is kept on this machine's disk, and how much of it."""
+"""[spool] and [dead_letters]: how many messages this machine's disk keeps, and for how long."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,26 +13,27 @@ from bridge.units import Duration, Size
 class SpoolSettings(Section):
     directory: Path | None = Field(
         default=None,
-        description="Where the database is, on a local disk. Without it state_directory.",
+        description="Directory of the database; must be on a local disk. The default is state_directory.",
     )
     after: Duration = Field(
         default=1.0,
         ge=0.1,
         le=3600,
-        description="What Kafka has not confirmed by then goes to disk, and is acknowledged once there.",
+        description="How long Kafka may take to confirm a message. After that the bridge writes the message"
+        " to disk, syncs it, and acknowledges it.",
     )
     max_bytes: Size = Field(
         default=2_000_000_000,
         ge=1_000_000,
         le=10**15,
-        description="How large the database may become. When it is full nothing more is acknowledged, and"
-        " EMQ queues.",
+        description="How large the database may become. While it is full the bridge acknowledges no further"
+        " message, and EMQ queues them.",
     )
     keep_free: Size = Field(
         default=500_000_000,
         ge=0,
         le=10**15,
-        description="How much of the disk's free space the spool leaves to others.",
+        description="How much free disk space the spool leaves to other programs.",
     )
 
 
@@ -45,19 +46,19 @@ def _kafka_topic(value: str | None) -> str | None:
 class DeadLetterSettings(Section):
     topic: Annotated[str | None, AfterValidator(_kafka_topic), Allowed("a Kafka topic")] = Field(
         default=None,
-        description="Kafka topic that each dead letter goes to as well, where it fits. Without it they are"
-        " only on this machine's disk.",
+        description="Kafka topic to which the bridge also sends each dead letter that fits. Without it dead"
+        " letters are only on this machine's disk.",
     )
     max_bytes: Size = Field(
         default=200_000_000,
         ge=1_000_000,
         le=10**15,
-        description="How many bytes of them are kept, as part of spool.max_bytes. Beyond it the oldest are"
-        " removed, and the log says so.",
+        description="How many bytes of dead letters the bridge keeps, as part of spool.max_bytes. Beyond"
+        " this limit it removes the oldest and logs that.",
     )
     max_age: Duration = Field(
         default=90 * 86400.0,
         ge=60,
         le=100 * 365 * 86400,
-        description="How long they are kept. What is older is removed, and the log says so.",
+        description="How long the bridge keeps dead letters. It removes older ones and logs that.",
     )

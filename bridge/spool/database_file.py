@@ -1,4 +1,4 @@
-"""The database's file: opened, opened anew, set aside where it is damaged. Blocking; one thread at a time."""
+"""Opens and reopens the database file; sets a damaged file aside. Blocking; one thread at a time."""
 
 import os
 import time
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from bridge.errors import SpoolUnusable
 from bridge.observe.events import Event, log
-from bridge.spool import disk
+from bridge.spool import disk_space
 from bridge.spool.store import CorruptStore, LaneOf, Store
 
-_TOPICS = 20_000  # MQTT topics of which is kept where they lead
+_TOPICS = 20_000  # MQTT topics whose Kafka topic is cached
 
 
 class DatabaseFile:
-    """`store` is None while the file can't be used, `last` the last sequence number from before the start."""
+    """`store`: None while the file can't be used. `last`: the last sequence number from before the start."""
 
     def __init__(self, directory: Path, routes: str, lane_of: LaneOf) -> None:
         self.path = directory / Store.FILE
@@ -29,23 +29,26 @@ class DatabaseFile:
         self._was_usable = False
 
     def start(self) -> Store:
-        """Open it, whatever waits in it. Raises SpoolUnusable."""
+        """Open the file at the start, whether messages are in it or not. Raises SpoolUnusable."""
         store = self.store = self._opened()
         self._was_usable = True
         return store
 
     def open(self) -> Store:
-        """Open it anew, if it is not open. Raises SpoolUnusable."""
+        """Open the file again, if it is not open.
+
+        Raises SpoolUnusable, also if the start could not use the file and messages are in it.
+        """
         if self.store:
             return self.store
         store = self._opened()
         if not self._was_usable and (waiting := sum(each.messages for each in store.backlogs())):
             store.close()
-            # Their numbers and those of this run would be mixed up.
-            raise SpoolUnusable(f"{store.path}: {waiting} messages wait in it", "restart the bridge")
+            # This run has not continued after their sequence numbers, so both would be mixed up.
+            raise SpoolUnusable(f"{store.path}: it holds {waiting} earlier messages", "restart the bridge")
         self.store = store
         self._was_usable = True
-        with suppress(SpoolUnusable):  # it may still be written to; the next start has to look through it
+        with suppress(SpoolUnusable):  # writing may still work; the next start moves the messages then
             self._moved += self._reassign(store) or 0
         return store
 
@@ -53,9 +56,9 @@ class DatabaseFile:
         return store.reassign(self._routes, self._lane_of, self.last)
 
     def has_moved(self, seconds: float) -> bool:
-        """Put what is on disk where the routes lead now, for so long, or one step. True: all of it is there.
+        """Move messages to the Kafka topics of the current routes, for so long, but at least one step.
 
-        Raises SpoolUnusable.
+        Returns True when all messages are in the right place. Raises SpoolUnusable.
         """
         store = self.open()
         until = time.monotonic() + seconds
@@ -69,19 +72,19 @@ class DatabaseFile:
         return True
 
     def abandon(self) -> None:
-        """It can't be used since the start: only what is empty is opened anew."""
+        """The file can't be used at the start. From now on `open` accepts only a file without messages."""
         self._was_usable = False
         self._shut()
 
     def give_up(self, error: SpoolUnusable) -> None:
-        """It can't be used for now. One that is damaged is set aside, if that can be done."""
+        """The file can't be used for now: close it. A damaged file is set aside, if that is possible."""
         self._shut()
         if isinstance(error, CorruptStore):
             with suppress(SpoolUnusable):
                 self._set_aside(error.reason)
 
     def begin_anew(self, error: CorruptStore) -> None:
-        """Raises SpoolUnusable where the damaged one can't be set aside."""
+        """Set a damaged file aside, and begin a new one. Raises SpoolUnusable if that is impossible."""
         self.abandon()
         self._set_aside(error.reason)
         self.open()
@@ -100,7 +103,7 @@ class DatabaseFile:
         try:
             self._directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             if self._lock is None:
-                self._lock = disk.lock(self._directory)
+                self._lock = disk_space.lock(self._directory)
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
         try:
@@ -110,12 +113,12 @@ class DatabaseFile:
             return Store(self._directory)
 
     def _set_aside(self, reason: str) -> None:
-        """Keep a damaged file under another name, so that the next one begins empty.
+        """Rename a damaged file, so that the bridge can begin an empty one.
 
-        Raises SpoolUnusable when even that can't be done.
+        Raises SpoolUnusable if the file can't be renamed.
         """
         try:
-            kept = disk.set_aside(self.path)
+            kept = disk_space.set_aside(self.path)
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
         log(

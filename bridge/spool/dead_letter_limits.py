@@ -1,4 +1,4 @@
-"""How many bytes of dead letters are kept, and for how long. What is beyond is removed, oldest first."""
+"""Limits how many bytes of dead letters are kept, and for how long. The oldest are removed first."""
 
 import sqlite3
 import time
@@ -9,30 +9,30 @@ from bridge.delivery.clock import is_believable
 from bridge.delivery.results import Removed
 from bridge.settings import DeadLetterSettings
 
-_AT_ONCE, _AT_ONCE_BYTES = 1000, 16_000_000  # of one transaction; one letter at least
+_AT_ONCE, _AT_ONCE_BYTES = 1000, 16_000_000  # of one transaction; at least one letter
 
 _SUM = "SELECT ifnull(sum(size), 0) FROM dead_letters"
 _DELETE = "DELETE FROM dead_letters WHERE id = ? RETURNING size"
 
 
 class DeadLetterLimits:
-    """What is asked here is cheap, so that it can be asked after each burial."""
+    """Finds the dead letters to remove. Cheap enough to run after each written dead letter."""
 
     def __init__(self, limits: DeadLetterSettings) -> None:
         self._limits = limits
         self._of: sqlite3.Connection | None = None
-        self._seen = -1  # its data_version, which a commit of somebody else changes
-        self._size = self._last = 0  # bytes of the letters up to this one
+        self._seen = -1  # SQLite's data_version, which a commit of another process changes
+        self._size = self._last = 0  # bytes of the letters with numbers up to `_last`
 
     def beyond(self, database: sqlite3.Connection) -> tuple[str, list[int]]:
-        """The bound, and letters that it asks to remove now."""
+        """The limit's setting, and the numbers of the dead letters to remove now."""
         self._measure(database)
         if self._size > self._limits.max_bytes:
             return "dead_letters.max_bytes", self._oldest(database)
         return "dead_letters.max_age", self._too_old(database)
 
     def remove(self, database: sqlite3.Connection, bound: str, numbers: Sequence[int]) -> Removed:
-        """To be called in a transaction."""
+        """Remove these dead letters. Call this in a transaction."""
         count = size = 0
         for number in numbers:
             for (of_this,) in database.execute(_DELETE, (number,)).fetchall():
@@ -65,7 +65,7 @@ class DeadLetterLimits:
         return numbers
 
     def _too_old(self, database: sqlite3.Connection) -> list[int]:
-        """By a clock that is right now, and was right then."""
+        """Dead letters that are too old, if the clock is right now, and was right when they were written."""
         if not is_believable():
             return []
         rows = database.execute(

@@ -1,7 +1,7 @@
-"""The dead letters on disk, for who works on them beside the service.
+"""Reads and deletes dead letters on disk, for commands that run beside the service.
 
-The service waits at most 5 s for the database. So a transaction here is short, and after each one the
-service gets as much time as it took.
+The service waits at most 5 s for the database. So transactions here are short, and after each transaction the
+command leaves the database to the service for as long as the transaction took.
 """
 
 import fcntl
@@ -22,8 +22,8 @@ from bridge.message import Message
 from bridge.spool.read_only import connect, denied, look, unreadable
 from bridge.spool.store import Store
 
-_PAGE, _PAGE_BYTES = 500, 4_000_000  # of one look; one letter at least
-_AT_ONCE, _AT_ONCE_BYTES = 500, 4_000_000  # of one transaction that deletes; one letter at least
+_PAGE, _PAGE_BYTES = 500, 4_000_000  # of one page; at least one letter
+_AT_ONCE, _AT_ONCE_BYTES = 500, 4_000_000  # of one transaction that deletes; at least one letter
 _TIMEOUT = 10.0  # seconds; while the disk is slow the service's own commits take that long
 _LEAST_PAUSE = 0.02  # seconds
 
@@ -35,13 +35,13 @@ _Answer = TypeVar("_Answer")
 
 
 class StoredLetters:
-    """Raises SpoolUnusable, from every method, where the file does not let it work."""
+    """The dead letters in one spool directory. Every method raises SpoolUnusable if the file fails."""
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / Store.FILE
 
     def pages(self, selection: Selection, payloads: bool = False) -> Iterator[list[StoredLetter]]:
-        """Those that are chosen, in the order in which they were buried."""
+        """Yield the selected dead letters, page by page, in the order in which they were written."""
         last = 0
         while page := self._look(partial(_page, selection, last, payloads)):
             found, last = page
@@ -49,20 +49,20 @@ class StoredLetters:
                 yield found
 
     def last(self) -> int:
-        """The number of the one that was buried last."""
+        """The number of the last dead letter; 0: there is none."""
         return self._look(lambda database: database.execute(_LAST).fetchone()[0]) or 0
 
     def delete(self, letters: Sequence[StoredLetter]) -> int:
-        """Returns how many of them were still there."""
+        """Delete these dead letters. Returns how many of them were still there."""
         deleted = 0
-        for numbers in _bearable(letters):
+        for numbers in _portions(letters):
             began = time.monotonic()
             deleted += self._delete(numbers)
             time.sleep(max(_LEAST_PAUSE, time.monotonic() - began))
         return deleted
 
     def _look(self, question: Callable[[sqlite3.Connection], _Answer]) -> _Answer | None:
-        """None: there is no database."""
+        """The answer to `question`; None if there is no database."""
         try:
             if not self._path.exists():
                 return None
@@ -75,7 +75,7 @@ class StoredLetters:
             with closing(connect(self._path, "mode=rw")) as database:
                 database.execute(f"PRAGMA busy_timeout = {_TIMEOUT * 1000:.0f}")
                 database.execute("PRAGMA synchronous = FULL")
-                database.execute("PRAGMA wal_autocheckpoint = 0")  # that is the service's, it takes longer
+                database.execute("PRAGMA wal_autocheckpoint = 0")  # slow; the service does checkpoints
                 return database.execute(
                     "DELETE FROM dead_letters WHERE id IN (SELECT value FROM json_each(?))",
                     (json.dumps(numbers),),
@@ -89,7 +89,7 @@ class StoredLetters:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep others from doing the same at the same time. Raises SpoolUnusable when somebody does."""
+        """Keep a second replay from running at the same time. Raises SpoolUnusable if one is running."""
         try:
             descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
@@ -99,7 +99,7 @@ class StoredLetters:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise SpoolUnusable(
-                    f"{self._path}: its dead letters are being replayed", "wait until that is done"
+                    f"{self._path}: another command replays its dead letters", "wait until it has ended"
                 ) from None
             yield
         finally:
@@ -109,7 +109,7 @@ class StoredLetters:
 def _page(
     selection: Selection, after: int, payloads: bool, database: sqlite3.Connection
 ) -> tuple[list[StoredLetter], int] | None:
-    """Letters behind the one with the number `after`, and behind which the next page begins."""
+    """A page of letters with numbers above `after`, and the number after which the next page begins."""
     conditions = {"id > ?": after, **_conditions(selection)}
     rows = database.execute(
         f"SELECT {_COLUMNS}, {'payload' if payloads else _NO_PAYLOAD} FROM dead_letters"  # noqa: S608
@@ -120,7 +120,7 @@ def _page(
     size = 0
     for count, row in enumerate(rows, 1):
         if selection.takes_topic(row[6]):
-            found.append(_buried(row))
+            found.append(_stored_letter(row))
             size += len(row[-1])
         if count == _PAGE or size >= _PAGE_BYTES:
             return found, row[0]
@@ -128,7 +128,7 @@ def _page(
 
 
 def _conditions(selection: Selection) -> dict[str, object]:
-    """SQL, and the one value in it."""
+    """The SQL conditions of a selection, each with its one value."""
     found: dict[str, object] = {}
     if selection.numbers:
         found["id IN (SELECT value FROM json_each(?))"] = json.dumps(selection.numbers)
@@ -145,7 +145,7 @@ def _conditions(selection: Selection) -> dict[str, object]:
     return found
 
 
-def _buried(row: tuple[Any, ...]) -> StoredLetter:
+def _stored_letter(row: tuple[Any, ...]) -> StoredLetter:
     number, at, size, reason, route, kafka_topic, mqtt_topic, flags, received, properties, payload = row
     message = Message.of(
         mqtt_topic, flags, 0, properties_from_json(properties) if properties else None, payload
@@ -154,7 +154,7 @@ def _buried(row: tuple[Any, ...]) -> StoredLetter:
     return StoredLetter(number, at, size, DeadLetter(message, reason, route, kafka_topic))
 
 
-def _bearable(letters: Sequence[StoredLetter]) -> Iterator[list[int]]:
+def _portions(letters: Sequence[StoredLetter]) -> Iterator[list[int]]:
     numbers: list[int] = []
     size = 0
     for each in letters:

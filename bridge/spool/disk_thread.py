@@ -1,10 +1,11 @@
-"""The disk thread: it alone writes and reads the spool's database while the service runs.
+"""The disk thread: in the service, only this thread writes and reads the spool's database.
 
-The loop gives it one job at a time (job.py). Between jobs the thread moves what routes lead elsewhere, tries
-failed reads again, keeps the limits of the dead letters, and gives unused space back to the file system.
+The loop gives the thread one job at a time (job.py). Between jobs the thread moves messages to the Kafka
+topics of changed routes, retries failed reads, removes dead letters that exceed their limits, and gives
+unused space back to the file system.
 
-When the disk can't be used, the thread refuses what it was given: the messages stay in memory, the bridge
-goes on with Kafka alone, and the loop hands them over again later.
+When the disk can't be used, the thread refuses the messages of the job. They stay in memory, the bridge
+continues with Kafka alone, and the loop hands the messages over again later.
 """
 
 import time
@@ -22,7 +23,7 @@ from bridge.loop import Loop, start_thread
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
 from bridge.settings import DeadLetterSettings, SpoolSettings
-from bridge.spool import disk
+from bridge.spool import disk_space
 from bridge.spool.database_file import DatabaseFile
 from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.job import Job
@@ -30,21 +31,23 @@ from bridge.spool.store import Backlog, CorruptStore, DiskFull, LaneOf, Store
 
 _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
 _SLOW = 1.0  # seconds for one commit
-_SAY_SLOW_AFTER = 60.0
-_LOOK_AT_LIMITS_EVERY = 60.0
-_QUIET_AFTER = 2.0  # seconds without a job; a spool that is used on and off needs its space again
-# Seconds. What takes longer must not keep the bridge from connecting: EMQ's queue is short.
+_SAY_SLOW_AFTER = 60.0  # seconds between two log lines about a slow disk
+_LOOK_AT_LIMITS_EVERY = 60.0  # seconds
+_QUIET_AFTER = 2.0  # seconds without a job; a spool in frequent use soon needs the unused space again
+# Seconds of a move before the bridge connects. A longer move goes on afterwards: EMQ's queue is short.
 _MOVE_BEFORE = 1.0
-_TRY_AGAIN, _TIMEOUT = 2.0, 60.0  # seconds, where the disk failed to read
+_TRY_AGAIN, _TIMEOUT = 2.0, 60.0  # seconds; for reads and moves that failed
 
 
 class DiskThread:
-    """`backlogs` is what was on disk before the start, `identifiers` what the last clean stop has saved.
+    """The thread and its state.
 
-    `moves`: the routes have changed, and not all of that is where they lead yet. `Moved` follows.
+    `backlogs`: the messages on disk from before the start. `identifiers`: the open identifiers that the last
+    clean stop saved. `moves`: the routes have changed, and not all of the backlog has been moved to the new
+    Kafka topics yet; the result `Moved` follows.
 
-    While the thread has no job, the loop may read and set what is public here; while it has one, the loop may
-    only read `again_at`.
+    While the thread has no job, the loop may read and set the public attributes. While the thread has a job,
+    the loop may only read `again_at`.
     """
 
     def __init__(
@@ -60,10 +63,7 @@ class DiskThread:
         tell: Callable[[FromDisk], None],
         idle: Callable[[], None],
     ) -> None:
-        """`tell` and `idle` run in the loop's thread: with each result, and once a job is done.
-
-        Raises NoThread.
-        """
+        """The loop's thread calls `tell` with each result, and `idle` when a job is done. Raises NoThread."""
         self._settings = settings
         self._session = session
         self._directory = directory
@@ -77,10 +77,10 @@ class DiskThread:
         self.backlogs: list[Backlog] = []
         self.identifiers: list[OpenIdentifier] = []
         self.moves = False
-        self.undeleted: list[tuple[str, Segment]] = []  # what a failed commit has left
-        self.again_at = 0.0  # monotonic seconds, when the disk is tried again
-        self.delete_at = 0.0  # monotonic seconds, when rows are deleted next
-        self._troubled = False  # what was refused last has not been written yet
+        self.undeleted: list[tuple[str, Segment]] = []  # segments that a failed commit has not deleted
+        self.again_at = 0.0  # monotonic seconds: when the disk is tried again
+        self.delete_at = 0.0  # monotonic seconds: when rows are deleted next
+        self._troubled = False  # since the last refusal, nothing has been written
         self._refused_at = 0.0
         self._said = ""
         self._say_slow_at = 0.0
@@ -90,7 +90,7 @@ class DiskThread:
         except SpoolUnusable as error:
             self._say_unusable(error)
             self.again_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
-        # What the thread goes on with, when, and since when that fails.
+        # Work that the thread continues between jobs, the time of the next step, and since when it fails.
         self._moving = self.moves
         self._unread: list[tuple[str, Wanted]] = []
         self._failing: dict[str, float] = {}
@@ -98,11 +98,14 @@ class DiskThread:
         self.thread = start_thread(self._work, "spool")
 
     def give(self, job: Job) -> None:
-        """The thread's next job. `idle` follows."""
+        """Give the thread its next job. The call of `idle` follows."""
         self._jobs.put(job)
 
     def end(self, identifiers: Sequence[OpenIdentifier], seconds: float) -> None:
-        """Wait so long at most for the jobs to be done, then save the open identifiers and close the file."""
+        """Wait at most `seconds` for the thread to finish. Then save the identifiers, and close the file.
+
+        If the thread has not finished in time, nothing is saved.
+        """
         self._jobs.put(None)
         self.thread.join(max(0.0, seconds))
         if self.thread.is_alive():
@@ -125,14 +128,14 @@ class DiskThread:
                 self._loop.post(self._idle)
                 self._tidy()
         except BaseException as defect:
-            # Without this thread nothing would be written any more, and nobody would know.
+            # Without this thread nothing would be written, and nobody would notice: let the loop fail.
             self._loop.post(partial(_raise, defect))
 
     def _next_job(self) -> Job | None:
-        patience = _QUIET_AFTER
+        wait_for_job = _QUIET_AFTER
         while True:
             goes_on = self._moving or self._unread
-            due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else patience
+            due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else wait_for_job
             with suppress(Empty):
                 return self._jobs.get(timeout=due)
             if goes_on:
@@ -140,7 +143,7 @@ class DiskThread:
                 continue
             self._tidy()
             self._give_back(Store.give_all_back)
-            patience = _LOOK_AT_LIMITS_EVERY
+            wait_for_job = _LOOK_AT_LIMITS_EVERY
 
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
@@ -161,7 +164,7 @@ class DiskThread:
                 results.append(self._refuse(left, limit, is_full=True))
             elif taken.writes:
                 self._say_usable(store)
-        except DiskFull as error:  # not the half of it: what the log has got is left to what deletes
+        except DiskFull as error:  # don't retry with half of the job: deletions need the log's space
             self.delete_at = time.monotonic() + _AGAIN_WHEN_FULL
             if job.writes:
                 results.append(self._refuse(job, error.reason, is_full=True))
@@ -188,7 +191,7 @@ class DiskThread:
     def _room(self, store: Store) -> tuple[int, str]:
         limits = self._settings
         try:
-            return disk.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
+            return disk_space.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
         except OSError as error:
             raise SpoolUnusable(f"{self._directory}: {error.strerror}") from error
 
@@ -198,9 +201,9 @@ class DiskThread:
         return Refused(*job.split(), is_full, reason)
 
     def _read(self, topic: str, wanted: Wanted) -> None:
-        """Its result does not wait for the job's commit."""
+        """Read rows and post the result at once, before the job's commit. A failed read is retried later."""
         segments: list[Segment] = []
-        for _ in range(2):  # once more with the file opened anew
+        for _ in range(2):  # the second time with a reopened file
             try:
                 segments, damaged = self._file.open().read(topic, wanted)
             except SpoolUnusable as error:
@@ -214,7 +217,7 @@ class DiskThread:
                 log(
                     Event.SPOOL_UNREADABLE,
                     topic=topic,
-                    reason=f"{self._file.path}: they are no longer in there",
+                    reason=f"{self._file.path}: these messages are no longer in the database",
                 )
             break
         else:
@@ -225,7 +228,7 @@ class DiskThread:
         self._tell(ReadBack(topic, segments))
 
     def _tidy(self) -> None:
-        """Keep the bounds of the dead letters, and give space back while there is nothing else to do."""
+        """Remove dead letters that exceed their limits. Give unused space back until the next job arrives."""
         with suppress(SpoolUnusable):
             if time.monotonic() >= self._look_at_limits_at:
                 self._look_at_limits_at = time.monotonic() + _LOOK_AT_LIMITS_EVERY
@@ -240,15 +243,15 @@ class DiskThread:
         self._give_back(Store.give_back)
 
     def _give_back(self, some: Callable[[Store], bool]) -> None:
-        """Piece by piece, as long as there is nothing else to do."""
+        """Give unused space back, piece by piece, until the next job arrives."""
         with suppress(SpoolUnusable):
             while self._file.store and self._jobs.empty() and some(self._file.store):
                 pass
 
-    # -- what the thread has to do besides ---------------------------------------------------------------
+    # -- work between jobs ------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """With what takes longer than a job, or failed and may be better by now."""
+        """Continue the move of messages, and retry reads that failed."""
         if self._moving:
             self._move()
         unread, self._unread = self._unread, []
@@ -256,7 +259,7 @@ class DiskThread:
             self._read(topic, wanted)
 
     def _move(self) -> None:
-        """A step of it."""
+        """Do one step of the move. Post `Moved` when the move is complete, or when it is given up."""
         moved: list[Backlog] = []
         try:
             if not self._file.has_moved(0.0):
@@ -274,10 +277,12 @@ class DiskThread:
         self._tell(Moved(moved))
 
     def _may_pass(self, topic: str) -> bool:
-        """What has just failed is worth another try, soon.
+        """Whether to retry, in _TRY_AGAIN seconds, what has just failed: a read of `topic`, or the move ("").
 
-        Who waits for it has what comes written to disk. Where the disk does not take that either, EMQ's queue
-        would overflow meanwhile, and order is given up before messages are.
+        Meanwhile, the messages that arrive for the waiting lanes are written to disk. Returns False when the
+        failure has lasted for _TIMEOUT, or when the disk has refused to write since the failure began: EMQ's
+        queue would overflow. The bridge then gives up order rather than messages: the unread messages stay on
+        disk until the next start, and later messages overtake them.
         """
         now = time.monotonic()
         since = self._failing.setdefault(topic, now)
@@ -290,7 +295,7 @@ class DiskThread:
     # ------------------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Raises SpoolUnusable."""
+        """Open the database, and find what is on disk. Raises SpoolUnusable."""
         try:
             store = self._file.start()
             self.backlogs = store.backlogs()
@@ -299,13 +304,13 @@ class DiskThread:
                 self.moves = not self._file.has_moved(_MOVE_BEFORE)
             except CorruptStore:
                 raise
-            except SpoolUnusable:  # a full disk, a row that can't be read: it is tried again
+            except SpoolUnusable:  # a full disk, or an unreadable row: the move is retried
                 self.moves = True
             if self.moves:
                 log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))
             else:
                 self.backlogs = store.backlogs()
-            with suppress(DiskFull):  # what can't be taken away must not be used: it would be used again
+            with suppress(DiskFull):  # don't use identifiers that can't be deleted: the next start would too
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:
             self.backlogs, self.moves = [], False
@@ -321,7 +326,7 @@ class DiskThread:
             log(Event.SPOOL_USABLE, path=str(store.path))
 
     def _say_unusable(self, error: SpoolUnusable) -> None:
-        """Once for each reason: it is tried again every few seconds."""
+        """Log once for each reason, because the disk is tried again every few seconds."""
         self._troubled = True
         if error.reason != self._said:
             self._said = error.reason

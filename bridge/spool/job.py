@@ -1,4 +1,4 @@
-"""What the spool's thread is given at once, and how much of that the disk has room for. Pure."""
+"""A job: the work that the disk thread gets at once, and the part of it that fits on the disk. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ class Job:
     segments: list[tuple[str, Segment, bytes]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     done: list[tuple[str, Segment]] = field(default_factory=list)
-    replaces: bool = False  # some of what is done stands anew among what is to be written
+    replaces: bool = False  # some `segments` hold the rest of segments in `done`
     reads: list[tuple[str, Wanted]] = field(default_factory=list)
 
     @property
@@ -23,11 +23,12 @@ class Job:
         return [(topic, segment) for topic, segment, _ in self.segments], self.letters
 
     def fitting(self, room: int) -> "tuple[Job, Job]":
-        """What of it may be written into so many bytes, and the rest.
+        """Divide the job into the part that fits into `room` bytes, and the rest.
 
-        Nothing is taken from behind what does not fit: a lane relies on the order. Letters come first, since
-        they are few and keep back the acknowledgements behind them. What replaces something is taken whole,
-        whatever the room: it is smaller than that, and without it that must not be deleted.
+        Once a segment does not fit, no later segment is taken, because a lane relies on the order; the same
+        holds for dead letters. Dead letters come first, because they are few, and later messages can't be
+        acknowledged before them. A job that replaces segments is taken whole, whatever the room is: the new
+        segments are smaller than the old ones, and the old ones must not be deleted without the new ones.
         """
         if self.replaces:
             return self, Job()
@@ -40,7 +41,7 @@ class Job:
 
 
 def _fitting(sizes: Iterable[int], room: int) -> tuple[int, int]:
-    """How many of the first ones fit, and how much room is left then."""
+    """How many of the first items fit, and how much room is left after them."""
     count = 0
     for size in sizes:
         if size > room:

@@ -1,7 +1,7 @@
-"""Look into the database beside the service, or while it is stopped, without changing anything.
+"""Reads the database without changing it, while the service runs or is stopped.
 
-Each look opens the file anew and asks little, so that no snapshot keeps the service's log from being taken
-up into the file.
+Each call of `look` opens the file again and reads little: a long read would hold a snapshot, and while a
+snapshot is held SQLite can't copy the service's log into the file.
 """
 
 import sqlite3
@@ -14,22 +14,23 @@ from typing import TypeVar
 from bridge.delivery.segment import BEGINNING, MOST_BYTES, received_first
 from bridge.errors import SpoolUnusable
 from bridge.settings import SpoolSettings
-from bridge.spool import disk
-from bridge.spool.on_disk import OnDisk, Waiting
+from bridge.spool import disk_space
+from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.schema import require_known, used_bytes
 from bridge.spool.store import SEQUENCE_BITS, Store
 
-_TRIES, _PAUSE = 5, 0.1  # seconds; the service may be starting or stopping meanwhile
-_TIMEOUT = 5.0  # seconds for a lock; readers wait only while a log is recovered
+_TRIES, _PAUSE = 5, 0.1  # pause in seconds; the service may be starting or stopping meanwhile
+_TIMEOUT = 5.0  # seconds to wait for a lock; readers wait only while SQLite recovers a log
 
 _Answer = TypeVar("_Answer")
 
 
 def look(path: Path, question: Callable[[sqlite3.Connection], _Answer]) -> _Answer:
-    """What `question` finds in the database. Raises SpoolUnusable.
+    """Run `question` on the database and return its answer. Raises SpoolUnusable.
 
-    A database without its log is at rest. SQLite would leave files beside it that belong to whoever
-    looked, so it is then told that nothing will change; and asked again if something did.
+    A database without a log file is not in use. SQLite would create files beside it that belong to the user
+    of this command. So this function tells SQLite that the database does not change (immutable=1), and asks
+    again if the service has opened the database meanwhile.
     """
     for left in reversed(range(_TRIES)):
         at_rest = not _log(path).exists()
@@ -44,16 +45,16 @@ def look(path: Path, question: Callable[[sqlite3.Connection], _Answer]) -> _Answ
             continue
         if not (at_rest and _log(path).exists()):
             return answer
-    raise SpoolUnusable(f"{path}: it is opened and closed all the time", "see what the service's log says")
+    raise SpoolUnusable(f"{path}: the service opens and closes it all the time", "see the service's log")
 
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection to a database that is there. `mode`: parameters of SQLite's URI.
+    """Connect to an existing database. `mode`: parameters of SQLite's URI.
 
     Raises SpoolUnusable, sqlite3.Error.
     """
     try:
-        with path.open("rb"):  # for a reason that SQLite does not tell
+        with path.open("rb"):  # raises OSError with the reason, which SQLite does not report
             pass
     except OSError as error:
         raise denied(error, path) from None
@@ -75,17 +76,17 @@ def denied(error: OSError, path: Path) -> SpoolUnusable:
 
 
 def unreadable(path: Path, error: sqlite3.Error) -> SpoolUnusable:
-    return SpoolUnusable(f"{path}: {error}", "try again, and see what the service's log says of it")
+    return SpoolUnusable(f"{path}: {error}", "try again, and see the service's log")
 
 
 def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
-    """How the spool in this directory stands. Raises SpoolUnusable."""
+    """The state of the spool in this directory. Raises SpoolUnusable."""
     path = directory / Store.FILE
     try:
         if not path.exists():
             return OnDisk(str(path), exists=False, max_bytes=limits.max_bytes, keep_free=limits.keep_free)
         topics, letters, letters_size, used = look(path, _contents)
-        room, limit = disk.room(directory, used, limits.max_bytes, limits.keep_free)
+        room, limit = disk_space.room(directory, used, limits.max_bytes, limits.keep_free)
         return OnDisk(
             path=str(path),
             exists=True,
@@ -94,10 +95,10 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
             dead_letters_size=letters_size,
             used=used,
             file_size=path.stat().st_size + _size(_log(path)),
-            free=disk.free_bytes(directory),
+            free=disk_space.free_bytes(directory),
             max_bytes=limits.max_bytes,
             keep_free=limits.keep_free,
-            why_full="" if room >= MOST_BYTES else limit,  # a little may still fit, a segment need not
+            why_full="" if room >= MOST_BYTES else limit,  # room for a whole segment
             set_aside=tuple(sorted(map(str, directory.glob(f"{Store.FILE}.damaged-*[0-9]")))),
         )
     except OSError as error:
@@ -105,7 +106,7 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
 
 
 def _contents(database: sqlite3.Connection) -> tuple[tuple[Waiting, ...], int, int, int]:
-    database.execute("BEGIN")  # all of it as of one moment
+    database.execute("BEGIN")  # all answers are of the same moment
     lanes = database.execute(
         "SELECT id, topic, messages, bytes FROM lanes WHERE messages > 0 ORDER BY topic"
     ).fetchall()

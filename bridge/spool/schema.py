@@ -1,10 +1,10 @@
-"""Whose database a file is, and the tables in it.
+"""The tables of the database, and the check that a file is the bridge's.
 
-lanes          a Kafka topic, how many messages are on disk for it, the last sequence number there was
-segments       position = lane << 44 | sequence of the first message; the body is segment.py's
-dead_letters   what can never be delivered as it is
+lanes             a Kafka topic, how many messages are on disk for it, the last sequence number so far
+segments          position = lane << 44 | sequence of the first message; body: delivery/segment.py
+dead_letters      messages that can never be delivered as they are
 open_identifiers  QoS 2 identifiers that were taken when the bridge was stopped
-facts          what else has to be remembered, by name
+facts             other values that the bridge remembers, by name
 """
 
 import sqlite3
@@ -29,7 +29,7 @@ CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
 
 def create(database: sqlite3.Connection) -> None:
-    """To be called in a transaction."""
+    """Create the tables. Call this in a transaction."""
     for statement in _SCHEMA.split(";"):
         database.execute(statement)
     database.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -37,7 +37,7 @@ def create(database: sqlite3.Connection) -> None:
 
 
 def require_known(database: sqlite3.Connection, path: Path) -> bool:
-    """Whether it is a database of ours; False: an empty one. Raises SpoolUnusable for any other."""
+    """True: the database is the bridge's. False: it is empty. Raises SpoolUnusable for any other one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
     if version > VERSION:
@@ -51,7 +51,7 @@ def require_known(database: sqlite3.Connection, path: Path) -> bool:
 
 
 def used_bytes(database: sqlite3.Connection) -> int:
-    """Bytes of the file and its log that hold something."""
+    """Bytes that are in use, in the file and in SQLite's log."""
     (page,) = database.execute("PRAGMA page_size").fetchone()
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     (free,) = database.execute("PRAGMA freelist_count").fetchone()

@@ -1,8 +1,8 @@
-"""The spool as the pipeline sees it: the loop hands over what is to be written, read and deleted.
+"""The spool as the pipeline sees it: collects what to write, read and delete, for the disk thread.
 
-The loop collects what is to be written, read and deleted; the thread gets all of it as one job when it is
-done with the last one. So a slow disk makes commits larger, not more, and keeps nobody waiting but those
-who wait for this commit.
+The loop collects this work. When the disk thread has finished a job, the loop gives it all collected work as
+the next job. So on a slow disk commits become larger, not more numerous, and only the messages that need a
+commit wait for it.
 """
 
 import time
@@ -20,15 +20,16 @@ from bridge.spool.disk_thread import DiskThread
 from bridge.spool.job import Job
 from bridge.spool.store import LaneOf
 
-_DELETE_EVERY = 0.1  # seconds; so much that Kafka has is delivered again after a crash
+_DELETE_EVERY = 0.1  # seconds; after a crash, messages that Kafka confirmed in this time are produced again
 LAST_COMMITS_TIMEOUT = 10.0  # seconds for the last commits, at a stop
 
 
 class Spool:
-    """`results` fills between two turns of the loop.
+    """`results`: the disk thread's results, appended between two turns of the loop.
 
-    `backlogs` is what was on disk before the start, `identifiers` what the last clean stop has saved.
-    `moves`: the routes have changed, and not all of that is where they lead yet. `Moved` follows.
+    `backlogs`: the messages on disk from before the start. `identifiers`: the open identifiers that the last
+    clean stop saved. `moves`: the routes have changed, and not all of the backlog has been moved to the new
+    Kafka topics yet; the result `Moved` follows.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Spool:
         self._loop = loop
         self.results: deque[FromDisk] = deque()
         self._next = Job()
-        self._filled = 0  # bytes of what is to be written next
+        self._filled = 0  # bytes of the segments in the next job
         self._busy = False  # the disk thread has a job
         self._stop_by = 0.0
         self._disk = DiskThread(
@@ -74,20 +75,20 @@ class Spool:
 
     @property
     def accepts(self) -> bool:
-        """False: what is to be written stays with its lane for now.
+        """Whether `write` may be called now. If not, the messages stay with their lanes.
 
-        While the disk works, too: were that refused, what was handed over behind it might be taken, and a
-        lane relies on the order.
+        False while the disk thread has a job: if the disk refused that job and then took later messages, the
+        order would be wrong, and a lane relies on the order. False also from a refusal until `again_at`.
         """
         return not self._busy and time.monotonic() >= self._disk.again_at
 
     @property
     def accepts_more(self) -> bool:
-        """The same, of what is large: False while a job has its fill."""
+        """Like `accepts`, for segments: False also when the next job is full."""
         return self.accepts and self._filled < MOST_AT_ONCE
 
     def write(self, topic: str, segments: Sequence[Segment]) -> None:
-        """Have them on disk. Their bodies are made here and now: a payload may be shrunk later."""
+        """Have segments written. Packs their bodies at once: the ledger may shrink payloads later."""
         for segment in segments:
             body = pack(segment.messages)
             self._next.segments.append((topic, segment, body))
@@ -100,22 +101,22 @@ class Spool:
         self._next.reads.append((topic, wanted))
 
     def delete(self, topic: str, segments: Sequence[Segment]) -> None:
-        """Kafka holds all of them. It is enough that they are gone soon."""
+        """Have segments deleted that Kafka holds completely. The deletion may wait a little."""
         self._next.done += [(topic, segment) for segment in segments]
 
     def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None:
-        """Of `old` have only the `rest` on disk: both at once, or neither."""
+        """Replace `old` by the segments of `rest` on disk, in one commit."""
         self._next.replaces = True
         self.write(topic, rest)
-        if rest[0].first != old.first:  # else its name is taken by the first of them
+        if rest[0].first != old.first:  # otherwise the first row of `rest` overwrites `old`
             self.delete(topic, [old])
 
     def turn(self, now: float) -> float:
-        """Give the thread what has come together. Returns for how many seconds nothing is due here."""
+        """Give the collected work to an idle thread. Returns for how many seconds no turn is needed."""
         job = self._next
         if self._busy:
             return float("inf")
-        deletes = job.done or self._disk.undeleted  # the thread is idle: it has no hand on the latter
+        deletes = job.done or self._disk.undeleted  # the thread is idle, so the loop may read this
         if job.writes or job.reads or (deletes and now >= self._disk.delete_at):
             self._busy = True
             self._next = Job()
@@ -131,13 +132,16 @@ class Spool:
         return due
 
     def finish(self) -> None:
-        """Wait until the disk has done what it is at, but not for ever. `results` has what came of it."""
+        """Wait until the disk thread has finished its job, for LAST_COMMITS_TIMEOUT at most.
+
+        The job's results are in `results`.
+        """
         self._stop_by = self._stop_by or time.monotonic() + LAST_COMMITS_TIMEOUT
         while self._busy and (left := self._stop_by - time.monotonic()) > 0:
             self._loop.wait(left)
 
     def close(self, identifiers: Sequence[OpenIdentifier]) -> None:
-        """Write what is left, and which identifiers are open. Waits for it, but not for ever."""
+        """Write the remaining work and the open identifiers. Waits until LAST_COMMITS_TIMEOUT has passed."""
         self.finish()
         self._disk.give(self._next)
         self._disk.end(identifiers, self._stop_by - time.monotonic())

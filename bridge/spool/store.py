@@ -1,9 +1,9 @@
-"""The database of the spool and of the dead letters. Blocking; one thread at a time.
+"""The database of the spool and of the dead letters. All calls block; one thread at a time may call.
 
-SQLite in WAL mode with synchronous=FULL: a commit is on disk when it returns, so what it holds may be
-acknowledged.
+SQLite runs in WAL mode with synchronous=FULL: when a commit returns, its messages are on disk, synced, and
+the bridge may acknowledge them.
 
-A reader beside the service (`bridge spool status`, `bridge dead-letters`) opens the same file.
+Commands beside the service (`bridge spool status`, `bridge dead-letters`) open the same file.
 """
 
 import os
@@ -22,20 +22,20 @@ from bridge.message import Message, OpenIdentifier
 from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.schema import create, require_known, used_bytes
 
-SEQUENCE_BITS = 44  # of a position; leaves 19 for the lane
+SEQUENCE_BITS = 44  # of a row's position; 19 bits remain for the lane
 _SEQUENCES = (1 << SEQUENCE_BITS) - 1
 _VACUUM_AT_ONCE = 2000  # pages
-_REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, of one step; one at least
-_WORTH_A_VACUUM = 1024  # pages that hold nothing; what comes next fills them
-_WORTH_EMPTYING = 262_144  # bytes; a row now and then never takes as much
+_REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, bytes of one step; at least one segment
+_WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new rows fill them
+_WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
 LaneOf = Callable[[bytes], tuple[str, str]]
-"""Where messages of an MQTT topic go now: a Kafka topic, or an empty one and the reason."""
+"""Returns the Kafka topic for an MQTT topic by the current routes; or an empty one, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What is on disk for one Kafka topic. `last`: no sequence number there is higher."""
+    """The messages on disk for one Kafka topic. `last`: no message there has a higher sequence number."""
 
     topic: str
     messages: int
@@ -44,11 +44,11 @@ class Backlog:
 
 
 class CorruptStore(SpoolUnusable):
-    """The file is no database, or a damaged one."""
+    """The file is not a database, or is a damaged one."""
 
 
 class DiskFull(SpoolUnusable):
-    """The file system has no room for this commit; the database is as it was."""
+    """The file system has no room for this commit. The database is unchanged."""
 
 
 _KINDS = {
@@ -59,7 +59,7 @@ _KINDS = {
 
 
 class Store:
-    """Raises SpoolUnusable, from every method, where the disk or the file does not let it work."""
+    """The open database. Every method raises SpoolUnusable if the disk or the file fails."""
 
     FILE = "spool.db"
 
@@ -67,10 +67,10 @@ class Store:
         """Open the database, or create it."""
         self.path = directory / self.FILE
         self._lanes: dict[str, int] = {}
-        self._is_settled = False  # all is where the routes of this run lead
+        self._is_settled = False  # all messages are in the Kafka topics of this run's routes
         with self._translated():
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            # SQLite gives its log the rights that the database has when the log is made.
+            # SQLite creates its log with the permissions that the database has at that time.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640))
             self._db = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=32
@@ -83,7 +83,7 @@ class Store:
 
     def _set_up(self) -> None:
         execute = self._db.execute
-        # Nothing is written before it is known whose file this is.
+        # Write nothing before it is clear that this file is the bridge's.
         is_new = not require_known(self._db, self.path)
         if is_new:
             execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -103,26 +103,29 @@ class Store:
         letters: Iterable[DeadLetter] = (),
         done: Iterable[tuple[str, Segment]] = (),
     ) -> None:
-        """One commit: these bodies in, these dead letters in, those segments out. On disk at return."""
+        """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`.
+
+        The commit is on disk, synced, when this method returns.
+        """
         with self._translated(), self._transaction():
-            if not self._is_settled:  # from now on not all of it is by the routes of the last run
+            if not self._is_settled:  # the rows no longer all follow the last run's routes
                 self._db.execute("DELETE FROM facts WHERE name = 'routes'")
             for topic, segment, body in segments:
                 self._insert(topic, segment, body)
             for letter in letters:
-                self._bury(letter)
+                self._insert_letter(letter)
             for topic, segment in done:
                 self._delete(self._lane(topic) | segment.first)
 
     def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
-        """The segments that are wanted, and the reasons of those that had to be left out.
+        """Read the wanted segments. Returns them, and a reason for each segment that is damaged.
 
-        What is left out stays in the file.
+        Damaged segments are left out, and stay in the file.
         """
         found: list[Segment] = []
         damaged: list[str] = []
         messages, size = wanted.messages, wanted.size
-        if topic not in self._lanes:  # as in a file that was begun after a damaged one
+        if topic not in self._lanes:  # for example in a new file after a damaged one was set aside
             return [], []
         lane = self._lane(topic)
         after = lane | wanted.after
@@ -145,13 +148,13 @@ class Store:
         return found, damaged
 
     def backlogs(self) -> list[Backlog]:
-        """What is on disk for each topic that has something there."""
+        """A backlog for each Kafka topic that has messages on disk."""
         with self._translated():
             rows = self._db.execute("SELECT topic, messages, bytes, last FROM lanes WHERE messages > 0")
             return [Backlog(*row) for row in rows.fetchall()]
 
     def backlogs_up_to(self, last: int) -> list[Backlog]:
-        """The same, without what has a later sequence number. It looks at each row."""
+        """Like `backlogs`, but only of rows whose sequence number is at most `last`. Looks at every row."""
         with self._translated():
             rows = self._db.execute(
                 "SELECT topic, sum(segments.messages), sum(length(body)) FROM segments"
@@ -161,11 +164,12 @@ class Store:
             return [Backlog(topic, messages, size, last) for topic, messages, size in rows.fetchall()]
 
     def reassign(self, routes: str, lane_of: LaneOf, last: int = _SEQUENCES) -> int | None:
-        """Put some of the messages where they belong by now, if `routes` are not those of the last run.
+        """If the routes have changed, move some of the messages to the Kafka topics of the current `routes`.
 
-        What is behind `last` was written since, and is there; to look at that too would be no end. Returns
-        how many have moved, or None: all are where they belong. There may be gigabytes, so this is one step:
-        a commit of its own, behind which the next one goes on, also after another start.
+        Messages with a sequence number above `last` were written by this run, and are in the right place; if
+        this method looked at them too, it might never finish. Returns how many messages were moved, or None
+        if all are in the right place. The database may hold gigabytes, so one call does one step, in a commit
+        of its own. The next call continues after that step, even after a restart.
         """
         with self._translated():
             if self._fact("routes") == routes:
@@ -204,7 +208,7 @@ class Store:
             self._delete(position)
             for (now, reason), group in groups.items():
                 for message in group if reason else ():
-                    self._bury(DeadLetter(message, reason))
+                    self._insert_letter(DeadLetter(message, reason))
                 for segment in cut(group) if now else ():
                     self._insert(now, segment, pack(segment.messages))
             return len(messages) - len(groups.get((topic, ""), ()))
@@ -215,7 +219,7 @@ class Store:
         row = (lane | segment.first, segment.count, body)
         try:
             self._db.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
-        except sqlite3.IntegrityError:  # a commit that was said to have failed has not
+        except sqlite3.IntegrityError:  # a commit was reported as failed, but had succeeded
             self._delete(lane | segment.first)
             self._db.execute("INSERT INTO segments VALUES (?, ?, ?)", row)
         self._db.execute(
@@ -234,7 +238,7 @@ class Store:
             )
 
     def _lane(self, topic: str) -> int:
-        """The lane's part of its segments' positions."""
+        """The part of a row's position that names the lane of `topic`."""
         number = self._lanes.get(topic)
         if number is None:
             self._db.execute(
@@ -246,7 +250,7 @@ class Store:
 
     # -- dead letters --------------------------------------------------------------------------------
 
-    def _bury(self, letter: DeadLetter) -> None:
+    def _insert_letter(self, letter: DeadLetter) -> None:
         message = letter.message
         properties = b"" if message.properties is None else properties_to_json(message.properties)
         self._db.execute(
@@ -267,32 +271,32 @@ class Store:
         )
 
     def keep_limits(self, bounds: DeadLetterLimits) -> Removed | None:
-        """Remove some of the dead letters that are beyond their bounds. None: there were none."""
+        """Remove some of the dead letters that exceed their limits. Returns None if there were none."""
         with self._translated():
             bound, numbers = bounds.beyond(self._db)
             if not numbers:
                 return None
             with self._transaction():
                 removed = bounds.remove(self._db, bound, numbers)
-            return removed if removed.letters else None  # somebody else was quicker
+            return removed if removed.letters else None  # another command has deleted them first
 
     # -- identifiers ---------------------------------------------------------------------------------
 
     def save_identifiers(self, session: str, identifiers: Iterable[OpenIdentifier]) -> None:
-        """What is open at a clean stop, in this session."""
+        """Save the identifiers of this session that are open at a clean stop."""
         with self._translated(), self._transaction():
             self._db.execute("DELETE FROM open_identifiers")
             self._db.executemany("INSERT INTO open_identifiers VALUES (?, ?, ?)", list(identifiers))
             self._db.execute("REPLACE INTO facts VALUES ('session', ?)", (session,))
 
     def take_identifiers(self, session: str) -> list[OpenIdentifier]:
-        """What the last clean stop has saved, if it was this session's.
+        """Return the identifiers that the last clean stop saved for this session, and delete them for good.
 
-        Good for one start: later they may be other messages'.
+        They are valid for one start only: later the broker may give them to other messages.
         """
         with self._translated(), self._transaction():
             rows = self._db.execute("SELECT packet_id, topic, digest FROM open_identifiers").fetchall()
-            if rows:  # else nothing is written: the disk may be full
+            if rows:  # otherwise write nothing: the disk may be full
                 self._db.execute("DELETE FROM open_identifiers")
             is_ours = self._fact("session") == session
             return [OpenIdentifier(*row) for row in rows] if is_ours else []
@@ -301,12 +305,12 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes of the file and its log that hold something."""
+        """Bytes that are in use, in the file and in SQLite's log."""
         with self._translated():
             return used_bytes(self._db)
 
     def give_back(self) -> bool:
-        """Give some of what is no longer needed back to the file system. True: there is more."""
+        """Give some unused space back to the file system. True: there may be more."""
         with self._translated():
             free, pages = self._free_pages()
             if free < _WORTH_A_VACUUM or 2 * free < pages:
@@ -315,7 +319,7 @@ class Store:
             return True
 
     def give_all_back(self) -> bool:
-        """Where no message is left, give back all that is free, and the log. True: there is more."""
+        """If no message is left, give back unused space and SQLite's log. True: there is more."""
         with self._translated():
             free, _ = self._free_pages()
             (page,) = self._db.execute("PRAGMA page_size").fetchone()
@@ -331,7 +335,7 @@ class Store:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _free_pages(self) -> tuple[int, int]:
-        """Pages that hold nothing, and all there are."""
+        """The number of unused pages, and of all pages."""
         (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
         return free, pages
@@ -352,7 +356,7 @@ class Store:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            self._lanes = lanes  # a lane that was made in it is gone again
+            self._lanes = lanes  # the rollback removes a lane that this transaction made
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise

@@ -1,7 +1,7 @@
-"""Until when a certificate holds: the one date in it that the bridge needs. Pure.
+"""Reads until when a certificate is valid, the only date in it that the bridge needs. Pure.
 
-A walk through DER to X.509's validity (RFC 5280, 4.1). Python's ssl tells the date only of a peer that it
-has verified, and of a file not at all.
+The code walks through the DER to the X.509 validity (RFC 5280, 4.1). Python's ssl gives the date only for a
+peer whose certificate it has verified, and not for a file.
 """
 
 import re
@@ -17,12 +17,12 @@ _Element = tuple[int, bytes]  # tag, content
 
 
 def in_pem(text: str) -> list[bytes]:
-    """The certificates of a PEM file, as DER. Raises ValueError where one is broken."""
+    """Return the certificates in the text of a PEM file, as DER. Raises ValueError where one is broken."""
     return [b64decode("".join(body.split()), validate=True) for body in _PEM.findall(text)]
 
 
 def not_after(der: bytes) -> datetime:
-    """When the certificate expires. Raises ValueError where it is none."""
+    """Return when the certificate expires. Raises ValueError where `der` is no certificate."""
     try:
         ((_, certificate),) = _elements(der)
         (_, to_be_signed), *_ = _elements(certificate)
@@ -37,7 +37,7 @@ def not_after(der: bytes) -> datetime:
 
 
 def _elements(data: bytes) -> Iterator[_Element]:
-    """The elements that follow each other in `data`. Raises IndexError or ValueError where it is no DER."""
+    """Iterate over the elements of `data`. Raises IndexError or ValueError where `data` is no DER."""
     position = 0
     while position < len(data):
         tag, length = data[position], data[position + 1]
@@ -47,13 +47,13 @@ def _elements(data: bytes) -> Iterator[_Element]:
             length = int.from_bytes(data[position : position + size])
             position += size
         if position + length > len(data):
-            raise ValueError("it ends too early")
+            raise ValueError("the DER ends too early")
         yield tag, data[position : position + length]
         position += length
 
 
 def _time(kind: int, text: str) -> datetime:
-    if kind == _UTC_TIME:  # two digits of the year: up to 49 they are of this century (RFC 5280, 4.1.2.5.1)
+    if kind == _UTC_TIME:  # a two-digit year below 50 means 20YY (RFC 5280, 4.1.2.5.1)
         text = f"{'20' if text < '50' else '19'}{text}"
     elif kind != _GENERALIZED_TIME:
         raise ValueError("no X.509 time")

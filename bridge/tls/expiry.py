@@ -1,6 +1,6 @@
-"""Says in time that a certificate expires: the bridge's own, its authority's, what the peer shows.
+"""Logs in time that a certificate expires: the bridge's own, its authority's, or one that a peer shows.
 
-Looked at where TLS is used, in a thread of its own, now and then; said once a day for each.
+Where TLS is used, a thread looks at the certificates every 6 hours. Each warning is logged once a day.
 """
 
 import time
@@ -28,7 +28,7 @@ class File:
     setting: str
     path: Path
     authorities: bool = False
-    """Of several authorities the last one counts, of a chain the first one that expires."""
+    """The file holds authorities, and the last one that expires counts; in a chain the first one counts."""
 
     def expires(self) -> datetime:
         dates = [not_after(der) for der in in_pem(self.path.read_text(encoding="ascii"))]
@@ -36,13 +36,16 @@ class File:
 
 
 class Expiry:
-    """`peers`: asks for the certificate that a peer shows now, as DER; None where it can't be had."""
+    """Watches when certificates expire.
+
+    `peers`: by peer a function that returns the certificate which the peer shows now, as DER, or None.
+    """
 
     def __init__(self, files: Sequence[File], peers: Mapping[str, Callable[[], bytes | None]]) -> None:
         self._files = files
         self._peers = peers
         self._shown: dict[str, bytes] = {}
-        self._said: dict[str, datetime] = {}
+        self._logged_at: dict[str, datetime] = {}
         self._lock = Lock()
         self._started = False
 
@@ -54,7 +57,7 @@ class Expiry:
                 self._started = True
 
     def shown(self, peer: str, der: bytes) -> None:
-        """A peer has just shown this certificate. From any thread."""
+        """A peer has just shown this certificate. Any thread may call this."""
         with self._lock:
             self._shown[peer] = der
         self._say_if_soon(f"shown by {peer}", lambda: not_after(der))
@@ -71,14 +74,14 @@ class Expiry:
             self.shown(peer, der)
 
     def _say_if_soon(self, certificate: str, expires: Callable[[], datetime]) -> None:
-        with suppress(OSError, ValueError):  # what can't be read is said where it is used
+        with suppress(OSError, ValueError):  # an unreadable file is logged where it is used
             at = expires()
             now = datetime.now(UTC)
             with self._lock:
-                said = self._said.get(certificate)
-                if at - now > SOON or (said and now - said < _SAY_AGAIN_AFTER):
+                logged = self._logged_at.get(certificate)
+                if at - now > SOON or (logged and now - logged < _SAY_AGAIN_AFTER):
                     return
-                self._said[certificate] = now
+                self._logged_at[certificate] = now
             log(
                 Event.TLS_EXPIRES_SOON,
                 certificate=certificate,

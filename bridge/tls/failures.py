@@ -1,7 +1,7 @@
-"""Why TLS failed, in a sentence, and the way out.
+"""Explains why TLS failed, in a sentence, and names the way out.
 
-Python's ssl and librdkafka both hand on OpenSSL's words, in two spellings: CERTIFICATE_VERIFY_FAILED and
-"certificate verify failed". What a peer objects to comes as an alert (RFC 8446, 6.2), which with TLS 1.3
+Python's ssl and librdkafka both pass on OpenSSL's words, in two spellings: CERTIFICATE_VERIFY_FAILED and
+"certificate verify failed". A peer sends its objection as an alert (RFC 8446, 6.2). With TLS 1.3 the alert
 arrives after the handshake, as the answer to the first bytes.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class TlsFailed(OSError):
-    """TLS can't be had until a person has acted. `way_out` names what is to be done."""
+    """A TLS failure that only a person can cure. `way_out` says how."""
 
     def __init__(self, reason: str, way_out: str) -> None:
         self.reason = reason
@@ -24,47 +24,51 @@ class TlsFailed(OSError):
 
 @dataclass(frozen=True)
 class Names:
-    """What the settings are called, and who the peer is, for `explain`."""
+    """The peer's address and the names of the settings, for the texts of `explain`."""
 
     peer: str  # "172.30.1.10:8884"
     authorities: str  # the setting with the authorities to trust
-    certificate: str  # the setting with the own certificate
-    its_name: str  # what a person can do where the peer's certificate bears another name
+    certificate: str  # the setting with the bridge's own certificate
+    its_name: str  # the way out where the peer's certificate is for another name
 
 
-_LOOK_AT_CLOCK = "if it is good, this clock is wrong: timedatectl"
+_LOOK_AT_CLOCK = "if its dates are right, this machine's clock is wrong: timedatectl"
 
-# X509_V_ERR_... (openssl-verify(1)) -> what is wrong with the peer's certificate, and the way out.
+# X509_V_ERR_... (openssl-verify(1)) -> the fault of the peer's certificate, and the way out.
 _NOT_YET_VALID = 9
 _UNKNOWN_AUTHORITY = (
     "is signed by an authority that is not in {authorities}",
     ("name the file of the authority that signed it in {authorities}"),
 )
-_ANOTHER_NAME = "bears another name", "{its_name}"
+_ANOTHER_NAME = "is for another name", "{its_name}"
 _VERIFY: dict[int, tuple[str, str]] = {
     2: _UNKNOWN_AUTHORITY,
-    18: _UNKNOWN_AUTHORITY,  # signed by itself
+    18: _UNKNOWN_AUTHORITY,  # self-signed
     19: _UNKNOWN_AUTHORITY,
     20: _UNKNOWN_AUTHORITY,
     21: _UNKNOWN_AUTHORITY,
     10: ("has expired", f"renew it at {{peer}}; {_LOOK_AT_CLOCK}"),
     62: _ANOTHER_NAME,
-    64: _ANOTHER_NAME,  # another address
+    64: _ANOTHER_NAME,  # for another address
 }
 
-_SHOW_ONE = "name a certificate that its authority signed in {certificate}"
+_SHOW_ONE = "name a certificate that the peer's authority signed in {certificate}"
 _OLD = "bring both sides to TLS 1.2 or newer"
 
-# OpenSSL's words -> what they mean, and the way out. The first that is found counts.
+# OpenSSL's words -> their meaning, and the way out. The first entry whose words occur counts.
 _WORDS: tuple[tuple[str, str, str], ...] = (
     ("alert certificate required", "{peer} wants a certificate, and got none", _SHOW_ONE),
-    ("alert handshake failure", "{peer} wants a certificate, or speaks none of our ciphers", _SHOW_ONE),
+    (
+        "alert handshake failure",
+        "{peer} wants a certificate, or supports none of the bridge's ciphers",
+        _SHOW_ONE,
+    ),
     ("alert certificate expired", "{peer} says that {certificate} has expired", "renew it"),
     ("alert unknown ca", "{peer} does not know the authority that signed {certificate}", _SHOW_ONE),
     ("alert bad certificate", "{peer} refuses {certificate}, or wants one and got none", _SHOW_ONE),
     (
         "alert certificate unknown",
-        "{peer} refuses {certificate}: expired, or of an authority that it does not know",
+        "{peer} refuses {certificate}: expired, or signed by an authority that {peer} does not know",
         "renew it, or " + _SHOW_ONE,
     ),
     ("alert certificate revoked", "{peer} says that {certificate} is revoked", _SHOW_ONE),
@@ -74,16 +78,16 @@ _WORDS: tuple[tuple[str, str, str], ...] = (
     ("http request", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
     ("record layer failure", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
     ("packet length too long", "{peer} answers, but not with TLS", "is the port one that speaks TLS?"),
-    ("protocol version", "{peer} speaks no version of TLS that is spoken here", _OLD),
-    ("unsupported protocol", "{peer} speaks no version of TLS that is spoken here", _OLD),
+    ("protocol version", "{peer} and the bridge have no TLS version in common", _OLD),
+    ("unsupported protocol", "{peer} and the bridge have no TLS version in common", _OLD),
 )
 
 
 def explain(error: OSError, names: Names) -> OSError:
-    """What to tell of an error that came out of a TLS socket: TlsFailed where only a person can help.
+    """Explain an error of a TLS socket. Returns TlsFailed where only a person can help.
 
-    A certificate that is not valid yet is no such case: the clock of a Raspberry Pi that has just booted
-    may be wrong for a while.
+    A certificate that is not valid yet is a plain OSError: after a boot the clock of a Raspberry Pi may be
+    wrong for a while.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error, names)
@@ -93,7 +97,7 @@ def explain(error: OSError, names: Names) -> OSError:
 
 
 def explain_words(words: str, names: Names) -> TlsFailed | None:
-    """The same for OpenSSL's words alone; None for those that time may cure."""
+    """Explain OpenSSL's words without an exception. None: time may cure the failure."""
     words = words.replace("_", " ").lower()
     for part, reason, way_out in _WORDS:
         if part in words:
@@ -102,11 +106,11 @@ def explain_words(words: str, names: Names) -> TlsFailed | None:
 
 
 def _explain_certificate(error: ssl.SSLCertVerificationError, names: Names) -> OSError:
-    said = error.verify_message.rstrip(".")
+    detail = error.verify_message.rstrip(".")
     if error.verify_code == _NOT_YET_VALID:
         return OSError(f"the certificate of {names.peer} is not valid yet; {_LOOK_AT_CLOCK}")
-    wrong, way_out = _VERIFY.get(error.verify_code, ("can't be verified", "have it made anew at {peer}"))
-    return _failed(f"the certificate of {{peer}} {wrong} ({said})", way_out, names)
+    wrong, way_out = _VERIFY.get(error.verify_code, ("can't be verified", "get a new certificate for {peer}"))
+    return _failed(f"the certificate of {{peer}} {wrong} ({detail})", way_out, names)
 
 
 def _failed(reason: str, way_out: str, names: Names) -> TlsFailed:

@@ -35,7 +35,7 @@ install_bridge() { # the options of `bridge`
         undo forget_bridge
         step "user, directories, unit, commands" switch_to "$NEW"
     elif ! files_are_in_place; then
-        step "unit and commands, put right" switch_to "$NEW"
+        step "unit and commands, repaired" switch_to "$NEW"
     fi
     write_settings "$mqtt" "$kafka"
     if [[ -z $rests ]]; then
@@ -45,7 +45,7 @@ install_bridge() { # the options of `bridge`
     fi
 }
 
-# What the first installation made, for one that failed.
+# Undo a first installation that failed.
 forget_bridge() {
     systemctl disable --now "$MAIN"
     remove_files
@@ -61,7 +61,7 @@ write_settings() { # MQTT KAFKA, empty where not given
     if [[ -e $file ]]; then
         [[ -z $1 ]] || grep -qxF "host = \"$host\"" "$file" || wrong="--mqtt $1"
         [[ -z $2 ]] || grep -qxF "bootstrap_servers = \"$2\"" "$file" || wrong="$wrong --kafka $2"
-        [[ -z $wrong ]] || warn "$file is yours and stays as it is; it does not say ${wrong# }"
+        [[ -z $wrong ]] || warn "$file exists and stays unchanged; it differs from ${wrong# }"
         return
     fi
     undo rm -f "$file"
@@ -98,18 +98,18 @@ start_bridge() {
     elif ended "$MAIN"; then
         printf ' it does not stay up\n'
         last_words "$MAIN" >&2
-        fail "the bridge does not run; its last words are above"
+        fail "the bridge does not run; its last log lines are above"
     else
         printf ' not within %d s\n' "$PATIENCE"
         check_chain "$MAIN" || true
     fi
     keep
-    warn "installed and started, but the chain is not whole: the line above says where it breaks. The
-      bridge goes on trying; look again with: deploy/install.sh status"
+    warn "installed and started, but the chain is broken: the line above says where. The bridge
+      keeps trying; check again with: deploy/install.sh status"
     exit $NOT_LIVE
 }
 
-# The chain from here to Kafka, a line for each link.
+# Check the chain to Kafka; one line for each link.
 check_chain() { # UNIT
     as_service current "$1" check | sed 's/^/      /'
 }
@@ -132,7 +132,7 @@ upgrade_bridge() {
     say "upgrade: from $from to $NEW"
     place_new
     if [[ $from == "$NEW" ]]; then
-        files_are_in_place || step "unit and commands, put right" switch_to "$NEW"
+        files_are_in_place || step "unit and commands, repaired" switch_to "$NEW"
         say "  $NEW is in force already"
         return
     fi
@@ -153,8 +153,8 @@ roll_back() {
     replace "$from" "$to"
 }
 
-# Restart all bridges with another version. One that was live and is not live again in time brings the
-# old version back. The session at EMQ is kept: what comes meanwhile waits there.
+# Restart all bridges with another version. If a bridge was live and is not live again in time, restore the
+# old version. EMQ keeps the session and queues new messages meanwhile.
 replace() { # FROM TO
     local unit wanted before
     local -a units live=()
@@ -190,11 +190,11 @@ go_back() { # VERSION PREVIOUS UNIT...
     install_files
     shift 2
     for unit; do
-        restart_until live "$unit" 60 # however short --wait was
+        restart_until live "$unit" 60 # even if --wait was shorter
     done
 }
 
-# The settings file is never touched; where the shipped one has changed, the new one is laid beside it.
+# Never change the settings file. If the shipped file has changed, put the new one beside it.
 settings_beside() { # FROM TO
     local new=$CONFIGURATION/bridge.toml.new
     cmp -s "$VERSIONS/$1/deploy/bridge.toml" "$VERSIONS/$2/deploy/bridge.toml" && return
@@ -202,7 +202,7 @@ settings_beside() { # FROM TO
         install -m 0640 -o root -g "$NAME" "$VERSIONS/$2/deploy/bridge.toml" "$new"
 }
 
-# -- what is there ------------------------------------------------------------------------------------
+# -- status -------------------------------------------------------------------------------------------
 
 show_status() {
     (($# == 0)) || misuse "status takes no options"
@@ -234,7 +234,7 @@ described() { # UNIT
     fi
 }
 
-# -- away with it -------------------------------------------------------------------------------------
+# -- uninstall ----------------------------------------------------------------------------------------
 
 uninstall_bridge() {
     local purge='' force='' unit
@@ -254,7 +254,7 @@ uninstall_bridge() {
     for unit in "${units[@]}"; do
         step "stop $unit" systemctl stop "$unit"
     done
-    if [[ -n $purge && -z $force ]]; then # more may have come until it stopped
+    if [[ -n $purge && -z $force ]]; then # more messages may have come until the bridge stopped
         undo systemctl start "${units[@]}"
         refuse_undelivered
         keep
@@ -282,7 +282,7 @@ purge_bridge() {
     rm -f "$LOG"
 }
 
-# Messages that only this machine has must not go with it.
+# Do not delete messages that only this machine has.
 refuse_undelivered() {
     local found
     found=$(undelivered)

@@ -2,7 +2,7 @@
 # The balancer: HAProxy of the distribution with the project's haproxy.cfg. Part of install.sh.
 
 HAPROXY_CFG=/etc/haproxy/haproxy.cfg
-HAPROXY_BEFORE=$HAPROXY_CFG.before-mqtt-kafka-bridge # the distribution's, or the site's own
+HAPROXY_BEFORE=$HAPROXY_CFG.before-mqtt-kafka-bridge # the distribution's file, or the site's own
 HAPROXY_DEFAULTS=/etc/default/haproxy
 HAPROXY_PORTS=(1883 1884 8080 8081)
 
@@ -56,7 +56,7 @@ put_haproxy_in_place() { # DEFAULTS BEFORE-RESTART
         cp -p "$HAPROXY_DEFAULTS" "$SCRATCH/old/haproxy" 2>/dev/null || touch "$SCRATCH/old/haproxy"
     fi
     undo put_haproxy_back "$2"
-    # 0640: the hash of a password is in it.
+    # 0640: the file contains the hash of a password.
     step "$HAPROXY_DEFAULTS, the nodes" install -m 0640 "$1" "$HAPROXY_DEFAULTS"
     step "$HAPROXY_CFG" install -m 0644 "$SOURCE/haproxy/haproxy.cfg" "$HAPROXY_CFG"
     if [[ -n $2 ]] || ! systemctl is-active --quiet haproxy; then
@@ -74,7 +74,7 @@ put_haproxy_back() { # RESTART
     if [[ -n $1 ]]; then systemctl restart haproxy; else systemctl reload-or-restart haproxy; fi
 }
 
-# Write a node into the file, in the place of an older one.
+# Write a node into the file; replace an older one.
 set_default() { # FILE NUMBER HOST[:PORT]
     local host=${3%:*} port=${3##*:}
     [[ $3 == *:* ]] || port=1883
@@ -88,7 +88,7 @@ set_line() { # FILE NAME VALUE
     if grep -q "^$2=" "$1"; then sed -i "s/^$2=.*/$2=$3/" "$1"; else echo "$2=$3" >>"$1"; fi
 }
 
-# As systemd will run it, the environment read by systemd itself.
+# Check the file as systemd will run it: systemd itself reads the environment file.
 check_haproxy() { # CFG DEFAULTS
     systemd-run --quiet --pipe --wait --collect -p "EnvironmentFile=$2" haproxy -c -f "$1"
 }
@@ -119,12 +119,12 @@ require_free_ports() {
 }
 
 say_password() { # PASSWORD
-    # Not by `say`, which keeps it in the log.
+    # Not with `say`, which would write the password to the log.
     [[ -n $DRY_RUN ]] || printf '  console: http://%s:8081/haproxy?stats, user admin, password %s (shown only now)\n' \
         "$(hostname -I 2>/dev/null | awk '{ print $1 }')" "$1"
 }
 
-# Whether both nodes answer, as HAProxy's own checks see it.
+# Wait until HAProxy's own checks find that both nodes answer.
 await_nodes() {
     local by=$((SECONDS + (PATIENCE < 15 ? PATIENCE : 15))) number state all
     while :; do
@@ -147,8 +147,8 @@ await_nodes() {
     fi
 }
 
-# How the last check ended (L7OK, L4CON ...), of the endpoint for Prometheus; empty where there was none. The
-# node's own state is no answer: HAProxy takes a node for UP until three checks have failed.
+# Print the result of the last check (L7OK, L4CON ...) from the Prometheus endpoint; empty if there was none.
+# The node's state would not do: HAProxy takes a node for UP until three checks have failed.
 node_state() { # NUMBER
     local address
     address=$(sed -n 's/^LISTEN=//p' "$HAPROXY_DEFAULTS" 2>/dev/null)

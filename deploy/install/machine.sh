@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What is asked of the machine, before anything on it is changed. Part of install.sh.
+# Checks the machine before install.sh changes anything. Part of install.sh.
 
 require_root() {
     ((EUID == 0)) || fail "must be run as root: sudo deploy/install.sh $COMMAND ..."
     if [[ -z $DRY_RUN ]]; then
         touch "$LOG" && chmod 0640 "$LOG"
         exec 9>/run/mqtt-kafka-bridge-install.lock
-        flock --nonblock 9 || fail "another install.sh is at work: wait for its end"
+        flock --nonblock 9 || fail "another install.sh is running: wait until it ends"
     fi
 }
 
@@ -15,16 +15,16 @@ require_debian() {
     if ! command -v apt-get >/dev/null || ! (. /etc/os-release && [[ " $ID ${ID_LIKE-} " == *" debian "* ]]); then
         fail "made for Debian 12 and 13 and Raspberry Pi OS, this is $(. /etc/os-release && echo "$PRETTY_NAME")"
     fi
-    [[ -d /run/systemd/system ]] || fail "systemd does not run here, and would have to start the service"
+    [[ -d /run/systemd/system ]] || fail "systemd does not run here, but the service needs it"
 }
 
-# Both would own /opt/mqtt-kafka-bridge, and each undo what the other did.
+# Package and install.sh both own /opt/mqtt-kafka-bridge, and would overwrite each other's files.
 require_no_package() {
     [[ ! -e /usr/lib/systemd/system/$NAME.service ]] ||
-        fail "the Debian package $NAME is installed: apt-get upgrades and removes that one"
+        fail "the Debian package $NAME is installed: use apt-get to upgrade or remove it"
 }
 
-# A Python, and an architecture, that there are packages for.
+# Require a Python and an architecture for which librdkafka has packages.
 require_python() {
     local version
     case $(dpkg --print-architecture) in
@@ -49,7 +49,7 @@ require_space() { # DIRECTORY MB
     ((free >= $2)) || fail "$2 MB are needed on the disk of $directory, ${free// /} MB are free"
 }
 
-# apt-get, with the lists fetched only where there are none or they proved too old.
+# Install packages. Fetch apt's lists only if there are none, or if the first attempt fails.
 apt_install() { # PACKAGE...
     local apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=120
         -o Dpkg::Use-Pty=0)

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Steps: what is shown, what is logged, what is undone when one fails. Part of install.sh and build-deb.
+# Runs steps: prints them, logs them, and undoes them if one fails. Part of install.sh and build-deb.
 
 LOG=${INSTALL_LOG:-/var/log/mqtt-kafka-bridge-install.log}
 DRY_RUN=
-CHANGED=        # set once a step was made
-UNDO=()         # commands, the last one first
+CHANGED=        # set after the first step
+UNDO=()         # commands that undo the steps, the newest first
 WARNINGS=()
 
-# One line for people, kept in the log too.
+# Print one line, and log it too.
 say() { # TEXT
     printf '%s\n' "$1"
     log "$1"
@@ -17,20 +17,20 @@ log() { # TEXT
     [[ -n $DRY_RUN ]] || printf '%(%Y-%m-%dT%H:%M:%S%z)T %s\n' -1 "$1" >>"$LOG"
 }
 
-# Said at the end, where it is not scrolled away.
+# Print a warning at the end, where it does not scroll away.
 warn() { # TEXT
     WARNINGS+=("$1")
     log "warning: $1"
 }
 
-# The way out of a failure: what is wrong, and what helps. Everything is put back.
+# End with an error: print what is wrong and what helps. finish() then undoes all steps.
 fail() { # TEXT [EXIT-STATUS]
     printf '%s: %s\n' "${0##*/}" "$1" >&2
     [[ ! -w $LOG ]] || log "failed: $1"
     exit "${2:-1}"
 }
 
-# Run one step, its output going to the log. With --dry-run only say it.
+# Run one step and send its output to the log. With --dry-run only print the step.
 step() { # TEXT COMMAND...
     local text=$1 status=0 began=$SECONDS where
     shift
@@ -45,7 +45,7 @@ step() { # TEXT COMMAND...
     ( set -e; "$@" ) >>"$LOG" 2>&1 </dev/null
     status=$?
     set -e
-    # shellcheck disable=SC2034 # install.sh asks
+    # shellcheck disable=SC2034 # install.sh reads it
     CHANGED=yes
     if ((status)); then
         printf ' failed\n'
@@ -55,7 +55,7 @@ step() { # TEXT COMMAND...
     printf ' %d s\n' $((SECONDS - began))
 }
 
-# What a person can do about the end of the log, from byte FROM on.
+# Print a remedy for the failure that the log shows from byte FROM on.
 way_out() { # FROM
     local text
     text=$(tail -c "+$(($1 + 1))" "$LOG")
@@ -73,17 +73,17 @@ way_out() { # FROM
     esac
 }
 
-# What puts back the step that comes next, should a later one fail.
+# Register a command that undoes the next step, in case a later step fails.
 undo() { # COMMAND...
     [[ -n $DRY_RUN ]] || UNDO=("$(printf '%q ' "$@")" "${UNDO[@]}")
 }
 
-# What was done is kept, whatever comes.
+# Keep the steps done so far, even if a later step fails.
 keep() {
     UNDO=()
 }
 
-finish() { # by the trap at the end of the program
+finish() { # the trap calls this at the end of the program
     local status=$? command
     trap - EXIT
     set +e

@@ -1,13 +1,13 @@
 # shellcheck shell=bash
 # The service: its user, its files in the system, whether it is live. Part of install.sh and of the Debian
-# package, which say with PREFIX whose files they are: the administrator's or the package's.
+# package. PREFIX is where its files go: /usr/local for the administrator, /usr for the package.
 
 NAME='mqtt-kafka-bridge'
 CONFIGURATION=/etc/$NAME
 STATE=/var/lib/$NAME
 UNITS=$PREFIX/lib/systemd/system
 
-# Files of the version in force that must stand elsewhere: source below its directory, place.
+# Files of the version in force that belong elsewhere: source below its directory, target.
 files() {
     echo "deploy/systemd/$NAME.service $UNITS/$NAME.service"
     echo "deploy/systemd/$NAME@.service $UNITS/$NAME@.service"
@@ -33,7 +33,7 @@ install_files() {
     take_up_files
 }
 
-# Make what the files describe: user, directories, units.
+# Create the user, directories and units that the files describe.
 take_up_files() {
     systemd-sysusers "$NAME.conf"
     systemd-tmpfiles --create "$NAME.conf"
@@ -65,18 +65,18 @@ remove_user() {
     ! id "$NAME" >/dev/null 2>&1 || userdel "$NAME"
 }
 
-# The units of bridges that run, or should.
+# Print the units of bridges that run, start or have failed.
 units_in_use() {
     systemctl list-units --all --plain --no-legend "$NAME.service" "$NAME@*.service" \
         --state=active,activating,reloading,failed | awk '{ print $1 }'
 }
 
-# The units that are started at each boot; systemctl list-unit-files knows none that is made of a template.
+# Print the units that start at each boot. systemctl list-unit-files would omit instances of the template.
 units_enabled() {
     find /etc/systemd/system -path '*.wants/*' -name "$NAME*.service" -printf '%f\n' | sort -u
 }
 
-# The units that have something on disk, whether there are settings for them or not.
+# Print the units that have files on disk, with or without settings.
 units_on_disk() {
     local directory
     find "$STATE" -maxdepth 2 -type f -printf '%h\n' 2>/dev/null | sort -u | while read -r directory; do
@@ -84,7 +84,7 @@ units_on_disk() {
     done
 }
 
-# The configuration file that a unit reads.
+# Print the configuration file that a unit reads.
 configuration_of() { # UNIT
     local name=${1%.service}
     case $name in
@@ -93,7 +93,7 @@ configuration_of() { # UNIT
     esac
 }
 
-# Where a bridge keeps what it has on disk, but for spool.directory.
+# Print the directory in which a bridge keeps its data, unless spool.directory names another.
 state_of() { # UNIT
     local name=${1%.service}
     case $name in
@@ -102,7 +102,7 @@ state_of() { # UNIT
     esac
 }
 
-# Run a command of a version just as its service is run: the same user, the same passwords, the same disk.
+# Run a command of a version like its service: with the same user, passwords and state directory.
 as_service() { # VERSION UNIT ARGUMENT...
     local version=$1 unit=${2%.service}
     shift 2
@@ -116,12 +116,12 @@ is_live() { # UNIT
     [[ $(systemctl show -P ActiveState "$1") == active && $(systemctl show -P StatusText "$1") == live* ]]
 }
 
-# Whether its process has ended since the last start, of itself or by an error.
+# Whether its process has ended since the last start, with or without an error.
 ended() { # UNIT
     [[ $(systemctl show -P ActiveState "$1") == failed || $(systemctl show -P NRestarts "$1") != 0 ]]
 }
 
-# Start it anew and wait. 0: live. 1: not in SECONDS, or it ended. With "up" it is enough that it runs.
+# Restart a unit and wait. Returns 0 once it is live (with "up": once it runs), 1 after SECONDS or if it ended.
 restart_until() { # live|up UNIT SECONDS
     local before by=$((SECONDS + $3))
     before=$(systemctl show -P InvocationID "$2")
@@ -139,12 +139,12 @@ restart_until() { # live|up UNIT SECONDS
     return 1
 }
 
-# Why a service is not live: its last lines of the journal.
+# Print the service's last lines of the journal, which tell why it is not live.
 last_words() { # UNIT
     journalctl "_SYSTEMD_UNIT=$1" --lines 5 --output cat --no-pager 2>/dev/null | sed 's/^/      /'
 }
 
-# Messages that only this machine has: the first such, with what helps. Nothing where there are none.
+# Print the first unit with messages that only this machine has, and a remedy; nothing if there is none.
 undelivered() {
     local unit counts waiting letters
     local -a units

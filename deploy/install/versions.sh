@@ -1,34 +1,34 @@
 # shellcheck shell=bash
-# Versions of the bridge, side by side, and which one is in force. Part of install.sh and
+# The installed versions of the bridge, and which of them is in force. Part of install.sh and
 # of the Debian package.
 #
-#   /opt/mqtt-kafka-bridge/0.1.0/venv      Python and its packages, from wheels alone
-#                               /bin       the commands, and nothing else
-#                               /deploy    what this very version is installed with
+#   /opt/mqtt-kafka-bridge/0.1.0/venv      Python and its packages, only from wheels
+#                               /bin       only the commands
+#                               /deploy    the installer of this version
 #                               /haproxy
-#                               /complete  the digest of what it was made of; without it: half-made
+#                               /complete  the digest of its sources; missing if the build did not finish
 #   /opt/mqtt-kafka-bridge/current -> 0.1.0
-#   /opt/mqtt-kafka-bridge/previous        what `rollback` goes back to
+#   /opt/mqtt-kafka-bridge/previous        the version that `rollback` restores
 
 VERSIONS=/opt/mqtt-kafka-bridge
-SPACE=400 # MB in /opt, for a version and what it is made with
-FOR_MACHINE=() # options of pip, where it is not this one
+SPACE=400 # MB in /opt, for a version and its build files
+FOR_MACHINE=() # pip's options for another machine than this one
 
-# What `current` or `previous` points to; empty where it does not exist.
+# Print the version to which `current` or `previous` points; empty if the link does not exist.
 version_at() { # LINK
     [[ ! -L $VERSIONS/$1 ]] || readlink "$VERSIONS/$1"
 }
 
-# Sets NEW, the version that the files around this one are, and where it is or will be.
+# Set NEW to the version of the files around this one.
 find_new() {
-    if [[ -f $SOURCE/complete ]]; then # installed already, and called from there
+    if [[ -f $SOURCE/complete ]]; then # this is an installed version
         NEW=${SOURCE##*/}
         return
     fi
     DIGEST=$(digest)
     NEW=$(version_of_source)
     if [[ -f $VERSIONS/$NEW/complete && $(<"$VERSIONS/$NEW/complete") != "$DIGEST" ]]; then
-        NEW+=+${DIGEST:0:8} # the same number for something else: a clone between two releases
+        NEW+=+${DIGEST:0:8} # same number, other sources: a clone between two releases
     fi
 }
 
@@ -40,7 +40,7 @@ python_version() {
     python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 }
 
-# Of all that a version is made of, and the Python it is made for.
+# Print the digest of all sources of a version, and of the Python version.
 digest() {
     (
         cd "$SOURCE" || exit
@@ -50,7 +50,7 @@ digest() {
     ) | sha256sum | cut -d ' ' -f 1
 }
 
-# Put NEW beside the others. It is not in force yet.
+# Install NEW beside the other versions. It is not in force yet.
 place_new() {
     local target=$VERSIONS/$NEW
     if [[ -f $target/complete ]]; then
@@ -74,7 +74,7 @@ fetch_packages() {
         -d "$SCRATCH/wheels" "${FROM_WHEELS[@]}"
 }
 
-# pip in the scratch directory, unpacked from Debian's own wheel: `venv` would take ten times as long.
+# Unpack pip from Debian's own wheel into the scratch directory; `venv` would take ten times as long.
 set_up_pip() {
     if ! compgen -G '/usr/share/python-wheels/pip-*.whl'; then
         python3 -m venv "$SCRATCH/pip"
@@ -86,7 +86,7 @@ set_up_pip() {
 
 build_wheel() {
     pip install --no-compile --only-binary :all: --require-hashes -r "$SOURCE/deploy/build.lock" "${FROM_WHEELS[@]}"
-    # A copy, for the one who builds may leave something behind.
+    # Build from a copy, because the build may leave files behind.
     mkdir "$SCRATCH/source"
     cp -r "$SOURCE/bridge" "$SOURCE/pyproject.toml" "$SOURCE/README.md" "$SCRATCH/source"
     pip wheel --no-deps --no-build-isolation --no-index -w "$SCRATCH/wheels" "$SCRATCH/source"
@@ -103,7 +103,7 @@ build_version() { # DIRECTORY
     echo "$DIGEST" >"$1/complete"
 }
 
-# All of a version but its Python.
+# Add all files of a version except its Python.
 add_files() { # DIRECTORY
     mkdir -p "$1/bin"
     ln -s ../venv/bin/bridge ../venv/bin/mqtt-kafka-bridge "$1/bin/"
@@ -114,7 +114,7 @@ pip() {
     PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 "$SCRATCH/pip/bin/python" -m pip "$@"
 }
 
-# Bring VERSION into force: links, units, what stands elsewhere in the system.
+# Bring VERSION into force: links, units, and its other files in the system.
 switch_to() { # VERSION
     local from
     from=$(version_at current)
@@ -124,11 +124,11 @@ switch_to() { # VERSION
 }
 
 point() { # LINK VERSION
-    ln -sfT "$2" "$VERSIONS/$1.new" # and never, not for a moment, is there no link
+    ln -sfT "$2" "$VERSIONS/$1.new" # mv replaces the link without a gap
     mv -T "$VERSIONS/$1.new" "$VERSIONS/$1"
 }
 
-# Versions that neither `current` nor `previous` points to.
+# Remove versions to which neither `current` nor `previous` points.
 remove_old_versions() {
     local directory name
     for directory in "$VERSIONS"/*/; do

@@ -1,6 +1,6 @@
 """Writes settings.md, events.md and command-line.md from the code: python docs/reference/generate.py
 
-tests/artefacts/test_reference_in_step.py fails where a page no longer says what the code says.
+tests/artefacts/test_reference_in_step.py fails if a page differs from the code.
 """
 
 import ast
@@ -37,15 +37,14 @@ def pages() -> dict[Path, str]:
 def _settings() -> Iterator[str]:
     yield f"""# Settings
 
-The file is {DEFAULT_FILE}, or what `--config` names. Each setting can also be a variable of the
-environment, such as `BRIDGE_MQTT__HOST`, or a flag, such as `--mqtt.host`. Flags outrank the environment,
-the environment outranks the file. `bridge config` shows what is in force, and where each value comes
-from. Lists and tables are written as JSON in the environment:
-`BRIDGE_KAFKA__OPTIONS='{{"linger.ms": 20}}'`.
+The file is {DEFAULT_FILE}, or the file given by `--config`. Each setting can also be an environment
+variable, such as `BRIDGE_MQTT__HOST`, or a flag, such as `--mqtt.host`. Flags win over the environment,
+and the environment wins over the file. `bridge config` shows the value in force of each setting and its
+source. In the environment, write lists and tables as JSON: `BRIDGE_KAFKA__OPTIONS='{{"linger.ms": 20}}'`.
 
-Durations are written `200ms`, `60s`, `5min`, `3h`, `7d`; sizes `64KiB`, `16MB`, `1GB`. A bare number is
-seconds or bytes. What is unknown, of a wrong type, out of range or without effect is an error: the bridge
-does not start, and says where it stands and what is allowed (exit status 2).
+Write durations as `200ms`, `60s`, `5min`, `3h`, `7d`, and sizes as `64KiB`, `16MB`, `1GB`. A number without
+a unit means seconds or bytes. A setting that is unknown, of a wrong type, out of range or without effect is
+an error: the bridge does not start, and prints the setting, its source and what is allowed (exit status 2).
 
 The smallest file that works:
 
@@ -89,15 +88,15 @@ def _refusals() -> Iterator[str]:
     yield """
 ### [kafka.options]
 
-Any setting that librdkafka has for producers, by its own name; the list is librdkafka's
-[CONFIGURATION.md](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md). The dots may stay
-bare: `linger.ms = 20`. Settings for consumers and callbacks are refused, and so are these:
+Any librdkafka setting for producers, under its librdkafka name. librdkafka's
+[CONFIGURATION.md](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md) lists them. Names
+with dots need no quotes: `linger.ms = 20`. The bridge refuses settings for consumers, callbacks, and these:
 
 | name | allowed | why |
 |---|---|---|"""
     for refusal in REFUSALS:
         names = ", ".join(f"`{name}`" for name in refusal.names)
-        yield f"| {names} | {refusal.only or 'not at all'} | {_cell(refusal.reason)} |"
+        yield f"| {names} | {refusal.only or 'nothing'} | {_cell(refusal.reason)} |"
 
 
 # -- events --------------------------------------------------------------------------------------------
@@ -106,18 +105,20 @@ bare: `linger.ms = 20`. Settings for consumers and callbacks are refused, and so
 def _events() -> Iterator[str]:
     yield """# Events in the log
 
-The names are an interface: alerts and filters may rely on them. A line of JSON has `timestamp`, `level` and
-`event`, and the fields below. Under systemd:
+The names of events are an interface: alerts and filters may rely on them. A line of JSON has `timestamp`,
+`level`, `event`, and the fields below. Under systemd:
 
     journalctl -u mqtt-kafka-bridge -o cat | jq 'select(.event == "mqtt.closed")'
     journalctl -u mqtt-kafka-bridge -p warning
 
 | level | means |
 |---|---|
-| error | a person must act; the message names the way out |
-| warning | it heals itself, but a person may want to know |
-| info | the life of the service; nothing here happens once for each message |
-| debug | all the rest |
+| error | a person must act; the line says how |
+| warning | the problem heals itself, but a person may want to know |
+| info | the life of the service; no info event happens once for each message |
+| debug | everything else |
+
+A lane is one Kafka topic as the bridge sees it.
 
 | event | level | meaning | fields |
 |---|---|---|---|"""
@@ -129,7 +130,7 @@ The names are an interface: alerts and filters may rely on them. A line of JSON 
 
 
 def logged_fields() -> dict[str, list[str]]:
-    """By the name of the event: the fields that calls of log() give it. Absent: events that nobody logs."""
+    """The fields that calls of log() give each event, by its name. Omits events that no call logs."""
     found: dict[str, list[str]] = defaultdict(list)
     for file in sorted((ROOT / "bridge").rglob("*.py")):
         tree = ast.parse(file.read_text())
@@ -142,7 +143,7 @@ def logged_fields() -> dict[str, list[str]]:
         }
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             if isinstance(call.func, ast.Name) and call.func.id in ("log", "log_at"):
-                # The event itself, or a table of this module that it is looked up in.
+                # The event itself, or a table of this module in which the call looks up the event.
                 chosen = [*call.args, *(tables[name] for name in _names(call.args) if name in tables)]
                 for event in _events_in(chosen):
                     found[event] += [name for k in call.keywords if (name := _field(k)) not in found[event]]
@@ -150,7 +151,7 @@ def logged_fields() -> dict[str, list[str]]:
 
 
 def _field(keyword: ast.keyword) -> str:
-    """What the log shows: a traceback is logged as exc_info, and only counts are logged as `**counts`."""
+    """The field's name in the log. exc_info becomes `exception`; only counts are passed as `**counts`."""
     return {"exc_info": "exception", None: "counts"}.get(keyword.arg, keyword.arg or "")
 
 
@@ -183,54 +184,55 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge dead-letters list|show|export|replay|purge [ID ...]
     mqtt-kafka-bridge --version
 
-`bridge` is the same program under a shorter name. Debian's iproute2 has a command of that name too, so
-scripts and services say `mqtt-kafka-bridge`.
+`bridge` is the same program under a shorter name. Debian's iproute2 also has a command `bridge`, so use
+`mqtt-kafka-bridge` in scripts and services.
 
 | exit status | means |
 |---|---|
-| 0 | done, or stopped as it was told to (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; of `check`: the chain is broken; of `dead-letters replay`: some stay |
-| 2 | the command line or the settings are wrong; each line on standard error names one thing |
+| 0 | done, or stopped on request (SIGTERM, SIGINT, `--count`) |
+| 1 | failed; `check`: the chain is broken; `dead-letters replay`: some dead letters stay |
+| 2 | the command line or the settings are wrong; each line on standard error names one problem |
 
-Passwords are no flags: everybody on a machine can read the flags of a process. They are read from a file
-(`mqtt.password_file`, `kafka.password_file`), from systemd's credentials `mqtt-password` and
-`kafka-password`, or from the environment.
+The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It
+reads passwords from a file (`mqtt.password_file`, `kafka.password_file`), from systemd's credentials
+`mqtt-password` and `kafka-password`, or from the environment.
 
 ## spool status
 
-It can be run beside the service, and while that is stopped, by everybody who may read the database; it
-changes nothing. `--json` prints one object on one line:
+This command reads the spool's database and changes nothing. It can run beside the service and while it is
+stopped, as any user who may read the database. `--json` prints one object on one line:
 
 | key | means |
 |---|---|
-| `rows` | messages that wait for Kafka, in all; 0 too where there is no database yet (`exists`) |
-| `topics` | each Kafka topic that has some: `topic`, `rows`, `bytes`, `oldest`, `oldest_age_seconds` |
-| `dead_letters`, `dead_letters_bytes` | what is kept since it can't be delivered |
-| `used_bytes`, `file_bytes` | what of the database holds something; what it takes of the disk |
+| `rows` | number of messages that wait for Kafka; also 0 if there is no database yet (`exists`) |
+| `topics` | Kafka topics with waiting messages: `topic`, `rows`, `bytes`, `oldest`, `oldest_age_seconds` |
+| `dead_letters`, `dead_letters_bytes` | undeliverable messages that the bridge keeps |
+| `used_bytes`, `file_bytes` | the used part of the database; its size on disk |
 | `max_bytes`, `keep_free`, `free_bytes` | the limits in force, and the disk's free space |
-| `full` | why nothing more would be written; null: it would |
-| `set_aside` | damaged databases that were kept under other names |
+| `full` | why the bridge would write no more messages; null if it would |
+| `set_aside` | damaged databases that the bridge has renamed |
 
-`oldest` is null where the clock was wrong when the message came. `--watch` shows all of it each second,
-on a terminal as a bar, and ends when nothing waits any more.
+`oldest` is null if the clock was wrong when the message came. `--watch` shows the state every second, on a
+terminal as a bar, and ends when no message waits.
 
 ## dead-letters
 
-[Dead letters](../how-to/dead-letters.md) says when to use which. IDs and flags choose; without them it is
-all of them.
+[Dead letters](../how-to/dead-letters.md) explains when to use which command. IDs and flags select dead
+letters; without them a command selects all.
 
 | command | does |
 |---|---|
-| `list` | a line for each; `--json` as objects |
-| `show ID` | all about one; `--json` with the payload |
-| `export` | all about each with the payload, an object a line |
-| `replay` | produces them by the present settings; each is removed once Kafka holds it, others stay |
-| `purge` | removes them; asks at a terminal, and elsewhere wants `--yes` |
+| `list` | prints one line for each letter; with `--json` one object |
+| `show ID` | prints everything about one letter; with `--json` also the payload |
+| `export` | prints each letter with its payload, as one object a line |
+| `replay` | produces letters by the present settings; removes each once Kafka has confirmed it |
+| `purge` | removes letters; asks for confirmation at a terminal, and elsewhere needs `--yes` |
 
-The objects have `id`, `time` (when it became a dead letter), `reason`, `route`, `kafka_topic` (both null
-where no route took it), `topic` (`topic_base64` where it is not UTF-8), `qos`, `retained`, `duplicate`,
-`received` (null where the clock was wrong), `properties` of MQTT 5, `bytes`; those of `show` and `export`
-also `payload_base64`. `replay --json` prints `id`, `delivered`, `kafka_topic` and `reason` for each.
+The objects have `id`, `time` (when the message became a dead letter), `reason`, `route`, `kafka_topic`
+(both null if no route took the message), `topic` (`topic_base64` if it is not UTF-8), `qos`, `retained`,
+`duplicate`, `received` (null if the clock was wrong), `properties` of MQTT 5 and `bytes`. The objects of
+`show` and `export` also have `payload_base64`. `replay --json` prints `id`, `delivered`, `kafka_topic` and
+`reason` for each letter.
 
 ## --help
 

@@ -1,4 +1,4 @@
-"""What the pages for people say, taken apart as GitHub reads Markdown: commands, links, headings."""
+"""Parses the documentation pages as GitHub's Markdown: commands, links, headings."""
 
 import re
 from collections import Counter
@@ -25,7 +25,7 @@ def commands(page: Path) -> list[str]:
 
 
 def commands_in(text: str) -> list[str]:
-    """The same of a part of a page."""
+    """The shell commands of a part of a page."""
     prose = _FENCE.sub("", text)
     blocks = re.findall(r"(?:(?<=\n\n)(?: {4}.*\n|\n(?= {4}))+)", prose)
     return [command for block in blocks for command in _commands(re.sub("(?m)^    ", "", block))]
@@ -45,13 +45,13 @@ def _commands(block: str) -> Iterator[str]:
 
 
 def links(page: Path) -> list[str]:
-    """The targets of links and pictures that are no URLs."""
+    """The targets of links and pictures, without URLs."""
     prose = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", page.read_text()))
     return [target for target in re.findall(r"\]\(([^)\s]+)\)", prose) if "://" not in target]
 
 
 def anchors(page: Path) -> set[str]:
-    """The fragments by which the headings can be linked to."""
+    """The fragments with which links can refer to the headings."""
     seen: Counter[str] = Counter()
     found = set()
     for heading in re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Which room may know which: read from the imports of the package, none of which is executed."""
+"""Which room may import which. The imports are read from the source; nothing is executed."""
 
 import ast
 from pathlib import Path
@@ -9,7 +9,7 @@ from bridge.observe.events import Event
 
 PACKAGE = Path(__file__).parents[2] / "bridge"
 
-# From top to bottom. A room imports only rooms that stand below its own line; `bridge` is the package itself,
+# From top to bottom. A room imports only rooms of lower lines; `bridge` is the package itself,
 # with its version.
 FLOORS = (
     {"__main__"},
@@ -27,7 +27,7 @@ FLOORS = (
 EDGES = {"mqtt", "kafka", "spool"}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
-# What decides does no I/O, so it can be tested and reasoned about without any.
+# Modules that decide do no I/O, so they can be tested and understood without it.
 PURE = {
     "delivery.counts",
     "delivery.dead_letter",
@@ -49,7 +49,7 @@ PURE = {
     "routing.routes",
     "routing.topics",
     "spool.job",
-    "spool.on_disk",
+    "spool.contents",
     "tls.certificate",
     "units",
 }
@@ -58,7 +58,7 @@ IMPURE |= {"sys", "tempfile", "threading", "time", "paho", "confluent_kafka", "s
 
 
 def _modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name below `bridge`; packages by their own name."""
+    """Every module of the package by its dotted name below `bridge`; packages by their name."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
@@ -70,7 +70,7 @@ MODULES = _modules()
 
 
 def _imports(module: str) -> set[str]:
-    """What a module imports, inside functions too: "bridge.x.y" for its own, else the first part."""
+    """A module's imports, inside functions too: "bridge.x.y" for our modules, else the first part."""
     tree = ast.parse(MODULES[module].read_text())
     found = set()
     for node in ast.walk(tree):
@@ -88,7 +88,7 @@ def _is_module(name: str) -> bool:
 
 
 def _own(module: str) -> set[str]:
-    """The package's own modules that this one imports, without "bridge."."""
+    """The package's modules that `module` imports, without "bridge."."""
     own = {name for name in _imports(module) if name.partition(".")[0] == "bridge"}
     return {name.partition(".")[2] or "bridge" for name in own}
 
@@ -138,7 +138,7 @@ def test_a_library_has_one_room_that_knows_it(library: str, owner: str) -> None:
 @pytest.mark.parametrize("module", sorted(PURE))
 def test_what_is_pure_reaches_no_input_or_output(module: str) -> None:
     assert module in MODULES, f"{module} is gone: take it off the list"
-    # Settings are data to the pure rooms, though reading them is not.
+    # Settings are plain data for the pure rooms, although loading settings does I/O.
     impure = {
         f"{name} (through {by})"
         for by in _reached(module)

@@ -1,4 +1,4 @@
-"""The bench starts, and what the peers are given loads. What they cost is no test's business."""
+"""The bench starts, and the peers' configurations load. No test checks the measured costs."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What Telegraf is given in the bench: nothing is acknowledged early, and payloads stay whole."""
+"""Telegraf's configuration in the bench: acknowledges nothing early, and keeps payloads unchanged."""
 
 import shutil
 import tomllib
@@ -25,7 +25,7 @@ def test_it_acknowledges_only_what_kafka_has(configuration: dict[str, Any]) -> N
     (output,) = configuration["outputs"]["kafka"]
     assert consumer["persistent_session"]
     assert output["required_acks"] == -1
-    # What it drops when its memory is full, it never acknowledges nor writes.
+    # Messages that Telegraf drops when its buffer is full are neither acknowledged nor written.
     assert consumer["max_undelivered_messages"] <= configuration["agent"]["metric_buffer_limit"]
 
 

@@ -1,6 +1,6 @@
-"""The Debian package that deploy/build-deb makes: for each architecture its own, as dpkg will find it.
+"""The Debian packages that deploy/build-deb makes: one for each architecture, as dpkg sees them.
 
-What becomes of it on a machine that boots: tests/integration/machines/test_deb.py.
+For the package on a booted machine see tests/integration/machines/test_deb.py.
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.harness.machine import wheels
 BUILD = ROOT / "deploy" / "build-deb"
 VERSION = f"/opt/mqtt-kafka-bridge/{__version__}"
 
-# What a machine of the suite and architecture has: Python, its next one, ELF's number of the processor.
+# A machine of the suite and architecture: its Python, the next Python, ELF's number of the processor.
 MACHINES = {
     ("bookworm", "amd64"): ("deb12", "3.11", "3.12", 0x3E),
     ("trixie", "arm64"): ("deb13", "3.13", "3.14", 0xB7),

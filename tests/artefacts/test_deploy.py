@@ -1,4 +1,4 @@
-"""What deploy/ ships: made from the code it is made from, accepted by what reads it, hardened as it says."""
+"""The files of deploy/: up to date with the code, accepted by their readers, hardened as promised."""
 
 import re
 import runpy
@@ -58,7 +58,7 @@ def test_every_default_that_the_shipped_file_shows_can_be_uncommented(machine: M
 
 @pytest.fixture
 def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A unit whose program exists: systemd-analyze looks for it."""
+    """A unit whose program exists, because systemd-analyze checks that."""
     source: Path = request.param
     copy = tmp_path / source.name
     copy.write_text(re.sub("^ExecStart=.*", "ExecStart=/bin/true", source.read_text(), flags=re.MULTILINE))
@@ -71,7 +71,7 @@ units = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name, indir
 @units
 def test_systemd_understands_every_line_of_a_unit(unit: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
-    # It says what it does not understand, and calls that success.
+    # systemd-analyze prints what it does not understand, but exits with 0.
     assert (done.returncode, done.stderr) == (0, "")
 
 

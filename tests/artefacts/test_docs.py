@@ -1,4 +1,4 @@
-"""The pages in docs/: all can be found, no link is broken, and what they name exists."""
+"""The pages in docs/: all are linked, no link is broken, and all named settings, events and files exist."""
 
 import io
 import json
@@ -65,7 +65,7 @@ def test_the_index_is_found_from_readme() -> None:
     assert "docs/README.md" in pages.links(pages.README)
 
 
-# -- what is named exists --------------------------------------------------------------------------------
+# -- names exist -----------------------------------------------------------------------------------------
 
 
 def test_the_runbook_has_an_entry_for_each_warning_and_error_and_for_nothing_else() -> None:
@@ -85,7 +85,7 @@ def test_every_entry_of_the_runbook_says_what_to_do() -> None:
 
 _SETTINGS = {describe.dotted(key) for key, _ in describe.walk()}
 _NAMED = re.compile(r"`((?:service|config|clock|mqtt|kafka|spool|route|qos0|flow|library|tls)\.[a-z0-9_.]+)")
-_NO_NAMES_OF_OURS = {  # others'
+_NO_NAMES_OF_OURS = {  # of other projects
     "mqtt.clean.session.enabled",
     "mqtt.max_mqueue_len",
     "mqtt.max_inflight",
@@ -114,7 +114,7 @@ def test_a_guarantee_names_tests_that_exist(row: list[str]) -> None:
     assert [test for file, test in tests if test not in pages.tests_of(ROOT / "tests" / file)] == []
 
 
-# -- what is shown works ---------------------------------------------------------------------------------
+# -- examples work ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_what_contributing_selects_are_tests(command: str) -> None:
 
 def test_the_other_commands_of_contributing_are_run_elsewhere() -> None:
     others = {c for c in pages.commands(pages.CONTRIBUTING) if not c.startswith("tests/run ")}
-    # The first by test_lab.py, the second by whoever runs this, the third's arguments by test_bench.py; the
-    # last takes too long, test_lock.py holds what it relies on.
+    # The first by test_lab.py, the second by the person who runs this, the third's arguments by
+    # test_bench.py. The last takes too long; test_lock.py checks what it relies on.
     assert others == {"deploy/lab up", "tests/run", "tests/bench/run drain", "tests/aarch64"}
 
 

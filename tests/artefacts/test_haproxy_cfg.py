@@ -1,7 +1,7 @@
-"""The shipped haproxy.cfg: valid without a warning, the founding document's, and in step with itself.
+"""The shipped haproxy.cfg: valid without a warning, true to the founding document, and consistent.
 
-$HAPROXY_BINARIES names further haproxy programs to try it with, separated by colons; the installed one is
-always tried.
+$HAPROXY_BINARIES names further haproxy programs to test it with, separated by colons; the installed one is
+always tested.
 """
 
 import os
@@ -28,7 +28,7 @@ def binaries() -> list[str]:
 
 
 def directives(text: str) -> dict[str, list[str]]:
-    """Section header -> its lines as long as nobody asks for TLS, without comments and runs of blanks."""
+    """Section header -> its lines without TLS, comments and repeated blanks."""
     sections: dict[str, list[str]] = {}
     open_conditions: list[bool] = []
     for line in text.splitlines():
@@ -172,7 +172,7 @@ def seconds(section: str, directive: str) -> float:
 
 @pytest.mark.parametrize("section", ["defaults mqtt", "listen mqtt-kafka from mqtt"])
 def test_the_bridge_expects_the_idle_limit_that_is_configured_here(section: str) -> None:
-    """Its keepalive is checked against this default of mqtt.idle_limit."""
+    """The bridge checks its keepalive against this default of mqtt.idle_limit."""
     shortest = min(seconds(section, "timeout client"), seconds(section, "timeout server"))
 
     assert MqttSettings.model_fields["idle_limit"].default == shortest

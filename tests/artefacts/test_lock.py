@@ -1,4 +1,4 @@
-"""The lock files of the installation: the versions that are tested, and wheels for every machine."""
+"""The lock files of the installation: the tested versions, and wheels for every machine."""
 
 import re
 import runpy
@@ -15,7 +15,7 @@ from tests.harness.kit import ROOT
 LOCK = runpy.run_path(str(ROOT / "deploy" / "lock.py"))
 FILES: dict[Path, list[str]] = LOCK["wanted"]()
 
-# What packs is on no machine, and no test imports it: tests/artefacts/test_deb.py packs with it.
+# Packing tools are on no machine and no test imports them: tests/artefacts/test_deb.py runs them.
 RUN = [file for file in FILES if file.name != "deb.lock"]
 
 files = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -38,7 +38,7 @@ def test_what_the_project_asks_for_is_locked_within_its_bounds(file: Path) -> No
 
 @pytest.mark.parametrize(("architecture", "python"), LOCK["machines"]())
 def test_every_wheel_exists_for_every_machine(architecture: str, python: str) -> None:
-    # pip fails where a hash is not in the file, or a package has no wheel for that machine.
+    # pip fails if a hash is not in the file, or a package has no wheel for that machine.
     arguments = ["--require-hashes", *(f"--requirement={file}" for file in FILES)]
     found = LOCK["resolve"](architecture, python, arguments)
     assert {name: version for name, version, _ in found} == {k: v for f in FILES for k, v in _pins(f).items()}

@@ -1,4 +1,4 @@
-"""What README shows is so: its commands, its configuration, its dry run, its tables."""
+"""README is true: its commands, its configuration, its dry run, its tables."""
 
 import io
 import itertools
@@ -63,7 +63,7 @@ def test_the_example_configuration_is_accepted(tmp_path: Path) -> None:
 
 
 def test_the_dry_run_is_what_the_example_makes_of_these_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """test_readme_commands.py has the same from a real broker."""
+    """test_readme_commands.py tests the same with a real broker."""
     monkeypatch.setenv("COLUMNS", "80")
     (example,), (shown,) = pages.fenced(pages.README, "toml"), pages.fenced(pages.README, "text")
     routes = [RouteSettings.model_validate(route) for route in tomllib.loads(example)["routes"]]
@@ -75,7 +75,7 @@ def test_the_dry_run_is_what_the_example_makes_of_these_messages(monkeypatch: py
     assert [line.rstrip() for line in stream.getvalue().splitlines()] == shown.splitlines()
 
 
-# What README's dry run shows, in this order, at QoS 1.
+# The messages that README's dry run shows, in this order, at QoS 1.
 MESSAGES = {"sensors/kitchen/d1/temp": "21.5", "debug/d1/heap": "18764", "zigbee2mqtt/lamp": '{"state":"ON"}'}
 
 
@@ -99,7 +99,7 @@ def test_what_the_table_of_guarantees_speaks_of_is_in_the_long_one() -> None:
 
 
 def test_the_figures_are_those_of_the_page_about_them() -> None:
-    """A row of README is found in one row of the page, where each figure is followed by its spread."""
+    """Each row of README equals one row of the page, in which a spread follows each figure."""
     (bench,) = re.findall(r"<!-- bench -->(.*?)<!-- /bench -->", README, re.DOTALL)
     page = (ROOT / "docs/explanation/performance.md").read_text()
     without_spread = re.sub(r" \([\d.,-]+\) \|", " |", page)

@@ -1,4 +1,4 @@
-"""The reference pages are made from the code: they must say what it says."""
+"""The reference pages are generated from the code, and must be up to date."""
 
 import runpy
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The pinned packages of tests and lab are ones that pyproject.toml allows, and all of them."""
+"""The pinned packages of tests and lab are complete, and pyproject.toml allows their versions."""
 
 import re
 import tomllib

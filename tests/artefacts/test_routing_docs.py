@@ -1,4 +1,4 @@
-"""What the pages about routing show is what the bridge does."""
+"""The examples on the pages about routing match the bridge's behaviour."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""deploy/make-certificates, and docs/how-to/use-tls.md: what the page says is done here, line by line."""
+"""deploy/make-certificates, and docs/how-to/use-tls.md: the page's commands are run line by line."""
 
 import os
 import re
@@ -29,7 +29,7 @@ def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with deploy/ in it, and tls/ as the page's first command makes it."""
+    """A directory with deploy/, and with tls/ as the page's first command makes it."""
     directory = tmp_path_factory.mktemp("site")
     (directory / "deploy").symlink_to(SCRIPT.parent)
     subprocess.run(["deploy/make-certificates", "tls"], cwd=directory, check=True)
@@ -119,7 +119,7 @@ def door(site: Path, tmp_path: Path) -> Iterator[TlsDoor]:
 
 @pytest.mark.parametrize("command", pages.commands(PAGE))
 def test_each_command_works(command: str, site: Path, door: TlsDoor) -> None:
-    """In this order; HAProxy's address is that of a door that shows its certificate."""
+    """Run in this order; HAProxy's address is that of a door that uses its certificate."""
     command = command.replace("172.30.1.10:8883", f"{door.address}:{door.port}")
     done = subprocess.run(["sh", "-c", command], cwd=site, capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -98,7 +98,7 @@ def _drain(arguments: argparse.Namespace) -> None:
     for version, done in rounds.items():
         print(f"\nMQTT {version}, {text}\n\n{report.drains(done)}")
     if arguments.svg:
-        from tests.bench import plot  # its package is heavy, and only wanted here
+        from tests.bench import plot  # its package is large, and needed only here
 
         plot.drains(rounds, text, arguments.svg)
 
@@ -133,7 +133,7 @@ def _idle(arguments: argparse.Namespace) -> None:
 
 
 def _at_hand(slugs: list[str] | None, known: Sequence[Peer]) -> list[Peer]:
-    """The peers of these names, or all that can be had. Raises KitError for one that was named and cannot."""
+    """The peers of these names, or all available ones. Raises KitError if a named one is not available."""
     found = []
     for peer in known:
         if slugs is not None and peer.slug not in slugs:
@@ -160,7 +160,7 @@ def _told(done: Drain, turn: int, version: str) -> Drain:
 
 
 def _rotated(peers: list[Peer], by: int) -> list[Peer]:
-    """Each round begins with another one, so that no place in the order is one peer's alone."""
+    """Rotate the peers, so that each round begins with another one."""
     by %= len(peers)
     return peers[by:] + peers[:by]
 

@@ -7,7 +7,7 @@ from tests.harness.packets import Connack, Connect, Disconnect, Frames, Publish
 
 DEVICES = 50
 SIZE = 100  # bytes of payload; it begins with the message's number
-_AT_ONCE = 500  # messages between two waits for their PUBACKs
+_AT_ONCE = 500  # messages that are sent before waiting for their PUBACKs
 _PUBACK_BYTES = 4
 
 
@@ -16,7 +16,7 @@ def payload(number: int) -> bytes:
 
 
 def number_of(value: bytes | None) -> int:
-    """Of a message, from its payload. Raises ValueError for what is none of ours."""
+    """The number of a message, from its payload. Raises ValueError for other records."""
     return int((value or b"")[:SIZE])
 
 
@@ -26,7 +26,7 @@ def topic(site: str, number: int) -> bytes:
 
 def publish(host: str, port: int, site: str, count: int) -> None:
     """Publish messages 0 to `count` - 1, and return when the broker has acknowledged all."""
-    # The tests' encoder is written to be read. It makes the beginning of each device's packets, once.
+    # The tests' encoder is slow, so it makes the beginning of each device's packets only once.
     tail = SIZE + 2  # the payload, and the Packet Identifier before it
     heads = [
         Publish(topic(site, device), payload(0), qos=1, identifier=1).encode(4)[:-tail]
@@ -48,7 +48,7 @@ def publish(host: str, port: int, site: str, count: int) -> None:
 
 
 def forget_session(host: str, port: int, client_id: str) -> None:
-    """Have the broker drop what it holds for this client."""
+    """Make the broker drop this client's session."""
     with closing(connect(host, port, client_id)) as connection:
         connection.sendall(Disconnect().encode(4))
 

@@ -1,6 +1,6 @@
-"""Each peer in turn drains a backlog of its own into the same Kafka: what does a message cost?
+"""Each peer in turn drains a backlog of its own into the same Kafka, to measure the cost of a message.
 
-What a peer needs to start is measured each time too, with nothing to drain, and taken off.
+The cost of a peer's start is measured each time too, with an empty backlog, and subtracted.
 """
 
 import contextlib
@@ -14,37 +14,37 @@ from tests.bench.rig import PARTITIONS, Rig, TopicReader
 from tests.harness.conditions import NotInTime
 from tests.harness.process import Process
 
-_LOOK_EVERY = 0.02  # seconds between two looks at Kafka
+_LOOK_EVERY = 0.02  # seconds between two queries of Kafka
 _STALLED = 60.0  # seconds without progress
 
 
 class Incomplete(Exception):
-    """Messages are missing in Kafka: what was measured says nothing."""
+    """Messages are missing in Kafka, so the measurement is invalid."""
 
 
 @dataclass(frozen=True)
 class Drain:
-    """One peer, one backlog."""
+    """The result of one peer with one backlog."""
 
     peer: Peer
     cpu_us: float
-    """Processor time a message, user and system, without the start."""
+    """Processor time per message, user and system, without the start."""
     rate: float
     """Messages/s, from the first record in Kafka to the last."""
     peak_mb: float
     start_cpu: float
-    """Seconds of processor time until it waits for messages."""
+    """Seconds of processor time until the peer waits for messages."""
     copies: int
-    """Records beyond the first of a message."""
+    """How many records followed the first of their message."""
 
 
 def drain(rig: Rig, peer: Peer, count: int, mqtt5: bool) -> Drain:
-    """Raises Incomplete unless all `count` messages are in Kafka, NotInTime where it never ends."""
+    """Drain a backlog. Raises Incomplete if messages are missing in Kafka, NotInTime if it never ends."""
     place = rig.place(peer.slug, mqtt5)
     rig.kafka.create_topic(place.topic, partitions=PARTITIONS)
     reader = TopicReader(place.bootstrap, place.topic)
     try:
-        with rig.live(peer, place) as process:  # makes its own session, as it would in use
+        with rig.live(peer, place) as process:  # the peer makes its own session, as in use
             start_cpu = meter.wait_quiet(process)
         if peer.has_mqtt:
             backlog.publish(place.mqtt_host, place.mqtt_port, place.site, count)
@@ -62,7 +62,7 @@ def drain(rig: Rig, peer: Peer, count: int, mqtt5: bool) -> Drain:
 
 
 def rate_until(count: int, so_far: Callable[[], int], process: Process) -> float:
-    """Until there are `count`. Returns how many came in a second. Raises NotInTime when they stall."""
+    """Wait for `count` messages, and return messages per second. Raises NotInTime if they stall."""
     first_at = first = 0.0
     seen, moved_at = 0, time.monotonic()
     while seen < count:
@@ -75,7 +75,7 @@ def rate_until(count: int, so_far: Callable[[], int], process: Process) -> float
         elif now - moved_at > _STALLED or not process.alive:
             raise NotInTime(f"{process.name}: {seen} of {count}, and no more{process.log_tail()}")
     if now == first_at:
-        return 0.0  # all of it at the first look: too few to tell
+        return 0.0  # all arrived before the first query: too few for a rate
     return (seen - first) / (now - first_at)
 
 

@@ -1,4 +1,4 @@
-"""What a live session costs in which nothing happens, beside a bare producer that waits just so."""
+"""Measures the cost of an idle live session, compared with an idle bare producer."""
 
 import contextlib
 import time
@@ -14,7 +14,7 @@ _BARE = "a bare producer"
 
 
 def measure(here: Rig, peers: Sequence[Peer], seconds: float) -> str:
-    """All over the same time, after each has produced a message: so they are connected."""
+    """Measure all peers at once, after each has produced a message and so is connected."""
     with contextlib.ExitStack() as running:
         processes = {peer.name: _connected(here, peer, running) for peer in peers}
         place = here.place("bare", mqtt5=True)

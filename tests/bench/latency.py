@@ -1,4 +1,4 @@
-"""How long a message is under way, and what it costs, when messages come one by one."""
+"""Measures latency and cost of a message when messages come one by one."""
 
 import contextlib
 import socket
@@ -17,13 +17,13 @@ from tests.bench.rig import PARTITIONS, Rig
 from tests.harness.conditions import wait_until
 from tests.harness.packets import Publish
 
-_DEADLINE = 30.0  # seconds beyond the last message sent
+_DEADLINE = 30.0  # seconds after the last message was sent
 
 
 class Latency(NamedTuple):
     p50: float  # ms
     p99: float  # ms
-    cpu_us: float  # a message
+    cpu_us: float  # per message
     share: float  # % of a core, at this rate
 
 
@@ -51,7 +51,7 @@ def _one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
     with here.live(peer, place) as process, _arrivals(place) as arrived:
         meter.wait_quiet(process)
-        _send(place, rate, rate, arrived)  # a second of it, to have everything connected and in cache
+        _send(place, rate, rate, arrived)  # one second, so that everything is connected and cached
         arrived.clear()
         before, began = meter.cpu_seconds(process), time.monotonic()
         _send(place, rate, count, arrived)
@@ -83,7 +83,7 @@ def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
 
 @contextlib.contextmanager
 def _arrivals(place: Place) -> Iterator[list[float]]:
-    """How long each message was under way, in seconds, as they come out of Kafka."""
+    """Yields a list that grows by each message's latency, in seconds, as a consumer of Kafka gets it."""
     arrived: list[float] = []
     stop = threading.Event()
     consumer = Consumer(
@@ -91,7 +91,7 @@ def _arrivals(place: Place) -> Iterator[list[float]]:
             "bootstrap.servers": place.bootstrap,
             "group.id": "bench",
             "enable.auto.commit": False,
-            "fetch.wait.max.ms": 500,  # a fetch is answered as soon as there is something
+            "fetch.wait.max.ms": 500,  # Kafka answers a fetch as soon as there is a record
         }
     )
     consumer.assign([TopicPartition(place.topic, number, 0) for number in range(PARTITIONS)])

@@ -1,4 +1,4 @@
-"""What a program costs: processor time and memory, its children's included."""
+"""Measures a program's processor time and memory, including its children's."""
 
 import time
 from collections.abc import Iterator
@@ -7,30 +7,30 @@ from pathlib import Path
 from tests.harness.conditions import wait_until
 from tests.harness.process import Process
 
-# CPUCLOCK_SCHED of the kernel: the clock that clock_getcpuclockid(3) names, in nanoseconds and with the
-# threads that have ended, where /proc/PID/stat counts in hundredths of a second.
+# The kernel's CPUCLOCK_SCHED: the clock that clock_getcpuclockid(3) returns. It counts in nanoseconds and
+# includes threads that have ended; /proc/PID/stat counts in hundredths of a second.
 _SCHED = 2
 
 _QUIET_SECONDS, _QUIET_COST = 0.5, 0.01
 
 
 def cpu_seconds(process: Process) -> float:
-    """User and system time since its start."""
+    """The program's user and system time since its start."""
     return sum(time.clock_gettime(~pid << 3 | _SCHED) for pid in _tree(process.pid))
 
 
 def resident_mb(process: Process) -> float:
-    """Its resident memory now, in MB (10^6 bytes)."""
+    """The program's resident memory now, in MB (10^6 bytes)."""
     return sum(_status(pid, "VmRSS") for pid in _tree(process.pid))
 
 
 def peak_mb(process: Process) -> float:
-    """The most that its resident memory ever was, in MB (10^6 bytes)."""
+    """The program's peak resident memory, in MB (10^6 bytes)."""
     return sum(_status(pid, "VmHWM") for pid in _tree(process.pid))
 
 
 def wait_quiet(process: Process, deadline: float = 60.0) -> float:
-    """Wait until it uses no more than a waiting program does. Returns the processor time up to then."""
+    """Wait until the program is idle. Returns its processor time up to then."""
     seen: list[tuple[float, float]] = []
 
     def quiet() -> bool:

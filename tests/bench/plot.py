@@ -1,4 +1,4 @@
-"""The figures as a picture: what a message costs, a bar for each bridge."""
+"""Draws the figures: the cost of a message, one bar for each bridge."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tests.bench.report import Round
 
-# Readable on white and on black; the same figures make the same file.
+# Readable on white and on black. The same figures give the same file.
 _INK = "#808080"
 _OURS, _OTHERS = "#2f9e44", "#748ffc"
 _STYLE: dict[Any, Any] = {
@@ -22,7 +22,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def drains(versions: Mapping[str, Sequence[Round]], heading: str, file: Path) -> None:
-    """The median of each peer, with a line from the least to the most, for each version of MQTT."""
+    """Draw each peer's median, with a line from minimum to maximum, for each version of MQTT."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(9, 1.2 + 0.32 * sum(len(_costs(rounds)) for rounds in versions.values())))
         figure.suptitle(f"CPU a message, µs: less is better\n{heading}", fontsize=9)

@@ -1,4 +1,4 @@
-"""The figures as Markdown: medians, and the spread from the least to the most."""
+"""Formats the figures as Markdown: medians, and the spread from minimum to maximum."""
 
 import os
 import platform
@@ -10,11 +10,11 @@ from tests.bench.drain import Drain
 from tests.bench.peers import MQ_BRIDGE, PLAIN_PAHO, Peer
 
 Round = Sequence[Drain]
-"""What each peer did, in one turn."""
+"""The result of each peer in one round."""
 
 
 def heading(text: str) -> str:
-    """The text, and when and where this is measured."""
+    """The text, with the date and the machine of the measurement."""
     today = datetime.now(UTC).date().isoformat()
     return f"{text}; {today}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
@@ -25,7 +25,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def spread(values: Sequence[float], digits: int = 1) -> str:
-    """The median, and from where to where the values go."""
+    """The median, the minimum and the maximum."""
     if len(values) == 1:
         return f"{values[0]:,.{digits}f}"
     low, high = min(values), max(values)
@@ -33,7 +33,7 @@ def spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def drains(rounds: Sequence[Round]) -> str:
-    """A row for each peer. Its ratio to another is the median of those of each round."""
+    """A row for each peer. Its ratio to another is the median of the ratios of all rounds."""
     peers = list(dict.fromkeys(drain.peer for each in rounds for drain in each))
     columns = [
         "bridge",

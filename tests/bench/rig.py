@@ -1,4 +1,4 @@
-"""What every measurement stands on: a broker that holds any backlog, a real Kafka, a place for files."""
+"""The basis of every measurement: a broker that holds any backlog, a real Kafka, a directory."""
 
 import contextlib
 import tempfile
@@ -17,17 +17,17 @@ from tests.harness.host import Network
 from tests.harness.kafka import KafkaCluster
 from tests.harness.process import Process
 
-NETWORK = "127.30.3"  # neither the lab's nor the tests': but side by side nothing can be measured
+NETWORK = "127.30.3"  # separate from lab and tests; still, run nothing else while measuring
 PARTITIONS = 3
 
-# Packet identifiers end at 65535. A broker that has that many in flight gives one away again as soon as
-# it is acknowledged, while its neighbours are not: half of it keeps all three peers out of that.
+# Packet identifiers end at 65535. A broker with that many in flight reuses an identifier as soon as it is
+# acknowledged, while its neighbours are still in use; half as many avoids that for all three peers.
 _INFLIGHT = 32_767
 _UNLIMITED = 0
 
 
 class Rig:
-    """A running mosquitto and Kafka. `inflight` is the broker's window, 0 for as much as it can."""
+    """A running mosquitto and Kafka. `inflight` is the broker's window; 0 means unlimited."""
 
     def __init__(self, directory: Path, nodes: int, inflight: int = _INFLIGHT) -> None:
         network = Network(NETWORK)
@@ -35,12 +35,12 @@ class Rig:
         self.host = network.behind_the_doors.address
         self.mosquitto = TwoDoors(
             network, directory / "mosquitto", inflight=inflight, queued=_UNLIMITED
-        ).mosquitto  # without its doors: they would take a part of the two cores
+        ).mosquitto  # without its doors, which would use part of the two cores
         self.kafka = KafkaCluster(network, directory / "kafka", nodes=nodes)
         self._runs = 0
 
     def place(self, slug: str, mqtt5: bool) -> Place:
-        """A new place, with topics that nothing was sent to yet."""
+        """Make a new place, with unused topics."""
         self._runs += 1
         return Place(
             mqtt_host=self.host,
@@ -54,7 +54,7 @@ class Rig:
 
     @contextlib.contextmanager
     def live(self, peer: Peer, place: Place) -> Iterator[Process]:
-        """The peer, running. It is killed at the end: what it does when it stops is not measured."""
+        """Run the peer inside the block. It is killed at the end: its stop is not measured."""
         mark = self._connections(place)
         process = peer.process(place)
         process.start()
@@ -72,7 +72,7 @@ class Rig:
         backlog.forget_session(place.mqtt_host, place.mqtt_port, place.client_id)
 
     def _connections(self, place: Place) -> int:
-        """How often this client has connected, by the broker's log."""
+        """How often this client has connected, according to the broker's log."""
         return self.mosquitto.log.read_text().count(f" as {place.client_id} (")
 
 
@@ -90,32 +90,32 @@ def rig(nodes: int, inflight: int = _INFLIGHT) -> Iterator[Rig]:
 
 @dataclass(frozen=True)
 class Found:
-    """What a Kafka topic holds of a backlog."""
+    """The records of a backlog in a Kafka topic."""
 
     different: int
-    copies: int  # beyond the first of each number
+    copies: int  # records after the first of each number
 
 
 class TopicReader:
-    """How far a topic is filled, and with what."""
+    """Reads how many records a topic has, and which."""
 
     def __init__(self, bootstrap: str, topic: str) -> None:
         self._partitions = [TopicPartition(topic, number, 0) for number in range(PARTITIONS)]
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap,
-                "group.id": "bench",  # demanded by the library; nothing is ever committed
+                "group.id": "bench",  # the library demands one; nothing is committed
                 "enable.auto.commit": False,
                 "log_level": 0,
             }
         )
 
     def size(self) -> int:
-        """Records that are committed: on all in-sync replicas."""
+        """How many records are committed, so on all in-sync replicas."""
         return sum(self._consumer.get_watermark_offsets(each, timeout=10.0)[1] for each in self._partitions)
 
     def read(self, deadline: float = 120.0) -> Found:
-        """Everything that is in the topic now. Raises ValueError for a record that is none of the bench."""
+        """Read all current records. Raises ValueError for a record that the bench did not produce."""
         left = self.size()
         numbers: set[int] = set()
         self._consumer.assign(self._partitions)

@@ -1,4 +1,4 @@
-"""What the disk costs: a backlog into the spool while Kafka is away, and out of it when Kafka is back."""
+"""The spool's cost: a backlog goes into it while Kafka is away, and out of it when Kafka is back."""
 
 import os
 import sqlite3
@@ -18,22 +18,22 @@ from tests.bench.peers import BRIDGE
 from tests.bench.rig import PARTITIONS, Rig, TopicReader
 from tests.harness.conditions import wait_until
 
-WINDOW = 1000  # of the broker: at EMQ's 32 the disk's fsync alone decides
+WINDOW = 1000  # the broker's; at EMQ's 32 only the disk's fsync would count
 _SYNCS = 200
 
 
 @dataclass(frozen=True)
 class Way:
-    """In or out."""
+    """The result of one direction, in or out."""
 
     cpu_us: float
-    """Processor time a message, user and system; what the start takes is not in it."""
+    """Processor time per message, user and system, without the start."""
     rate: float
     """Messages/s, from the first to the last."""
 
 
 def measure(here: Rig, rounds: int, count: int) -> str:
-    """A backlog of `count`, there and back, so many times. The rig's broker has this window."""
+    """Spool and deliver `count` messages, `rounds` times. The rig's broker has the window WINDOW."""
     done = [_there_and_back(here, count) for _ in range(rounds)]
     rows = [
         [
@@ -90,7 +90,7 @@ def _there_and_back(here: Rig, count: int) -> tuple[Way, Way, float]:
 
 
 def _records(reader: TopicReader) -> int:
-    """Records in Kafka; none as long as it is still finding its leaders."""
+    """How many records are in Kafka; 0 while Kafka still elects leaders."""
     try:
         return reader.size()
     except KafkaException:
@@ -98,7 +98,7 @@ def _records(reader: TopicReader) -> int:
 
 
 def _rows(database: Path) -> int:
-    """Messages that are on disk."""
+    """How many messages are on disk."""
     try:
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
             return int(reader.execute("SELECT coalesce(sum(messages), 0) FROM lanes").fetchone()[0])

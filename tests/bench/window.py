@@ -1,4 +1,4 @@
-"""What a broker lets through that has only so many messages in flight: EMQ has 32 for a session."""
+"""Measures the throughput of a broker with a small window: EMQ's is 32 messages per session."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ WINDOW = 32  # max_inflight of EMQX, by default
 
 
 def measure(here: Rig, peers: Sequence[Peer], rounds: int, count: int) -> str:
-    """A backlog of `count` for each peer, in turns. The rig's broker has this window."""
+    """Each peer drains a backlog of `count` in turn. The rig's broker has the window WINDOW."""
     rates: dict[Peer, list[float]] = {peer: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:

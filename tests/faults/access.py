@@ -1,4 +1,4 @@
-"""A second listener of Kafka, where a user needs rights; and giving and taking them."""
+"""A second listener of Kafka, on which a user needs rights; grants and denies these rights."""
 
 import contextlib
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from confluent_kafka.admin import (
 _PORT = 9096
 _USER, _PASSWORD = "bridge", "sesame"
 
-# Who comes by the first listener may do everything, as without an authorizer.
+# Clients of the first listener may do everything, as without an authorizer.
 PROPERTIES = f"""
 listeners=PLAINTEXT://${{address}}:9092,SASL_PLAINTEXT://${{address}}:{_PORT},CONTROLLER://${{address}}:9093
 advertised.listeners=PLAINTEXT://${{address}}:9092,SASL_PLAINTEXT://${{address}}:{_PORT}
@@ -32,7 +32,7 @@ super.users=User:ANONYMOUS
 
 
 def as_user(bootstrap: str, directory: Path) -> dict[str, Any]:
-    """The bridge's settings in [kafka] by which it comes to that listener."""
+    """The [kafka] settings with which the bridge uses that listener."""
     password = directory / "kafka-password"
     password.write_text(_PASSWORD)
     password.chmod(0o600)
@@ -48,14 +48,14 @@ def as_user(bootstrap: str, directory: Path) -> dict[str, Any]:
 
 
 def grant(admin: AdminClient, topic: str) -> None:
-    """The user may do what a producer does there."""
+    """Allow the user to produce to this topic."""
     for operation in (AclOperation.WRITE, AclOperation.DESCRIBE, AclOperation.DESCRIBE_CONFIGS):
         _create(admin, topic, operation, AclPermissionType.ALLOW)
 
 
 @contextlib.contextmanager
 def forbidden(admin: AdminClient, topic: str) -> Iterator[None]:
-    """The user may not write to this topic."""
+    """Inside the block the user may not write to this topic."""
     _create(admin, topic, AclOperation.WRITE, AclPermissionType.DENY)
     try:
         yield

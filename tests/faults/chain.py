@@ -1,4 +1,4 @@
-"""A chain in a universe of its own, messages that flow through it while something fails, and the judge."""
+"""A chain in a universe of its own, a flow of messages during a fault, and the verdict."""
 
 import contextlib
 import time
@@ -23,29 +23,29 @@ from tests.harness.verdict import Verdict
 from tests.harness.verifier import Verifier
 
 WINDOW = 100  # mqtt.receive_maximum
-# "In flight and rows" of docs/reference/guarantees.md: what may come twice when the bridge is killed while
-# messages are on disk. In flight from there, in three segments that were begun, and in flight from EMQ.
+# "In flight and rows" of docs/reference/guarantees.md: the maximum of duplicates when the bridge is killed
+# while messages are on disk. In flight from there, in three segments that were begun, and in flight from EMQ.
 ROWS = 8192 + 3 * 500 + WINDOW
 CLIENT_ID = "mqtt-kafka-bridge"
 
-# Only once an identifier above the window was seen is it known that the broker counts upward
-# (bridge/delivery/ledger.py, rule 3); before that a lost acknowledgement may double.
+# The bridge knows that the broker counts upward once it has seen an identifier above the window
+# (bridge/delivery/ledger.py, rule 3); before that a lost acknowledgement may cause a duplicate.
 _WARM_UP = 2 * WINDOW
 
 
 class Flow:
-    """Messages that flow through the chain. `verdict` is there once that has ended."""
+    """Messages that flow through the chain. `verdict` is available once the flow has ended."""
 
     def __init__(self, bridge: BridgeProcess, load: Load, verifier: Verifier, kinds: set[str]) -> None:
         self.bridge, self.load, self.verifier = bridge, load, verifier
-        self.kinds = kinds  # whose Kafka topics are there
+        self.kinds = kinds  # kinds whose Kafka topic exists
         self.seconds_to_live = 0.0  # the longest, from a fault until the session was live again
         self.verdict: Verdict | None = None
         self.tally = Tally()
-        self.stopped: Entry = {}  # the bridge's last words: its sums
+        self.stopped: Entry = {}  # the bridge's last log entry, with its sums
 
     def goes_on(self, deadline: float = 60.0) -> None:
-        """Wait until messages of all kinds that are sent from now on arrive: what was broken is whole."""
+        """Wait until messages of all kinds sent from now on arrive: the chain has recovered."""
         before = self.load.acked(self.kinds)
 
         def arrived() -> list[int]:
@@ -59,11 +59,11 @@ class Flow:
         )
 
     def catches_up(self, deadline: float = 60.0) -> None:
-        """Wait until what was queued anywhere by now is in Kafka: only the window is in flight again."""
+        """Wait until Kafka has every message that is queued anywhere now."""
         self.verifier.wait_for(set().union(*self.load.acked(self.kinds)), deadline)
 
     def delivers_beyond(self, count: int, deadline: float = 60.0) -> None:
-        """Wait until Kafka holds more than so many."""
+        """Wait until Kafka holds more than `count` messages."""
         wait_until(
             lambda: self.verifier.delivered > count,
             deadline,
@@ -72,7 +72,7 @@ class Flow:
 
     @contextlib.contextmanager
     def comes_back(self, deadline: float = 60.0) -> Iterator[None]:
-        """What is done inside ends the session, and it is live again in time. Raises NotInTime."""
+        """The block ends the connection; wait until the session is live again. Raises NotInTime."""
         mark, began = self.bridge.journal.mark(), time.time()
         yield
 
@@ -85,7 +85,7 @@ class Flow:
 
     @property
     def doubled_by_a_crash(self) -> int:
-        """The bound: more where Kafka was late before, and messages so on disk, as on a busy machine."""
+        """The bound; higher if messages were on disk, because Kafka was late (as on a busy machine)."""
         return ROWS if self.bridge.journal.matching("spool.late", {}) else WINDOW
 
     def stays(self) -> None:
@@ -95,7 +95,7 @@ class Flow:
 
 @dataclass
 class Chain:
-    """Six machines and the bridge's. `note` takes what came out, for the table."""
+    """Six machines and the bridge's machine. `note` gets the outcome, for the table."""
 
     universe: Universe
     kafka: KafkaCluster
@@ -116,7 +116,7 @@ class Chain:
         routes: Sequence[Mapping[str, Any]] = (),
         **tables: Any,
     ) -> BridgeProcess:
-        """A bridge on its machine, not started yet. `routes` come after those of the house."""
+        """A bridge on its machine, not started yet. `routes` follow the routes of the house."""
         settings = {
             "mqtt": {"host": self.universe.haproxy.address, "port": SUBSCRIBER, "client_id": CLIENT_ID}
             | dict(mqtt or {}),
@@ -146,11 +146,11 @@ class Chain:
         deadline: float = 90.0,
         **settings: Any,
     ) -> Iterator[Flow]:
-        """Bridge and devices run inside. At the end `deadline` s are left for what is under way, and the
-        bridge must stop in order. `without` names a kind whose Kafka topic is not there yet.
+        """Run bridge and devices inside the block. At its end wait up to `deadline` s for messages in flight;
+        the bridge must stop cleanly. `without` names a kind whose Kafka topic does not exist yet.
 
-        With a `relay` between bridge and HAProxy that is promised which the bridge has acknowledged: the rest
-        is what EMQ lost.
+        With a `relay` between bridge and HAProxy only messages that the bridge has acknowledged must be in
+        Kafka: EMQ lost the others.
         """
         kinds = set(KINDS) - {without}
         if relay:
@@ -170,7 +170,7 @@ class Chain:
                 tally = replace(tally, acked=tally.acked - by_emq, unknown=tally.unknown | by_emq)
             else:
                 assert not self.emq.has_dropped, "EMQ's queue for the session was full, and it has dropped"
-            with contextlib.suppress(NotInTime):  # the judge counts what is lost
+            with contextlib.suppress(NotInTime):  # `judge` counts the losses
                 verifier.wait_for(tally.acked, deadline)
             assert bridge.terminate() == 0, bridge.log_tail(30)
             (flow.stopped,) = bridge.entries("service.stopped")
@@ -179,8 +179,8 @@ class Chain:
             flow.verdict = verifier.verdict(tally)
 
     def judge(self, flow: Flow, *, doubled: int = 0, in_order: bool = True) -> None:
-        """The oracle, the same for all: nothing lost, at most so many copies, all in order. Two bridges
-        at once can keep no order.
+        """Check the verdict, for all tests alike: nothing lost, at most `doubled` extra copies, order kept
+        (unless two bridges run at once).
         """
         verdict = flow.verdict
         assert verdict is not None
@@ -205,7 +205,7 @@ class Chain:
         assert not sums["spooled"], sums
 
     def pass_time(self, seconds: float) -> None:
-        """How long an outage lasts is a matter of time alone."""
+        """Wait: only time decides how long an outage lasts."""
         ends = time.monotonic() + seconds
         wait_until(lambda: time.monotonic() >= ends, seconds + 5.0, "time passes")
 

@@ -1,4 +1,4 @@
-"""One universe for each worker of pytest: `pytest tests/faults -n 4` runs four faults side by side."""
+"""One universe for each worker of pytest: `pytest tests/faults -n 4` runs four faults at once."""
 
 import itertools
 import os
@@ -41,14 +41,14 @@ def _kafka(_universe: Universe, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture
 def universe(_universe: Universe) -> Iterator[Universe]:
-    """This test stands at the switch of it."""
+    """This worker's universe; the test's thread is in the switch's namespace."""
     with _universe.inside():
         yield _universe
 
 
 @pytest.fixture
 def kafka(universe: Universe, _kafka: KafkaCluster) -> Iterator[KafkaCluster]:
-    """Three brokers that all work, whatever the test before did to them."""
+    """Three brokers that all work, whatever the previous test did to them."""
     yield _kafka
     _kafka.resurrect()
 
@@ -62,14 +62,14 @@ def emq(universe: Universe, tmp_path: Path) -> Iterator[TwoDoors]:
 
 @pytest.fixture
 def haproxy(universe: Universe, emq: TwoDoors, tmp_path: Path) -> Iterator[HAProxy]:
-    """The shipped file as it is: it names these very addresses."""
+    """HAProxy with the unchanged shipped file, which names these addresses."""
     with HAProxy(universe.haproxy, tmp_path, None) as balancer:
         yield balancer
 
 
 @pytest.fixture
 def round_number() -> int:
-    """Of `--rounds`, from 1."""
+    """The number of this round of `--rounds`, from 1."""
     return 1
 
 
@@ -83,7 +83,7 @@ def chain(
     round_number: int,
     request: pytest.FixtureRequest,
 ) -> Chain:
-    """All machines, with Kafka topics that nobody has used; the bridge is not started yet."""
+    """All machines, with new Kafka topics; the bridge is not started yet."""
     topics = {kind: f"iot.{next(_numbers)}.{kind}" for kind in KINDS}
     for topic in topics.values():
         kafka.create_topic(topic)

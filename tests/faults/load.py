@@ -9,16 +9,16 @@ from tests.harness.device import Tally
 from tests.harness.devices import Devices
 from tests.harness.haproxy import DEVICES
 
-# The MQTT topics are house/<kind>/<device>, and each kind has a Kafka topic of its own: three lanes.
+# The MQTT topics are house/<kind>/<device>, and each kind has a Kafka topic of its own, so a lane of its own.
 KINDS = ("door", "power", "temp")
 
-# QoS, MQTT version (4 is 3.1.1), kind: two sorts of device for each lane, each QoS in two lanes.
+# QoS, MQTT version (4 is 3.1.1), kind: two sorts of device for each kind, each QoS in two kinds.
 _SORTS = ((0, 4, "temp"), (0, 5, "power"), (1, 4, "power"), (1, 5, "door"), (2, 4, "door"), (2, 5, "temp"))
 _COUNT = 4  # devices of each sort
 
 
 class Load:
-    """24 devices that share `rate` messages a second. A context manager: they publish inside of it."""
+    """24 devices that share `rate` messages a second. A context manager: they publish inside it."""
 
     def __init__(self, host: str, rate: float, size: int = 60) -> None:
         self._sorts = [
@@ -48,25 +48,25 @@ class Load:
             devices.rate = rate / len(_SORTS)
 
     def _promised(self, kinds: Collection[str] = KINDS) -> list[Devices]:
-        """Those of QoS 1 and 2."""
+        """The devices of QoS 1 and 2."""
         sorts = zip(self._sorts, _SORTS, strict=True)
         return [devices for devices, (qos, _, kind) in sorts if qos and kind in kinds]
 
     @property
     def sent(self) -> int:
-        """How many were sent at QoS 1 and 2 up to now."""
+        """How many messages were sent at QoS 1 and 2 up to now."""
         return sum(devices.sent for devices in self._promised())
 
     def acked(self, kinds: Collection[str]) -> list[set[str]]:
-        """What was acknowledged up to now, for each sort of QoS 1 and 2 of these kinds."""
+        """The ids acknowledged up to now, for each sort of device of QoS 1 and 2 of these kinds."""
         return [devices.tally.acked.copy() for devices in self._promised(kinds)]
 
     def tally(self) -> Tally:
-        """Of all, once they have stopped."""
+        """The tally of all devices, once they have stopped."""
         return Tally.of_all(devices.tally for devices in self._sorts)
 
     def wait_sent(self, number: int, deadline: float = 60.0) -> None:
-        """Until `number` more were sent at QoS 1 and 2 than now. Raises NotInTime."""
+        """Wait until `number` more messages are sent at QoS 1 and 2. Raises NotInTime."""
         target = self.sent + number
         wait_until(lambda: self.sent >= target, deadline, lambda: f"{target} sent, {self.sent} are")
 

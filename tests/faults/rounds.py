@@ -1,7 +1,7 @@
-"""Keeps what came out of each round on disk, at once, and makes the table of them all.
+"""Saves the outcome of each round to disk at once, and makes a table of all rounds.
 
-Twenty rounds of every fault take hours. A run that is cut short has lost none of them, and the next one with
-the same file adds to it: the table is always of all that stand there.
+Twenty rounds of every fault take hours. A run that is cut short loses no finished round, and the next run
+with the same file adds to it: the table always covers all saved rounds.
 """
 
 import json
@@ -15,7 +15,9 @@ from tests.faults.table import Outcome, markdown
 
 
 class Rounds:
-    """A plugin of pytest. `table` is the Markdown file; each round is kept beside it, as a line of JSON."""
+    """A plugin of pytest. `table` is the Markdown file; the rounds are saved beside it, one line of JSON
+    each.
+    """
 
     def __init__(self, table: Path) -> None:
         self._table = table
@@ -25,7 +27,7 @@ class Rounds:
         if report.when != "call" and not report.failed:
             return
         found = [value for name, value in report.user_properties if name == "outcome"]
-        # What a test noted is in the report of its teardown once more.
+        # The report of the teardown contains the test's notes once more.
         line = {
             "fault": _fault(report.nodeid),
             "failed": report.failed,
@@ -47,7 +49,7 @@ class Rounds:
 
 
 def note(item: pytest.Item, outcome: Outcome) -> None:
-    """What came out of this test."""
+    """Record the outcome of this test."""
     item.user_properties.append(("outcome", asdict(outcome)))
 
 

@@ -1,4 +1,4 @@
-"""What came out of the rounds of each fault, as the table that docs/reference/guarantees.md quotes. Pure."""
+"""Makes the table of all rounds of each fault, which docs/reference/guarantees.md quotes. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one round. `bound` is how many may be doubled, `seconds_to_live` 0 where the session was not cut."""
+    """One round. `bound` limits the duplicates; `seconds_to_live` is 0 if the session was not cut."""
 
     published: int
     lost: int
@@ -33,7 +33,7 @@ class Outcome:
 
 
 def markdown(outcomes: Mapping[str, Sequence[Outcome]], failed: Mapping[str, int]) -> str:
-    """A row for each fault: sums of counts, median and worst of times. `failed` rounds are said."""
+    """A row for each fault: sums of counts, median and worst of times. `failed` rounds are shown too."""
     rows = [_HEAD, ("---",) * len(_HEAD)]
     rows += [_row(fault, outcomes.get(fault, ()), failed.get(fault, 0)) for fault in {**outcomes, **failed}]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)

@@ -31,7 +31,7 @@ def test_its_power_is_cut(chain: Chain) -> None:
 
 
 def test_each_is_stopped_and_started_in_turn(chain: Chain) -> None:
-    """As an upgrade does it."""
+    """Like a rolling upgrade."""
     with chain.flow() as flow:
         for node in chain.kafka.nodes:
             node.terminate()

@@ -1,4 +1,4 @@
-"""One of three topics is not there. The others must not notice, whatever comes for it."""
+"""One of three Kafka topics does not exist. Its messages must not hold up the other topics."""
 
 from tests.faults.chain import Chain
 
@@ -21,7 +21,7 @@ def test_it_is_created_later_and_gets_everything(chain: Chain) -> None:
 
 
 def test_the_bridge_is_started_again_before_it_is_created(chain: Chain) -> None:
-    """What waits for it is on disk, and stands there over a stop."""
+    """Messages for the missing topic are on disk, and survive a stop."""
     missing = chain.topics["temp"]
     chain.kafka.delete_topic(missing)
     with chain.flow(without="temp") as flow:

@@ -1,4 +1,4 @@
-"""Messages that Kafka can never take, in the midst of others: they are dead letters, and hold up nobody."""
+"""Messages that Kafka can never take, among others: they become dead letters, and delay no other message."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ _ROUNDS = 10
 
 
 def publish(chain: Chain, topic: str, payload: bytes) -> None:
-    """As a device does, at QoS 1: returns when EMQ has acknowledged."""
+    """Publish like a device, at QoS 1, and return when EMQ has acknowledged."""
     command = ["mosquitto_pub", "-h", chain.haproxy.host.address, "-p", str(DEVICES), "-q", "1", "-t", topic]
     subprocess.run([*command, "-s"], input=payload, check=True, timeout=20)
 
@@ -22,7 +22,7 @@ def test_too_large_for_the_topic_or_for_no_topic(chain: Chain) -> None:
     with chain.flow(routes=[odd]) as flow:
         for _ in range(_ROUNDS):
             publish(chain, "house/temp/camera", os.urandom(2 * _LIMIT))
-            publish(chain, f"odd/{'x' * 300}", b"21.5")  # longer than Kafka's names of topics may be
+            publish(chain, f"odd/{'x' * 300}", b"21.5")  # longer than a Kafka topic name may be
             flow.load.wait_sent(20)
         flow.goes_on()
         flow.stays()
@@ -32,7 +32,7 @@ def test_too_large_for_the_topic_or_for_no_topic(chain: Chain) -> None:
 
 
 def test_too_large_while_kafka_is_away(chain: Chain) -> None:
-    """They stand on disk between the others, and are found out when it is their turn."""
+    """They are on disk among the others; Kafka refuses them when their turn comes."""
     chain.kafka.alter_topic_config(chain.topics["temp"], {"max.message.bytes": _LIMIT})
     with chain.flow() as flow:
         with chain.universe.cable_out(*chain.universe.kafka):

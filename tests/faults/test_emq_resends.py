@@ -1,4 +1,4 @@
-"""EMQX 4 sends what is unacknowledged again every 30 s, on the live connection."""
+"""EMQX 4 resends unacknowledged messages every 30 s, on the live connection."""
 
 from tests.faults.chain import Chain
 from tests.faults.table import Outcome
@@ -11,7 +11,7 @@ _MESSAGES = 32  # a whole window of EMQ's
 
 
 def test_every_3_seconds_while_kafka_is_away(chain: Chain) -> None:
-    """With --full every 30 s. The spool is told to wait, or nothing would stay unacknowledged so long."""
+    """With --full every 30 s. spool.after is long: otherwise the spool would settle the messages first."""
     topic = chain.topics["temp"]
     with SimulatedBroker(Identifiers.UPWARD, window=_MESSAGES) as broker:
         mqtt = {"host": broker.address, "port": broker.port}

@@ -1,6 +1,6 @@
 """One fault after the other and several at once, drawn at random: for 10 minutes with --full.
 
-The seed is printed, and `--seed N` draws the same again.
+The seed is printed; `--seed N` repeats the same faults.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.chain import ROWS, Chain, Flow
 
-_LONGEST = 6.0  # s; EMQ's queue of 1,000 is to hold what comes meanwhile, and until all is well again
+_LONGEST = 6.0  # s; EMQ's queue of 1,000 must hold the messages until the chain has recovered
 
 
 Fault = Callable[[], contextlib.AbstractContextManager[None]]
@@ -22,7 +22,7 @@ Fault = Callable[[], contextlib.AbstractContextManager[None]]
 
 @dataclass
 class Mischief:
-    """What may happen, each as a context manager. `doubled` is the bound of all that did."""
+    """The possible faults, each a context manager. `doubled` is the total bound of those that happened."""
 
     chain: Chain
     flow: Flow
@@ -30,9 +30,9 @@ class Mischief:
     doubled: int = 0
 
     def draw(self) -> list[tuple[str, Fault]]:
-        """Some faults that can be at the same time, by name, in the order in which they begin.
+        """Some faults that can happen at the same time, by name, in the order in which they begin.
 
-        Those that end last stand first: a program can only start where the cables are in again.
+        Faults that end last come first: a program can start only after its cables are back.
         """
         chain, universe = self.chain, self.chain.universe
         node, broker = chain.emq.node(self.random.choice((1, 2))), self.random.choice(chain.kafka.nodes)
@@ -71,7 +71,7 @@ class Mischief:
 
     @contextlib.contextmanager
     def bridge_stopped(self) -> Iterator[None]:
-        """Where HAProxy or Kafka is away at the same time, what was unconfirmed may come twice."""
+        """If HAProxy or Kafka is away at the same time, unconfirmed messages may be duplicated."""
         self.doubled += ROWS
         self.flow.bridge.terminate(deadline=60)
         yield
@@ -89,7 +89,7 @@ def test_it_is_all_there_in_the_end(chain: Chain, request: pytest.FixtureRequest
     ends = time.monotonic() + (600 if chain.full_length else 40)
     with chain.flow() as flow:
         mischief = Mischief(chain, flow, random.Random(seed))
-        flow.load.rate = 30.0  # the bridge starts after what failed with it, and Kafka may take a minute
+        flow.load.rate = 30.0  # the bridge starts last, and Kafka may take a minute
         while time.monotonic() < ends:
             flow.catches_up(deadline=120)
             with contextlib.ExitStack() as faults:

@@ -13,7 +13,7 @@ def test_it_is_killed_and_started_again(chain: Chain) -> None:
 
 
 def test_its_power_is_cut(chain: Chain) -> None:
-    """Nobody says goodbye: mqtt.tcp.user_timeout, 35 s, ends the connection."""
+    """No FIN and no RST is sent: mqtt.tcp.user_timeout, 35 s, ends the connection."""
     with chain.flow() as flow:
         with flow.comes_back(), chain.universe.power_cut(chain.haproxy):
             flow.bridge.wait_for("mqtt.closed", deadline=60)
@@ -22,8 +22,8 @@ def test_its_power_is_cut(chain: Chain) -> None:
 
 
 def test_its_power_fails_for_a_moment(chain: Chain) -> None:
-    """It is back before anybody's patience has ended, and answers with RST what it knows nothing of."""
-    # With no acknowledgement under way SO_KEEPALIVE asks after 20 s: so many are EMQ's queue to hold.
+    """HAProxy is back before any timeout, and answers packets of the old connections with RST."""
+    # Without traffic SO_KEEPALIVE probes after 20 s: EMQ's queue must hold the messages of that time.
     with chain.flow(rate=40) as flow:
         with flow.comes_back(), chain.universe.power_cut(chain.haproxy):
             pass

@@ -1,7 +1,7 @@
-"""Two of Kafka's brokers or all of them are gone, and more comes meanwhile than EMQ can hold for the bridge.
+"""Two of Kafka's brokers or all are gone, and more messages arrive than EMQ can hold for the bridge.
 
-EMQ keeps a window of 32 and a queue of 1,000; beyond it, it drops. So what comes then must be on the bridge's
-disk, and EMQ must not have dropped anything.
+EMQ keeps a window of 32 and a queue of 1,000, and drops messages beyond that. So further messages must be on
+the bridge's disk, and EMQ must not have dropped any.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ _BURST = 3_000  # messages of QoS 1 and 2
 
 
 def burst(flow: Flow, messages: int = _BURST) -> None:
-    """Far more than EMQ holds, as fast as a slow disk bears."""
+    """Publish far more messages than EMQ holds, as fast as a slow disk allows."""
     usual, flow.load.rate = flow.load.rate, 600.0
     flow.load.wait_sent(messages, deadline=messages / 100)
     flow.load.rate = usual
@@ -22,7 +22,7 @@ def burst(flow: Flow, messages: int = _BURST) -> None:
 
 @pytest.mark.parametrize("how", ["dead", "hung", "cut off"])
 def test_all_brokers_during_a_burst(chain: Chain, how: str) -> None:
-    """5 min with --full."""
+    """With --full the outage takes 5 min."""
     with chain.flow() as flow:
         ways: dict[str, contextlib.AbstractContextManager[None]] = {
             "dead": chain.kafka.all_dead(),
@@ -38,7 +38,7 @@ def test_all_brokers_during_a_burst(chain: Chain, how: str) -> None:
 
 
 def test_two_brokers(chain: Chain) -> None:
-    """60 s with --full. The third alone has no majority of controllers, nor min.insync.replicas."""
+    """With --full 60 s. The third broker alone has neither a controller majority nor min.insync.replicas."""
     with chain.flow() as flow:
         with contextlib.ExitStack() as dead:
             for number in (1, 2):
@@ -61,7 +61,7 @@ def test_the_power_of_all_is_cut(chain: Chain) -> None:
 
 
 def test_it_comes_and_goes_every_3_seconds(chain: Chain) -> None:
-    """For a minute with --full. As with a switch that boots again and again."""
+    """With --full for a minute. Like a switch that reboots again and again."""
     with chain.flow() as flow:
         for _ in range(10 if chain.full_length else 4):
             with chain.universe.cable_out(*chain.universe.kafka):
@@ -73,7 +73,7 @@ def test_it_comes_and_goes_every_3_seconds(chain: Chain) -> None:
 
 
 def test_memory_stays_below_128_mb(chain: Chain) -> None:
-    """100,000 messages with --full."""
+    """With --full 100,000 messages."""
     with chain.flow() as flow:
         with chain.universe.cable_out(*chain.universe.kafka):
             burst(flow, 100_000 if chain.full_length else 5_000)
@@ -83,7 +83,7 @@ def test_memory_stays_below_128_mb(chain: Chain) -> None:
 
 
 def test_the_bridge_is_killed_while_it_writes_to_disk(chain: Chain) -> None:
-    """What was acknowledged is on disk; nothing of it is in Kafka yet, so nothing comes twice."""
+    """Acknowledged messages are on disk, and not yet in Kafka, so none is duplicated."""
     with chain.flow() as flow:
         flow.catches_up()
         with chain.universe.cable_out(*chain.universe.kafka):
@@ -97,7 +97,7 @@ def test_the_bridge_is_killed_while_it_writes_to_disk(chain: Chain) -> None:
 
 
 def test_the_bridge_is_killed_while_it_delivers_what_is_on_disk(chain: Chain) -> None:
-    """What was read from disk and is in flight comes twice."""
+    """Messages that were read from disk and are in flight are duplicated."""
     kills = 3
     with chain.flow() as flow:
         for _ in range(kills):
@@ -113,7 +113,7 @@ def test_the_bridge_is_killed_while_it_delivers_what_is_on_disk(chain: Chain) ->
 
 
 def test_the_bridge_is_stopped_and_started_meanwhile(chain: Chain) -> None:
-    """A stop waits 5 s for a Kafka that is silent, and meanwhile EMQ's queue has to do."""
+    """A stop waits 5 s for a silent Kafka; during that time EMQ's queue holds the messages."""
     with chain.flow(rate=45) as flow:
         with chain.universe.cable_out(*chain.universe.kafka):
             burst(flow, 1_000)

@@ -1,17 +1,17 @@
-"""A second bridge was set up with the same client id: each is thrown off by the other, again and again."""
+"""A second bridge was set up with the same client id: the two disconnect each other again and again."""
 
 import pytest
 
 from tests.faults.chain import WINDOW, Chain
 from tests.harness.conditions import wait_until
 
-# Instead of a minute: how long one that knows stays away.
+# How long a bridge that notices the takeover waits; by default a minute.
 _SOON = {"refused_delay": "3s"}
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_for_a_while(chain: Chain, protocol: str) -> None:
-    """What one has delivered and not yet acknowledged, the other gets again: at most a window each time."""
+    """Messages that one has delivered but not acknowledged go to the other too: at most a window a time."""
     mqtt = {"protocol": protocol, "reconnect": _SOON}
     with chain.flow(mqtt=mqtt) as flow:
         with flow.comes_back(), chain.bridge("thief", mqtt=mqtt) as thief:
@@ -22,7 +22,7 @@ def test_for_a_while(chain: Chain, protocol: str) -> None:
                 "each was thrown off three times",
             )
             flow.goes_on()
-            if protocol == "3.1.1":  # MQTT 5 has a packet that says so; where it arrives
+            if protocol == "3.1.1":  # MQTT 5 has a DISCONNECT that says so, if it arrives
                 wait_until(
                     lambda: any(bridge.entries("mqtt.taken_over") for bridge in both),
                     30.0,

@@ -15,10 +15,10 @@ def test_sigterm_ten_times(chain: Chain) -> None:
 
 
 def test_kill_9_ten_times(chain: Chain) -> None:
-    """What was produced and not yet acknowledged comes again: at most a window each time."""
+    """Messages that were produced but not acknowledged are resent: at most a window each time."""
     with chain.flow() as flow:
         for _ in range(_TIMES):
-            # On a resumed session mosquitto sends its queue too, beyond the window: that is over first.
+            # On a resumed session mosquitto also sends its queue, beyond the window: wait until that is over.
             flow.catches_up()
             with flow.comes_back():
                 flow.bridge.kill9()

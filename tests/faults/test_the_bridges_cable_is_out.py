@@ -1,11 +1,11 @@
-"""Nothing reaches the bridge, and nothing leaves it: neither to HAProxy nor to Kafka."""
+"""The bridge is cut off from HAProxy and Kafka."""
 
 from tests.faults.chain import Chain
 from tests.harness.conditions import wait_until
 
 
 def test_for_10_seconds_and_the_session_lives_on(chain: Chain) -> None:
-    """Shorter than any patience: TCP carries on where it was."""
+    """Shorter than every timeout: TCP continues."""
     with chain.flow(rate=60) as flow:
         with chain.universe.cable_out(chain.universe.bridge):
             chain.pass_time(10)
@@ -15,7 +15,7 @@ def test_for_10_seconds_and_the_session_lives_on(chain: Chain) -> None:
 
 
 def test_for_longer_than_its_patience(chain: Chain) -> None:
-    """mqtt.tcp.user_timeout, 35 s, ends the connection; EMQ queues what comes. 120 s with --full."""
+    """mqtt.tcp.user_timeout, 35 s, ends the connection; EMQ queues the messages. With --full 120 s."""
     with chain.flow() as flow:
         flow.load.rate = 9 if chain.full_length else 20
         with flow.comes_back(deadline=90), chain.universe.cable_out(chain.universe.bridge):
@@ -26,7 +26,7 @@ def test_for_longer_than_its_patience(chain: Chain) -> None:
 
 
 def test_its_power_is_cut(chain: Chain) -> None:
-    """It knows nothing of its connections, nor does anybody else know that they are gone."""
+    """The bridge loses its connections, and no peer notices."""
     with chain.flow() as flow:
         flow.catches_up()
         with flow.comes_back(), chain.universe.power_cut(flow.bridge):

@@ -1,6 +1,6 @@
-"""Kafka is away, and the disk that is to hold what comes meanwhile is full.
+"""Kafka is away, and the disk for the waiting messages is full.
 
-What was acknowledged is never dropped, and what is not is held by EMQ: a window of 32 and a queue of 1,000.
+No acknowledged message is ever dropped. EMQ holds the others: a window of 32 and a queue of 1,000.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ def small_disk(directory: Path) -> Iterator[Path]:
 
 
 def fill(flow: Flow) -> None:
-    """As fast as it can be written, until there is an ERROR; then EMQ is to hold what comes."""
+    """Publish as fast as the disk writes, until the bridge logs an ERROR; then slowly, for EMQ's queue."""
     flow.load.rate = 600.0
     flow.bridge.wait_for("spool.full", deadline=120)
     flow.load.rate = 30.0
@@ -47,5 +47,5 @@ def test_it_is_full(chain: Chain) -> None:
 
 
 def test_it_is_full_to_the_last_byte(chain: Chain) -> None:
-    """Nothing is kept free: only what a commit needs is seen to."""
+    """spool.keep_free is 0: the bridge only checks that a commit fits."""
     outlives_a_full_disk(chain, keep_free=0)

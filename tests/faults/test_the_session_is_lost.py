@@ -1,7 +1,7 @@
-"""EMQ's node dies with the session that lives on it, as EMQ's regular sessions do.
+"""EMQ's node dies together with its sessions, as EMQ's regular sessions do.
 
-What it had acknowledged to devices and not given to the bridge is lost in EMQ. A relay between HAProxy and
-the bridge tells it from what the bridge loses, which is nothing.
+EMQ loses the messages that it had acknowledged to devices and not yet sent to the bridge. A relay between
+HAProxy and the bridge shows that the bridge loses nothing.
 """
 
 from tests.faults.chain import Chain

@@ -1,7 +1,8 @@
-"""Whose doing it was: the broker's or the bridge's. Pure.
+"""Decides whether the broker or the bridge caused a loss, a duplicate or a wrong order. Pure.
 
-A verdict counts all that happened between devices and Kafka. A recording relay before the bridge knows what
-the broker sent, how often and in which order; what is wrong beyond that is the bridge's.
+A verdict compares what devices sent with what is in Kafka. A recording relay in front of the bridge also
+knows what the broker sent, how often and in which order; the bridge is responsible for every other
+difference.
 """
 
 from collections import Counter
@@ -14,14 +15,14 @@ from tests.harness.verdict import Verdict
 
 @dataclass(frozen=True)
 class Blame:
-    """Of QoS 1 and 2. `resent` counts the sendings beyond the first of their id, each of which may double it
-    unless the bridge can know that it is the same message.
+    """The findings for QoS 1 and 2. `resent` counts the PUBLISHes after the first of each id. Each of them
+    may become a duplicate, unless the bridge can recognise the message.
     """
 
     lost_by_broker: frozenset[str]  # acknowledged to its publisher, and never sent to the bridge
     lost_by_bridge: frozenset[str]  # sent to the bridge, and not in Kafka
-    doubled_by_bridge: frozenset[str]  # more often in Kafka than it was sent
-    reordered_by_bridge: tuple[tuple[str, str], ...]  # (came late, had come already), but sent the other way
+    doubled_by_bridge: frozenset[str]  # more often in Kafka than the broker sent it
+    reordered_by_bridge: tuple[tuple[str, str], ...]  # (came late, came early); sent in the other order
     resent: int
 
     def __str__(self) -> str:
@@ -32,7 +33,7 @@ class Blame:
 
 
 def blame(verdict: Verdict, sightings: Iterable[Sighting], missing: set[str]) -> Blame:
-    """`missing` are those ids among the sightings that are not in Kafka."""
+    """`missing` holds the ids that are among the sightings but not in Kafka."""
     sent = [seen.id for seen in sightings if seen.id and seen.qos]
     times = Counter(sent)
     first = {name: at for at, name in reversed(list(enumerate(sent)))}

@@ -19,10 +19,10 @@ Entry = dict[str, Any]
 
 
 class BridgeProcess(Process):
-    """`python -m bridge --config FILE`, with `settings` as that file's tables.
+    """`python -m bridge --config FILE`, with `settings` as the tables of that file.
 
-    Its state and its JSON log are in `directory`, and both outlive a restart. A context manager: inside
-    of it the MQTT session is live; at its end the bridge is stopped, and must end with exit code 0.
+    The state and the JSON log are in `directory`; both survive a restart. A context manager: inside it the
+    MQTT session is live. At its end the bridge is stopped and must end with exit code 0.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class BridgeProcess(Process):
         self.settings.write_text(toml(_merged(defaults, settings)))
         self.journal = Journal(directory / f"{name}.log")
         self._started_at = 0
-        self.peak_mb = 0.0  # the most resident memory that one of its lives took, in MB (10^6 bytes)
+        self.peak_mb = 0.0  # peak resident memory of any run of the bridge, in MB (10^6 bytes)
         super().__init__(
             name,
             [*program, "--config", self.settings],
@@ -67,7 +67,7 @@ class BridgeProcess(Process):
         return super().terminate(deadline)
 
     def _note_peak(self) -> None:
-        with contextlib.suppress(OSError):  # it has ended
+        with contextlib.suppress(OSError):  # the process has ended
             status = Path(f"/proc/{self.pid}/status").read_text() if self.alive else ""
             found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
             self.peak_mb = max(self.peak_mb, int(found[1]) * 1024 / 1e6 if found else 0.0)
@@ -88,23 +88,23 @@ class BridgeProcess(Process):
             code = self.terminate()
             assert code == 0, f"{self.name} ended with {code} instead of 0{self.log_tail()}"
 
-    # -- its log -----------------------------------------------------------------------------------
+    # -- the log ----------------------------------------------------------------------------------
 
     def entries(self, event: str, /, **fields: object) -> list[Entry]:
-        """The log's entries of this event with these fields, since the last start."""
+        """All log entries of this event with these fields since the last start."""
         return self.journal.matching(event, fields, self._started_at)
 
     def wait_for(self, event: str, /, deadline: float = 30.0, **fields: object) -> Entry:
-        """The first such entry since the last start, waited for. Raises NotInTime or RuntimeError."""
+        """Wait for the first such entry since the last start. Raises NotInTime or RuntimeError."""
         return self._wait(self._started_at, event, deadline, fields)
 
     def wait_live(self, deadline: float = 60.0) -> Entry:
-        """The entry that says the session is up and subscribed."""
+        """Wait for the entry that says that the session is up and subscribed."""
         return self.wait_for("mqtt.live", deadline)
 
     @contextlib.contextmanager
     def log_contains(self, event: str, /, deadline: float = 30.0, **fields: object) -> Iterator[None]:
-        """What is done inside must be followed by such an entry."""
+        """Check that such an entry follows the start of the block."""
         mark = self.journal.mark()
         yield
         self._wait(mark, event, deadline, fields)
@@ -121,30 +121,30 @@ class BridgeProcess(Process):
         wanted = " ".join([event, *(f"{name}={value!r}" for name, value in fields.items())])
         return wait_until(found, deadline, lambda: f"{self.name} logs {wanted}{self.log_tail()}")[0]
 
-    # -- what it costs -----------------------------------------------------------------------------
+    # -- memory and CPU ----------------------------------------------------------------------------
 
     def rss_mb(self) -> float:
-        """Its resident memory now, in MB (10^6 bytes)."""
+        """The bridge's resident memory now, in MB (10^6 bytes)."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
     def cpu_seconds(self) -> float:
-        """The processor time that it has used since its start."""
+        """The processor time that the bridge has used since its start."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Journal:
-    """A log of JSON lines that is still being written. Other lines are passed over. For any thread."""
+    """Reads a log of JSON lines while it is written, and skips other lines. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._entries: list[Entry] = []
         self._read = 0
-        self._lock = threading.Lock()  # over the reading on
+        self._lock = threading.Lock()  # guards reading
 
     def mark(self) -> int:
-        """The place where the log ends now, for `matching`."""
+        """The current end of the log, as `mark` for `matching`."""
         return len(self._caught_up())
 
     def matching(self, event: str, fields: Mapping[str, object], mark: int = 0) -> list[Entry]:
@@ -157,12 +157,12 @@ class Journal:
         ]
 
     def _caught_up(self) -> list[Entry]:
-        """All entries up to now."""
+        """Read new lines, and return all entries up to now."""
         with self._lock, contextlib.suppress(FileNotFoundError), self.path.open("rb") as log:
             log.seek(self._read)
             for line in log:
                 if not line.endswith(b"\n"):
-                    break  # still being written
+                    break  # the last line is still being written
                 self._read += len(line)
                 with contextlib.suppress(ValueError):
                     if isinstance(entry := json.loads(line), dict):
@@ -171,7 +171,7 @@ class Journal:
 
 
 def toml(tables: Mapping[str, Any]) -> str:
-    """A TOML document of nested tables, and arrays of tables where a value is a list of dicts."""
+    """Format nested dicts as TOML tables, and lists of dicts as arrays of tables."""
     return "\n".join(_toml_lines(tables, ())) + "\n"
 
 
@@ -194,7 +194,7 @@ def _is_nested(value: object) -> bool:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with all that `above` says instead, table by table."""
+    """`below`, overridden by the values of `above`, table by table."""
     result = dict(below)
     for key, value in above.items():
         both_tables = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)

@@ -1,4 +1,4 @@
-"""EMQ's two nodes, and what plays them where EMQ itself cannot be installed."""
+"""EMQ's two nodes, and the brokers that simulate them where EMQ cannot be installed."""
 
 import abc
 import contextlib
@@ -18,7 +18,7 @@ from tests.harness.process import Node, Process
 
 MQTT, MQTTS, DASHBOARD = 1883, 8883, 18083
 
-# For how many seconds brokers are waited for that somebody else starts: a real EMQX takes its time.
+# How many seconds to wait for brokers that somebody else starts: a real EMQX starts slowly.
 EXTERNAL_DEADLINE = 60.0
 
 _CONNACK = bytes.fromhex("2002 0000")
@@ -29,8 +29,8 @@ Credentials = tuple[str, str]  # username and password
 
 
 def answers_connect(address: str, port: int = MQTT, credentials: Credentials | None = None) -> bool:
-    """Whether a client is taken there: a listening port alone proves nothing."""
-    # MQTT 3.1.1, clean session, an empty client id: any broker may take it (3.1.3-6).
+    """Whether the broker there accepts a client. A listening port alone does not prove that."""
+    # MQTT 3.1.1, clean session, an empty client id: every broker may accept it (3.1.3-6).
     username, password = credentials or (None, None)
     connect = Connect("", 4, keepalive=10, username=username, password=password)
     with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1.0) as client:
@@ -42,35 +42,35 @@ def answers_connect(address: str, port: int = MQTT, credentials: Credentials | N
 
 
 class Brokers(abc.ABC):
-    """Two MQTT nodes that share their sessions, or at least are said to.
+    """Two MQTT nodes that share their sessions (External brokers may not).
 
-    A context manager: inside of it both nodes serve. `node(1)` and `node(2)` have the verbs of Node.
+    A context manager: inside it both nodes serve. `node(1)` and `node(2)` return a Node.
     """
 
     family: Family
     supports_mqtt5: bool
     max_qos: int
     sessions_survive_node: bool
-    """Whether a session lives on when the node dies that its client was connected to."""
+    """Whether a session survives the death of the node that its client was connected to."""
     credentials: Credentials | None = None
-    """What every client must give; None: none is needed."""
+    """The username and password that every client must send; None: none is needed."""
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Both nodes take clients when this returns."""
+        """Start both nodes, and return when both accept clients."""
 
     @abc.abstractmethod
     def stop(self) -> None:
-        """End what start() started."""
+        """End the processes that start() started."""
 
     @abc.abstractmethod
     def node(self, number: int) -> Node:
-        """Node 1 or 2."""
+        """The node with this number, 1 or 2."""
 
     @property
     @abc.abstractmethod
     def addresses(self) -> tuple[str, str]:
-        """HOST:PORT of both nodes, as MQTT clients reach them."""
+        """HOST:PORT of both nodes, for MQTT clients."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -94,7 +94,7 @@ log_type notice
 connection_messages true
 """)
 
-# Mutual TLS: who shows no certificate of this authority stays outside.
+# Mutual TLS: mosquitto refuses a client without a certificate of this authority.
 _MOSQUITTO_TLS = Template("""\
 listener 8883 ${address}
 certfile ${certificate}
@@ -110,7 +110,7 @@ global
 defaults
     mode tcp
     timeout connect 3s
-    # Never what cuts a connection: that is for the balancer in front to do.
+    # Long timeouts: only the balancer in front of this proxy may cut a connection.
     timeout client 24h
     timeout server 24h
 listen mqtt
@@ -127,11 +127,11 @@ frontend dashboard
 
 
 class Doors(Brokers):
-    """One broker with a door on each founding address, and a dashboard that says whose it is.
+    """One broker behind two TCP proxies ("doors"), one on each founding address, and its dashboard.
 
-    A door forwards TCP. Killing it is the death of a node: its connections break, nobody listens.
-    Stopping it is a node that hangs. Sessions stand behind the doors and survive both, as EMQ's durable
-    sessions do. The `broker` itself listens at `network.behind_the_doors`.
+    Killing a door simulates the death of a node: the node's connections break, and its port is closed.
+    Stopping a door simulates a node that hangs. The sessions are in the broker behind the doors and survive
+    both, like EMQ's durable sessions. The `broker` itself listens at `network.behind_the_doors`.
     """
 
     sessions_survive_node = True
@@ -185,9 +185,9 @@ class Doors(Brokers):
 class TwoDoors(Doors):
     """mosquitto behind the doors: MQTT 5, QoS 2, ready within a second.
 
-    `inflight` and `queued` are what EMQ holds for a session by default; mosquitto, like EMQ, drops what
-    goes beyond `queued`. With `certificates`, a directory that deploy/make-certificates made for one host,
-    they speak mutual TLS on 8883 too.
+    `inflight` and `queued` are EMQ's default limits for a session; mosquitto, like EMQ, drops messages beyond
+    `queued`. With `certificates`, a directory that deploy/make-certificates made for one host, both doors
+    also accept mutual TLS on port 8883.
     """
 
     family: Family = "mosquitto"
@@ -228,21 +228,21 @@ class TwoDoors(Doors):
 
     @property
     def has_dropped(self) -> bool:
-        """Whether a session's queue was full, as EMQ's would have been: what went beyond it is lost there."""
+        """Whether a session's queue was full, so that mosquitto dropped messages, as EMQ would."""
         return "messages are being dropped" in self.mosquitto.log.read_text(errors="replace")
 
 
 class External(Brokers):
     """Brokers that this harness did not start, such as a real EMQX.
 
-    `addresses` are two HOST:PORT; `control` is a command that is run as
-    `CONTROL kill9|start|sigstop|sigcont 1|2`, and without which no verb can be used.
+    `addresses` are two HOST:PORT. `control` is a command that is run as
+    `CONTROL kill9|start|sigstop|sigcont 1|2`. Without it, start, kill9, hang and resume raise RuntimeError.
     """
 
     family: Family = "external"
     supports_mqtt5 = True
     max_qos = 2
-    sessions_survive_node = False  # unknown, so not to be relied on
+    sessions_survive_node = False  # unknown, so tests must not rely on it
 
     def __init__(self, addresses: Sequence[str], control: str | None) -> None:
         if len(addresses) != 2 or not all(":" in address for address in addresses):
@@ -255,7 +255,7 @@ class External(Brokers):
             node.wait_ready()
 
     def stop(self) -> None:
-        """They are not ours to stop."""
+        """Do nothing: this harness did not start the brokers."""
 
     def node(self, number: int) -> "ExternalNode":
         return self._nodes[number - 1]
@@ -266,7 +266,7 @@ class External(Brokers):
 
 
 class ExternalNode(Node):
-    """One broker of External. Raises RuntimeError where no command was given or where it fails."""
+    """One broker of External. Raises RuntimeError if no control command was given, or if it fails."""
 
     def __init__(self, number: int, address: str, control: str | None) -> None:
         self.name = f"emq{number}"

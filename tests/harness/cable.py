@@ -1,9 +1,10 @@
-"""A cable that loses and delays Ethernet frames, where the kernel has no netem: a program of its own.
+"""A cable that loses and delays Ethernet frames, for kernels without netem. A program of its own.
 
     python -m tests.harness.cable LOSS DELAY NAMESPACE INTERFACE NAMESPACE INTERFACE
 
-makes a TAP interface in each of the two namespaces, says "ready", and carries frames between them until it
-is killed. A share LOSS of them is lost in each direction; each of the others takes DELAY seconds.
+The program makes a TAP interface in each of the two namespaces, prints "ready", and forwards frames between
+them until it is killed. In each direction it loses the share LOSS of the frames, and delays the others by
+DELAY seconds.
 """
 
 import fcntl
@@ -24,7 +25,7 @@ _LARGEST = 65536  # bytes of a frame
 
 
 def tap(namespace: str, interface: str) -> int:
-    """The descriptor of a new TAP interface; this thread stays in that namespace. Raises OSError."""
+    """Make a TAP interface and return its descriptor. The thread stays in the namespace. Raises OSError."""
     with open(namespace, "rb") as place:
         enter(place.fileno())
     descriptor = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -33,12 +34,12 @@ def tap(namespace: str, interface: str) -> int:
 
 
 def carry(one: int, other: int, loss: float, delay: float) -> None:
-    """Never returns."""
+    """Forward frames in both directions, for ever."""
     far_end = {one: other, other: one}
     selector = selectors.DefaultSelector()
     for end in far_end:
         selector.register(end, selectors.EVENT_READ)
-    under_way: list[tuple[float, int, int, bytes]] = []  # due, in order of arrival, to whom, frame
+    under_way: list[tuple[float, int, int, bytes]] = []  # due time, order of arrival, destination, frame
     numbers = itertools.count()
     while True:
         until = max(0.0, under_way[0][0] - time.monotonic()) if under_way else None
@@ -52,7 +53,7 @@ def carry(one: int, other: int, loss: float, delay: float) -> None:
             _, _, end, frame = heapq.heappop(under_way)
             try:
                 os.write(end, frame)
-            except OSError:  # that end is not up yet: the frame is lost, as on any cable
+            except OSError:  # the destination is not up yet: the frame is lost
                 continue
 
 

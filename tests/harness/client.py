@@ -1,4 +1,4 @@
-"""An MQTT client that does nothing unasked: no acknowledgement, no ping, no reconnect."""
+"""An MQTT client that does nothing by itself: no acknowledgement, no ping, no reconnect."""
 
 import contextlib
 import socket
@@ -22,15 +22,15 @@ from tests.harness.packets import (
 
 P = TypeVar("P", bound=Packet)
 
-_PATIENCE = 10.0  # seconds for each answer
-_PARTING = 2.0  # seconds until the broker closes its side
+_PATIENCE = 10.0  # seconds to wait for each answer
+_PARTING = 2.0  # seconds to wait for the broker to close its side
 
 
 class Client:
-    """Connected when it is there, with `connack` as the answer. Its session is kept for an hour.
+    """Connects when it is constructed; `connack` is the broker's answer. The session expires after an hour.
 
-    A context manager: at its end the connection is closed without a DISCONNECT. Raises TimeoutError where an
-    answer does not come, ConnectionError where the broker has closed.
+    A context manager: at its end the connection is closed without a DISCONNECT. Raises TimeoutError if an
+    answer does not come, ConnectionError if the broker has closed.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # one that hangs, or is gone
+        with contextlib.suppress(OSError):  # the broker hangs, or is gone
             self._socket.settimeout(_PARTING)
             self._socket.shutdown(socket.SHUT_WR)
-            while self._socket.recv(65536):  # until the broker has seen it, and sends nothing here any more
+            while self._socket.recv(65536):  # until the broker has closed its side too
                 pass
         self._socket.close()
 
@@ -68,7 +68,7 @@ class Client:
         self._socket.sendall(packet.encode(self.version))
 
     def receive(self) -> Packet:
-        """The next packet."""
+        """Return the next packet."""
         while not self._came:
             data = self._socket.recv(65536)
             if not data:
@@ -77,7 +77,7 @@ class Client:
         return self._came.popleft()
 
     def expect(self, kind: type[P]) -> P:
-        """The next packet, which must be of this class."""
+        """Return the next packet, which must be of this class."""
         packet = self.receive()
         assert isinstance(packet, kind), packet
         return packet
@@ -93,7 +93,7 @@ class Client:
         assert self.expect(Suback).reasons == (qos,)
 
     def publish(self, topic: str, payload: bytes, qos: int, identifier: int = 1) -> None:
-        """Returns when the broker has taken it for good."""
+        """Publish, and return when the broker has acknowledged the message completely."""
         self.send(Publish(topic.encode(), payload, qos, identifier))
         if qos == 1:
             self.expect_ack(Kind.PUBACK, identifier)

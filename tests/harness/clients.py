@@ -1,8 +1,8 @@
-"""MQTT clients that people use on devices, made ready from tests/clients.
+"""Builds the MQTT clients of tests/clients, which people use on devices.
 
-Each is run as COMMAND HOST PORT 5|3.1.1 TOPIC FILE and publishes the file at QoS 0, 1 and 2. What a client
-is made of is pinned, and downloaded once: what is built from it stays in kit.cache(), under a name that
-changes with its sources.
+Each client is run as COMMAND HOST PORT 5|3.1.1 TOPIC FILE and publishes the file at QoS 0, 1 and 2. The
+versions of its parts are pinned, and downloaded once. The build stays in kit.cache(), under a name that
+changes with the client's sources.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ _OLDEST_NODE = 18
 _DOWNLOAD = 90.0  # seconds
 _BUILD = 300.0  # seconds: on a Raspberry Pi Go compiles its own library for minutes
 
-# A download that ended so is no matter of the network: what is pinned is wrong, or not what it was.
+# A download that fails with one of these is no network problem: a pin is wrong, or its file has changed.
 _WRONG = re.compile(r"EINTEGRITY|EUSAGE|checksum mismatch|missing go\.sum entry")
 
 
-_not_here: dict[str, str] = {}  # directory -> why: what could not be had is not asked for again and again
+_not_here: dict[str, str] = {}  # directory -> reason: a client that could not be built is not tried again
 
 
 class NotHere(Exception):
-    """This machine cannot have the client. The text says why, and what helps."""
+    """The client cannot be built on this machine. The text says why, and what helps."""
 
 
 def mosquitto_pub() -> Command:
@@ -76,7 +76,7 @@ def _require(packages: str, *commands: str) -> None:
             raise NotHere(f"no {command}: apt-get install {packages}")
 
 
-# -- how each is made, from the directory of its sources into another one --------------------------
+# -- how each client is built: from the directory of its sources into another one----------------------
 
 
 def _npm_ci(source: Path, into: Path) -> None:
@@ -93,7 +93,7 @@ def _go_build(source: Path, into: Path) -> None:
         "GOMODCACHE": str(modules),
         "GOCACHE": str(objects),
         "GOFLAGS": "-modcacherw -trimpath -buildvcs=false",
-        "GOTOOLCHAIN": "local",  # one that is too old says so, and fetches no other
+        "GOTOOLCHAIN": "local",  # a Go that is too old says so, and downloads no other
         "GOWORK": "off",
         "CGO_ENABLED": "0",
     }
@@ -109,7 +109,7 @@ def _cc(source: Path, into: Path) -> None:
 
 
 def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:
-    """The directory of what was made of tests/clients/`name`; made now if there is none."""
+    """The directory of the build of tests/clients/`name`, which is built now if it is missing."""
     if name in _not_here:
         raise NotHere(_not_here[name])
     source = _SOURCES / name
@@ -122,7 +122,7 @@ def _kept(name: str, make: Callable[[Path, Path], None]) -> Path:
             except NotHere as error:
                 _not_here[name] = str(error)
                 raise
-            Path(partial).rename(target)  # what was cut short is never taken for a whole one
+            Path(partial).rename(target)  # an interrupted build is never used
     return target
 
 
@@ -132,7 +132,7 @@ def _digest(source: Path) -> str:
 
 
 def _download(what: str, command: Sequence[str], *, cwd: Path, env: Mapping[str, str]) -> None:
-    """Raises NotHere if it cannot be had, RuntimeError if it is not what it should be."""
+    """Run a download. Raises NotHere if it fails, RuntimeError if a pin does not match."""
     try:
         _run(what, command, cwd=cwd, env=env, deadline=_DOWNLOAD)
     except (NotInTime, RuntimeError) as error:
@@ -143,7 +143,7 @@ def _download(what: str, command: Sequence[str], *, cwd: Path, env: Mapping[str,
 
 
 def _run(what: str, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], deadline: float) -> None:
-    """Raises RuntimeError with the end of what it said if it fails, NotInTime after `deadline` seconds."""
+    """Run a command. Raises RuntimeError with the end of its output, NotInTime after `deadline` s."""
     log = _log(what)
     log.unlink(missing_ok=True)
     process = Process(what, command, log=log, cwd=cwd, env={**os.environ, **env})

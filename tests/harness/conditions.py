@@ -1,4 +1,4 @@
-"""Waiting for a condition. The only place of the tests that sleeps."""
+"""Waiting for a condition. No other module of the tests sleeps."""
 
 import time
 from collections.abc import Callable
@@ -12,10 +12,10 @@ class NotInTime(AssertionError):
 
 
 def wait_until(condition: Callable[[], T], deadline: float, what: str | Callable[[], str]) -> T:
-    """What `condition` returns, as soon as that is true.
+    """Call `condition` until it returns something true, and return that.
 
     `deadline` is in seconds from now; `what` completes the sentence "in 5 s ... did not come true",
-    and may be a function where the reason is known only afterwards. Raises NotInTime.
+    and may be a function if the reason is known only afterwards. Raises NotInTime.
     """
     ends = time.monotonic() + deadline
     pause = 0.005

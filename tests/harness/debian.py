@@ -1,10 +1,10 @@
-"""Debian packages for the harness, installed so that nothing of them runs or will run by itself.
+"""Installs Debian packages for the harness, without starting or enabling their services.
 
     python3 -m tests.harness.debian PACKAGE...      as root
 
-While they are installed, policy-rc.d forbids to start services (the way Debian offers for this), and
-afterwards what their scripts enabled for the next boot is disabled again. What was installed or
-enabled before is left as it was. Standard library only: it runs before there is anything else.
+During the installation policy-rc.d forbids to start services (Debian's own mechanism for this). Afterwards
+this program disables what the packages' scripts enabled for the next boot. It does not touch what was
+installed or enabled before. Standard library only: it runs before anything else is installed.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _APT = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use
 
 
 def install(packages: list[str]) -> int:
-    """Install them, and return apt-get's exit code. Its output goes where this program's goes."""
+    """Install the packages, and return apt-get's exit code. apt-get inherits stdout and stderr."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
     command = [*_APT, "install", "--no-install-recommends", *packages]
 
@@ -31,7 +31,7 @@ def install(packages: list[str]) -> int:
 
     enabled = _enabled()
     with _nothing_starts():
-        # Fresh enough lists are the rule: fetch them only where there are none, or they proved too old.
+        # The package lists are usually fresh enough: update them only if there are none, or they are too old.
         failed = not any(Path("/var/lib/apt/lists").glob("*_Packages*")) or run(*command)
         if failed:
             failed = run(*_APT, "update") or run(*command)
@@ -54,7 +54,7 @@ def _nothing_starts() -> Iterator[None]:
 
 
 def _enabled() -> set[Path]:
-    """The links that start something at boot, of systemd and of System V."""
+    """The links of systemd and System V that start something at boot."""
     etc = Path("/etc")
     return {*etc.glob("systemd/system/*.wants/*"), *etc.glob("rc[2-5S].d/S*")}
 
@@ -62,7 +62,7 @@ def _enabled() -> set[Path]:
 def _disable(links: set[Path]) -> None:
     for link in links:
         if link.parent.suffix == ".wants":
-            link.unlink()  # all that `systemctl disable` does, and it works without systemd
+            link.unlink()  # the same as `systemctl disable`, but works without systemd
     for service in {link.name[3:] for link in links if link.parent.suffix == ".d"}:
         subprocess.run(["update-rc.d", service, "disable"], check=False)
     if links and Path("/run/systemd/system").exists():

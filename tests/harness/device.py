@@ -1,8 +1,8 @@
-"""One simulated IoT device: a publisher that is exact about what it knows of each message.
+"""One simulated IoT device: a publisher that knows the outcome of each of its messages.
 
-Not paho, which resends by itself after a reconnect: a resend by the device is a new message upstream, and
-would be counted as doubled by the bridge. A device here abandons what was unacknowledged when its connection
-ended.
+It does not use paho, which resends after a reconnect: such a resend is a new message for EMQ, and the verdict
+would count it as duplicated by the bridge. A device here abandons its unacknowledged messages when its
+connection ends.
 """
 
 import contextlib
@@ -17,33 +17,33 @@ from dataclasses import dataclass, field, fields
 from tests.harness.fields import Malformed
 from tests.harness.packets import Ack, Connack, Connect, Disconnect, Frames, Kind, Packet, Publish
 
-NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1: taken, and told that nobody gets it
+NO_MATCHING_SUBSCRIBERS = 0x10  # MQTT 5, 3.4.2.1: the broker took the message, and nobody subscribes
 
 
 @dataclass
 class Tally:
     """What publishers know of their messages, as ids "<device>-<number>".
 
-    Written by the devices' thread alone. Others may take its lengths and copies (`set.copy` is one step of
-    the interpreter), never iterate.
+    Only the devices' thread writes here. Other threads may take lengths and copies (`set.copy` is atomic in
+    the interpreter), but must not iterate.
     """
 
     acked: set[str] = field(default_factory=set)  # QoS 1: PUBACK seen, QoS 2: PUBCOMP seen
     unknown: set[str] = field(default_factory=set)  # unacknowledged when the connection ended: abandoned
     unmatched: set[str] = field(default_factory=set)  # MQTT 5: acknowledged with "nobody subscribes"
     refused: set[str] = field(default_factory=set)  # MQTT 5: acknowledged with an error
-    sent0: set[str] = field(default_factory=set)  # QoS 0: nobody promised anything
+    sent0: set[str] = field(default_factory=set)  # QoS 0: nothing is promised
     connects: int = 0  # CONNACKs that accepted
-    skipped: int = 0  # turns at which no device could send
+    skipped: int = 0  # sending times at which no device could send
 
     @property
     def sent(self) -> int:
-        """How many were handed to a socket and have an outcome."""
+        """How many messages were written to a socket and have an outcome."""
         return sum(map(len, (self.acked, self.unknown, self.unmatched, self.refused, self.sent0)))
 
     @classmethod
     def of_all(cls, tallies: Iterable["Tally"]) -> "Tally":
-        """One for all of these, of devices that have stopped."""
+        """Merge the tallies of devices that have stopped."""
         whole = cls()
         for tally in tallies:
             for each in fields(cls):
@@ -53,7 +53,7 @@ class Tally:
 
 
 class Device:
-    """Publishes with its own client id over one non-blocking connection, opened again when it ends."""
+    """Publishes over one non-blocking connection, with its own client id. Reconnects after a loss."""
 
     WINDOW = 20  # unacknowledged messages, as many as small clients keep
     PATIENCE = 15.0  # s without the expected answer until the connection is given up
@@ -72,13 +72,13 @@ class Device:
         self._address, self._version, self._tally = address, version, tally
         self._credentials = credentials
         self._socket: socket.socket | None = None
-        self._events = 0  # what the selector was asked for
+        self._events = 0  # events that are registered with the selector
         self._frames = Frames(version)
         self._outgoing = bytearray()
         self._unacked: dict[int, str] = {}  # Packet Identifier -> id, oldest first
-        self._unmatched: set[int] = set()  # QoS 2: those whose PUBREC said that nobody subscribes
+        self._unmatched: set[int] = set()  # QoS 2: identifiers whose PUBREC said that nobody subscribes
         self._sequence = 0
-        self._waiting_since = 0.0  # of the oldest answer that is awaited
+        self._waiting_since = 0.0  # since when the oldest missing answer is awaited
         self._retry_delay = 0.1
         self.retry_at = 0.0  # when to connect again, while there is no connection
         self._accepted = False  # CONNACK seen
@@ -89,7 +89,7 @@ class Device:
 
     @property
     def ready(self) -> bool:
-        """Whether it may publish now."""
+        """Whether the device may publish now."""
         return self._accepted and len(self._unacked) < self.WINDOW
 
     @property
@@ -114,7 +114,7 @@ class Device:
             self.lost(selector, now)
 
     def publish(self, size: int, selector: selectors.BaseSelector, now: float) -> None:
-        """One message whose payload is its id, padded to `size` bytes."""
+        """Publish one message whose payload is its id, padded to `size` bytes."""
         self._sequence += 1
         name = f"{self.name}-{self._sequence}"
         identifier = (self._sequence - 1) % 0xFFFF + 1 if self.qos else 0
@@ -129,7 +129,7 @@ class Device:
         self.write(selector, now)
 
     def write(self, selector: selectors.BaseSelector, now: float) -> None:
-        """Send what waits, and listen for room only while something waits."""
+        """Send waiting bytes; ask the selector for writability only while bytes wait."""
         assert self._socket is not None
         try:
             del self._outgoing[: self._socket.send(self._outgoing)]
@@ -166,7 +166,7 @@ class Device:
                 self._accepted, self._retry_delay = True, 0.1
                 self._tally.connects += 1
             case Ack(kind=Kind.PUBREC, reason=reason) if reason < 0x80:
-                if reason == NO_MATCHING_SUBSCRIBERS:  # PUBCOMP doesn't repeat it
+                if reason == NO_MATCHING_SUBSCRIBERS:  # PUBCOMP does not repeat the reason
                     self._unmatched.add(packet.identifier)
                 self._outgoing += Ack(Kind.PUBREL, packet.identifier).encode(self._version)
             case Ack(kind=Kind.PUBACK | Kind.PUBREC | Kind.PUBCOMP):
@@ -182,12 +182,12 @@ class Device:
         return self._tally.refused if ack.reason >= 0x80 else self._tally.acked
 
     def is_stuck(self, now: float) -> bool:
-        """Whether it has waited too long for CONNACK or an acknowledgement."""
+        """Whether the device has waited too long for CONNACK or an acknowledgement."""
         awaits = self.connected and (not self._accepted or bool(self._unacked))
         return awaits and now - self._waiting_since > self.PATIENCE
 
     def lost(self, selector: selectors.BaseSelector, now: float) -> None:
-        """The connection is gone: what was unacknowledged is abandoned, and a new one is due soon."""
+        """The connection is lost: abandon unacknowledged messages, and reconnect soon."""
         assert self._socket is not None
         selector.unregister(self._socket)
         self._socket.close()
@@ -201,7 +201,7 @@ class Device:
         self._retry_delay = min(self._retry_delay * 2, 2.0)
 
     def leave(self, selector: selectors.BaseSelector, now: float) -> None:
-        """Say DISCONNECT and go."""
+        """Send DISCONNECT and close."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.send(Disconnect().encode(self._version))

@@ -1,10 +1,10 @@
-"""The IoT devices of the house, simulated: many publishers at one common rate, in one thread.
+"""Simulated IoT devices: many publishers at one common rate, in one thread.
 
     with Devices(haproxy.address, 1883, count=20, rate=50, qos=1) as devices:
         ...
     verdict = verifier.verdict(devices.tally)
 
-At 500 messages a second it takes 5 % of a core.
+At 500 messages a second the thread takes 5 % of a core.
 """
 
 import selectors
@@ -18,11 +18,11 @@ from tests.harness.device import Device, Tally
 
 
 class Devices:
-    """`count` devices that share `rate` messages a second; each is a client of its own.
+    """`count` devices that share `rate` messages a second; each has an MQTT connection of its own.
 
-    `topic` may name `{device}` and `{number}`. `size` is the payload's, in bytes. The id of a message,
-    "<prefix><number>-<sequence>", leads its payload. `credentials` are username and password. A turn at
-    which no device can send is skipped, not made up for: no device bursts after an outage.
+    `topic` may contain `{device}` and `{number}`. `size` is the payload's, in bytes. A payload begins with
+    the message's id, "<prefix><number>-<sequence>". `credentials` are username and password. If no device can
+    send when a message is due, that message is skipped, so devices do not burst after an outage.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Devices:
 
     @property
     def rate(self) -> float:
-        """Messages a second, of all together. May be changed at any time."""
+        """Messages a second of all devices together. May be changed at any time."""
         return 1.0 / self._period
 
     @rate.setter
@@ -74,21 +74,21 @@ class Devices:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The MQTT topics that are published to."""
+        """The MQTT topics that the devices publish to."""
         return tuple(sorted({device.topic for device in self._devices}))
 
     @property
     def sent(self) -> int:
-        """How many were sent up to now."""
+        """How many messages were sent up to now."""
         return self.tally.sent + self.outstanding
 
     @property
     def outstanding(self) -> int:
-        """How many wait for their acknowledgement."""
+        """How many messages wait for their acknowledgement."""
         return sum(device.outstanding for device in self._devices)
 
     def start(self, deadline: float = 10.0) -> Self:
-        """Connect all, then publish. Raises NotInTime when not all could connect."""
+        """Connect all devices, then publish. Raises NotInTime if not all could connect."""
         self._running.set()
         self._thread.start()
         try:
@@ -105,16 +105,16 @@ class Devices:
         return self
 
     def stop(self, deadline: float = 10.0) -> Tally:
-        """Publish no more, wait for outstanding acknowledgements up to `deadline` s, disconnect.
+        """Stop publishing, wait up to `deadline` s for outstanding acknowledgements, disconnect.
 
-        What is unacknowledged then counts as unknown. A second call does nothing.
+        Messages that are still unacknowledged then count as unknown. A second call does nothing.
         """
         if self._running.is_set():
             self._publishing.clear()
             try:
                 wait_until(lambda: not self.outstanding, deadline, "all acknowledgements are there")
             except NotInTime:
-                pass  # they are unknown, which the oracle can handle
+                pass  # these messages count as unknown
             finally:
                 self._running.clear()
                 self._waker.send(b"!")
@@ -132,7 +132,7 @@ class Devices:
         self.stop()
 
     def wait_sent(self, number: int, deadline: float = 30.0) -> None:
-        """Until `number` more messages were sent than now. Raises NotInTime."""
+        """Wait until `number` more messages are sent. Raises NotInTime."""
         target = self.sent + number
         wait_until(lambda: self.sent >= target, deadline, lambda: f"{target} sent, {self.sent} are")
 
@@ -152,7 +152,7 @@ class Devices:
             now = time.monotonic()
             self._reconnect(now)
             if self._publishing.is_set():
-                due = self._publish(max(due, now - 0.1), now)  # a late wake-up is made up for
+                due = self._publish(max(due, now - 0.1), now)  # after a late wake-up, catch up
             for key, events in self._selector.select(max(0.0, min(due - now, 0.1)) if due else 0.1):
                 if key.fileobj is self._wake:
                     self._wake.recv(64)
@@ -171,7 +171,7 @@ class Devices:
                 device.connect(self._selector, now)
 
     def _publish(self, due: float, now: float) -> float:
-        """Give each turn that is due to the next device that can send; returns when the next is due."""
+        """Send every due message from the next device that can send; return when the next is due."""
         while due <= now:
             due += self._period
             for _ in self._devices:

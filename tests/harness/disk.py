@@ -1,4 +1,4 @@
-"""A small disk of its own, and what happens to disks: ext4 in a file, on a loop device.
+"""A small disk that can fail: ext4 in a file, on a loop device.
 
     with Disk(tmp_path, megabytes=64) as disk:
         ...the bridge is started with spool.directory = disk.path...
@@ -25,11 +25,11 @@ _AT_ONCE = 1 << 20  # bytes
 
 
 class CannotMount(Exception):
-    """This machine, or this user, has no disk to give. The text says why."""
+    """This machine or this user cannot mount a disk. The text says why."""
 
 
 class Disk:
-    """`path` is where it is mounted. A context manager: inside of it the disk is empty and works."""
+    """`path` is the mount point. A context manager: at its start the disk is empty and works."""
 
     def __init__(self, directory: Path, megabytes: int = 64) -> None:
         self.path = directory / "disk"
@@ -47,7 +47,7 @@ class Disk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Lazily: a test that failed may have left a program that uses it.
+        # Lazily: a failed test may have left a program that uses the disk.
         if self.path.is_mount():
             _run("umount", "--lazy", str(self.path))
         _run("losetup", "--detach", self._device)
@@ -61,7 +61,7 @@ class Disk:
 
     @contextmanager
     def filled(self, leave: int = 0) -> Iterator[None]:
-        """Others write until `leave` bytes are free; afterwards they delete it all."""
+        """Fill the disk until `leave` bytes are free; afterwards delete that file."""
         ballast = self.path / "ballast"
         with ballast.open("wb", buffering=0) as file:
             for size in (_AT_ONCE, 4096):
@@ -74,12 +74,12 @@ class Disk:
             ballast.unlink()
 
     def goes_read_only(self) -> None:
-        """The kernel finds an error in the file system, as on a worn SD card, and lets nobody write."""
+        """Remount read-only, as the kernel does after a file system error on a worn SD card."""
         Path(f"/sys/fs/ext4/{Path(self._device).name}/trigger_fs_error").write_text("1")
 
     def dies(self) -> None:
-        """From now on writing fails with EIO, and what nobody synced is gone: for the file this is also
-        what a power cut does.
+        """Make every write fail with EIO and discard all data that was not synced. For the files a power cut
+        has the same effect.
         """
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -88,18 +88,18 @@ class Disk:
             os.close(directory)
 
     def repair(self) -> None:
-        """Unmount, check, mount again. To be called when no program uses it."""
+        """Unmount, check, mount again. Call this only when no program uses the disk."""
         _run("umount", str(self.path))
-        # The old device may stay in use: a mount namespace that was made meanwhile has a copy of the mount.
+        # The old device may stay in use: a mount namespace made meanwhile has a copy of the mount.
         _run("losetup", "--detach", self._device)
         self._attach()
-        # 1: it found something and has put it right.
+        # Status 1: e2fsck found errors and corrected them.
         _run("e2fsck", "-p", self._device, good=(0, 1))
         self._mount()
 
     @contextmanager
     def mounted_read_only(self) -> Iterator[None]:
-        """As long as no program has a file open there for writing."""
+        """Mount read-only inside the block. No program may have a file open there for writing."""
         _run("mount", "-o", "remount,ro", str(self.path))
         try:
             yield
@@ -114,7 +114,7 @@ class Disk:
 
 
 def _run(*command: str, good: tuple[int, ...] = (0,)) -> str:
-    """Its output. Raises CannotMount."""
+    """Run a command and return its output. Raises CannotMount."""
     done = subprocess.run(
         command, env={"PATH": _PATH}, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
     )

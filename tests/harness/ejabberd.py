@@ -1,13 +1,14 @@
-"""A pair of ejabberd nodes in one cluster: sessions that die with their node, as EMQ's regular ones do.
+"""A pair of ejabberd nodes in one cluster: a session dies with its node, like EMQ's regular sessions.
 
-MQTT 3.1.1 and 5 and all QoS across nodes, from Debian's own package. A session that is taken over moves to
-the node its client came to. Four things differ from EMQ: there must be a username and a password (any
-will do); only one message of a session is in flight, whatever the client's Receive Maximum; a session whose
-queue is full is ended instead of losing its oldest messages; and there are no shared subscriptions.
+ejabberd is a Debian package and supports MQTT 3.1.1 and 5 and all QoS across nodes. When a client moves to
+the other node, its session follows. ejabberd differs from EMQ in four things: a client must send a username
+and a password (any are accepted); only one message of a session is in flight, whatever the client's Receive
+Maximum; ejabberd ends a session whose queue is full, instead of dropping the oldest messages; and there are
+no shared subscriptions.
 
-Who takes a session over at the other node within the second in which it was taken over last may be thrown
-out at once: the nodes compare counters then (unique_timestamp) that belong to each of them alone. For a
-minute nobody can have the session, then it is lost.
+If a client takes its session over at the other node within a second after the last takeover, ejabberd may
+disconnect the client at once: the nodes then compare counters (unique_timestamp) that are local to each node.
+For a minute no client can get the session, then the session is lost.
 """
 
 from pathlib import Path
@@ -24,7 +25,7 @@ loglevel: info
 log_rotate_count: 0
 auth_method: anonymous
 anonymous_protocol: login_anon
-# All clients have one username, and each is a "resource" of it.
+# All clients share one username; each is a "resource" of that user.
 allow_multiple_connections: true
 listen:
   - port: 1883
@@ -37,17 +38,17 @@ modules:
     max_queue: ${queued}
 """)
 
-# A node that starts takes the tables of the other one if that runs, else its own. Without: where both have
-# died, the one that died first waits for the other before it serves.
+# A node that starts copies the tables of its peer if that runs, else it loads its own. Without this setting,
+# after both nodes died, the node that died first waits for its peer before it serves.
 _WHOSE_TABLES = Template(
     "mnesia:set_master_nodes(case net_adm:ping('${peer}') of pong -> []; pang -> [node()] end)."
 )
 
 
 class EjabberdPair(ErlangPair):
-    """Two nodes on the founding addresses; needs the package ejabberd. Ready in 3-6 s, one in 1-2 s.
+    """Two nodes on the founding addresses; needs the package ejabberd. Both start in 3-6 s, one in 1-2 s.
 
-    `queued` is what a session holds beside its one message in flight.
+    `queued` is how many messages a session queues besides its one message in flight.
     """
 
     family: Family = "ejabberd"
@@ -66,7 +67,7 @@ class EjabberdPair(ErlangPair):
         base.mkdir(parents=True, exist_ok=True)
         settings = base / "ejabberd.yml"
         settings.write_text(_SETTINGS.substitute(address=host.address, queued=queued))
-        # Not by ejabberdctl: as root it becomes the user ejabberd, who may not read the tests' directories.
+        # Not ejabberdctl: as root it changes to the user ejabberd, who may not read the tests' directories.
         return Process(
             host.name,
             [
@@ -87,7 +88,7 @@ class EjabberdPair(ErlangPair):
         )
 
     def _form_cluster(self) -> None:
-        """They then find it again by themselves."""
+        """Join the two nodes once; after a restart they rejoin by themselves."""
         control = Process(
             "join_cluster",
             [
@@ -103,13 +104,13 @@ class EjabberdPair(ErlangPair):
 
 
 def _erl(name: str, *arguments: str) -> list[str]:
-    """An Erlang machine of this name that keeps to the loopback network."""
+    """The command for an Erlang node of this name that uses only the loopback network."""
     loopback = ("-kernel", "inet_dist_use_interface", "{127,0,0,1}")
     return ["erl", "-sname", f"{name}@localhost", "-noinput", *loopback, *arguments]
 
 
 def _libraries() -> Path:
-    """Where Debian has ejabberd, beside the libraries it needs. Raises RuntimeError where it is not."""
+    """The directory of Debian's ejabberd and its libraries. Raises RuntimeError if it is missing."""
     for found in Path("/usr/lib").glob("*-linux-gnu/ejabberd-*/ebin"):
         return found.parents[1]
     raise RuntimeError("no ejabberd here: apt-get install --no-install-recommends ejabberd")

@@ -14,16 +14,16 @@ _ADDRESS = "127.0.0.1"
 
 
 class NameServer(Process):
-    """epmd, which the nodes would else start themselves and leave behind.
+    """epmd, Erlang's name server. Otherwise the nodes would start epmd themselves and leave it running.
 
-    `environment` is what a node, or a command to it, must be started with.
+    A node, or a command to a node, must be started with `environment`.
     """
 
     def __init__(self, directory: Path) -> None:
         port = free_port()
         self._cookie = directory / ".erlang.cookie"
         self.environment = {
-            "HOME": str(directory),  # where the cookie is by which the nodes know each other
+            "HOME": str(directory),  # for the cookie with which the nodes authenticate each other
             "ERL_EPMD_PORT": str(port),
             "ERL_EPMD_ADDRESS": _ADDRESS,
         }
@@ -35,9 +35,9 @@ class NameServer(Process):
         )
 
     def spawn(self) -> None:
-        """Raises RuntimeError where localhost does not resolve, as in a bare root without /etc/hosts."""
+        """Raises RuntimeError if localhost does not resolve, as in a bare root without /etc/hosts."""
         _require_localhost()
-        if not self._cookie.exists():  # two nodes that start side by side would make one each
+        if not self._cookie.exists():  # two nodes that start at the same time would each make one
             self._cookie.parent.mkdir(parents=True, exist_ok=True)
             self._cookie.write_text(secrets.token_hex(16))
             self._cookie.chmod(0o400)
@@ -45,10 +45,10 @@ class NameServer(Process):
 
 
 class ErlangPair(Brokers):
-    """Two nodes on the founding addresses. Who inherits makes `_nodes`, and one cluster of them."""
+    """Two nodes on the founding addresses. A subclass sets `_nodes` and joins them to one cluster."""
 
     ports: tuple[int, ...] = (MQTT,)
-    """Where each node listens on its address."""
+    """The port at which each node listens."""
     _nodes: Sequence[Process]
 
     def __init__(self, network: Network, directory: Path) -> None:
@@ -58,7 +58,7 @@ class ErlangPair(Brokers):
 
     @abc.abstractmethod
     def _form_cluster(self) -> None:
-        """Both nodes run. Raises RuntimeError where they can't be made one."""
+        """Join the two running nodes. Raises RuntimeError if that fails."""
 
     def start(self) -> None:
         for host in self._hosts:
@@ -88,7 +88,7 @@ class ErlangPair(Brokers):
 
 
 def free_port() -> int:
-    """A TCP port that nobody has now."""
+    """A TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind((_ADDRESS, 0))
         port: int = probe.getsockname()[1]

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Malformed(Exception):
-    """Bytes that no MQTT packet looks like, or that one has left over."""
+    """Bytes that are no valid MQTT packet, or that follow the end of one."""
 
 
 class Property(IntEnum):

@@ -18,7 +18,7 @@ _PORTS = DEVICES, SUBSCRIBER, DASHBOARDS, CONSOLE = 1883, 1884, 8080, 8081
 DEVICES_TLS, SUBSCRIBER_TLS = 8883, 8884
 CONFIGURATION = Path(__file__).parents[2] / "haproxy" / "haproxy.cfg"
 
-# Who may see the console here: no secret, since it is served on loopback alone.
+# The console's user here. No secret: the console is served on loopback only.
 USER, PASSWORD = "admin", "lab"
 _PASSWORD_HASH = (  # openssl passwd -6 -salt lab lab
     "$6$lab$8Didkn.UcNG/jLg7V7QIVX8TXEUMaHiIjiDSTr0wAgIU0I3PLx3iJU9IWSsHB2a53VxKmQZAq1Hyy09qF/fXn1"
@@ -31,13 +31,13 @@ Section = Literal["mqtt-kafka", "tcp-in", "emq-tls", "servers"]
 class HAProxy(Process):
     """HAProxy as its Debian package starts it (a master and a worker), in front of `nodes`.
 
-    `nodes` are two HOST:PORT that speak MQTT; their dashboards are looked for at HOST:18083. None: those
-    that the file itself names, on a host where it may listen on every address, as it does unasked. Where an
-    ordinary user runs it, it keeps that user's rights, for it can't become anybody else. Without a
-    `password_hash` the console is as it is shipped: locked. `site` is what else stands in
+    `nodes` are two HOST:PORT of MQTT nodes; their dashboards are expected at HOST:18083. None: HAProxy uses
+    the nodes and addresses that the file itself names, which takes a host where it may listen on every
+    address. If an ordinary user starts HAProxy, it keeps that user's rights, because it cannot change its
+    user. Without a `password_hash` the console is locked, as shipped. `site` is added to
     /etc/default/haproxy.
 
-    A context manager: inside of it the balancer serves, which says nothing of the nodes behind.
+    A context manager: inside it the balancer serves, whether or not the nodes behind it do.
     """
 
     def __init__(
@@ -82,32 +82,32 @@ class HAProxy(Process):
         ran = self.alive
         super().kill9()
         if ran:
-            # The master is gone; its worker, killed as well, is no child of ours and ends a moment later.
+            # The master is gone; its worker is killed too, but is not our child and ends a moment later.
             wait_until(lambda: not any(map(self.host.listens, _PORTS)), 10.0, "HAProxy's ports are free")
 
     def stop(self) -> None:
-        """End it at once, with the sessions it carries."""
+        """End HAProxy at once, with the sessions it carries."""
         self.kill9()
 
     def reload(self) -> None:
-        """What `systemctl reload haproxy` does: a new worker for new sessions, the old one keeps its own."""
+        """Like `systemctl reload haproxy`: a new worker for new sessions; the old worker keeps its own."""
         before = self._worker()
         os.kill(self.pid, signal.SIGUSR2)
         wait_until(lambda: self._worker() not in (None, before), 10.0, "a new HAProxy worker serves")
 
-    # -- what it knows of the nodes ----------------------------------------------------------------
+    # -- what HAProxy knows of the nodes------------------------------------------------------------
 
     def state(self, number: int, section: Section = "mqtt-kafka") -> State | None:
-        """What the checks say of node 1 or 2; None while HAProxy itself does not answer."""
+        """The state of node 1 or 2 by HAProxy's checks; None while HAProxy does not answer."""
         status = self._column("status", number, section)
         return status.split()[0] if status else None  # type: ignore[return-value]  # "UP 1/3": going down
 
     def wait_state(self, number: int, state: State, deadline: float = 30.0) -> None:
-        """Until the checks say so of node 1 or 2. Raises NotInTime."""
+        """Wait until HAProxy's checks report this state for node 1 or 2. Raises NotInTime."""
         wait_until(
             lambda: self.state(number) == state,
             deadline,
-            lambda: f"HAProxy calls node {number} {state}, it says {self.state(number)}",
+            lambda: f"HAProxy calls node {number} {state}, but HAProxy says {self.state(number)}",
         )
 
     def last_check(self, number: int) -> str | None:
@@ -115,11 +115,11 @@ class HAProxy(Process):
         return self._column("check_status", number, "mqtt-kafka")
 
     def sessions(self, number: int, section: Section = "mqtt-kafka") -> int:
-        """How many sessions node 1 or 2 carries now. Those of a worker before a reload are not counted."""
+        """How many sessions node 1 or 2 has now, without those of a worker from before a reload."""
         return int(self._column("scur", number, section) or 0)
 
     def total_sessions(self, number: int, section: Section = "mqtt-kafka") -> int:
-        """How many sessions node 1 or 2 was given since HAProxy was started or reloaded."""
+        """How many sessions HAProxy gave node 1 or 2 since its start or reload."""
         return int(self._column("stot", number, section) or 0)
 
     def ask(self, command: str) -> str:
@@ -142,7 +142,7 @@ class HAProxy(Process):
 
     def _serves(self) -> bool:
         with contextlib.suppress(OSError):
-            # A master that does not answer yet would miss the signal to reload.
+            # A master that does not answer yet would miss a reload signal.
             return "worker" in _ask(self._master, "show proc") and self._worker() is not None
         return False
 

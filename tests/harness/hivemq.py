@@ -1,8 +1,9 @@
-"""HiveMQ CE behind two doors: the strictest MQTT 5, and another way to number messages than EMQ's.
+"""HiveMQ CE behind two doors: a strict MQTT 5 broker that numbers messages differently from EMQ.
 
-Sessions stand on disk, survive the death of a node and of the whole broker, and are taken over with 0x8E. A
-message gets the lowest identifier that is free, and keeps it when it is sent again. Up to 50 messages are in
-flight; the next ones come when all of them are acknowledged, and begin with 1 again.
+Sessions are on disk, survive the death of a node and of the whole broker, and a takeover ends the older
+connection with reason 0x8E. A message gets the lowest free identifier, and keeps it when HiveMQ resends the
+message. Up to 50 messages are in flight; HiveMQ sends the next ones when all 50 are acknowledged, and numbers
+them from 1 again.
 """
 
 from pathlib import Path
@@ -27,15 +28,15 @@ _SETTINGS = Template("""\
 </hivemq>
 """)
 
-# Of java.base where no other module is named; it says itself which ones it misses.
+# Packages of java.base unless another module is named. HiveMQ's log names those that it misses.
 _OPENED = ["java.lang", "java.nio", "sun.nio.ch"]
 
 
 class HiveMQ(Doors):
-    """HiveMQ CE; needs its jars (kit.py), and a Java that compiles: Debian's JRE does. Ready in 3-5 s.
+    """HiveMQ CE; needs its jars (kit.py), and a Java that compiles: Debian's JRE does. Starts in 3-5 s.
 
-    `broker` is the one process behind the doors: killed with -9 and started again it has its sessions still.
-    `queued` is what it holds for a session, as EMQ does by default; like EMQ it drops the oldest beyond that.
+    `broker` is the one process behind the doors; its sessions survive kill -9 and a restart.
+    `queued` is EMQ's default limit for a session; HiveMQ, like EMQ, drops the oldest messages beyond that.
     """
 
     family: Family = "hivemq"

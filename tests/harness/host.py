@@ -1,8 +1,8 @@
-"""The six machines of the founding document, as addresses on this one.
+"""The six machines of the founding document, as loopback addresses of this machine.
 
-The document's last octets are kept (25 and 9 for EMQ, 10 for HAProxy, 31 to 33 for Kafka), so that
-what is read in a log here reads like one from there. The lab and the tests live on different
-networks: one can run beside the other.
+The last octets are those of the document (25 and 9 for EMQ, 10 for HAProxy, 31 to 33 for Kafka), so that a
+log here reads like a log there. The lab and the tests use different networks, so both can run at the same
+time.
 """
 
 import contextlib
@@ -15,37 +15,37 @@ TESTS = "127.30.2"
 
 
 class PortInUse(RuntimeError):
-    """Another program listens where one of ours should."""
+    """Another program listens on a port that the harness needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A name and a loopback address of its own. Linux answers on all of 127.0.0.0/8 unasked."""
+    """A name and a loopback address of its own. Linux accepts all of 127.0.0.0/8 without setup."""
 
     name: str
     address: str
 
     @property
     def entering(self) -> list[str]:
-        """What a command begins with that is to run there: nothing, where the host is this machine."""
+        """The prefix of a command that runs on this host: empty, because the host is this machine."""
         return []
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """What this thread does within is done there."""
+        """Inside the block this thread acts on that host."""
         yield
 
     def listens(self, port: int) -> bool:
-        """Whether somebody accepts connections there."""
+        """Whether a program accepts connections on this port."""
         with socket.socket() as probe:
             probe.settimeout(0.5)
             return probe.connect_ex((self.address, port)) == 0
 
     def require_free(self, *ports: int) -> None:
-        """Raises PortInUse unless a program started now could listen on all of them."""
+        """Raises PortInUse unless a program started now could listen on all these ports."""
         for port in ports:
             with self.inside(), socket.socket() as probe:
-                # As the programs themselves do: connections in TIME_WAIT are no hindrance.
+                # The programs set it too, so connections in TIME_WAIT do not matter.
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((self.address, port))
@@ -80,5 +80,5 @@ class Network:
 
     @property
     def behind_the_doors(self) -> Host:
-        """No machine of the document: where the one broker stands that plays both EMQ nodes."""
+        """The address of the one broker that simulates both EMQ nodes; not in the document."""
         return self.host("mosquitto", 100)

@@ -1,4 +1,4 @@
-"""How the harness runs a Java program beside everything else on a small machine."""
+"""The command with which the harness runs a Java program on a small, shared machine."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from tests.harness import kit
 
 
 def command(jars: Path, *arguments: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
-    """Java with all `jars` of a directory; `arguments` are its further options, the program, and its own."""
-    # Sorted, because a class data archive holds for one order of the class path only.
+    """Java with all `jars` of a directory. `arguments`: more JVM options, the class, its arguments."""
+    # Sorted, because a class data archive is valid for one order of the class path only.
     path = os.pathsep.join(sorted(str(jar) for jar in jars.glob("*.jar")))
     return [
         kit.java(),
         "-Xmx256m",
-        # Two cores for everything: the cheapest collector and compiler win.
+        # All programs share two cores, so use the cheapest collector and compiler.
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-Xshare:auto",

@@ -22,11 +22,11 @@ SASL_SSL, SSL = 9094, 9095
 
 _DATA = Path(__file__).parent / "kafka"
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
-# A topic of the harness with a partition led by each broker: what can be written there works.
+# A topic of the harness with one partition led by each broker, to check that writes work.
 _READY = "harness.ready"
 _QUIET: dict[str, Any] = {
     "log_level": 0,
-    "error_cb": lambda _: None,  # brokers that cannot be reached are what this harness makes
+    "error_cb": lambda _: None,  # this harness makes brokers unreachable on purpose
     "reconnect.backoff.max.ms": 200,
     "socket.connection.setup.timeout.ms": 2000,
     "topic.metadata.refresh.interval.ms": 1000,
@@ -35,8 +35,8 @@ _QUIET: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Secured:
-    """What brokers need for TLS. `certificates` is what deploy/make-certificates made, with each broker's
-    directory named kafka1, kafka2 ...; `user` may log in with `password`.
+    """What brokers need for TLS. `certificates` is the output of deploy/make-certificates, with the brokers'
+    directories named kafka1, kafka2 ...; `user` may log in with `password`.
     """
 
     certificates: Path
@@ -45,7 +45,7 @@ class Secured:
 
 
 class KafkaNode(Process):
-    """One broker. Its verbs are those of Node; `start` waits until it is in sync with the others."""
+    """One broker. `start` waits until the broker is in sync with the others."""
 
     def __init__(self, number: int, host: Host, **process: Any) -> None:
         super().__init__(host.name, host=host, **process)
@@ -57,12 +57,12 @@ class KafkaNode(Process):
 
 
 class KafkaCluster:
-    """A cluster of `nodes` (1 or 3) brokers that auto-creates nothing; min.insync.replicas is 2 of 3.
+    """A cluster of `nodes` (1 or 3) brokers that creates no topic by itself; min.insync.replicas is 2 of 3.
 
-    If `secured`, every broker listens with TLS too: on SASL_SSL for users, on SSL for clients with a
-    certificate. `properties` are more lines for every broker's server.properties, ${address} being its own.
+    If `secured`, every broker listens with TLS too: with SASL_SSL for users, with SSL for clients with a
+    certificate. `properties` are more lines for every broker's server.properties; ${address} is its address.
 
-    A context manager: inside of it every broker acknowledges acks=all.
+    A context manager: inside it every broker acknowledges acks=all.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class KafkaCluster:
         return self.bootstrap_at(CLIENTS)
 
     def bootstrap_at(self, port: int) -> str:
-        """The same for SASL_SSL or SSL."""
+        """The value of bootstrap.servers for this port, SASL_SSL's or SSL's."""
         return ",".join(f"{host.address}:{port}" for host in self._hosts)
 
     @property
@@ -95,13 +95,13 @@ class KafkaCluster:
         return tuple(self._nodes)
 
     def node(self, number: int) -> KafkaNode:
-        """Broker 1 to 3."""
+        """The broker with this number, 1 to 3."""
         return self._nodes[number - 1]
 
     # -- start and stop ------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Format what is new, and start all brokers side by side. Raises NotInTime with the log's end."""
+        """Format new data directories, start all brokers at once. Raises NotInTime with the log's end."""
         for host in self._hosts:
             host.require_free(CLIENTS, CONTROLLER)
         formats = [self._format(node) for node in self._nodes if not self._settings(node.number).exists()]
@@ -112,12 +112,12 @@ class KafkaCluster:
         self.resurrect()
 
     def stop(self) -> None:
-        """End all brokers at once, as fast as it goes: nobody asks for their data any more."""
+        """Kill all brokers at once: nobody needs their data any more."""
         for node in self._nodes:
             node.kill9()
 
     def resurrect(self) -> None:
-        """Start all that do not run, side by side: the controllers need a majority to answer at all."""
+        """Start all dead brokers at once: the controllers do not answer without a majority."""
         for node in self._nodes:
             if not node.alive:
                 node.spawn()
@@ -137,11 +137,11 @@ class KafkaCluster:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # -- what happens to all brokers at once -----------------------------------------------------
+    # -- failures of all brokers at once -----------------------------------------------------
 
     @contextlib.contextmanager
     def all_hung(self) -> Iterator[None]:
-        """Connections are accepted and stay open; nothing answers."""
+        """Hang all brokers: connections are accepted and stay open, but no broker answers."""
         for node in self._nodes:
             node.hang()
         try:
@@ -153,7 +153,7 @@ class KafkaCluster:
 
     @contextlib.contextmanager
     def all_dead(self) -> Iterator[None]:
-        """Connections are refused. Coming back takes some seconds more than from `all_hung`."""
+        """Kill all brokers: connections are refused. The restart takes longer than after `all_hung`."""
         for node in self._nodes:
             node.kill9()
         try:
@@ -172,7 +172,7 @@ class KafkaCluster:
     def create_topic(
         self, name: str, partitions: int = 3, config: Mapping[str, str | int] | None = None
     ) -> None:
-        """Create it and wait until every partition has a leader. Raises KafkaException."""
+        """Create the topic and wait until every partition has a leader. Raises KafkaException."""
         topic = NewTopic(
             name,
             num_partitions=partitions,
@@ -183,7 +183,7 @@ class KafkaCluster:
         wait_until(lambda: self._leaders(name) == partitions, 30.0, f"topic {name} has its leaders")
 
     def delete_topic(self, name: str) -> None:
-        """Delete it and wait until Kafka knows it no more. Raises KafkaException."""
+        """Delete the topic and wait until Kafka does not list it any more. Raises KafkaException."""
         self.admin.delete_topics([name], operation_timeout=10.0)[name].result(timeout=15.0)
         wait_until(lambda: self._leaders(name) == 0, 15.0, f"topic {name} is gone")
 
@@ -204,12 +204,12 @@ class KafkaCluster:
         )
 
     def epochs(self, topic: str) -> set[tuple[int, int]]:
-        """Producer id and epoch of each batch in partition 0, as its leader has them on disk."""
+        """Producer id and epoch of each batch in partition 0, read from its leader's disk."""
         node = self.leader(topic)
         (log,) = (self._settings(node.number).parent / "data" / f"{topic}-0").glob("*.log")
         batches, found = log.read_bytes(), set()
         while batches:
-            _, length = struct.unpack_from(">qi", batches)  # base offset, bytes behind the two
+            _, length = struct.unpack_from(">qi", batches)  # base offset, bytes that follow these two fields
             found.add(struct.unpack_from(">qh", batches, 43))  # KIP-98's RecordBatch
             batches = batches[12 + length :]
         return found
@@ -244,7 +244,7 @@ class KafkaCluster:
         users: list[str] = []
         if self._secured:
             own = self._secured.certificates / f"kafka{node.number}"
-            text += Template((_DATA / "tls.properties").read_text()).substitute(  # what comes last counts
+            text += Template((_DATA / "tls.properties").read_text()).substitute(  # the last value wins
                 address=node.host.address, certificate=own / f"{own.name}.pem", authority=own / "ca.crt"
             )
             user, password = self._secured.user, self._secured.password
@@ -257,7 +257,7 @@ class KafkaCluster:
         )
 
     def _java(self, main: str, *arguments: str | Path) -> list[str | os.PathLike[str]]:
-        scratch = f"-Djava.io.tmpdir={self._directory}"  # where libraries are unpacked; kill -9 leaves them
+        scratch = f"-Djava.io.tmpdir={self._directory}"  # Java unpacks libraries here; kill -9 leaves them
         logging = f"-Dlog4j2.configurationFile={_DATA / 'log4j2.xml'}"
         return jvm.command(kit.kafka_jars(), "-Xms128m", scratch, logging, main, *arguments)
 
@@ -265,14 +265,14 @@ class KafkaCluster:
         self.admin.create_topics([topic], operation_timeout=15.0)[topic.topic].result(timeout=20.0)
 
     def _leaders(self, topic: str) -> int:
-        """How many partitions have a leader. Right after creation the metadata may show none at all."""
+        """How many partitions have a leader. Right after creation the metadata may list no partition."""
         found = self.admin.list_topics(topic, timeout=10.0).topics.get(topic)
         if found is None or found.error is not None:
             return 0
         return sum(1 for partition in found.partitions.values() if partition.leader > 0)
 
     def _in_sync(self, number: int) -> bool:
-        """Whether this broker is a member, and in sync for its replicas of the harness's own topic."""
+        """Whether this broker is a member, with its replicas of the harness's own topic in sync."""
         if not self._hosts[number - 1].listens(CLIENTS):
             return False
         with _not_yet():
@@ -284,18 +284,18 @@ class KafkaCluster:
         return False
 
     def _has_ready_topic(self) -> bool:
-        """Whether the harness's own topic is there; it is made if not."""
+        """Whether the harness's own topic exists; create it if not."""
         count = len(self._hosts)
         # Partition 0 prefers broker 1 as its leader, partition 1 broker 2, ...
         assignment = [[(first + place) % count + 1 for place in range(count)] for first in range(count)]
         try:
             self._create(NewTopic(_READY, num_partitions=count, replica_assignment=assignment))
-        except KafkaException as error:  # any other means, of brokers that have just started: ask again
+        except KafkaException as error:  # brokers that have just started may give other errors: ask again
             return bool(error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS)
         return True
 
     def _acknowledges(self) -> bool:
-        """Whether a record to each partition of the harness's own topic is acknowledged by all replicas."""
+        """Whether all replicas acknowledge a record to each partition of the harness's own topic."""
         acknowledged: list[int] = []
 
         def delivered(error: KafkaError | None, message: Any) -> None:
@@ -314,7 +314,7 @@ class KafkaCluster:
 
 @contextlib.contextmanager
 def _not_yet() -> Iterator[None]:
-    """Kafka's errors while it starts mean: ask again."""
+    """Ignore Kafka's errors: while Kafka starts, they only mean that the caller should ask again."""
     with contextlib.suppress(KafkaException):
         yield
 

@@ -1,12 +1,12 @@
-"""What a machine needs to run the chain, and how it gets it.
+"""Installs what a machine needs to run the chain.
 
     python3 -m tests.harness.kit lab        for deploy/lab
     python3 -m tests.harness.kit tests      for tests/run
 
-Installs what is missing and nothing else: Debian packages by apt-get (as root, or by sudo), Python
-packages into .venv at the versions of tests/requirements.txt, the jars of Kafka and HiveMQ by Maven at
-those of kafka/pom.xml and hivemq/pom.xml into a cache. With nothing missing it takes a fraction of a
-second. Standard library only, for it is what makes everything else available. Raises KitError.
+It installs only what is missing: Debian packages by apt-get (as root, or by sudo), Python packages into .venv
+at the versions of tests/requirements.txt, and by Maven the jars of Kafka and HiveMQ into a cache, at the
+versions of kafka/pom.xml and hivemq/pom.xml. If nothing is missing, it takes a fraction of a second. Standard
+library only, because it installs everything else. Raises KitError.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 VENV = ROOT / ".venv"
 _REQUIREMENTS = ROOT / "tests" / "requirements.txt"
 
-# A command that must be there -> the Debian package that brings it.
+# A command that is needed -> the Debian package that contains it.
 _LAB = {"haproxy": "haproxy", "mosquitto": "mosquitto", "setpriv": "util-linux"}
 _TESTS = _LAB | {
     "mosquitto_pub": "mosquitto-clients",
@@ -36,7 +36,7 @@ _TESTS = _LAB | {
     "faketime": "faketime",
     "mkfs.ext4": "e2fsprogs",
     "losetup": "mount",
-    # Machines that boot, for what is installed on them: tests/machines
+    # Machines that boot, for the tests of installation: tests/integration/machines
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
@@ -44,14 +44,14 @@ _TESTS = _LAB | {
 }
 _WANTED = {"lab": _LAB, "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"}, "tests": _TESTS}
 
-# What comes as jars: those that each purpose needs.
+# The sets of jars that each purpose needs.
 _JARS = {"lab": ["kafka"], "rabbitmq": ["kafka"], "tests": ["kafka", "hivemq"]}
 _CALLED = {"kafka": "Kafka", "hivemq": "HiveMQ"}
 
-_OLDEST_JAVA = 17  # what Kafka 4 asks of its brokers
-_SPACE = 1700  # MB for packages, jars and .venv together on a bare Debian 12, with room to run
+_OLDEST_JAVA = 17  # Kafka 4's brokers need it
+_SPACE = 1700  # MB for packages, jars and .venv together on a bare Debian 12, and for a run
 
-# What a tool prints when it fails -> what the person in front of it can do.
+# What a tool prints when it fails -> the cause, or what the user can do.
 _WAYS_OUT = {
     r"No space left|not enough free space": "the disk is full",
     r"Temporary failure|Could not resolve|Unknown host|Name or service not known|Network is unreachable"
@@ -65,7 +65,7 @@ _WAYS_OUT = {
 
 
 class KitError(Exception):
-    """This machine cannot get what is needed. The text says why and what helps, in one line."""
+    """A requirement cannot be installed. The text says why and what helps, in one line."""
 
 
 def provide(purpose: str) -> None:
@@ -76,7 +76,7 @@ def provide(purpose: str) -> None:
         return
     cache().mkdir(parents=True, exist_ok=True)
     with (cache() / "kit.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests/run and deploy/lab may be started side by side
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests/run and deploy/lab may start at the same time
         if _is_complete(purpose):
             return
         _require_space()
@@ -93,7 +93,7 @@ def _is_complete(purpose: str) -> bool:
 
 
 def java() -> Path:
-    """A Java that Kafka runs on: $JAVA_HOME's, the PATH's, or any that Debian installed."""
+    """A Java that can run Kafka: from $JAVA_HOME, from the PATH, or installed by Debian."""
     candidates = [Path(home) / "bin/java" for home in [os.environ.get("JAVA_HOME")] if home]
     candidates += [Path(found) for found in [shutil.which("java")] if found]
     candidates += sorted(Path("/usr/lib/jvm").glob("*/bin/java"))
@@ -114,7 +114,7 @@ def hivemq_jars() -> Path:
 
 
 def cache() -> Path:
-    """The directory for what can be downloaded or made again."""
+    """The directory for files that can be downloaded or made again."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mqtt-kafka-bridge"
 
 
@@ -155,7 +155,7 @@ def _install_packages(packages: list[str]) -> None:
 
 
 def _can_make_venvs() -> bool:
-    """Debian splits this off the standard library, into python3-venv."""
+    """Whether venv works: Debian splits it off the standard library, into python3-venv."""
     return not subprocess.run(
         [sys.executable, "-c", "import ensurepip"], stderr=subprocess.DEVNULL
     ).returncode
@@ -169,7 +169,7 @@ def _venv_is_current() -> bool:
 
 
 def _venv_stamp() -> str:
-    """Changes whenever .venv has to be made anew: the Python, where it stands, the packages."""
+    """A text that changes whenever .venv must be made again: Python, location, packages."""
     content = _REQUIREMENTS.read_bytes() + (ROOT / "pyproject.toml").read_bytes()
     return f"{sys.version} {VENV} {hashlib.sha256(content).hexdigest()}\n"
 
@@ -178,16 +178,16 @@ def _build_venv() -> None:
     pip = [str(VENV / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     _step("a virtual environment in .venv", [sys.executable, "-m", "venv", "--clear", str(VENV)])
     _step("Python packages of tests/requirements.txt", [*pip, "--requirement", str(_REQUIREMENTS)])
-    # The commands bridge and mqtt-kafka-bridge, run from this very source.
+    # The commands bridge and mqtt-kafka-bridge, run from this source tree.
     _step("the bridge itself", [*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)])
     (VENV / "kit").write_text(_venv_stamp())
 
 
-# -- Java, and what comes as jars ----------------------------------------------------------------
+# -- Java and jars ----------------------------------------------------------------
 
 
 def _java_version(java: Path) -> int:
-    """Its major version, from the file beside it where there is one: starting Java is slow."""
+    """This Java's major version, from its release file if possible: starting Java is slow."""
     try:
         text = (java.parents[1] / "release").read_text()
     except OSError:
@@ -221,12 +221,12 @@ def _fetch_jars(name: str) -> None:
     try:
         command = ["mvn", "-q", "-B", "-f", str(_pom(name)), *goal]
         _step(f"{_CALLED[name]}'s jars from Maven Central", command)
-        partial.rename(target)  # a download that was cut short is never taken for a whole one
+        partial.rename(target)  # an interrupted download is never used
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-# -- how it is done ----------------------------------------------------------------------------
+# -- helpers ----------------------------------------------------------------------------
 
 
 def _require_space() -> None:
@@ -237,7 +237,7 @@ def _require_space() -> None:
 
 
 def _step(what: str, command: Sequence[str]) -> None:
-    """Run one step of the installation, its output going to a log that is shown only if it fails."""
+    """Run one step of the installation. Its output goes to a log, which is shown only on failure."""
     sys.stderr.write(f"kit: {what} ...")
     sys.stderr.flush()
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""A machine that boots: Debian with systemd as its first process, for what is installed and not just run.
+"""A machine that boots: Debian with systemd as its first process, for tests of an installation.
 
     root = debian_root("bookworm")              made once, kept in the cache
     with Machine([root], tmp_path) as pi:
@@ -6,8 +6,8 @@
         pi.power_cut()
         pi.boot()
 
-What is written goes to the test's own directory: it outlives reboots and power cuts, and the root stays
-as it was. Every machine shares this one's network unless it is told otherwise. Needs root.
+All files are written to the test's own directory: they survive reboots and power cuts, and the root stays
+unchanged. A machine shares this machine's network unless it gets a network of its own. Needs root.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from tests.harness.process import Process
 _MIRROR = "http://deb.debian.org/debian"
 _PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,ca-certificates,procps,iproute2"
 _HOOKS = [
-    # What is behind a proxy of its own trusts what this machine trusts.
+    # Copy this machine's own certificate authorities: a proxy may need them.
     '--essential-hook=mkdir -p "$1/usr/local/share/ca-certificates"; '
     'cp /usr/local/share/ca-certificates/*.crt "$1/usr/local/share/ca-certificates/" 2>/dev/null || true',
     # Packages that are installed on the booted machine, downloaded once for all tests.
@@ -44,11 +44,11 @@ _DEPLOY = kit.ROOT / "deploy"
 
 
 class CommandFailed(AssertionError):
-    """A command on the machine ended with another status than was expected."""
+    """A command on the machine ended with another status than the expected one."""
 
 
 def debian_root(suite: str) -> Path:
-    """The root directory of a minimal Debian "bookworm" or "trixie" that can boot. Not to be written to."""
+    """The root directory of a minimal Debian "bookworm" or "trixie" that can boot. Do not write to it."""
     recipe = hashlib.sha256(repr([_MIRROR, _PACKAGES, _HOOKS]).encode()).hexdigest()[:8]
     root = kit.cache() / f"{suite}-{recipe}"
     if root.exists():
@@ -66,7 +66,7 @@ def debian_root(suite: str) -> Path:
 
 
 def wheels() -> Path:
-    """A directory with all that install.sh and build-deb would download, for each machine they serve."""
+    """A directory with all that install.sh and build-deb download, for every architecture."""
     locks = [_DEPLOY / name for name in ("requirements.lock", "build.lock", "deb.lock")]
     directory = (
         kit.cache()
@@ -86,10 +86,11 @@ def wheels() -> Path:
 
 
 class Machine:
-    """Booted inside of `with`. `files` are laid over its root before: path below / -> file or directory.
+    """Runs inside the `with` block. `files` are first copied over its root: path below / -> file or
+    directory.
 
-    `roots` are layers, the uppermost first: what another machine has `written` can be one. Without a
-    `network` of its own it has this one's.
+    `roots` are layers, the uppermost first; the files that another machine has `written` can be a layer.
+    Without a `network` the machine uses this machine's network.
     """
 
     def __init__(
@@ -128,7 +129,7 @@ class Machine:
             shutil.copy(source, target)
 
     def _script(self, roots: Sequence[Path]) -> str:
-        """systemd-nspawn in a cgroup and a mount namespace of its own, so that nothing stays mounted."""
+        """A script that runs systemd-nspawn in a cgroup and mount namespace of its own: no mount stays."""
         lower = ":".join(map(str, roots))
         overlay = f"lowerdir={lower},upperdir={self.written},workdir={self._directory / 'work'}"
         nspawn = [
@@ -159,13 +160,13 @@ class Machine:
         self._process.start()
 
     def shut_down(self) -> None:
-        """As `poweroff` does: every service is stopped first."""
+        """Shut down like `poweroff`: systemd stops every service first."""
         os.kill(self._init(), signal.SIGRTMIN + 3)
         wait_until(lambda: not self._process.alive, 90.0, f"{self.name} is down")
         self._process.kill9()
 
     def power_cut(self) -> None:
-        """Everything on it is gone at once; what was not synced may be lost."""
+        """Kill every process of the machine at once; data that was not synced may be lost."""
         os.kill(self._init(), signal.SIGKILL)
         self._process.kill9()
 
@@ -178,15 +179,15 @@ class Machine:
             self.power_cut()
 
     def _is_up(self) -> bool:
-        # "degraded": a unit that has nothing to do in a container failed.
+        # "degraded": a unit failed that has no purpose in a container.
         return self.run("systemctl", "is-system-running", status=None).strip() in ("running", "degraded")
 
     def _init(self) -> int:
-        """The machine's first process, as this machine numbers it."""
+        """The process id of the machine's first process, as seen from this machine."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         return int(children[0]) if children else 0
 
-    # -- what is done on it ------------------------------------------------------------------------------
+    # -- commands on the machine------------------------------------------------------------------------
 
     def run(
         self,
@@ -195,7 +196,7 @@ class Machine:
         timeout: float = 300.0,
         env: Mapping[str, str] | None = None,
     ) -> str:
-        """What a command says, on both channels. Raises CommandFailed unless it ends with `status`."""
+        """Return a command's stdout and stderr. Raises CommandFailed unless it ends with `status`."""
         init = self._init()
         if not init:
             return ""
@@ -229,14 +230,14 @@ class Machine:
         self.run("sh", "-c", f"printf %s {shlex.quote(text)} >{shlex.quote(path)}")
 
     def show(self, unit: str, name: str) -> str:
-        """A property of a unit."""
+        """The value of a systemd unit's property."""
         return self.run("systemctl", "show", "-P", name, unit).strip()
 
     def journal(self, unit: str) -> str:
         return self.run("journalctl", "--unit", unit, "--output", "cat", "--no-pager")
 
     def tree(self, *paths: str) -> dict[str, str]:
-        """Every file below those of the paths that exist: type, mode, owner, group, inode, size, time."""
+        """Every file below the existing paths: type, mode, owner, group, inode, size, time."""
         form = "%p\t%y %m %u %g %i %s %T@ %l\n"
         lines = self.run("find", *paths, "-printf", form, status=None).splitlines()
         return dict(line.split("\t", 1) for line in lines if "\t" in line)  # type: ignore[misc]
@@ -247,6 +248,6 @@ def _enter(init: int) -> Sequence[str]:
 
 
 def _of_this_machine() -> dict[str, Path]:
-    """What lets the machine reach package indexes as this one does."""
+    """The files with which the machine reaches package indexes like this machine."""
     files = {name: Path(name) for name in ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")}
     return {name: path for name, path in files.items() if path.exists()}

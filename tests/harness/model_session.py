@@ -1,8 +1,8 @@
-"""How brokers of several families number, resend and forget: one persistent session, without sockets. Pure.
+"""A model of how families of brokers number, resend and forget: a session without sockets. Pure.
 
-The pure ledger and the real bridge are driven by the same model: tests/properties asks it directly, the
-SimulatedBroker puts it on a socket. Every message has a serial number of the model's own, which no bridge
-sees, so that two messages with the same topic and payload are still told apart by the judge.
+The same model drives the ledger and the real bridge: tests/properties calls it directly, and the
+SimulatedBroker connects it to a socket. Every message has a serial number of the model, which the bridge does
+not use, so that the test can tell two messages with the same topic and payload apart.
 """
 
 import enum
@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 class Identifiers(enum.Enum):
     """How a broker picks a Packet Identifier."""
 
-    UPWARD = "upward"  # EMQX, mosquitto: counts on, and resends with the same one
-    LOWEST_FREE = "lowest free"  # HiveMQ: the lowest that is not in use; resends with the same one
-    RESTARTED = "restarted"  # RabbitMQ 3.10: from 1 on every connection, resends with new ones
+    UPWARD = "upward"  # EMQX, mosquitto: counts up; resends with the same identifier
+    LOWEST_FREE = "lowest free"  # HiveMQ: the lowest free one; resends with the same identifier
+    RESTARTED = "restarted"  # RabbitMQ 3.10: from 1 on every connection; resends with new identifiers
 
 
 @dataclass
 class Sending:
-    """A message in the session. `released`: QoS 2, PUBREC seen, PUBREL is what is sent from now on."""
+    """A message in the session. `released`: at QoS 2, PUBREC was seen, so PUBREL is sent from now on."""
 
     serial: int
     topic: bytes
@@ -37,7 +37,7 @@ class Sending:
 
 @dataclass
 class ModelSession:
-    """`window` is how many may be unacknowledged. What `take()` returns is to be sent, in that order."""
+    """`window` limits unacknowledged messages. Send what `take()` returns, in that order."""
 
     identifiers: Identifiers
     window: int
@@ -46,7 +46,7 @@ class ModelSession:
     acked: list[Sending] = field(default_factory=list)
     _last: int = 0
     _serial: int = 0
-    _resend: deque[Sending] = field(default_factory=deque)  # what must be sent again on this connection
+    _resend: deque[Sending] = field(default_factory=deque)  # messages to resend on this connection
 
     def publish(self, topic: bytes, payload: bytes, qos: int = 1) -> Sending:
         """A publisher's message arrives for this session."""
@@ -56,18 +56,18 @@ class ModelSession:
         return sending
 
     def connected(self) -> None:
-        """The client is back, the session present: what is unacknowledged goes out again first."""
+        """The client has reconnected to its session: unacknowledged messages are resent first."""
         if self.identifiers is not Identifiers.RESTARTED:
             self._resend = deque(self.inflight.values())
             return
-        self._resend = deque([*self.inflight.values(), *self._resend])  # some may have waited for room
+        self._resend = deque([*self.inflight.values(), *self._resend])  # some may still wait for room
         self.inflight = {}
         self._last = 0
         for sending in self._resend:
-            sending.released = False  # it has forgotten that too
+            sending.released = False  # this broker forgets PUBREC too
 
     def take(self) -> Sending | None:
-        """The next message to send: one sent before, else a new one if the window has room."""
+        """The next message to send: a resend if one is due, else a new message if the window has room."""
         if self._resend and self.identifiers is not Identifiers.RESTARTED:
             sending = self._resend.popleft()
         elif len(self.inflight) < self.window and (self._resend or self.queue):
@@ -80,20 +80,20 @@ class ModelSession:
         return sending
 
     def resend_live(self) -> list[Sending]:
-        """What is unacknowledged, once more on the connection it was sent on (EMQX 4.x, every 30 s)."""
+        """Resend unacknowledged messages on the same connection (EMQX 4.x does so every 30 s)."""
         again = [sending for sending in self.inflight.values() if sending not in self._resend]
         for sending in again:
             sending.attempts += 1
         return again
 
     def puback(self, identifier: int) -> None:
-        """PUBACK: the identifier is free. One that is unknown is ignored, as brokers do."""
+        """PUBACK: free the identifier. An unknown identifier is ignored, as by brokers."""
         sending = self.inflight.get(identifier)
         if sending is not None and sending.qos == 1:
             self._done(identifier)
 
     def pubrec(self, identifier: int) -> bool:
-        """PUBREC; True when PUBREL is due."""
+        """PUBREC: returns whether PUBREL is due."""
         sending = self.inflight.get(identifier)
         if sending is None or sending.qos != 2:
             return False

@@ -1,8 +1,8 @@
 """Network namespaces without names.
 
-A namespace of `ip netns add` outlives its maker. One of these lives as long as this process holds its
-descriptor, or a program runs in it: a harness that is killed with -9 leaves no namespace and no link
-behind, and nothing can collide with what has the same name elsewhere. Needs root and iproute2.
+A namespace of `ip netns add` survives the process that made it. A Namespace here lives only while this
+process holds its descriptor, or while a program runs in it. So a harness that is killed with -9 leaves no
+namespace and no link behind, and no names can collide. Needs root and iproute2.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ class Namespace:
     def __init__(self) -> None:
         made: list[int] = []
 
-        def make() -> None:  # a namespace belongs to a thread: this one ends with it, the descriptor stays
+        def make() -> None:  # a namespace belongs to a thread: this thread ends, the descriptor stays
             if not _libc.unshare(_CLONE_NEWNET):
                 made.append(os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC))
 
@@ -40,17 +40,17 @@ class Namespace:
 
     @property
     def path(self) -> str:
-        """The name by which other programs can open it, as `ip link ... netns PATH` does."""
+        """The path with which other programs can open the namespace, as in `ip link ... netns PATH`."""
         return f"/proc/{os.getpid()}/fd/{self._descriptor}"
 
     @property
     def entering(self) -> list[str]:
-        """What a command begins with that is to run in it."""
+        """The prefix of a command that runs in this namespace."""
         return ["nsenter", f"--net={self.path}", "--"]
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """Sockets that this thread makes within belong to it, as do threads and programs it starts."""
+        """Sockets, threads and programs that this thread makes in the block belong to the namespace."""
         before = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             enter(self._descriptor)
@@ -60,7 +60,7 @@ class Namespace:
             os.close(before)
 
     def ip(self, *lines: str) -> None:
-        """Run these commands of ip(8) in it, one a line. Raises OSError with the first error."""
+        """Run these commands of ip(8) in the namespace, one per line. Raises OSError with the first error."""
         done = subprocess.run(
             [*self.entering, "ip", "-batch", "-"], input="\n".join(lines), text=True, capture_output=True
         )
@@ -68,11 +68,11 @@ class Namespace:
             raise OSError(f"{'; '.join(lines)}: {done.stderr.strip()}")
 
     def close(self) -> None:
-        """Give it up: it is gone once no program runs in it."""
+        """Close the descriptor: the kernel removes the namespace once no program runs in it."""
         os.close(self._descriptor)
 
 
 def enter(descriptor: int) -> None:
-    """Move this thread into the namespace that this descriptor stands for. Raises OSError."""
+    """Move this thread into the namespace of this descriptor. Raises OSError."""
     if _libc.setns(descriptor, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), "cannot enter a network namespace")

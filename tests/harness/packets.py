@@ -1,7 +1,7 @@
-"""MQTT 3.1.1 and 5, both directions: a second opinion on the wire.
+"""MQTT 3.1.1 and 5, both directions: a second implementation of the packet format.
 
-Deliberately shares nothing with bridge/mqtt/packets.py and nothing with paho: an encoder and a decoder of one
-family agree with each other even where both are wrong. Clear rather than fast (10-20 µs a packet).
+It deliberately shares no code with bridge/mqtt/packet_codec.py and paho: an encoder and a decoder of the same
+origin can agree with each other although both are wrong. Clear rather than fast (10-20 µs a packet).
 
 A packet is a frozen dataclass with `encode(version) -> bytes`; `Frames` cuts a byte stream into packets.
 `version` is the protocol level of CONNECT: 4 (MQTT 3.1.1) or 5.
@@ -133,7 +133,7 @@ class Ack:
 
 @dataclass(frozen=True)
 class Filter:
-    """One line of a SUBSCRIBE. The last three are 0 on MQTT 3.1.1, which hasn't got them."""
+    """One line of a SUBSCRIBE. The last three do not exist in MQTT 3.1.1 and are 0 there."""
 
     filter: str
     qos: int
@@ -166,7 +166,7 @@ class Subscribe:
 
 @dataclass(frozen=True)
 class Suback:
-    """SUBACK or UNSUBACK; a reason for each filter (an UNSUBACK of 3.1.1 has none)."""
+    """SUBACK or UNSUBACK; one reason for each filter (an UNSUBACK of 3.1.1 has none)."""
 
     kind: Kind
     identifier: int
@@ -220,7 +220,7 @@ _FLAGS = {Kind.PUBREL: 2, Kind.SUBSCRIBE: 2, Kind.UNSUBSCRIBE: 2}  # all others 
 
 
 def decode(first: int, data: bytes, version: int) -> Packet:
-    """The packet with this first byte and this body. Raises Malformed, also for bytes left over."""
+    """Decode the packet with this first byte and this body. Raises Malformed, also for bytes left over."""
     try:
         kind, flags, body = Kind(first >> 4), first & 15, Cursor(data, version)
     except ValueError:
@@ -264,7 +264,7 @@ class Frames:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Packet]:
-        """Each packet that is complete now. Raises Malformed."""
+        """Add bytes, and yield each packet that is now complete. Raises Malformed."""
         self._data += data
         while (cut := self._cut()) is not None:
             first, body = cut

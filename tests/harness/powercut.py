@@ -1,4 +1,4 @@
-"""What is on the disk when the power is cut, at every moment of a run that strace(1) has recorded.
+"""Computes the disk's content after a power cut at any moment of a run that strace(1) recorded.
 
     bridge = BridgeProcess(..., program=[*recording(trace), sys.executable, "-m", "bridge"])
     ...
@@ -8,9 +8,9 @@
         if event.call == "sendto":
             cuts.write_files(elsewhere)
 
-A file's content is there once fdatasync() of it has returned, its name once fdatasync() of its directory
-has; of everything else any part may be there, in sectors of 512 bytes. Memory that is mapped from a file
-is not seen: SQLite's -shm file is not needed after a power cut.
+A file's content is on the disk once fdatasync() of the file has returned, and its name once fdatasync() of
+its directory has returned. Of all other writes any part may be on the disk, in sectors of 512 bytes. Writes
+to mapped memory are not seen: only SQLite's -shm file is mapped, and it is not needed after a power cut.
 """
 
 import os
@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SECTOR = 512  # bytes that a disk writes as one
+SECTOR = 512  # bytes that a disk writes atomically
 
 _CALLS = "openat,pwrite64,ftruncate,fdatasync,fsync,unlink,sendto,write"
 _LINE = re.compile(r"\d+ +(?:(?P<call>\w+)\((?P<all>.*)|<\.\.\. (?P<resumed>\w+) resumed>(?P<rest>.*))")
@@ -30,14 +30,14 @@ _DESCRIPTOR = re.compile(r"\d+<(\w+:\[[^]]*\]|[^>]*)>")
 
 
 def recording(trace: Path) -> list[str]:
-    """To be put before a command. The trace is complete when `is_complete` says so."""
-    # -DD: the program keeps the process id, and the end of its group is not strace's.
+    """A command prefix that records a trace. `is_complete` tells when the trace is complete."""
+    # -DD: the program keeps its process id, and killing its group does not kill strace.
     how = ["-DD", "-f", "--seccomp-bpf", "-yy", "-xx", "-s", "10000000", "-e", "signal=none"]
     return ["strace", *how, "-e", f"trace={_CALLS}", "-o", str(trace)]
 
 
 def is_complete(trace: Path) -> bool:
-    """Whether the recorded program's end is in it."""
+    """Whether the trace contains the end of the recorded program."""
     with trace.open("rb") as file:
         file.seek(max(0, trace.stat().st_size - 4096))
         return re.search(rb"\+\+\+ (?:exited|killed)[^\n]*\n\Z", file.read()) is not None
@@ -45,7 +45,7 @@ def is_complete(trace: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A system call begins, or has returned. `path` is that of its file, `data` what is written or sent."""
+    """A system call that begins or has returned. `path`: its file; `data`: the bytes written or sent."""
 
     call: str
     returned: bool
@@ -55,13 +55,13 @@ class Event:
 
 
 def events(trace: Path) -> Iterator[Event]:
-    """In the order in which they happened. Calls that failed only begin."""
+    """The events of a trace in order. A call that failed has only its beginning."""
     begun: dict[tuple[str, str], Event] = {}
     with trace.open() as lines:
         for line in lines:
             found = _LINE.match(line)
             if not found:
-                continue  # a thread's end
+                continue  # the end of a thread
             call = found["call"] or found["resumed"]
             key = line.split(" ", 1)[0], call
             if found["call"]:
@@ -74,7 +74,7 @@ def events(trace: Path) -> Iterator[Event]:
 
 
 def _begin(call: str, words: str) -> Event:
-    before, _, string = words.partition('"')  # none of the calls has two
+    before, _, string = words.partition('"')  # no traced call has two strings
     string, _, after = string.rpartition('"')
     data = _bytes(string)
     if call in ("openat", "unlink"):
@@ -97,7 +97,7 @@ class _File:
 
     synced: bytearray = field(default_factory=bytearray)
     unsynced: list[tuple[int, bytes | None]] = field(default_factory=list)
-    is_named: bool = False  # its name is on the disk
+    is_named: bool = False  # whether the file's name is on the disk
 
     def content(self, chosen: random.Random | None) -> bytes:
         content = bytearray(self.synced)
@@ -107,13 +107,13 @@ class _File:
 
 
 def _apply_some(content: bytearray, offset: int, data: bytes | None, chosen: random.Random | None) -> None:
-    """All of it where nobody chooses."""
+    """Apply a write: all of it, or the sectors that `chosen` picks."""
     if data is None:
         if chosen is None or chosen.random() < 0.5:
             del content[offset:]
             content.extend(bytes(offset - len(content)))
         return
-    # Often all or nothing, for there is more that can go wrong with whole writes in the wrong order.
+    # Often all or nothing: whole writes in a wrong order cause more kinds of damage.
     chance = 1.0 if chosen is None else chosen.choice((0.0, 0.5, 1.0))
     at = 0
     while at < len(data):
@@ -130,7 +130,7 @@ class PowerCuts:
     def __init__(self, directory: Path) -> None:
         self._directory = os.fspath(directory)
         self._files: dict[str, _File] = {}
-        self._removed: dict[str, _File] = {}  # but the removal is not on the disk
+        self._removed: dict[str, _File] = {}  # removed, but the removal is not yet synced
         self._syncing: dict[str, int] = {}
         self.syncs = 0
 
@@ -170,7 +170,7 @@ class PowerCuts:
         self._removed.clear()
 
     def write_files(self, into: Path, chosen: random.Random | None = None) -> None:
-        """What a cut leaves now: what was synced alone, or with it what `chosen` chooses of the rest."""
+        """Write what a cut leaves now: all synced data, and what `chosen` picks of the rest."""
         into.mkdir()
         files = self._files
         if chosen is None:

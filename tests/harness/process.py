@@ -1,8 +1,8 @@
-"""A program of the harness: started, made to fail in the ways programs fail, ended.
+"""A program that the harness starts, fails and ends.
 
-What is promised: only what was started here is ever signalled, by a process id that is still ours;
-nothing outlives the harness, even if that is killed with -9; a program that does not come up is
-reported with the end of its log.
+Guarantees: the harness signals only processes that it started, by a process id that cannot have been reused;
+no process survives the harness, even if the harness is killed with -9; and the error for a program that does
+not start shows the end of its log.
 """
 
 import abc
@@ -19,9 +19,9 @@ from types import MappingProxyType
 from tests.harness.conditions import NotInTime, wait_until
 from tests.harness.host import Host
 
-# Nothing else of the caller's environment reaches an actor: a developer's BRIDGE_... would change the test.
+# A program gets no other variable of the caller: a developer's BRIDGE_... would change the test.
 _ENVIRONMENT = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ} | {
-    # Debian keeps daemons where a user's PATH does not look.
+    # Debian installs daemons in directories outside a user's PATH.
     "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 }
 
@@ -29,29 +29,29 @@ _running: set["Process"] = set()
 
 
 class Node(abc.ABC):
-    """What can be done to one machine of the chain, whoever started it."""
+    """One machine of the chain, and how to fail it, whoever started it."""
 
     name: str
 
     @abc.abstractmethod
     def start(self) -> None:
-        """Bring it up, and wait until it serves."""
+        """Start the machine, and wait until it serves."""
 
     @abc.abstractmethod
     def kill9(self) -> None:
-        """It dies at once: connections break, nothing is saved."""
+        """Kill the machine at once: connections break, nothing is saved."""
 
     @abc.abstractmethod
     def hang(self) -> None:
-        """It stops answering. Its kernel still accepts connections and acknowledges TCP."""
+        """Make the machine stop answering. Its kernel still accepts connections and acknowledges TCP."""
 
     @abc.abstractmethod
     def resume(self) -> None:
-        """It goes on from where it hung."""
+        """Let the machine go on from where it hung."""
 
     @contextlib.contextmanager
     def dead(self) -> Iterator[None]:
-        """Killed with -9, and up again afterwards."""
+        """Killed with -9 inside the block, and started again afterwards."""
         self.kill9()
         try:
             yield
@@ -60,7 +60,7 @@ class Node(abc.ABC):
 
     @contextlib.contextmanager
     def hung(self) -> Iterator[None]:
-        """Hung, and resumed afterwards."""
+        """Hung inside the block, and resumed afterwards."""
         self.hang()
         try:
             yield
@@ -71,8 +71,8 @@ class Node(abc.ABC):
 class Process(Node):
     """A program with a log file, in a process group of its own.
 
-    `ready` is asked until it returns something true; `deadline` says for how many seconds. Without a
-    `host` it runs on this machine.
+    `ready` is called until it returns something true, for at most `deadline` seconds. Without a `host` the
+    program runs on this machine.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Process(Node):
         self._child: subprocess.Popen[bytes] | None = None
 
     def spawn(self) -> None:
-        """Start it without waiting, so that several can come up side by side: then `wait_ready`."""
+        """Start the program without waiting, so that several can start at once; then `wait_ready`."""
         if self.alive:
             raise RuntimeError(f"{self.name} runs already")
         self._end(0.0)
@@ -108,19 +108,19 @@ class Process(Node):
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(
-                # A harness that is killed with -9 takes its children with it.
+                # If the harness is killed with -9, the kernel kills its children.
                 [*self.host.entering, "setpriv", "--pdeathsig", "KILL", "--", *self._command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=_ENVIRONMENT | self._env,
                 cwd=self._cwd,
-                start_new_session=True,  # Ctrl-C reaches the harness alone, which then ends all in order
+                start_new_session=True,  # Ctrl-C reaches only the harness, which ends all in order
             )
         _running.add(self)
 
     def wait_ready(self) -> None:
-        """Raises NotInTime, or RuntimeError when it ended instead; both show the log's last lines."""
+        """Raises NotInTime, or RuntimeError if the program ended; both show the end of the log."""
 
         def is_up() -> bool:
             if not self.alive:
@@ -146,7 +146,7 @@ class Process(Node):
             raise
 
     def kill9(self) -> None:
-        """Kill the whole group with -9, and wait until it is gone. Does nothing to one that is dead."""
+        """Kill the whole group with -9, and wait until it is gone. Does nothing if it is dead already."""
         self._signal(signal.SIGKILL)
         self._end(10.0)
 
@@ -157,12 +157,12 @@ class Process(Node):
         self._signal(signal.SIGCONT)
 
     def terminate(self, deadline: float = 30.0) -> int | None:
-        """Ask it to stop, and return its exit code; None when it never ran.
+        """Send SIGTERM, and return the exit code; None if the program never ran.
 
-        One that does not stop in time is killed, and NotInTime raised.
+        A program that does not stop in time is killed, and NotInTime raised.
         """
         if self._child is not None and self.alive:
-            # The program itself and not its group, as systemd's KillMode=mixed: it ends its own helpers.
+            # Like systemd's KillMode=mixed, only the program itself gets SIGTERM: it ends its own helpers.
             os.kill(self._child.pid, signal.SIGTERM)
             self.resume()
         try:
@@ -183,17 +183,17 @@ class Process(Node):
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, negative for a signal; None while it runs, and when it never ran."""
+        """The exit code, negative for a signal; None while the program runs, or if it never ran."""
         if self._child is None or self._child.returncode is not None:
             return None if self._child is None else self._child.returncode
-        # Look without reaping: while it is a zombie nobody else can get its id, nor its group's.
+        # Do not reap: while the process is a zombie, no other process can get its id or its group's.
         ended = os.waitid(os.P_PID, self._child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             return None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def log_tail(self, lines: int = 15) -> str:
-        """The end of its log, ready to be put behind an error message."""
+        """The end of the log, in a form that can be appended to an error message."""
         with contextlib.suppress(OSError):
             text = self.log.read_text(errors="replace").splitlines()[-lines:]
             if text:
@@ -205,7 +205,7 @@ class Process(Node):
             os.killpg(self.pid, number)
 
     def _end(self, deadline: float) -> None:
-        """Wait for its end, end what it left behind in its group, and only then give up its id."""
+        """Wait for the end, kill the rest of the group, and only then reap the process (release its id)."""
         if self._child is None or self not in _running:
             return
         wait_until(lambda: not self.alive, deadline, lambda: f"{self.name} has ended{self.log_tail()}")
@@ -219,7 +219,7 @@ class Process(Node):
 
 
 def running() -> frozenset[Process]:
-    """All that were started and have not been ended."""
+    """All processes that were started and not yet ended."""
     return frozenset(process for process in _running if process.alive)
 
 

@@ -1,7 +1,7 @@
 """A pair of RabbitMQ nodes with mirrored queues: MQTT 3.1.1 sessions that survive the death of their node.
 
-What EMQ's durable sessions do, from Debian's own packages. Two things differ from EMQ: QoS 2 is taken
-as QoS 1, and packet identifiers start anew on every connection.
+They behave like EMQ's durable sessions, and come from Debian's own packages. RabbitMQ differs from EMQ in two
+things: it treats QoS 2 as QoS 1, and packet identifiers start anew on every connection.
 """
 
 import json
@@ -32,7 +32,7 @@ log.console.level = info
 log.file = false
 """)
 
-# Started again sooner after kill -9, a node hangs: its peer still believes in the old one.
+# A node that starts sooner after kill -9 hangs, because its peer still believes that the old node runs.
 _REST = 4.0  # seconds
 
 
@@ -108,10 +108,10 @@ class RabbitPair(ErlangPair):
     def _is_up(self, number: int) -> bool:
         if answers_connect(self._hosts[number - 1].address):
             return True
-        # The nodes agree on client ids by Raft, and two are no majority without each other. The one that
-        # returns asks the other for the leader before it starts its own part (mqtt_node.erl); where the
-        # leader is what was killed, that question takes 100 s to fail. So start that part, and let it
-        # stand for election: only it can win, for it wrote the last entries.
+        # The nodes agree on client ids by Raft, and neither of the two has a majority alone. A node that
+        # returns asks its peer for the leader before it starts its own Raft server (mqtt_node.erl). If the
+        # killed node was the leader, that question takes 100 s to fail. So start that Raft server here, and
+        # trigger an election: only this node can win it, because it wrote the last entries.
         peer = 3 - number
         if self.node(number).was_killed and self.node(peer).alive:
             part = f"{{mqtt_node, r{number}@localhost}}"

@@ -1,4 +1,4 @@
-"""What a Kafka topic holds at this moment, record by record."""
+"""Reads all records that a Kafka topic holds now."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,13 +22,13 @@ class Record(NamedTuple):
 
 
 def records(bootstrap: str, topic: str, deadline: float = 15.0) -> list[Record]:
-    """All that is committed, up to the end as it is now; partition by partition in order.
+    """All committed records up to the current end, in order of partition and offset.
 
-    What was acknowledged to the broker before the call must be in it: there is nothing to wait for.
+    A message that was acknowledged to the broker before the call must be among them, without any waiting.
     """
     options: dict[str, Any] = {
         "bootstrap.servers": bootstrap,
-        "group.id": "records",  # demanded by the library; nothing is ever committed
+        "group.id": "records",  # the library demands one; nothing is committed
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
         "fetch.wait.max.ms": 50,
@@ -50,14 +50,14 @@ def records(bootstrap: str, topic: str, deadline: float = 15.0) -> list[Record]:
 
 
 def _reading(consumer: Consumer, into: list[Record], end: int, start: int) -> Callable[[], bool]:
-    """Reads on at each call; true when the partition is read up to `end`."""
+    """A function that reads more at each call; true when the partition is read up to `end`."""
     at = start
 
     def step() -> bool:
         nonlocal at
         if at >= end:
             return True
-        for message in consumer.consume(min(1000, end - at), timeout=0.5):  # waits for all of them
+        for message in consumer.consume(min(1000, end - at), timeout=0.5):  # waits for the whole batch
             if message.error() is None:
                 into.append(_record(message))
                 at = (message.offset() or 0) + 1

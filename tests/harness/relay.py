@@ -1,7 +1,7 @@
-"""A recording relay between the bridge and the balancer: what was really sent, and how often.
+"""A recording relay between the bridge and the balancer: it records what was sent, and how often.
 
-It tells "the broker never sent it" from "the bridge lost it", and each doubled id from how it was sent. It
-can cut what it carries, and stall either direction.
+The recording distinguishes a message that the broker never sent from one that the bridge lost, and shows how
+each duplicated id was sent. The relay can also cut connections, and stall either direction.
 """
 
 import contextlib
@@ -68,7 +68,7 @@ class RecordingRelay:
     def cut(self, reset: bool = False) -> int:
         """End all connections on both sides, by FIN or by RST; returns how many there were.
 
-        What a stall holds back is gone.
+        Data that a stall holds back is lost.
         """
         with self._changed:
             cut = list(self._open)
@@ -81,9 +81,9 @@ class RecordingRelay:
 
     @contextlib.contextmanager
     def stalled(self, *directions: Towards) -> Iterator[None]:
-        """Nothing passes in these directions, nor in any if none is named; afterwards what waited does.
+        """Pass nothing in these directions (in both if none is named); afterwards pass what waited.
 
-        The kernel's buffers fill behind a stall, as behind a host that hangs.
+        The kernel's buffers fill behind a stall, as they do behind a host that hangs.
         """
         chosen = set(directions or Towards)
         with self._changed:
@@ -96,7 +96,7 @@ class RecordingRelay:
                 self._changed.notify_all()
 
     def sent(self, name: str) -> list[Sighting]:
-        """Each time that the broker sent the message with this id."""
+        """Every PUBLISH of the message with this id by the broker."""
         return [seen for seen in list(self.sightings) if seen.id == name]
 
     @property
@@ -132,7 +132,7 @@ class RecordingRelay:
             )
         return "\n".join(lines)
 
-    # -- its threads ---------------------------------------------------------------------------------
+    # -- threads ---------------------------------------------------------------------------------
 
     def _accept(self) -> None:
         while True:
@@ -154,7 +154,7 @@ class RecordingRelay:
                 carried.start(threading.Thread(target=self._carry, args=(carried, towards), daemon=True))
 
     def _carry(self, carried: "_Carried", towards: Towards) -> None:
-        """Pass on one direction of one connection until it ends."""
+        """Forward one direction of one connection until that direction ends."""
         source, target = carried.ends(towards)
         with contextlib.suppress(OSError):
             while data := source.recv(_CHUNK):
@@ -170,7 +170,7 @@ class RecordingRelay:
 
 
 class _Carried:
-    """One connection through the relay. Threads: its two directions, and whoever cuts it."""
+    """One connection through the relay. Used by the threads of its two directions and of `cut`."""
 
     def __init__(self, number: int, bridge: socket.socket, broker: socket.socket) -> None:
         self.number = number
@@ -188,12 +188,12 @@ class _Carried:
         thread.start()
 
     def ends(self, towards: Towards) -> tuple[socket.socket, socket.socket]:
-        """Where that direction comes from and where it goes."""
+        """The source and the destination socket of this direction."""
         ends = (self._broker, self._bridge)
         return ends if towards is Towards.BRIDGE else ends[::-1]
 
     def cut(self, reset: bool) -> None:
-        """Wakes its threads; the last of them closes the sockets, which sends the RST."""
+        """Wake the threads; the last of them closes the sockets, which sends the RST."""
         self.was_cut = True
         for end in (self._bridge, self._broker):
             if reset:
@@ -206,7 +206,7 @@ class _Carried:
             thread.join()
 
     def finish(self, target: socket.socket) -> bool:
-        """A direction has ended: its target is told. True when it was the last one."""
+        """Tell the target that a direction has ended. True if it was the last direction."""
         self._running -= 1
         if self._running:
             if not self.was_cut:
@@ -218,7 +218,7 @@ class _Carried:
         return True
 
     def record(self, towards: Towards, data: bytes, sightings: list[Sighting]) -> None:
-        """Note what these bytes complete. Anything but MQTT is passed on unread."""
+        """Record the packets that these bytes complete. Data other than MQTT is not recorded."""
         if not self._legible:
             return
         frames = self._frames[towards]
@@ -236,4 +236,4 @@ class _Carried:
         except Malformed:
             self._legible = False
         if towards is Towards.BROKER:
-            self._frames[Towards.BRIDGE].version = frames.version  # CONNECT told it
+            self._frames[Towards.BRIDGE].version = frames.version  # known from CONNECT

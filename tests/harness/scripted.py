@@ -1,4 +1,4 @@
-"""A broker that does what no real one does on demand: the test says every packet.
+"""A broker whose every packet the test chooses, for behaviour that no real broker shows on demand.
 
     with ScriptedBroker() as broker:
         ...the bridge is started with broker.address and broker.port...
@@ -7,9 +7,9 @@
             connection.publish(b"t", b"x", qos=1, identifier=7, dup=True)
             assert connection.expect_puback() == 7
 
-One thread reads from all connections, answers PINGREQ, SUBSCRIBE and UNSUBSCRIBE unless told not to, and
-keeps the rest for the script; the script runs in the test. There is no state of a session here: what was
-acknowledged is known to the script, which may act as if it had never seen it.
+One thread reads from all connections. It answers PINGREQ, SUBSCRIBE and UNSUBSCRIBE unless told not to, and
+keeps the other packets for the script, which runs in the test's thread. The broker keeps no session state:
+only the script knows what was acknowledged, and it may act as if it had not received an acknowledgement.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Script = Callable[[Connection], None]
 class ScriptedBroker:
     """Listens on a loopback address; a free port unless one is given.
 
-    `connects` has the time (monotonic, s) of each CONNECT that came, `hellos` the CONNECT itself.
+    `connects` holds the time (monotonic, s) of each received CONNECT, `hellos` the CONNECT itself.
     """
 
     def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
@@ -44,8 +44,8 @@ class ScriptedBroker:
         self.address, self.port = self._listener.getsockname()[:2]
         self.connects: list[float] = []
         self.hellos: list[Connect] = []
-        self.changed = threading.Condition()  # over all of it; notified when something came
-        self._waiting: deque[Connection] = deque()  # have sent CONNECT, no script has taken them
+        self.changed = threading.Condition()  # guards everything; notified when a packet arrives
+        self._waiting: deque[Connection] = deque()  # sent CONNECT, and no script has taken them yet
         self._open: set[Connection] = set()
         self._always: Script | None = None
         self._selector = selectors.DefaultSelector()
@@ -59,7 +59,7 @@ class ScriptedBroker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close everything. Raises what went wrong in the reading thread."""
+        """Close everything. Raises the reading thread's error, if there was one."""
         self._running = False
         self._thread.join()
         for connection in list(self._open):
@@ -71,7 +71,7 @@ class ScriptedBroker:
 
     @contextlib.contextmanager
     def connection(self, deadline: float = 15.0) -> Iterator[Connection]:
-        """The next connection that sends CONNECT. It is closed when the block ends, unless that was done."""
+        """The next connection that sends CONNECT. The end of the block closes it if it is still open."""
         connection = self.next_connection(deadline)
         yield connection
         connection.close()
@@ -79,7 +79,7 @@ class ScriptedBroker:
             raise connection.malformed
 
     def next_connection(self, deadline: float = 15.0) -> Connection:
-        """As `connection`, for one that shall stay open."""
+        """Like `connection`, but the connection stays open."""
         with self.changed:
             if not self.changed.wait_for(lambda: self._waiting or self._failure, deadline):
                 raise NotInTime(
@@ -92,9 +92,9 @@ class ScriptedBroker:
 
     @contextlib.contextmanager
     def always(self, script: Script) -> Iterator[None]:
-        """While the block lasts, every CONNECT is answered by `script` at once, in the broker's thread.
+        """Inside the block `script` answers every CONNECT at once, in the broker's thread.
 
-        One that nobody has taken is answered now: a client that was quick would wait for ever.
+        A waiting CONNECT that no script has taken is answered too: its client would otherwise wait for ever.
         """
         with self.changed:
             self._always = script
@@ -107,7 +107,7 @@ class ScriptedBroker:
                 self._always = None
 
     def wait_connects(self, count: int, deadline: float = 15.0) -> None:
-        """Until `count` CONNECTs came, counted from the start. Raises NotInTime."""
+        """Wait for `count` CONNECTs, counted from the start. Raises NotInTime."""
         with self.changed:
             if not self.changed.wait_for(lambda: len(self.connects) >= count, deadline):
                 raise NotInTime(f"{count} CONNECTs within {deadline:g} s: {len(self.connects)} came")
@@ -139,7 +139,7 @@ class ScriptedBroker:
 
     def _read(self, connection: Connection) -> None:
         if connection not in self._open:
-            return  # reset by a script after the selector reported it
+            return  # a script reset the connection after the selector reported it
         try:
             connection.read()
         except Malformed as error:
@@ -156,7 +156,7 @@ class ScriptedBroker:
                 self._waiting.append(connection)
 
     def _forget(self, connection: Connection) -> None:
-        """Called under the lock, just before a connection's socket is closed."""
+        """Forget a connection. Called under the lock, just before its socket is closed."""
         if connection in self._open:
             self._open.discard(connection)
             self._selector.unregister(connection.socket)

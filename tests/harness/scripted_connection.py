@@ -1,6 +1,6 @@
-"""One connection of the ScriptedBroker: what a test lets it say, and what it expects to hear.
+"""One connection of the ScriptedBroker: the test sends packets, and checks what the bridge sends.
 
-Every wait has a deadline, and an error that tells what came instead.
+Every wait has a deadline; its error says which packets came instead.
 """
 
 import contextlib
@@ -30,13 +30,13 @@ from tests.harness.packets import (
     Unsubscribe,
 )
 
-DEADLINE = 10.0  # s, of each expectation
-DRAIN = 1.0  # s, for the bridge to answer FIN with its own
+DEADLINE = 10.0  # s to wait for each expected packet
+DRAIN = 1.0  # s to wait for the bridge's FIN
 P = TypeVar("P", bound=Packet)
 
 
 class Connection:
-    """`hello` is the CONNECT. What is automatic can be switched off before the packet comes."""
+    """`hello` is the CONNECT. Automatic answers can be switched off before the packet comes."""
 
     def __init__(
         self, accepted: socket.socket, changed: threading.Condition, forget: "Callable[[Connection], None]"
@@ -47,10 +47,10 @@ class Connection:
         self.answers_pings = True
         self.answers_subscribe = True
         self.grants: Callable[[Subscribe], Sequence[int]] = _as_asked
-        self.on_packet: Callable[[Packet], None] | None = None  # takes what a script would have to expect
-        self.ended: str | None = None  # how: "closed by the bridge", "reset by the bridge", "closed here"
+        self.on_packet: Callable[[Packet], None] | None = None  # gets the packets instead of the script
+        self.ended: str | None = None  # "closed by the bridge", "reset by the bridge", "closed here"
         self.malformed: Malformed | None = None
-        self.received: list[Packet] = []  # all but CONNECT and PINGREQ
+        self.received: list[Packet] = []  # all packets but CONNECT and PINGREQ
         self.pings: list[float] = []  # when PINGREQs came (monotonic, s)
         self._unread: deque[Packet] = deque()
         self._frames = Frames()
@@ -62,7 +62,7 @@ class Connection:
     def version(self) -> int:
         return self._frames.version
 
-    # -- what the broker says ------------------------------------------------------------------------
+    # -- broker to bridge ------------------------------------------------------------------------
 
     def connack(self, session_present: bool = False, reason: int = 0, properties: Properties = NONE) -> None:
         self.send(Connack(session_present, reason, properties).encode(self.version))
@@ -92,14 +92,14 @@ class Connection:
 
     @contextlib.contextmanager
     def one_segment(self) -> Iterator[None]:
-        """What is said inside goes out in one piece: the bridge reads it at once."""
+        """Send all packets of the block in one piece, so that the bridge reads them together."""
         self._segment = bytearray()
         yield
         data, self._segment = bytes(self._segment), None
         self.send(data)
 
     def send(self, data: bytes) -> None:
-        """Any bytes. Raises NotInTime when the bridge does not read them."""
+        """Send any bytes. Raises NotInTime if the bridge does not read them."""
         if self._segment is not None:
             self._segment += data
             return
@@ -112,7 +112,7 @@ class Connection:
                     raise NotInTime(f"the bridge reads {len(view)} bytes more") from None
 
     def close(self) -> None:
-        """FIN, after all that was said; what the bridge still says is read and forgotten."""
+        """Send FIN after all pending data; read and discard what the bridge still sends."""
         with self._changed:
             if self.ended is not None:
                 return
@@ -123,16 +123,16 @@ class Connection:
                 self._end("closed here")
 
     def reset(self) -> None:
-        """RST: the bridge may lose what it has not read yet."""
+        """Send RST: the bridge may lose data that it has not read yet."""
         with self._changed:
             if self.ended is None:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 self._end("closed here")
 
-    # -- what it hears -------------------------------------------------------------------------------
+    # -- bridge to broker ----------------------------------------------------------------------------
 
     def expect_puback(self, identifier: int | None = None, deadline: float = DEADLINE) -> int:
-        """The identifier of the next acknowledgement, which must be a PUBACK (of `identifier`)."""
+        """Return the identifier of the next acknowledgement: a PUBACK (of `identifier`, if given)."""
         return self._expect_ack(Kind.PUBACK, identifier, deadline)
 
     def expect_pubrec(self, identifier: int | None = None, deadline: float = DEADLINE) -> int:
@@ -142,7 +142,7 @@ class Connection:
         return self._expect_ack(Kind.PUBCOMP, identifier, deadline)
 
     def expect_pubacks(self, identifiers: Sequence[int], deadline: float = DEADLINE) -> None:
-        """PUBACKs of exactly these, in this order."""
+        """Expect PUBACKs of exactly these identifiers, in this order."""
         got = [self._expect_ack(Kind.PUBACK, None, deadline) for _ in identifiers]
         assert got == list(identifiers), f"PUBACKs came for {got} instead of {list(identifiers)}"
 
@@ -158,7 +158,7 @@ class Connection:
         return found
 
     def expect_end(self, deadline: float = DEADLINE) -> str:
-        """How the bridge ended the connection."""
+        """Wait until the bridge ends the connection, and return how."""
         with self._changed:
             if not self._changed.wait_for(lambda: self.ended, deadline):
                 raise NotInTime(f"the bridge ends the connection within {deadline:g} s; {self._tell()}")
@@ -168,14 +168,14 @@ class Connection:
             return self.ended
 
     def expect_pings(self, count: int, deadline: float = DEADLINE) -> None:
-        """Until `count` PINGREQs have come, counted from CONNECT."""
+        """Wait for `count` PINGREQs, counted from CONNECT."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.pings) >= count or self.ended, deadline):
                 raise NotInTime(f"{count} PINGREQs within {deadline:g} s; {self._tell()}")
             assert len(self.pings) >= count, self._tell()
 
     def expect_silence(self, seconds: float) -> None:
-        """Nothing that the script has not read, and no end of the connection, for so long."""
+        """Expect no unread packet and no end of the connection for so many seconds."""
         with self._changed:
             broken = self._changed.wait_for(lambda: self._unread or self.ended, seconds)
             assert not broken, f"not silent for {seconds:g} s: {self._tell()}"
@@ -188,7 +188,7 @@ class Connection:
         return found.identifier
 
     def _expect(self, cls: type[P], wanted: Callable[[Packet], bool], deadline: float) -> P:
-        """The first unread packet of that class; others stay unread."""
+        """Take the first unread packet of that class; others stay unread."""
         with self._changed:
 
             def found() -> Packet | None:
@@ -208,7 +208,7 @@ class Connection:
     # -- the broker's thread -------------------------------------------------------------------------
 
     def read(self) -> None:
-        """Take what has come. Called by the broker's thread, under the lock. Raises Malformed."""
+        """Read what has arrived. Called by the broker's thread, under the lock. Raises Malformed."""
         try:
             data = self.socket.recv(1 << 16)
         except BlockingIOError:
@@ -221,7 +221,7 @@ class Connection:
             return
         for packet in self._frames.feed(data):
             self._handle(packet)
-            if self.ended is not None:  # a script had enough of it
+            if self.ended is not None:  # a script closed the connection
                 return
 
     def _handle(self, packet: Packet) -> None:
@@ -250,7 +250,7 @@ class Connection:
             self._answer(answer)
 
     def _answer(self, packet: Suback | Ping) -> None:
-        with contextlib.suppress(OSError):  # the bridge may be gone already
+        with contextlib.suppress(OSError):  # the bridge may have closed already
             self.socket.send(packet.encode(self.version))
 
     def _end(self, how: str) -> None:

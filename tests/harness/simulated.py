@@ -1,4 +1,4 @@
-"""A broker with one persistent session that behaves like a family of brokers, for randomised runs.
+"""A broker with one persistent session that imitates a family of brokers, for randomised runs.
 
     with SimulatedBroker(Identifiers.LOWEST_FREE, window=20) as broker:
         ...the bridge is started...
@@ -7,8 +7,8 @@
         broker.wait_acked(1)
     assert broker.acked == {1}
 
-On MQTT 5 each message carries its serial number as the user property "serial", which a bridge carries to
-Kafka but must not compare: so messages that look the same are told apart there.
+On MQTT 5 each message carries its serial number as the user property "serial". The bridge copies the property
+to Kafka but must not compare it, so the test can tell identical messages apart there.
 """
 
 from typing import Self
@@ -24,17 +24,17 @@ _WITHOUT_LIMIT = 0xFFFF
 
 
 class SimulatedBroker:
-    """`window` bounds what is unacknowledged, as does the Receive Maximum of the client."""
+    """`window` and the client's Receive Maximum both limit the unacknowledged messages."""
 
     def __init__(self, identifiers: Identifiers, window: int) -> None:
         self._broker = ScriptedBroker()
         self._window = window
         self._session = ModelSession(identifiers, window)
         self._current: Connection | None = None
-        self._exists = False  # the session
+        self._exists = False  # whether the session exists
         self._deaf = False
         self._accepting = self._broker.always(self._accept)
-        self.publishes = 0  # PUBLISH packets sent, resends too
+        self.publishes = 0  # PUBLISH packets sent, including resends
 
     @property
     def address(self) -> str:
@@ -53,10 +53,10 @@ class SimulatedBroker:
         self._accepting.__exit__(None, None, None)
         self._broker.__exit__()
 
-    # -- what happens to it --------------------------------------------------------------------------
+    # -- what tests make it do---------------------------------------------------------------------
 
     def publish(self, topic: bytes, payload: bytes, qos: int = 1) -> int:
-        """A publisher's message; returns its serial number, counted from 1."""
+        """Add a publisher's message; returns its serial number, counted from 1."""
         with self._broker.changed:
             sending = self._session.publish(topic, payload, qos)
             self._pump()
@@ -74,27 +74,27 @@ class SimulatedBroker:
                 connection.close()
 
     def go_deaf(self) -> None:
-        """Act as if nothing were received until the next connection: acknowledgements are lost."""
+        """Ignore all packets until the next connection: acknowledgements are lost."""
         with self._broker.changed:
             self._deaf = True
 
     def resend_live(self) -> None:
-        """Send all that is unacknowledged once more, on the same connection."""
+        """Resend all unacknowledged messages on the same connection."""
         with self._broker.changed:
             if self._current is not None:
                 for sending in self._session.resend_live():
                     self._send(self._current, sending)
 
-    # -- what became of it ---------------------------------------------------------------------------
+    # -- acknowledged messages-----------------------------------------------------------------------
 
     @property
     def acked(self) -> set[int]:
-        """Serial numbers of what the bridge has acknowledged: what may no longer be lost."""
+        """Serial numbers of the messages that the bridge has acknowledged and so must not lose."""
         with self._broker.changed:
             return {sending.serial for sending in self._session.acked}
 
     def wait_acked(self, count: int, deadline: float = 30.0) -> None:
-        """Until so many messages in all were acknowledged. Raises NotInTime."""
+        """Wait until `count` messages in total are acknowledged. Raises NotInTime."""
         with self._broker.changed:
             if not self._broker.changed.wait_for(lambda: len(self._session.acked) >= count, deadline):
                 raise NotInTime(
@@ -146,7 +146,7 @@ class SimulatedBroker:
             self.publishes += 1
             connection.send(_publish(sending, connection.version).encode(connection.version))
         except OSError:
-            self._current = None  # the bridge has gone
+            self._current = None  # the bridge has closed the connection
 
 
 def _publish(sending: Sending, version: int) -> Publish:

@@ -1,4 +1,4 @@
-"""What a program asks of the kernel, seen by strace, and made slower or refused.
+"""Makes system calls of a running program slow or fail, by strace.
 
 with injected(bridge, "fdatasync:delay_exit=3000000", tmp_path):
     ...every commit takes three seconds...
@@ -13,7 +13,7 @@ from tests.harness.process import Process
 
 @contextmanager
 def injected(program: Process, fault: str, directory: Path) -> Iterator[None]:
-    """While the block lasts `fault` happens to the running program; strace(1), "Tampering", has the words."""
+    """Inject `fault` into the running program during the block; for the syntax see strace(1), "Tampering"."""
     calls = fault.partition(":")[0]
     tracer = Process(
         "strace",
@@ -29,7 +29,7 @@ def injected(program: Process, fault: str, directory: Path) -> Iterator[None]:
 
 
 def _is_attached(pid: int) -> bool:
-    """Whether all its threads are traced."""
+    """Whether strace traces all threads of the process."""
     return all(
         "TracerPid:\t0\n" not in (task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()
     )

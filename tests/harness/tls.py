@@ -1,4 +1,4 @@
-"""A TLS door in front of a broker, and the certificates for it. The keys live as long as the test."""
+"""A TLS proxy in front of a broker, and its certificates. The keys exist only during the test."""
 
 import socket
 import subprocess
@@ -25,7 +25,7 @@ listen mqtts
 
 @dataclass(frozen=True)
 class Certificate:
-    """Signed by `authority`, or by itself. `pem` holds certificate and key."""
+    """A certificate, signed by `authority` or by itself. `pem` holds certificate and key."""
 
     pem: Path
     certificate: Path
@@ -43,7 +43,7 @@ class Authority:
         self.certificate = self._own.certificate
 
     def sign(self, name: str, *, address: str | None = None, days: int = 2) -> Certificate:
-        """A certificate for this name, and this IP address; with `days` -1 it expired a day ago."""
+        """Sign a certificate for this name and IP address. With `days` -1 it expired a day ago."""
         made, request = self._files(name), self._directory / f"{name}.csr"
         names = self._directory / f"{name}.names"
         names.write_text(f"subjectAltName=DNS:{name}{f',IP:{address}' if address else ''}")
@@ -67,7 +67,7 @@ def _openssl(*arguments: str | Path) -> None:
 
 
 class TlsDoor(Process):
-    """HAProxy that ends TLS in front of `broker`. With `clients_of` it wants a certificate of theirs."""
+    """HAProxy that terminates TLS for `broker`. With `clients_of`, clients need a certificate it signed."""
 
     def __init__(
         self,

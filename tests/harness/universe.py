@@ -5,14 +5,14 @@
             with universe.power_cut(haproxy):
                 ...
 
-The switch is a namespace too, and nothing of this machine is joined to it: several universes, each with all
-of the same addresses, can live side by side. Within `inside()` a test stands at the switch, as the home's
-router, so that what it starts (devices, verifier, Kafka's clients) reaches every machine by plain sockets.
-The test's own thread goes there, and no child does instead of it: a namespace belongs to a thread, and what
-it starts inherits it, so nothing of a test has to be carried from process to process.
+The switch is a namespace too, and is not connected to this machine's network, so several universes with the
+same addresses can run at the same time. Inside `inside()` the test's thread is in the switch's namespace, as
+the home's router would be, and the programs that it starts (devices, verifier, Kafka's clients) reach every
+machine by plain sockets. The test's own thread enters the namespace, instead of a child process: a namespace
+belongs to a thread and its children inherit it, so no data has to be passed between processes.
 
-A cable that is out gives no FIN and no RST. A machine whose power was cut comes back without any memory of
-its connections. (Its files are as the kernel has them: that is no test of the disk.)
+A cable that is out sends no FIN and no RST. A machine whose power was cut comes back without any memory of
+its connections. (Its files are unchanged: this does not test the disk.)
 """
 
 import contextlib
@@ -38,7 +38,7 @@ class Wires:
         self.port = port
         self._switch = switch
         self._address = address
-        # Kept when the power is cut, as real ones are: nobody's ARP table is wrong afterwards.
+        # The address stays after a power cut, as a real one does: other machines' ARP tables stay right.
         self._mac = "02:00:" + ":".join(f"{int(number):02x}" for number in address.split("."))
         self.namespace = Namespace()
         self._is_laid = False
@@ -46,14 +46,14 @@ class Wires:
         self.connect()
 
     def connect(self) -> None:
-        """Lay the cable. One that is pulled stays so until it is plugged in again."""
+        """Make the cable. A cable that was pulled stays out until it is plugged in."""
         self._switch.ip(
             f"link add {self.port} type veth peer name eth0 address {self._mac} netns {self.namespace.path}"
         )
         self._bring_up()
 
     def replace(self) -> None:
-        """Set up the ends of another cable, where interfaces of these names have been put."""
+        """Configure the ends of another cable, whose interfaces already have the right names."""
         self.namespace.ip(f"link set eth0 address {self._mac}")
         self._bring_up()
 
@@ -63,12 +63,12 @@ class Wires:
         self.namespace.ip(f"addr add {self._address}/24 dev eth0", "link set eth0 up")
 
     def remove(self) -> None:
-        """Take the cable away."""
+        """Remove the cable."""
         self._is_laid = False
         self._switch.ip(f"link delete {self.port}")
 
     def pull(self) -> None:
-        """Out of the switch, also where the machine at its other end has no power."""
+        """Unplug the cable from the switch, also if the machine has no power."""
         self._is_out = True
         if self._is_laid:
             self._switch.ip(f"link set {self.port} down")
@@ -79,14 +79,14 @@ class Wires:
             self._switch.ip(f"link set {self.port} up")
 
     def forget(self) -> None:
-        """Another namespace, without the connections of this one and without a cable."""
+        """Change to a new namespace, without connections and without a cable."""
         self.namespace.close()
         self.namespace = Namespace()
 
 
 @dataclass(frozen=True, slots=True)
 class Machine(Host):
-    """A host of its own, with an address that only its universe knows."""
+    """A host with a namespace and an address that exist only in its universe."""
 
     wires: Wires
 
@@ -102,7 +102,7 @@ class Machine(Host):
 
 @dataclass(frozen=True, slots=True)
 class Universe(Network):
-    """A context manager. Raises OSError where namespaces can't be made."""
+    """All machines, as a context manager. Raises OSError if namespaces cannot be made."""
 
     prefix: str = FOUNDING
     _switch: Namespace = field(default_factory=Namespace)
@@ -121,7 +121,7 @@ class Universe(Network):
 
     @property
     def bridge(self) -> Machine:
-        """A seventh machine. The founding document's has none; a Kafka Pi may do as well."""
+        """A seventh machine for the bridge. The founding document has none; a Kafka Pi can run it too."""
         return self.host("bridge", 40)
 
     def __enter__(self) -> Self:
@@ -135,17 +135,17 @@ class Universe(Network):
 
     @contextlib.contextmanager
     def inside(self) -> Iterator[None]:
-        """This thread, and what it starts, stands at the switch."""
+        """Put this thread, and what it starts, into the switch's namespace."""
         with self._switch.inside():
             yield
 
-    # -- what happens to machines ----------------------------------------------------------------------
+    # -- failures of machines ----------------------------------------------------------------------
 
     @contextlib.contextmanager
     def power_cut(self, *actors: Process) -> Iterator[None]:
-        """Their machines lose their power. Afterwards they boot, and start these again."""
+        """Cut the power of their machines. Afterwards the machines boot and start these programs again."""
         for actor in actors:
-            _wires(actor.host).remove()  # first, or the kernel would say goodbye for those that die
+            _wires(actor.host).remove()  # first, or the kernel would send FIN for the killed programs
         for actor in actors:
             actor.kill9()
         try:
@@ -161,7 +161,7 @@ class Universe(Network):
 
     @contextlib.contextmanager
     def cable_out(self, *hosts: Host) -> Iterator[None]:
-        """Nothing reaches these machines, and nothing comes from them; whoever runs there runs on."""
+        """Unplug these machines: no packet gets in or out. Their programs keep running."""
         try:
             for host in hosts:
                 _wires(host).pull()
@@ -174,7 +174,7 @@ class Universe(Network):
     def bad_cable(
         self, host: Host, directory: Path, *, loss: float = 0.0, delay: float = 0.0
     ) -> Iterator[None]:
-        """A cable that loses this share of all frames, and delays each by so many seconds, in both ways."""
+        """A cable that, in each direction, loses this share of frames and delays the others by `delay` s."""
         wires = _wires(host)
         places = (self._switch.path, wires.port, wires.namespace.path, "eth0")
         log = directory / f"cable-{random.getrandbits(32):08x}.log"
@@ -191,7 +191,7 @@ class Universe(Network):
             wires.replace()
             yield
         finally:
-            cable.kill9()  # its interfaces go with it
+            cable.kill9()  # its interfaces disappear with it
             wires.connect()
 
 

@@ -1,8 +1,8 @@
-"""The oracle: what publishers saw acknowledged, against what came out of Kafka. Pure.
+"""The oracle: compares the messages that publishers saw acknowledged with the records in Kafka. Pure.
 
-Lost: acknowledged, and not in Kafka. Doubled: in Kafka more than once. Out of order: among the messages of
-one publisher on one topic at one QoS, first seen after one that was published later. Ids that were
-unacknowledged when their device lost its connection may be in Kafka or not; and QoS 0 promises nothing.
+Lost: acknowledged, and not in Kafka. Doubled (duplicated): in Kafka more than once. Out of order: among the
+messages of one publisher on one topic at one QoS, first seen after a message that was published later. Ids
+that were unacknowledged when their device lost its connection may be in Kafka or not; QoS 0 promises nothing.
 """
 
 import re
@@ -15,7 +15,7 @@ _ID = re.compile(rb"([\w.]+)-(\d+)(?= |$)")
 
 
 class Record(NamedTuple):
-    """What one Kafka record says. `partition` is unique over all topics: "<topic>/<number>"."""
+    """The content of one Kafka record. `partition` is unique over all topics: "<topic>/<number>"."""
 
     id: str
     partition: str
@@ -25,15 +25,15 @@ class Record(NamedTuple):
 
 
 def id_of(value: bytes) -> str | None:
-    """The id that leads a payload of Devices; None in anything else."""
+    """The id at the beginning of a payload of Devices; None for other payloads."""
     found = _ID.match(value)
     return None if found is None else found[0].decode()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`doubled` says where all records of such an id are, as "topic/partition@offset"; `inversions` holds
-    pairs (came late, had come already).
+    """`doubled` maps a duplicated id to the places of its records, as "topic/partition@offset"; `inversions`
+    holds pairs (came late, came early).
     """
 
     delivered: int
@@ -65,7 +65,7 @@ def _by_number(name: str) -> tuple[str, int]:
 
 
 class Evidence:
-    """Everything seen in Kafka, judged as it comes. Records of one partition come in order of offset."""
+    """All records seen in Kafka, judged one by one. A partition's records come in order of offset."""
 
     def __init__(self) -> None:
         self._places: dict[str, list[str]] = {}
@@ -80,7 +80,7 @@ class Evidence:
         places = self._places.setdefault(record.id, [])
         places.append(f"{record.partition}@{record.offset}")
         if len(places) > 1:
-            return  # by first occurrence: a copy that comes late is doubled, not out of order
+            return  # order counts first occurrences: a late copy is a duplicate, not out of order
         publisher, number = _by_number(record.id)
         stream = publisher, record.mqtt_topic, record.qos, record.partition
         latest = self._latest.get(stream, -1)
@@ -91,16 +91,16 @@ class Evidence:
 
     @property
     def delivered(self) -> int:
-        """How many different ids."""
+        """How many different ids were seen."""
         return len(self._places)
 
     @property
     def copies(self) -> int:
-        """How many records beyond the first of their id."""
+        """How many records were seen after the first of their id."""
         return sum(len(places) - 1 for places in self._places.values())
 
     def end(self, partition: str) -> int:
-        """The offset behind the last record that was seen of this partition."""
+        """The offset after the last record seen of this partition."""
         return self._at.get(partition, -1) + 1
 
     def missing(self, ids: set[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""What came out of Kafka: a consumer that reads its topics from the beginning, or from now, in a thread.
+"""A consumer that checks what is in Kafka. A thread reads the topics from the beginning or from now.
 
 with Verifier(kafka.bootstrap, ["iot.house"]) as verifier:
     with Devices(...) as devices:
@@ -21,12 +21,12 @@ from tests.harness.device import Tally
 from tests.harness.verdict import Evidence, Record, Verdict, id_of
 
 _OPTIONS = {
-    "group.id": "verifier",  # demanded by the library; nothing is ever committed
+    "group.id": "verifier",  # the library demands one; nothing is committed
     "enable.auto.commit": False,
     "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
     "fetch.wait.max.ms": 100,
-    # It must outlive what happens to Kafka, and be back soon.
+    # The consumer must survive Kafka's failures, and reconnect quickly.
     "socket.timeout.ms": 6000,
     "reconnect.backoff.max.ms": 500,
     "topic.metadata.refresh.interval.ms": 5000,
@@ -36,40 +36,40 @@ _OPTIONS = {
 class Verifier:
     """Collects the ids in the records of `topics`, which must exist.
 
-    The counters are for showing while it goes on; the verdict is for the end. With `from_now` only what is
-    produced after the start counts. Records whose value leads with no id are counted as `foreign`.
+    The counters are meant for display during a run, the verdict for the end. With `from_now` only records
+    that are produced after the start count. Records whose value begins with no id are counted as `foreign`.
     """
 
     def __init__(self, bootstrap: str, topics: Sequence[str], *, from_now: bool = False) -> None:
         self._bootstrap, self._topics, self._from_now = bootstrap, list(topics), from_now
-        self._to_follow: list[TopicPartition] = []  # for the thread to take up
+        self._to_follow: list[TopicPartition] = []  # partitions that the thread shall also read
         self._evidence = Evidence()
         self.foreign = 0
         self.stall = 0.0  # the longest time in s for which a partition with messages got no new one
-        self._last_new: dict[str, float] = {}  # when each partition got its last one
-        self._lock = threading.Lock()  # over the evidence
+        self._last_new: dict[str, float] = {}  # when each partition got its last message
+        self._lock = threading.Lock()  # guards the evidence
         self._running = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="verifier", daemon=True)
 
     @property
     def delivered(self) -> int:
-        """How many different ids were seen."""
+        """How many different ids are in Kafka."""
         return self._evidence.delivered
 
     @property
     def doubled(self) -> int:
-        """How many records were seen beyond the first of their id."""
+        """How many records were seen after the first of their id."""
         with self._lock:
             return self._evidence.copies
 
     def missing(self, ids: set[str]) -> set[str]:
-        """Those of `ids` that were not seen up to now."""
+        """The `ids` that were not seen up to now."""
         with self._lock:
             return self._evidence.missing(ids)
 
     def wait_for(self, ids: set[str], deadline: float = 30.0) -> None:
-        """Until all `ids` were seen. Raises NotInTime, and tells which were not."""
+        """Wait until all `ids` were seen. Raises NotInTime, which names the missing ids."""
 
         def complete() -> bool:
             if self._failure is not None:
@@ -83,7 +83,7 @@ class Verifier:
         wait_until(complete, deadline, what)
 
     def wait_end(self, deadline: float = 30.0) -> None:
-        """Until all is read that Kafka holds now, copies too. Raises NotInTime."""
+        """Wait until everything is read that Kafka holds now, including copies. Raises NotInTime."""
         ends = {}
         with self._asking() as kafka:
             for topic in self._topics:
@@ -102,7 +102,7 @@ class Verifier:
             return self._evidence.verdict(tally)
 
     def start(self, deadline: float = 20.0) -> Self:
-        """Returns when it is settled from where it reads. Raises NotInTime."""
+        """Start, and return once the start offsets are fixed. Raises NotInTime."""
         self._consumer = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=_silent())
         self._consumer.assign(self._wait_partitions(self._topics, deadline))
         self._running.set()
@@ -110,7 +110,7 @@ class Verifier:
         return self
 
     def follow(self, topic: str, deadline: float = 20.0) -> None:
-        """Read this one too, from its beginning. Raises NotInTime when it does not come to exist."""
+        """Read this topic too, from its beginning. Raises NotInTime if it does not appear."""
         self._to_follow += self._wait_partitions([topic], deadline)
         self._topics.append(topic)
 
@@ -133,7 +133,7 @@ class Verifier:
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[Consumer]:
-        """Another consumer: questions to the one that another thread consumes from are never answered."""
+        """A second consumer for queries: a consumer that another thread polls never answers them."""
         asking = Consumer({"bootstrap.servers": self._bootstrap, **_OPTIONS}, logger=_silent())
         try:
             yield asking
@@ -141,7 +141,7 @@ class Verifier:
             asking.close()
 
     def _partitions(self, kafka: Consumer, topics: Sequence[str]) -> list[TopicPartition] | None:
-        """All partitions with the offset to read from; None while one is unknown or has no leader."""
+        """All partitions with their start offsets; None while one is unknown or has no leader."""
         found = []
         try:
             for topic in topics:
@@ -164,7 +164,7 @@ class Verifier:
                     partitions, self._to_follow = self._to_follow, []
                     self._consumer.incremental_assign(partitions)
                 for message in self._consumer.consume(1000, timeout=0.1):
-                    if message.error() is None:  # else a broker is away, and it will be asked again
+                    if message.error() is None:  # else a broker is away, and the library asks again
                         self._add(message)
         except BaseException as error:
             self._failure = error
@@ -189,8 +189,8 @@ class Verifier:
 
 
 def _silent() -> logging.Logger:
-    """For librdkafka, which reports each broker that a test kills."""
+    """A silent logger for librdkafka, which reports each broker that a test kills."""
     silent = logging.getLogger("tests.verifier.librdkafka")
     silent.propagate = False
-    silent.addHandler(logging.NullHandler())  # without one, logging prints it all the same
+    silent.addHandler(logging.NullHandler())  # without a handler, logging prints the messages anyway
     return silent

@@ -1,7 +1,7 @@
-"""The chain's actors for tests on real parts, on a loopback network of their own.
+"""Fixtures with the chain's parts for tests on real brokers, on a loopback network of their own.
 
-Kafka and RabbitMQ start once for all tests, side by side with nothing else; what starts within a
-second starts anew for each test.
+Kafka, RabbitMQ and other slow brokers start once for all tests; a program that starts within a second starts
+anew for each test.
 """
 
 import itertools
@@ -29,7 +29,7 @@ KAFKA_PASSWORD = "kafka-geheim-0815"
 
 _numbers = itertools.count(1)
 
-# Those of --brokers that take seconds to start.
+# The brokers of --brokers that take seconds to start.
 _SLOW: dict[str, Callable[[Network, Path], Brokers]] = {
     "rabbitmq": RabbitPair,
     "ejabberd": EjabberdPair,
@@ -44,7 +44,7 @@ def network() -> Network:
 
 @pytest.fixture(scope="session")
 def certificates(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What deploy/make-certificates makes for the hosts of `network`, a bridge and a sensor."""
+    """The output of deploy/make-certificates for the hosts of `network`, a bridge and a sensor."""
     directory = tmp_path_factory.mktemp("site") / "tls"
     balancer = network.haproxy.address
     hosts = [f"emq1={balancer}", f"haproxy={balancer}", "bridge", "sensor"]
@@ -60,7 +60,7 @@ def certificates(network: Network, tmp_path_factory: pytest.TempPathFactory) -> 
 def _kafka(
     network: Network, certificates: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[KafkaCluster]:
-    """With the listeners for TLS that only some tests use: starting it twice would cost more."""
+    """Kafka with listeners for TLS. Only some tests use those, but a second cluster would cost more."""
     secured = Secured(certificates, "bridge", KAFKA_PASSWORD)
     with KafkaCluster(network, tmp_path_factory.mktemp("kafka"), secured=secured) as cluster:
         yield cluster
@@ -68,14 +68,14 @@ def _kafka(
 
 @pytest.fixture
 def kafka(_kafka: KafkaCluster) -> Iterator[KafkaCluster]:
-    """Three brokers that all work, whatever the test before did to them."""
+    """Three brokers that all work, whatever the previous test did to them."""
     yield _kafka
     _kafka.resurrect()
 
 
 @pytest.fixture
 def new_topic(kafka: KafkaCluster) -> Callable[..., str]:
-    """Makes a Kafka topic of its own: new_topic(partitions=3, config={...}) returns its name."""
+    """Makes a Kafka topic for one test: new_topic(partitions=3, config={...}) returns its name."""
 
     def create(partitions: int = 3, config: Mapping[str, str | int] | None = None) -> str:
         name = f"test.{next(_numbers)}"
@@ -92,7 +92,7 @@ def new_topic(kafka: KafkaCluster) -> Callable[..., str]:
 def _shared_brokers(
     request: pytest.FixtureRequest, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Brokers | None]:
-    """Brokers that are too slow to start for each test, or not ours to start. None: mosquitto."""
+    """Brokers that start too slowly for each test, or that somebody else started. None: mosquitto."""
     if addresses := request.config.getoption("--emq"):
         brokers: Brokers = External(addresses.split(","), request.config.getoption("--emq-ctl"))
     elif make := _SLOW.get(request.config.getoption("--brokers")):
@@ -106,7 +106,7 @@ def _shared_brokers(
 
 @pytest.fixture
 def emq(_shared_brokers: Brokers | None, network: Network, tmp_path: Path) -> Iterator[Brokers]:
-    """What plays EMQ's two nodes: --brokers, --emq."""
+    """The brokers that simulate EMQ's two nodes, as --brokers or --emq says."""
     if _shared_brokers is not None:
         yield _shared_brokers
         return
@@ -116,7 +116,7 @@ def emq(_shared_brokers: Brokers | None, network: Network, tmp_path: Path) -> It
 
 @pytest.fixture
 def haproxy(network: Network, emq: Brokers, tmp_path: Path) -> Iterator[HAProxy]:
-    """The shipped haproxy.cfg in front of `emq`, with both nodes known to be up."""
+    """The shipped haproxy.cfg in front of `emq`, once its checks see both nodes up."""
     with HAProxy(network.haproxy, tmp_path, emq.addresses) as balancer:
         yield balancer
 
@@ -130,7 +130,7 @@ def new_bridge(
 ) -> Callable[..., BridgeProcess]:
     """Makes a bridge between `haproxy` and `kafka`: new_bridge(routes=[...], mqtt={...}) and so on.
 
-    It is not started yet: `with new_bridge(...) as bridge`. Every one has a client id of its own.
+    The bridge is not started yet: `with new_bridge(...) as bridge`. Every bridge has a client id of its own.
     """
 
     def create(

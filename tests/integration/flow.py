@@ -1,4 +1,4 @@
-"""Messages that flow through the whole chain while something happens to it, and the verdict on them."""
+"""Messages that flow through the whole chain during a fault, and the verdict on them."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,9 +23,9 @@ from tests.harness.verifier import Verifier
 
 @dataclass
 class Flow:
-    """`verdict` is there once the flow has ended and Kafka has all that was acknowledged.
+    """`verdict` is available once the flow has ended and Kafka has all acknowledged messages.
 
-    In a recorded flow, once Kafka has all of it that the broker has not lost; `blame` is there then too.
+    A recorded flow waits only for messages that the broker did not lose, and also has `blame`.
     """
 
     bridge: BridgeProcess
@@ -36,7 +36,7 @@ class Flow:
     blame: Blame | None = None
 
     def goes_on(self, deadline: float = 60.0) -> None:
-        """Wait until messages sent from now on arrive: what was broken is whole again."""
+        """Wait until messages sent from now on arrive: the chain has recovered."""
         before = self.verifier.delivered
         self.devices.wait_sent(20)
         wait_until(
@@ -46,7 +46,7 @@ class Flow:
         )
 
     def catches_up(self, deadline: float = 60.0) -> None:
-        """Wait until what EMQ had queued by now is in Kafka: only its window is in flight again."""
+        """Wait until Kafka has all messages that EMQ has queued by now."""
         self.verifier.wait_for(set(self.devices.tally.acked), deadline)
 
 
@@ -63,8 +63,8 @@ def new_flow(
 ) -> Callable[..., object]:
     """with new_flow(rate=100, qos=1, version=4, protocol="auto") as flow: ...
 
-    `tables` are further settings of the bridge's. If `recorded`, it reaches HAProxy by way of a relay that
-    notes what passes, and can cut it.
+    `tables` are further settings of the bridge. If `recorded`, the bridge connects to HAProxy through a relay
+    that records the packets and can cut the connection.
     """
 
     @contextmanager
@@ -95,18 +95,19 @@ def new_flow(
             devices = new_devices()
             with devices:
                 flow = Flow(bridge, devices, verifier, relay)
-                # Only once an identifier above Receive Maximum was seen is it known that this broker
-                # counts upward (bridge/delivery/ledger.py, rule 3); before that a lost PUBACK may double.
+                # The bridge knows that this broker counts upward once it has seen an identifier above Receive
+                # Maximum (bridge/delivery/ledger.py, rule 3); before that a lost PUBACK may cause a
+                # duplicate.
                 devices.wait_sent(150 if qos else 0)
                 flow.goes_on()
                 yield flow
             acked = devices.tally.acked
             if relay:
-                # What comes after all others, one through each node: what is not sent by then never is.
+                # The last messages, one through each node: a message not sent before them will never be sent.
                 with new_devices(count=2, prefix="last") as last:
                     last.wait_sent(2)
                 verifier.wait_for(last.tally.acked, deadline=90.0)
-                with contextlib.suppress(NotInTime):  # `blame` says it better
+                with contextlib.suppress(NotInTime):  # `blame` gives a better message
                     verifier.wait_for(acked & relay.ids, deadline=20.0)
             else:
                 verifier.wait_for(acked, deadline=90.0)
@@ -125,8 +126,8 @@ def assert_nothing_lost_or_doubled(flow: Flow) -> None:
 
 
 def assert_the_bridge_lost_nothing(flow: Flow, doubled: int = 0) -> None:
-    """Of what the broker sent to it nothing is missing, and at most `doubled` records are too many, each of
-    a message that was sent again. Order is kept. Wants a recorded flow.
+    """Check that Kafka has every message that the broker sent to the bridge, and at most `doubled` extra
+    records, each of a message that the broker resent, and that the order is kept. Needs a recorded flow.
     """
     verdict, found = flow.verdict, flow.blame
     assert verdict is not None

@@ -52,7 +52,7 @@ def test_the_other_node_is_killed_and_the_bridge_does_not_notice(
 def test_both_nodes_are_gone_for_a_while(
     new_flow: Callable[..., Any], emq: Brokers, haproxy: HAProxy
 ) -> None:
-    # Devices are back up to 13 s before the bridge: EMQ's queue of 1,000 has to hold what they send.
+    # Devices reconnect up to 13 s before the bridge, so EMQ's queue of 1,000 must hold their messages.
     with new_flow(rate=45) as flow:
         with emq.node(1).dead(), emq.node(2).dead():
             haproxy.wait_state(1, "DOWN")

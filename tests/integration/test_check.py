@@ -1,4 +1,4 @@
-"""bridge check: a line for each link of the chain, and where it breaks the way out."""
+"""bridge check: prints a line for each link of the chain, and how to repair a broken link."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ Look = Callable[..., tuple[bool, list[str]]]
 
 @pytest.fixture
 def look(haproxy: HAProxy, kafka: KafkaCluster, new_topic: Callable[..., str]) -> Look:
-    """look(mqtt={...}, kafka={...}, topic=...): whether the chain is whole, and the lines."""
+    """look(mqtt={...}, kafka={...}, topic=...): returns whether all links are good, and the lines."""
     there = new_topic()
 
     def run(
@@ -95,4 +95,4 @@ def test_kafka_is_not_there(look: Look) -> None:
 
 def test_nothing_of_it_stays_at_the_broker(look: Look, tmp_path: Path) -> None:
     assert look()[0]
-    assert look()[0], "the second time finds no session, and no rival"
+    assert look()[0], "the second check finds no session, and no rival"

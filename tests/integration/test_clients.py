@@ -1,6 +1,6 @@
-"""Clients that people use on devices, through HAProxy's :1883: what they publish is in Kafka, once.
+"""Clients that people use on devices, through HAProxy's :1883: each published message is in Kafka, once.
 
-Their programs are in tests/clients. Where a client cannot be had, its tests are skipped, and that is said.
+Their programs are in tests/clients. If a client cannot be built, its tests are skipped with the reason.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from tests.harness.process import Process
 from tests.harness.records import Headers, Record, records
 
 ROUTE = {"name": "sensors", "filter": "sensors/{site}/{device}/temp", "key": "{device}", "qos": 2}
-PAYLOAD = bytes(range(256))  # no text: it has a zero, and is not UTF-8
+PAYLOAD = bytes(range(256))  # not text: contains a zero byte, and is not UTF-8
 
-# Of MQTT 5, as all of the programs set them.
+# The MQTT 5 properties that all of the programs set.
 PROPERTIES = {"content-type": b"application/octet-stream", "unit": b"celsius"}
 
 CLIENTS = [
@@ -34,7 +34,7 @@ CLIENTS = [
 
 @pytest.fixture(scope="session")
 def client(request: pytest.FixtureRequest) -> clients.Command:
-    """The command of a client, made ready once for all of its tests."""
+    """The command of a client, which is built once for all its tests."""
     try:
         command: clients.Command = request.param()
     except clients.NotHere as error:
@@ -70,7 +70,7 @@ def test_what_a_client_publishes_is_in_kafka_once(
             publisher.wait_end(20.0)
         published = 3 * len(versions)
         wait_until(lambda: len(records(kafka.bootstrap, topic)) >= published, 20.0, "all of it is in Kafka")
-    # The bridge has stopped: if a message came twice, it is there by now.
+    # The bridge has stopped: a duplicate would be in Kafka by now.
     found = [comparable(record) for record in records(kafka.bootstrap, topic)]
     assert sorted(found) == sorted(
         expected(version, min(qos, emq.max_qos)) for version in versions for qos in range(3)

@@ -1,4 +1,4 @@
-"""What Kafka could not take: kept, shown, delivered once the reason is gone. Beside a bridge that works."""
+"""Dead letters: the bridge keeps them, and `dead-letters` lists and replays them beside a running bridge."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def dead_letters(bridge: BridgeProcess, *arguments: str, status: int = 0) -> lis
 
 
 def replayed(bridge: BridgeProcess, *arguments: str) -> bool:
-    """Whether the one letter that they choose was delivered now."""
+    """Whether the one dead letter that the arguments choose was delivered now."""
     command = [sys.executable, "-m", "bridge", "dead-letters", *arguments, "--config", str(bridge.settings)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
     (fate,) = map(json.loads, done.stdout.splitlines())
@@ -77,7 +77,7 @@ def test_what_kafka_could_not_take_is_delivered_exactly_once_when_it_can(
         (stays,) = dead_letters(bridge, *chosen, status=1)
         assert (stays["delivered"], "max.message.bytes" in stays["reason"]) == (False, True)
         kafka.alter_topic_config(small, {"max.message.bytes": 10 * LIMIT})
-        wait_until(  # brokers learn of it one after the other
+        wait_until(  # the brokers learn the new limit one after the other
             lambda: replayed(bridge, *chosen), 60.0, "the topic's new limit is in force"
         )
         (stays,) = dead_letters(bridge, "replay", "--json", status=1)

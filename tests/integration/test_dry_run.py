@@ -1,4 +1,4 @@
-"""`bridge --dry-run` beside a live bridge: it shows what flows, and changes nothing for it."""
+"""`bridge --dry-run` beside a live bridge: it shows the messages, and does not disturb the live bridge."""
 
 import json
 import subprocess

@@ -1,6 +1,6 @@
-"""What the founding document asks of HAProxy, and what it did not ask but needs, on the shipped file.
+"""The founding document's requirements for HAProxy, and others that it needs, tested on the shipped file.
 
-Two doors stand for EMQ, mosquitto_pub and a raw socket for devices and bridge.
+Two doors simulate EMQ; mosquitto_pub and a raw socket act as devices and bridge.
 """
 
 import base64
@@ -22,7 +22,7 @@ from tests.harness.haproxy import CONSOLE, DASHBOARDS, DEVICES, PASSWORD, SUBSCR
 from tests.harness.host import Host, Network
 from tests.harness.packets import Connack, Connect
 
-NETWORK = Network("127.30.4")  # its own: other tests' brokers may run meanwhile
+NETWORK = Network("127.30.4")  # separate: other tests' brokers may run at the same time
 CHECK = 12.0  # s until a node that hangs is called DOWN: up to inter 3 + 2, then twice 1 + 2
 DETECTION = CHECK + 5.0  # with room for a busy machine
 
@@ -35,13 +35,13 @@ def nodes(tmp_path: Path) -> Iterator[TwoDoors]:
 
 @pytest.fixture
 def balancer(nodes: TwoDoors, tmp_path: Path) -> Iterator[HAProxy]:
-    """Counts and turns begin at the first node."""
+    """A fresh HAProxy: counts are 0, and the first turn is node 1's."""
     with HAProxy(NETWORK.haproxy, tmp_path, nodes.addresses) as balancer:
         yield balancer
 
 
 def connect(port: int, client_id: str) -> socket.socket:
-    """An MQTT session through HAProxy. Raises OSError where none is to be had."""
+    """Open an MQTT session through HAProxy. Raises OSError if that fails."""
     client = socket.create_connection((NETWORK.haproxy.address, port), timeout=DETECTION)
     client.sendall(Connect(client_id, version=4, keepalive=0).encode())
     if client.recv(4) != Connack().encode(version=4):
@@ -51,7 +51,7 @@ def connect(port: int, client_id: str) -> socket.socket:
 
 
 def is_cut(client: socket.socket, within: float) -> bool:
-    """Whether the other side ends this connection, which nothing is said on, in that many seconds."""
+    """Whether the other side ends this silent connection within so many seconds."""
     client.settimeout(within)
     try:
         return client.recv(1) == b""
@@ -62,7 +62,7 @@ def is_cut(client: socket.socket, within: float) -> bool:
 
 
 def get(port: int, path: str = "/", **headers: str) -> tuple[int, str, http.client.HTTPMessage]:
-    """Status, body and headers, over a connection of its own."""
+    """GET over a new connection: status, body and headers."""
     with contextlib.closing(
         http.client.HTTPConnection(NETWORK.haproxy.address, port, timeout=5.0)
     ) as connection:
@@ -191,7 +191,7 @@ def test_a_node_that_hangs_is_called_down_and_its_sessions_are_cut(
 
 @pytest.mark.parametrize("code", range(6))
 def test_any_connack_is_the_answer_of_a_living_broker(nodes: TwoDoors, tmp_path: Path, code: int) -> None:
-    """A broker with passwords may answer 5 (not authorised) before it looks at the client id."""
+    """A broker with passwords may answer 5 (not authorised) before it checks the client id."""
 
     class Refuse(socketserver.BaseRequestHandler):
         def handle(self) -> None:

@@ -1,4 +1,4 @@
-"""What docs/ promises and no other test holds: QoS 0 while Kafka fails, and a raised limit."""
+"""Promises of docs/ that no other test checks: QoS 0 while Kafka fails, and a raised limit."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def test_a_limit_that_is_raised_holds_at_once(
     haproxy: HAProxy,
     kafka: KafkaCluster,
 ) -> None:
-    """docs/how-to/prepare-kafka.md"""
+    """Checks docs/how-to/prepare-kafka.md."""
     topic = new_topic(config={"max.message.bytes": 20_000})
     large = os.urandom(40_000)
 

@@ -1,4 +1,4 @@
-"""The verbs of what plays EMQ, seen from a client."""
+"""Killing, hanging and starting the brokers that simulate EMQ, as a client sees it."""
 
 import stat
 import urllib.request
@@ -48,7 +48,7 @@ def test_an_address_in_use_is_said(doors: TwoDoors, network: Network, tmp_path: 
 
 @pytest.fixture
 def control(tmp_path: Path) -> Callable[[int], tuple[str, Path]]:
-    """Makes a command for --emq-ctl that notes how it was called and ends with this code."""
+    """Makes a command for --emq-ctl that records its calls and ends with this code."""
 
     def make(code: int) -> tuple[str, Path]:
         calls = tmp_path / "calls"

@@ -1,4 +1,4 @@
-"""The verbs of KafkaCluster on three real brokers."""
+"""KafkaCluster's methods on three real brokers."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from tests.harness.kafka import CLIENTS, KafkaCluster
 
 
 def is_acknowledged(kafka: KafkaCluster, topic: str, deadline: float = 20.0) -> bool:
-    """Whether a record to `topic` gets acks=all in time."""
+    """Whether a record to `topic` is acknowledged with acks=all in time."""
     reports: list[bool] = []
     producer = Producer(
         {"bootstrap.servers": kafka.bootstrap, "acks": "all", "message.timeout.ms": int(deadline * 1000)}

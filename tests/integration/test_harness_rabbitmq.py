@@ -1,4 +1,4 @@
-"""What RabbitPair is there for: a session that outlives the node which its client was connected to."""
+"""RabbitPair: a session survives the node that its client was connected to."""
 
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ def pair(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 def subscribe(host: Host, *options: str) -> str:
-    """What mosquitto_sub prints, with a session that is kept."""
+    """Run mosquitto_sub with a persistent session, and return its output."""
     command = ["mosquitto_sub", "-h", host.address, "-i", "kept", "-c", "-q", "1", "-t", "kept/#", *options]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
@@ -32,7 +32,7 @@ def test_a_message_is_kept_for_a_session_whose_node_dies(pair: RabbitPair, netwo
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_killed_node_is_back_in_seconds_whichever_leads(pair: RabbitPair, number: int) -> None:
-    """Left alone, the node that led the other takes 110 s."""
+    """Without RabbitPair's help a node that was the leader takes 110 s."""
     pair.node(number).deadline = 60.0
     with pair.node(number).dead():
         pass

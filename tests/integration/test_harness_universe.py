@@ -1,4 +1,4 @@
-"""What the fault suite builds upon: machines whose power and cables can fail."""
+"""Universe, the basis of the fault suite: machines whose power and cables can fail."""
 
 import contextlib
 import errno
@@ -55,7 +55,7 @@ def test_a_cable_that_is_out_says_nothing_and_breaks_nothing(universe: Universe,
             with pytest.raises(TimeoutError):
                 client.recv(4)
         client.settimeout(10.0)
-        assert client.recv(4) == bytes.fromhex("2002 0000"), "TCP has sent it again"
+        assert client.recv(4) == bytes.fromhex("2002 0000"), "TCP must have retransmitted it"
 
 
 def test_a_power_cut_says_nothing_and_forgets_all(universe: Universe, emq: TwoDoors) -> None:
@@ -114,6 +114,6 @@ def test_nothing_of_it_can_be_seen_outside() -> None:
 
     before = links()
     with Universe() as universe:
-        assert len(universe.kafka) == 3  # made when they are asked for
+        assert len(universe.kafka) == 3  # the hosts are made on access
         assert links() == before
     assert links() == before

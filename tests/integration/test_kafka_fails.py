@@ -1,4 +1,4 @@
-"""A Kafka broker is killed, hangs, or all of them are out of reach while messages are in flight."""
+"""One Kafka broker or all are killed, hang or are out of reach while messages are in flight."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def test_a_broker_hangs(new_flow: Callable[..., Any], kafka: KafkaCluster) -> No
 
 
 def test_all_brokers_are_killed_at_once(new_flow: Callable[..., Any], kafka: KafkaCluster) -> None:
-    """Each loads what it knows of the producer from its disk: decision 0008."""
+    """Each broker reloads the producer's state from its disk: decision 0008."""
     with new_flow(rate=50) as flow:
         for _ in range(3):
             with kafka.all_dead():
@@ -36,12 +36,12 @@ def test_all_brokers_are_killed_at_once(new_flow: Callable[..., Any], kafka: Kaf
 
 
 def test_kafka_is_out_of_reach_for_30_seconds(new_flow: Callable[..., Any], kafka: KafkaCluster) -> None:
-    """At 20 messages a second EMQ's queue of 1,000 holds what comes meanwhile."""
+    """At 20 messages a second EMQ's queue of 1,000 holds all messages of that time."""
     with new_flow(rate=20) as flow:
         with kafka.all_hung():
             flow.devices.wait_sent(20 * 30, deadline=60)
         flow.goes_on()
-        assert not flow.bridge.entries("mqtt.closed"), "the session lives on: PINGREQ keeps going"
+        assert not flow.bridge.entries("mqtt.closed"), "the session must stay up, with PINGREQs"
     assert_nothing_lost_or_doubled(flow)
 
 
@@ -72,7 +72,7 @@ def test_a_bridge_that_starts_before_kafka_delivers_once_kafka_is_there(
         flow.goes_on()
     verdict = flow.verdict
     assert not verdict.lost, verdict
-    # A stop while Kafka does not answer: what was in flight may be delivered twice.
+    # A stop while Kafka does not answer: messages in flight may be delivered twice.
     assert verdict.copies <= 100, verdict
 
 

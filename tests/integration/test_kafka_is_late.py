@@ -1,4 +1,4 @@
-"""Kafka is away for longer than EMQ's queue could bear: the disk holds what comes meanwhile."""
+"""Kafka is away longer than EMQ's queue could hold messages: the bridge's disk holds them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from tests.integration.flow import Flow, assert_nothing_lost_or_doubled
 
 
 def spooled(flow: Flow, messages: int) -> None:
-    """Wait until so many are on disk, and so acknowledged."""
+    """Wait until so many messages are on disk, and therefore acknowledged."""
     flow.devices.wait_sent(messages)
     wait_until(
         lambda: any(line["spooled"] >= messages for line in flow.bridge.entries("spool.progress")),
@@ -43,6 +43,6 @@ def test_kill_9_with_messages_on_disk(new_flow: Callable[..., Any], kafka: Kafka
     assert verdict is not None
     assert not verdict.lost, f"{verdict}{flow.bridge.log_tail(100)}"
     assert not verdict.inversions, f"{verdict}{flow.bridge.log_tail(100)}"
-    # What was in flight to Kafka when its brokers died may be there, and is sent again: so is what the
-    # bridge had not acknowledged when it was killed.
+    # Duplicates: messages in flight to Kafka when its brokers died may be in Kafka, and are produced again;
+    # and EMQ resends messages that the bridge had not acknowledged when it was killed.
     assert verdict.copies <= 400, f"{verdict}{flow.bridge.log_tail(100)}"

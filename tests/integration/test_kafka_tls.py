@@ -1,7 +1,7 @@
 """Kafka with TLS: users with a password (SASL_SSL, SCRAM) and clients with a certificate (SSL).
 
-Real brokers, with certificates of deploy/make-certificates. What goes wrong is a line that names the way
-out, and heals without a restart once a file was replaced.
+Real brokers, with certificates of deploy/make-certificates. Each failure is logged in a line that says what
+to do, and disappears without a restart once a file was replaced.
 """
 
 import shutil
@@ -25,7 +25,7 @@ from tests.integration.flow import NewFlow, assert_nothing_lost_or_doubled
 
 @pytest.fixture
 def own(certificates: Path, tmp_path: Path) -> Path:
-    """The bridge's files, in a place of their own: ca.crt, bridge.crt, bridge.key and its password."""
+    """A copy of the bridge's files: ca.crt, bridge.crt, bridge.key and its password."""
     directory = tmp_path / "own"
     shutil.copytree(certificates / "bridge", directory)
     (directory / "password").write_text(f"{KAFKA_PASSWORD}\n")
@@ -33,7 +33,7 @@ def own(certificates: Path, tmp_path: Path) -> Path:
 
 
 def with_password(kafka: KafkaCluster, own: Path) -> dict[str, Any]:
-    """[kafka] for a user."""
+    """The [kafka] settings of a user with a password."""
     return {
         "bootstrap_servers": kafka.bootstrap_at(SASL_SSL),
         "password_file": str(own / "password"),
@@ -47,7 +47,7 @@ def with_password(kafka: KafkaCluster, own: Path) -> dict[str, Any]:
 
 
 def with_certificate(kafka: KafkaCluster, own: Path) -> dict[str, Any]:
-    """[kafka] for a client with a certificate."""
+    """The [kafka] settings of a client with a certificate."""
     return {
         "bootstrap_servers": kafka.bootstrap_at(SSL),
         "options": {
@@ -104,11 +104,11 @@ def test_messages_reach_kafka(
         arrives("a")
 
 
-# -- what goes wrong -----------------------------------------------------------------------------------
+# -- failures ------------------------------------------------------------------------------------------
 
 
 Spoil = Callable[[Path, Authority], None]
-"""Makes the bridge's files of no use."""
+"""Makes the bridge's files or settings useless."""
 
 
 def another_authority(own: Path, stranger: Authority) -> None:
@@ -149,7 +149,7 @@ def another_password(own: Path, _: Authority) -> None:
             a_strangers_certificate,
             "kafka.tls_failed",
             "refuses ssl.certificate.location",
-            "name a certificate that its authority signed",
+            "name a certificate that the peer's authority signed",
             id="a certificate of another authority",
         ),
     ],
@@ -222,14 +222,14 @@ def test_the_wrong_listener_is_said_as_what_it_is(
 def new_bridge(
     new_bridge: Callable[..., BridgeProcess], kafka: KafkaCluster, own: Path
 ) -> Callable[..., BridgeProcess]:
-    """As everywhere; where nothing else is said it shows its certificate to Kafka."""
+    """Like the common new_bridge; by default it authenticates to Kafka with its certificate."""
     return lambda **tables: new_bridge(**{"kafka": with_certificate(kafka, own), **tables})
 
 
 def test_a_certificate_that_is_renewed_while_messages_flow(
     new_flow: NewFlow, certificates: Path, own: Path, tmp_path: Path
 ) -> None:
-    """First the key alone, as somebody does who copies one file after the other."""
+    """First only the key, like an operator who copies one file after the other."""
     renewed = tmp_path / "tls"
     shutil.copytree(certificates, renewed)
     shutil.rmtree(renewed / "bridge")

@@ -1,4 +1,4 @@
-"""What a Kafka topic does not take: it is not there, or the record is too large for it."""
+"""Records that Kafka does not accept: the topic is missing, or the record is too large."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ LIMIT = 20_000  # bytes: max.message.bytes of a small topic
 
 @pytest.fixture
 def publish(haproxy: HAProxy) -> Callable[..., None]:
-    """publish("t", b"...") as a device does, at QoS 1: it returns when EMQ has acknowledged."""
+    """publish("t", b"...") publishes like a device at QoS 1, and returns when EMQ has acknowledged."""
 
     def publish(topic: str, *payloads: bytes) -> None:
         for payload in payloads:
@@ -86,7 +86,7 @@ def test_what_is_refused_begins_no_epoch_for_others(
     publish: Callable[..., None],
     values: Callable[[str, int], list[bytes]],
 ) -> None:
-    """In a new one Kafka doubles what it has stored and not confirmed: docs/decisions/0015."""
+    """In a new epoch Kafka duplicates records that it has stored and not confirmed: decision 0015."""
     small, other = new_topic(partitions=1, config={"max.message.bytes": LIMIT}), new_topic(partitions=1)
     with new_bridge(routes=[route(small), route(other, "other")]) as bridge:
         publish("other", b"first", b"second", b"third")

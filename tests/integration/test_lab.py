@@ -1,6 +1,6 @@
-"""deploy/lab as a new user meets it, beginning with README's first command.
+"""deploy/lab as a new user runs it, beginning with README's first command.
 
-It takes the founding addresses 127.30.1.*: no other lab may be up on this machine meanwhile.
+These tests use the founding addresses 127.30.1.*: no other lab may be up on this machine.
 """
 
 import base64
@@ -24,12 +24,12 @@ from tests.harness.host import LAB, Network
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
 
-UP = 60.0  # s until the chain runs, of which Kafka takes most
+UP = 60.0  # s until the chain runs; Kafka takes most of it
 NETWORK = Network(LAB)
 
 
 def ask(*words: str) -> subprocess.CompletedProcess[str]:
-    """What a second terminal asks for."""
+    """Run deploy/lab, as a second terminal does."""
     return subprocess.run(
         ["deploy/lab", *words],
         cwd=ROOT,
@@ -42,7 +42,7 @@ def ask(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Process]:
-    """`deploy/lab up`, not started yet; it is ready when a second terminal may ask."""
+    """`deploy/lab up`, not started yet; it is ready when it answers a second terminal."""
     process = Process(
         "lab",
         ["deploy/lab", "up"],
@@ -56,7 +56,7 @@ def lab(tmp_path: Path) -> Iterator[Process]:
 
 
 class Terminal:
-    """80x24, with a program in it. `display` is what it shows: the last whole picture of the view."""
+    """A terminal of 80x24 with a program. `display` is the last complete picture of the view."""
 
     def __init__(self, *command: str, term: str) -> None:
         self._ours, self._theirs = os.openpty()
@@ -91,7 +91,7 @@ class Terminal:
 
     @property
     def lines(self) -> str:
-        """What stands on it after the view has gone, or without one."""
+        """The lines on the terminal after the view has ended, or without a view."""
         _ = self.display
         return self.output.rpartition(b"\x1b[?1049l")[2].decode().replace("\r\n", "\n")
 
@@ -164,7 +164,7 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
         cwd=ROOT,
     )
     consumer.start()
-    wait_until(  # it reads from when it is ready on
+    wait_until(  # the consumer reads only records from after its start
         lambda: ask("publish", "garden/visitor", "hello").returncode == 0 and not consumer.alive,
         30.0,
         "what was published came out of Kafka",
@@ -203,7 +203,7 @@ def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_ca
         terminal.wait_for("kafka3 goes on", 5.0)
         assert ask("publish", "garden/visitor", "hello").returncode == 0
         terminal.wait_for(r"(?s)hello was sent to garden/visitor; .*topic\s+iot\.others", 5.0)
-        terminal.type("\x1b[D\x1b[Cz")  # arrow keys, whose codes end with a letter, and no key at all
+        terminal.type("\x1b[D\x1b[Cz")  # arrow keys, whose codes end with a letter, and an unassigned key
 
         assert terminal.modes != terminal.modes_before
         terminal.type("q")

@@ -1,7 +1,7 @@
-"""What bridge/mqtt/client.py and session.py lean on in paho, pinned: a paho that changed it fails here.
+"""The behaviour of paho on which bridge/mqtt/client.py and session.py depend: a changed paho fails here.
 
-Each test says in its message what in the bridge rests on it. Documented in paho: loop_read, loop_write,
-loop_misc, want_write and the callbacks (external event loop). Not documented: `_create_socket`.
+Each test's message says what in the bridge depends on the behaviour. paho documents loop_read, loop_write,
+loop_misc, want_write and the callbacks (external event loop), but not `_create_socket`.
 """
 
 import random
@@ -36,12 +36,12 @@ VERSIONS = pytest.mark.parametrize("version", [4, 5], ids=["mqtt3.1.1", "mqtt5"]
 
 
 class Socket:
-    """A SocketLike: notes what paho does with it, and gives what the test puts there."""
+    """A SocketLike that records paho's calls, and returns the data that the test puts there."""
 
     def __init__(self) -> None:
         self.incoming = b""
         self.ended = False
-        self.room = 1 << 20  # bytes that send() takes yet
+        self.room = 1 << 20  # bytes that send() still accepts
         self.broken = False
         self.sent = b""
         self.reads: list[int] = []
@@ -81,7 +81,7 @@ class Socket:
 
 
 class Paho(Client):
-    """As bridge/mqtt/client.py makes it, with a socket that is none."""
+    """A client as bridge/mqtt/client.py makes it, with a fake socket."""
 
     def __init__(self, version: int) -> None:
         super().__init__(
@@ -118,7 +118,7 @@ class Paho(Client):
         return self.loop_read()
 
     def packets(self) -> list[Any]:
-        """What it has sent since the last call."""
+        """The packets that paho has sent since the last call."""
         sent, self.line.sent = self.line.sent, b""
         return list(self.frames.feed(sent))
 
@@ -155,7 +155,7 @@ def test_create_socket_is_where_paho_gets_its_only_socket(client: Paho) -> None:
 
 @VERSIONS
 def test_a_tap_is_all_that_paho_asks_of_a_socket(client: Paho) -> None:
-    """The `Socket` above has no more methods than a tap, and paho came up and went with it."""
+    """The `Socket` above has only a tap's methods, and paho connected and disconnected with it."""
     methods = {name for name in vars(Socket) if not name.startswith("_")}
     assert not {name for name in methods if not hasattr(Tap, name)}
     client.come_up()
@@ -174,7 +174,7 @@ def test_loop_read_consumes_one_packet_and_leaves_the_next(client: Paho) -> None
     )
     client.loop_read()
     left = Suback(Kind.SUBACK, 1, (1,)).encode(client.version)
-    assert client.line.incoming == left, "loop_read takes more than one packet, see Session._take_packets"
+    assert client.line.incoming == left, "loop_read reads more than one packet, see Session._take_packets"
 
 
 @VERSIONS
@@ -193,7 +193,7 @@ def test_the_end_of_the_stream_is_told_to_on_disconnect(client: Paho) -> None:
     ((name, flags, reason, _),) = client.told
     assert name == "disconnect", "b'' of Tap.recv is no longer the end: the session would spin on it"
     assert flags.is_disconnect_packet_from_server is False
-    assert str(reason), "Session._on_closed needs words"
+    assert str(reason), "Session._on_closed logs this text"
     assert client.socket() is None
 
 
@@ -205,7 +205,7 @@ def test_what_the_socket_did_not_take_is_kept_and_sent_later(client: Paho) -> No
     client.line.room = 5
     client.start()
     assert client.want_write(), (
-        "what Tap.send refused is gone, or want_write() does not tell (Session._write)"
+        "bytes that Tap.send refused are lost, or want_write() is wrong (Session._write)"
     )
     client.line.room = 1 << 20
     client.loop_write()
@@ -305,7 +305,7 @@ def test_a_disconnect_of_the_broker_gives_its_reason() -> None:
     client.gets(Disconnect(0x8E))
     ((name, flags, reason, _),) = client.told
     assert name == "disconnect"
-    assert flags.is_disconnect_packet_from_server is True, "Session._on_closed tells a take-over by it"
+    assert flags.is_disconnect_packet_from_server is True, "Session._on_closed recognises a takeover by it"
     assert reason.value == 0x8E
 
 
@@ -323,7 +323,7 @@ def test_what_a_callback_raises_comes_out_of_loop_read(client: Paho) -> None:
 
 @VERSIONS
 def test_nothing_that_a_broker_may_send_makes_paho_raise(version: int) -> None:
-    """The tap gives it whole packets; what is in them is the broker's."""
+    """The tap gives paho whole packets, with any content that the broker chooses."""
     some = random.Random(version)
     for _ in range(1000):
         client = Paho(version)
@@ -371,7 +371,7 @@ def test_loop_misc_gives_up_when_no_pingresp_comes(clock: Clock, client: Paho) -
     client.loop_misc()
     clock.now += KEEPALIVE
     client.loop_misc()
-    assert {told[0] for told in client.told} == {"disconnect"}  # paho 2.2 says it twice
+    assert {told[0] for told in client.told} == {"disconnect"}  # paho 2.2 calls it twice
     assert client.told[0][2].value == 0x8D, "Session._on_closed logs mqtt.keepalive_timeout by it"
 
 
@@ -388,7 +388,7 @@ def test_pingresp_keeps_the_session(clock: Clock, client: Paho) -> None:
 
 @VERSIONS
 def test_loop_misc_before_connack_would_end_the_attempt_at_keepalive(clock: Clock, client: Paho) -> None:
-    """Why the session does not call it before, and has a timer of its own (mqtt.connack_timeout)."""
+    """So the session calls loop_misc only after CONNACK, and has its own timer (mqtt.connack_timeout)."""
     client.start()
     clock.now += KEEPALIVE
     client.loop_misc()
@@ -419,12 +419,12 @@ def test_disconnect_carries_a_reason_on_mqtt_5() -> None:
     assert client.packets() == [Disconnect(0x81)]
 
 
-# -- what paho never sees ----------------------------------------------------------------------------------
+# -- packets that bypass paho ------------------------------------------------------------------------------
 
 
 @VERSIONS
 def test_acknowledgements_by_paho_are_what_the_tap_spares_it(client: Paho) -> None:
-    """If PUBLISH reached paho it would acknowledge at once, whatever Kafka says: why there is a tap."""
+    """If paho got a PUBLISH, it would acknowledge at once, without Kafka: the reason for the tap."""
     client.come_up()
     client.gets(Publish(b"t", b"v", 1, 7))
     client.loop_write()

@@ -1,7 +1,7 @@
-"""The commands of README and of the tutorial, run as they are written there.
+"""The commands of README and of the tutorial, run exactly as the pages show them.
 
-What talks to the lab takes the founding addresses: no other lab may be up on this machine meanwhile.
-tests/artefacts/test_readme.py and test_docs.py see to it that no command is missing here.
+Tests that use the lab use the founding addresses: no other lab may be up on this machine.
+tests/artefacts/test_readme.py and test_docs.py check that no command is missing here.
 """
 
 import itertools
@@ -27,24 +27,24 @@ from tests.harness.kit import ROOT
 from tests.harness.process import Process
 from tests.harness.records import records
 
-UP = 60.0  # s until the lab runs, of which Kafka takes most
+UP = 60.0  # s until the lab runs; Kafka takes most of it
 
 
 _PROGRAMS = {
     ".venv/bin/bridge": f"{shlex.quote(sys.executable)} -m bridge",
-    ".venv/bin/python": shlex.quote(sys.executable),  # .venv's, when tests/run has started this
+    ".venv/bin/python": shlex.quote(sys.executable),  # the Python of .venv, if tests/run started this
     "deploy/lab": shlex.quote(str(ROOT / "deploy/lab")),
 }
 
 
 def program(command: str) -> str:
-    """The command with its program by the full path, so that it can be run in any directory."""
+    """The command with the full path of its program, so that it runs in any directory."""
     name, _, rest = command.partition(" ")
     return f"{_PROGRAMS.get(name, name)} {rest}"
 
 
 class Terminal:
-    """Runs commands in `directory`. The founding network of the pages is the one of this run's lab."""
+    """Runs commands in `directory`. This run's lab uses the network of the pages."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -64,13 +64,13 @@ class Terminal:
         )
 
     def good(self, command: str) -> str:
-        """What it prints; it must succeed."""
+        """Run a command that must succeed, and return its output."""
         done = self.run(command)
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def leave_running(self, command: str, says: str = "") -> Process:
-        """Start it and wait until it has said that."""
+        """Start a command, and wait until it has printed `says`."""
         process = Process(
             command.split()[0].rpartition("/")[2],
             ["sh", "-c", f"exec {self._here(command)}"],
@@ -98,7 +98,7 @@ def says(process: Process, text: str, deadline: float = 30.0) -> None:
     )
 
 
-# -- which need no lab -----------------------------------------------------------------------------------
+# -- commands without a lab-------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 @pytest.fixture
 def example(terminal: Terminal, haproxy: HAProxy, kafka: KafkaCluster) -> Path:
-    """README's bridge.toml, with this network's addresses and a password that is there."""
+    """README's bridge.toml, with this network's addresses and an existing password file."""
     (text,) = pages.fenced(pages.README, "toml")
     password = terminal.directory / "mqtt-password"
     password.write_text("secret\n")
@@ -127,13 +127,13 @@ def example(terminal: Terminal, haproxy: HAProxy, kafka: KafkaCluster) -> Path:
 
 
 def publish(haproxy: HAProxy, topic: str, payload: str) -> None:
-    """As a device does, at QoS 1."""
+    """Publish like a device, at QoS 1."""
     host = ["-h", haproxy.host.address, "-p", str(DEVICES)]
     subprocess.run(["mosquitto_pub", *host, "-q", "1", "-t", topic, "-m", payload], check=True, timeout=20)
 
 
 def test_tests_run_passes_on_a_trivial_selection() -> None:
-    """tests/run, which can't run all of itself."""
+    """Runs one test: tests/run cannot run itself completely from inside."""
     done = subprocess.run(
         ["tests/run", "tests/unit/test_units.py", "-q"],
         cwd=ROOT,
@@ -148,7 +148,7 @@ def test_tests_run_passes_on_a_trivial_selection() -> None:
 def test_the_settings_in_force(terminal: Terminal, example: Path) -> None:
     shown = terminal.good(".venv/bin/bridge config --config bridge.toml")
     assert "sensors/{site}/{device}/temp" in shown
-    assert "bridge.toml" in shown, "where a value came from is said"
+    assert "bridge.toml" in shown, "the source of a value must be shown"
 
 
 def test_the_service_with_readmes_example(
@@ -169,7 +169,7 @@ def test_a_dry_run_prints_what_readme_shows(
     terminal: Terminal, example: Path, haproxy: HAProxy, emq: Brokers
 ) -> None:
     dry_run = terminal.leave_running(".venv/bin/bridge --dry-run --config bridge.toml")
-    # It says nothing before the first message; one that README does not show is sent until it is seen.
+    # It prints nothing before the first message, so publish one, not README's, until it shows up.
     wait_until(lambda: publish(haproxy, "debug/there", "") or dry_run.log.read_text(), 30.0, "it is there")
     for topic, payload in MESSAGES.items():
         publish(haproxy, topic, payload)
@@ -182,12 +182,12 @@ def test_a_dry_run_prints_what_readme_shows(
     assert printed[-1] == in_readme[-1]
 
 
-# -- which talk to the lab -------------------------------------------------------------------------------
+# -- commands for the lab --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def lab(terminal: Terminal) -> Process:
-    """`deploy/lab up`, which a second terminal may ask."""
+    """`deploy/lab up`, ready for requests from a second terminal."""
     process = terminal.leave_running("deploy/lab up", says="delivered")  # so it is the only one
     wait_until(lambda: terminal.run("deploy/lab status").returncode == 0, UP, "it answers")
     return process
@@ -204,7 +204,7 @@ def test_what_readme_says_to_the_lab(lab: Process, terminal: Terminal) -> None:
 
 
 def test_the_tutorial(lab: Process, terminal: Terminal) -> None:
-    """Step by step, from its first command, `deploy/lab up`, on."""
+    """Every step, from the first command, `deploy/lab up`."""
     steps = iter(pages.commands(TUTORIAL))
 
     def step(begins: str) -> str:
@@ -284,7 +284,7 @@ def test_the_addresses_of_the_tutorial_are_the_labs() -> None:
 
 
 def test_the_command_behind_the_figures(tmp_path: Path) -> None:
-    """With less to drain and fewer peers: it installs, measures, finds all messages in Kafka, and draws."""
+    """With fewer messages and peers: it installs, measures, checks all records in Kafka, and draws."""
     (command,) = set(re.findall(r"`(tests/bench/run drain [^`]*)`", (ROOT / "README.md").read_text()))
     smaller = command.replace("200000", "1000").replace("docs/images", str(tmp_path))
 

@@ -1,7 +1,7 @@
-"""No secret leaves the bridge: every word that it says is searched for every secret that it was given.
+"""No secret leaves the bridge: the test searches all output of the bridge for every secret that it was given.
 
-At level debug, with librdkafka's own debugging on, while passwords are refused, accepted, and in use when
-the program crashes.
+At level debug, with librdkafka's own debug log, while passwords are refused, accepted, and in use when the
+program crashes.
 """
 
 import base64
@@ -51,7 +51,7 @@ sys.exit(cli.main())
 
 @pytest.fixture
 def broker(network: Network, tmp_path: Path) -> Iterator[str]:
-    """A mosquitto that lets in user "bridge" with his password; its address."""
+    """The address of a mosquitto that accepts user "bridge" with its password."""
     address = network.behind_the_doors.address
     passwords = tmp_path / "mosquitto.passwords"
     passwords.touch(mode=0o600)
@@ -107,7 +107,7 @@ def settings(broker: str, kafka: KafkaCluster, certificates: Path, tmp_path: Pat
 
 
 def leaked(text: bytes) -> list[str]:
-    """Which secrets are in it, as they are or as SASL and HTTP write them."""
+    """The secrets in this text, in plain form or encoded as in SASL and HTTP."""
     return [
         secret
         for secret in SECRETS
@@ -139,7 +139,7 @@ def test_no_secret_is_in_the_log_or_beside_the_process(
         assert [leaked(Path(name).read_bytes()) for name in beside] == [[], []]
         children = [each.read_text() for each in Path(f"/proc/{bridge.pid}/task").glob("*/children")]
         assert children
-        assert not any(children), "whoever starts a child shows here that it gets no secret"
+        assert not any(children), "a bridge that starts child processes must show that they get no secret"
     finally:
         bridge.terminate()
 
@@ -154,7 +154,7 @@ def test_no_secret_is_in_the_log_or_beside_the_process(
 def test_no_secret_is_in_the_traceback_of_a_crash(settings: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "own" / "mqtt-password").write_text(MQTT_PASSWORD)
     bridge = BridgeProcess(settings, tmp_path, program=(sys.executable, "-c", _CRASHES))
-    bridge.spawn()  # it may be gone before anybody has looked whether it is ready
+    bridge.spawn()  # the program may end before a readiness check
     bridge.wait_for("service.failed")
     bridge.kill9()
     log = bridge.log.read_bytes()

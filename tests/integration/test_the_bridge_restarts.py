@@ -24,7 +24,7 @@ def test_kill_9_loses_nothing_and_doubles_at_most_the_window(new_flow: Callable[
     kills = 3
     with new_flow(rate=200) as flow:
         for _ in range(kills):
-            # On a resumed session mosquitto sends its queue too, beyond the window: that is over first.
+            # On a resumed session mosquitto also sends its queue, beyond the window: wait until that is over.
             flow.catches_up()
             flow.bridge.kill9()
             flow.devices.wait_sent(50)

@@ -1,6 +1,6 @@
-"""TLS that fails, with a real HAProxy at the other end: a sentence for each reason, and the way out.
+"""TLS that fails, with a real HAProxy at the other end: a sentence for each reason, and how to repair it.
 
-What real Kafka brokers refuse is in test_kafka_tls.py.
+Refusals by real Kafka brokers are in test_kafka_tls.py.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from tests.harness.host import Network
 from tests.harness.relay import RecordingRelay
 from tests.harness.tls import Authority, Certificate, TlsDoor
 
-NOBODY = ("127.0.0.1", 1)  # behind the door: what is tried here ends before
+NOBODY = ("127.0.0.1", 1)  # behind the door: these connections end at the door
 
 
 class Site:
@@ -69,7 +69,7 @@ def new_door(tmp_path: Path) -> Iterator[NewDoor]:
 
 
 def tls(site: Site, **files: Path | str | None) -> dict[str, object]:
-    """[mqtt.tls] that works, but for `files`."""
+    """Working [mqtt.tls] settings, overridden by `files`."""
     given = {"enabled": True, "ca_file": site.authority.certificate, **files}
     return {name: value for name, value in given.items() if value is not None}
 
@@ -79,7 +79,7 @@ def settings_of(port: int, tls: dict[str, object]) -> MqttSettings:
 
 
 def failure(port: int, tls: dict[str, object]) -> TlsFailed:
-    """Why there is no TLS, as the session would see it: from the handshake, or in the place of CONNACK."""
+    """The TLS failure that the session would see: in the handshake, or instead of CONNACK."""
     settings = settings_of(port, tls)
     try:
         with connect(settings) as sock:
@@ -93,7 +93,7 @@ def failure(port: int, tls: dict[str, object]) -> TlsFailed:
 
 
 Case = Callable[[Site], tuple[Certificate | None, Authority | None, dict[str, object]]]
-"""What the door shows, whose clients it takes, and what the bridge is told: site -> (...)"""
+"""The door's certificate, the clients it accepts, and the bridge's settings: site -> (...)"""
 
 CASES: dict[str, tuple[Case, str, str]] = {
     "an authority that the system does not know": (
@@ -109,7 +109,7 @@ CASES: dict[str, tuple[Case, str, str]] = {
     "another name": (
         lambda site: (site.broker, None, tls(site, server_name="emq2")),
         "certificate is not valid for 'emq2'",
-        "set mqtt.tls.server_name to a name that it bears",
+        "set mqtt.tls.server_name to a name in the certificate",
     ),
     "an address that it does not bear": (
         lambda site: (site.own, None, tls(site)),
@@ -129,7 +129,7 @@ CASES: dict[str, tuple[Case, str, str]] = {
     "the broker does not know who signed ours": (
         lambda site: (site.broker, site.authority, tls(site, cert_file=site.strangers.pem)),
         "does not know the authority that signed mqtt.tls.cert_file",
-        "name a certificate that its authority signed",
+        "name a certificate that the peer's authority signed",
     ),
     "ours has expired": (
         lambda site: (site.broker, site.authority, tls(site, cert_file=site.expired.pem)),
@@ -151,12 +151,12 @@ def test_a_handshake_that_fails_says_why_and_names_the_way_out(
 
 
 def test_what_works_when_all_is_right(site: Site, new_door: NewDoor) -> None:
-    """Or the tests above would pass for any reason."""
+    """Otherwise the tests above could pass for any reason."""
     port = new_door(site.broker, clients_of=site.authority).port
     with connect(settings_of(port, tls(site, cert_file=site.own.pem))) as sock:
         assert isinstance(sock, ssl.SSLSocket)
         sock.settimeout(10)
-        assert sock.recv(1) == b""  # nobody is behind the door, so it closes
+        assert sock.recv(1) == b""  # there is no broker behind the door, so HAProxy closes
 
 
 def test_a_port_that_speaks_no_tls(site: Site, network: Network, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_port_that_speaks_no_tls(site: Site, network: Network, tmp_path: Path)
 def test_however_it_closes(
     site: Site, new_door: NewDoor, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
 ) -> None:
-    """Which of them it is depends on who is quicker."""
+    """Timing decides which of these ends a connection has."""
 
     def closed(*_: object, **__: object) -> None:
         raise error
@@ -207,18 +207,18 @@ def test_refused_it_is_tried_again_slowly_and_a_file_that_was_replaced_is_used_w
         assert said["level"] == "error"
         assert bridge.wait_for("mqtt.backing_off")["seconds"] >= 1  # half of refused_delay at least
         shutil.copy(site.own.pem, own)
-        # Through TLS now: HAProxy closes, as nobody is behind the door.
+        # TLS works now: HAProxy closes, because there is no broker behind the door.
         bridge.wait_for("mqtt.unavailable")
         assert len(bridge.entries("mqtt.tls_failed")) == 1
     finally:
         bridge.terminate()
 
 
-# -- Kafka: what librdkafka does not say ---------------------------------------------------------------
+# -- Kafka: what librdkafka does not report ------------------------------------------------------------
 
 
 def kafka(site: Site, **options: str) -> dict[str, str]:
-    """[kafka.options] that work, but for `options`."""
+    """Working [kafka.options], overridden by `options`."""
     return {
         "security.protocol": "SSL",
         "ssl.ca.location": str(site.authority.certificate),
@@ -259,9 +259,9 @@ def test_a_file_that_librdkafka_would_refuse_is_named(site: Site) -> None:
 def test_a_producer_that_no_broker_lets_in_rests(
     site: Site, new_door: NewDoor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """librdkafka alone would try up to 20 times a second."""
+    """Without the bridge's pause librdkafka would retry up to 20 times a second."""
     monkeypatch.setattr(cluster_module, "_REST", 5.0)
-    monkeypatch.setattr(tls_with_kafka, "watch_expiry", lambda _: None)  # it connects too
+    monkeypatch.setattr(tls_with_kafka, "watch_expiry", lambda _: None)  # the expiry check would connect too
     loop = Loop()
     with RecordingRelay(("127.0.0.1", new_door(site.expired).port)) as counter:
         settings = KafkaSettings(

@@ -1,7 +1,7 @@
 """MQTT over TLS through the shipped haproxy.cfg, with certificates of deploy/make-certificates.
 
-Ended at HAProxy (TLS_CERT), so that EMQ needs to know nothing of it; or passed on unopened (TLS_PASS) to
-an EMQ that wants a certificate of everybody.
+HAProxy terminates TLS (TLS_CERT), so that EMQ needs no TLS; or HAProxy passes the encrypted bytes on
+(TLS_PASS) to an EMQ that demands a certificate of every client.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ OWN = (("cert", "crt"), ("key", "key"))
 
 
 def site(mode: str, certificates: Path) -> dict[str, str]:
-    """What stands in /etc/default/haproxy."""
+    """The content of /etc/default/haproxy."""
     authority = str(certificates / "ca.crt")
     ended = {"TLS_CERT": str(certificates / "haproxy" / "haproxy.pem")}
     return {
@@ -52,7 +52,7 @@ def haproxy(
 
 
 def publish(haproxy: HAProxy, port: int, payload: str, *tls: str | Path) -> int:
-    """As a device does, at QoS 1. Returns mosquitto_pub's exit code."""
+    """Publish like a device, at QoS 1. Returns mosquitto_pub's exit code."""
     command = ["mosquitto_pub", "-h", haproxy.host.address, "-p", str(port), "-q", "1", "-t", "t"]
     return subprocess.run([*command, *tls, "-m", payload], capture_output=True, timeout=20).returncode
 
@@ -73,7 +73,7 @@ def test_messages_through_tls(
     new_topic: Callable[..., str],
     new_bridge: Callable[..., BridgeProcess],
 ) -> None:
-    """Of devices with TLS and without; those that trust nobody or are not trusted stay outside."""
+    """From devices with and without TLS. A device without trust in HAProxy, or without its trust, fails."""
     topic = new_topic(partitions=1)
     mutual = "mutual" in mode
     tls = {"enabled": True, "ca_file": str(certificates / "ca.crt")}
@@ -98,7 +98,7 @@ def test_messages_through_tls(
 
 @pytest.mark.parametrize("mode", ["passed on to EMQ, mutual"])
 def test_a_node_that_is_dead_gets_no_tls(emq: TwoDoors, haproxy: HAProxy, certificates: Path) -> None:
-    """What is passed on unopened has no check of its own."""
+    """TLS that HAProxy only passes on relies on the plain port's checks."""
     emq.node(1).kill9()
     haproxy.wait_state(1, "DOWN")
     for _ in range(3):

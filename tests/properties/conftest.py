@@ -1,4 +1,4 @@
-"""How hypothesis runs here: a machine that is busy makes a test slow, not wrong."""
+"""Hypothesis settings: no deadline, because a busy machine makes a test slow, not wrong."""
 
 from hypothesis import HealthCheck, settings
 

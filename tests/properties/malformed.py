@@ -1,7 +1,7 @@
-"""Packets that no server may send: each is whole, and wrong in one way.
+"""Packets that no server may send: each is complete, and wrong in one way.
 
-What is wrong shows in the packet itself, so whoever reads it can tell without what comes before or after.
-A topic that is no valid text is not among them: that is left to routing (test_routing.py).
+The error is in the packet itself, so a reader can detect it without earlier or later packets. Topics that are
+no valid text are not among them: routing handles those (test_routing.py).
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _FROM_A_CLIENT = (Kind.CONNECT, Kind.SUBSCRIBE, Kind.UNSUBSCRIBE, Kind.PINGREQ)
 
 
 def malformed(version: int) -> st.SearchStrategy[bytes]:
-    """One such packet of MQTT 3.1.1 (4) or 5."""
+    """A malformed packet of MQTT 3.1.1 (4) or 5."""
     defects: list[Callable[[int], st.SearchStrategy[bytes]]] = [
         _with_flags_that_are_reserved,
         _of_a_client,
@@ -60,7 +60,7 @@ def _with_a_length_of_five_bytes(version: int) -> st.SearchStrategy[bytes]:
 
 
 def _of_which_nobody_wants_so_much(version: int) -> st.SearchStrategy[bytes]:
-    """Only its header is sent: that must do."""
+    """Packets that announce too large a size. Only the header is sent, and must be enough."""
     heads = st.sampled_from([0x62, *(kind << 4 for kind in _FROM_A_SERVER)])
     return st.builds(
         lambda head, size: bytes([head]) + varint(size), heads, st.integers(1 << 20 | 1, (1 << 28) - 1)
@@ -97,7 +97,7 @@ def _publish_with_identifier_0(version: int) -> st.SearchStrategy[bytes]:
 
 
 def _publish_with_parts_beyond_its_end(version: int) -> st.SearchStrategy[bytes]:
-    """Nothing at all, no topic, a topic that is longer, or no room for what must follow it."""
+    """An empty PUBLISH, no topic, a topic that is too long, or no room for the fields after it."""
     longer = st.builds(
         lambda flags, topic, missing: _publish(flags, (len(topic) + missing).to_bytes(2), topic),
         st.sampled_from((0, 2, 4)),
@@ -140,7 +140,7 @@ def _publish_with_properties_that_it_has_not(version: int) -> st.SearchStrategy[
 
 
 def _publish_with_properties_beyond_their_end(version: int) -> st.SearchStrategy[bytes]:
-    """Cut inside the last one, longer than the packet, or with a length of five bytes."""
+    """Properties that are cut inside the last one, longer than the packet, or have a five-byte length."""
     cut = st.builds(
         lambda one, lost, body: _publish_with(one[: max(1, len(one) - lost)], body),
         st.sampled_from(_ONE_OF_EACH),

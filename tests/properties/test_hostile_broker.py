@@ -1,7 +1,7 @@
-"""The session over a real socket, with a broker that sends what no broker should.
+"""The session over a real socket, with a broker that sends packets that no broker should send.
 
-Whatever comes, the session stays up: it parts from what is malformed, comes back after a wait, and what
-was not settled is never acknowledged.
+The session must stay up: it closes a connection with malformed packets, reconnects after a wait, and never
+acknowledges a message that was not settled.
 """
 
 import time
@@ -30,11 +30,11 @@ from tests.properties.malformed import malformed
 
 MALFORMED_PACKET = 0x81
 IN_TIME = 30.0  # s
-WAIT = 0.02  # s before an attempt, where chance would choose
+WAIT = 0.02  # s before each attempt, instead of a random time
 
 
 class Bridge:
-    """Session and ledger; what comes is settled by `settle`. Runs while a test waits for something."""
+    """Session and ledger. `settle` settles messages. The loop runs while a test waits for something."""
 
     def __init__(self, broker: ScriptedBroker, version: int, directory: Path) -> None:
         mqtt = MqttSettings(
@@ -84,7 +84,7 @@ class Bridge:
             self.ledger.settle(message)
 
     def runs_until(self, condition: Callable[[], object], what: str) -> None:
-        """Raises NotInTime."""
+        """Run the loop until the condition is true. Raises NotInTime."""
         ends = time.monotonic() + IN_TIME
         while not condition():
             if time.monotonic() > ends:
@@ -101,7 +101,7 @@ class World:
         self._accepted = 0
 
     def accept(self, session_present: bool) -> Connection:
-        """The bridge connects, and is LIVE."""
+        """Accept the bridge's connection, and return when the session is LIVE."""
         self.bridge.runs_until(lambda: len(self.broker.connects) > self._accepted, "CONNECT")
         self._accepted += 1
         connection = self.broker.next_connection()
@@ -128,7 +128,7 @@ def acknowledged(connection: Connection) -> list[int]:
 
 
 def all_flows_again(world: World, sent: Sequence[Publish], settled: int) -> None:
-    """On a new connection what is unacknowledged comes again, and each is acknowledged once it is settled."""
+    """On a new connection resend unacknowledged messages; each is acknowledged once it is settled."""
     connection = world.accept(session_present=True)
     for publish in sent[settled:]:
         connection.publish(b"t", publish.payload, qos=publish.qos, identifier=publish.identifier, dup=True)
@@ -156,7 +156,7 @@ def send_in_pieces(bridge: Bridge, connection: Connection, data: bytes, at: Sequ
             bridge.session.turn()
 
 
-# What fails is said at once: to make it shorter would take many runs of some 50 ms.
+# Report a failure without shrinking it: shrinking would take many runs of some 50 ms.
 on_sockets = settings(max_examples=50, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 
 

@@ -1,5 +1,5 @@
-"""A lane against a Kafka that refuses, hesitates, loses its producer and finds records it can't take, a
-disk that is slow, full or gone, and a power supply that is cut.
+"""A lane against a Kafka that refuses, hesitates, loses its producer and finds bad records, a disk that is
+slow, full or gone, and a power supply that is cut.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ LIMIT = 100
 PLAN = SimpleNamespace(overhead=10, key=b"k")
 ROOM = Room(messages=8, size=400)
 IN_A_SEGMENT = 3
-LARGE = 60  # counted, that many bytes
+LARGE = 60  # bytes of a payload that counts as large
 AT_ONCE = 300  # bytes written
 
 
@@ -32,7 +32,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Disk:
-    """Rows as they are after a power cut: what was committed, and not deleted."""
+    """The rows that survive a power cut: committed, and not deleted."""
 
     def __init__(self) -> None:
         self.rows: dict[int, bytes] = {}
@@ -55,7 +55,7 @@ class Disk:
 
 
 class Simulation:
-    """Kafka takes batches in order. A bad record fails its batch; an outage fails all there is."""
+    """Kafka takes batches in order. A bad record fails its batch; an outage fails all batches."""
 
     def __init__(self, random: Random, refuses: bool) -> None:
         self.random = random
@@ -66,7 +66,7 @@ class Simulation:
         self.given_up: set[int] = set()
         self.bad: set[int] = set()
         self.acked: set[int] = set()
-        self.gone: set[int] = set()  # were in memory alone when the power was cut: EMQ has them
+        self.gone: set[int] = set()  # only in memory at the power cut: EMQ still has them
         self.replayed: set[int] = set()
         self.now = 0.0
         self.forbidden = False
@@ -84,7 +84,7 @@ class Simulation:
         self.in_memory = 0
         self.moving = False
         self.old = dict(self.disk.rows)
-        if self.random.random() < 0.5:  # the routes have changed, and the move takes its time
+        if self.random.random() < 0.5:  # the routes have changed, and the move takes a while
             self.moving = True
             self.lane.rows.expect()
         else:
@@ -97,17 +97,17 @@ class Simulation:
 
     def produce(self, message: Message) -> None:
         assert message in self.lane.in_flight
-        assert type(message.payload) is not Digest, "what is to be produced was put away"
+        assert type(message.payload) is not Digest, "a message that will be produced has lost its payload"
         if len(message.payload) > LARGE:
             flying = sum(len(each.payload) for each in self.lane.in_flight) - len(message.payload)
-            assert flying < ROOM.size, "more in memory twice than there is room for"
+            assert flying < ROOM.size, "more bytes are twice in memory than allowed"
         if self.refuses and self.random.random() < 0.02:
-            self.lane.failed(message, self.now)  # known at once
+            self.lane.failed(message, self.now)  # fails at once
         else:
             self.produced.append(message)
 
     def see_to(self) -> None:
-        """What the pipeline does at each turn, which takes up several events."""
+        """Act as the pipeline does at each turn; a turn handles several events."""
         if not self.settling and self.random.random() < 0.5:
             return
         for message in self.lane.release():
@@ -115,7 +115,7 @@ class Simulation:
         if wanted := self.lane.wants_rows():
             assert self.wanted is None, "asked for twice"
             self.wanted = self.disk.read(wanted)
-        if not self.writing:  # the disk takes one job at a time
+        if not self.writing:  # the disk accepts one job at a time
             segments = self.lane.take_unwritten()
             size = sum(len(message.payload) for segment in segments for message in segment.messages)
             assert size <= AT_ONCE or sum(segment.count for segment in segments) == 1
@@ -127,7 +127,7 @@ class Simulation:
             del self.disk.rows[segment.first]
 
     def settle(self, message: Message) -> None:
-        """What the ledger does: it needs the payload no longer."""
+        """Act as the ledger does: it no longer needs the payload."""
         message.state = 1
         self.acked.add(message.sequence)
         if type(message.payload) is bytes and message.qos and len(message.payload) > DIGEST_OVER:
@@ -163,12 +163,12 @@ class Simulation:
         self.see_to()
 
     def write(self) -> None:
-        """The disk's thread is done with what it was given."""
+        """The disk thread has finished its job."""
         if not self.disk.works:
             self.lane.refused(list(self.writing))
             self.writing.clear()
         taken, left = list(self.writing), []
-        if not self.settling and self.random.random() < 0.3:  # the rest does not fit
+        if not self.settling and self.random.random() < 0.3:  # the other messages do not fit
             part = self.random.randint(0, len(taken))
             taken, left = taken[:part], taken[part:]
         self.writing.clear()
@@ -177,7 +177,7 @@ class Simulation:
         for segment in taken:
             messages = segment.messages
             self.lane.committed(segment)
-            assert not segment.messages, "kept in memory"
+            assert not segment.messages, "a written message is still in memory"
             for message in messages:
                 self.settle(message)
         if left:
@@ -221,7 +221,7 @@ class Simulation:
     def cut_power(self) -> None:
         everything = set(range(1, self.sequence + 1)) - self.gone
         safe = self.disk.holds | set(self.stored) | self.given_up
-        assert self.acked <= safe, "acknowledged, and nowhere"
+        assert self.acked <= safe, "acknowledged, but neither in Kafka nor on disk"
         replayed = self.disk.holds & (set(self.stored) | self.given_up)
         in_memory = {message.sequence for message in self.lane.in_flight}
         if not self.moving:
@@ -261,13 +261,13 @@ class Simulation:
         in_memory = (*lane.in_flight, *lane.waiting, *lane.behind)
         assert set(self.produced) == set(lane.in_flight)
         places = [message.sequence for message in in_memory]
-        assert len(places) == len(set(places)), "in two places"
-        assert not any(message.state for message in lane.behind), "on disk, and kept in memory"
+        assert len(places) == len(set(places)), "a message is in two places"
+        assert not any(message.state for message in lane.behind), "a message is on disk and in memory"
         if lane.state is LaneState.LIVE:
             assert not any((lane.waiting, lane.behind, lane.spools, lane._unwritten))
         else:
             assert lane._size == sum(len(message.payload) for message in (*lane.in_flight, *lane.waiting))
-        if lane.late and self.was_late:  # a segment more than there is room for, and what was there before
+        if lane.late and self.was_late:  # at most one segment above the limit, besides earlier ones
             assert (
                 len(lane.in_flight) + len(lane.waiting) <= max(self.in_memory, ROOM.messages) + IN_A_SEGMENT
             )
@@ -275,9 +275,9 @@ class Simulation:
             under_way = {message for segment in self.writing for message in segment.messages}
             under_way.update(lane._unwritten)
             for message in in_memory if lane.late else lane.behind:
-                assert message.state or message in under_way, "late, and not on its way to the disk"
+                assert message.state or message in under_way, "a late message is not on its way to the disk"
         if self.moving:
-            assert not self.produced, "before it is known what comes first"
+            assert not self.produced, "produced before the lane knows which message is first"
         elif not self.replayed:
             assert lane.spooled == len(self.disk.holds - set(self.stored) - self.given_up)
 
@@ -308,7 +308,7 @@ def _run(seed: int, *, power_cuts: bool = False, refuses: bool = True) -> Simula
     everything = set(range(1, simulation.sequence + 1))
     assert simulation.given_up <= simulation.bad
     assert set(simulation.stored) | simulation.given_up == everything - simulation.gone
-    assert not simulation.disk.rows, "delivered, and still on disk"
+    assert not simulation.disk.rows, "a delivered message is still on disk"
     assert simulation.acked == everything - simulation.gone
     return simulation
 
@@ -317,7 +317,7 @@ def _run(seed: int, *, power_cuts: bool = False, refuses: bool = True) -> Simula
 @given(seed=st.integers(0, 2**32))
 def test_a_lane_stores_all_it_can_and_gives_up_only_what_was_refused_alone(seed: int) -> None:
     simulation = _run(seed)
-    assert len(simulation.stored) == len(set(simulation.stored)), "stored twice"
+    assert len(simulation.stored) == len(set(simulation.stored)), "a message is stored twice"
 
 
 @settings(max_examples=150, deadline=None)
@@ -335,6 +335,6 @@ def test_after_a_power_cut_what_was_acknowledged_is_there_and_only_what_had_a_ro
 def test_order_is_kept_over_disk_and_memory_whatever_the_disk_and_the_producer_do(
     seed: int, power_cuts: bool
 ) -> None:
-    """Where Kafka refuses one of several in flight, those behind it are stored before it comes again."""
+    """If Kafka refuses one of several in flight, those behind it are stored before it is retried."""
     first = list(dict.fromkeys(_run(seed, power_cuts=power_cuts, refuses=False).stored))
     assert first == sorted(first)

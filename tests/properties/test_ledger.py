@@ -1,7 +1,7 @@
 """The ledger against a broker that resends, under cuts, lost acknowledgements and repeated payloads.
 
-The simulation knows what the bridge can't: which message a copy really is. A message is *lost* when
-the broker sees it acknowledged although that very message was never produced and settled.
+The simulation knows which message a copy really is; the bridge cannot know. A message is *lost* when the
+broker sees it acknowledged although that very message was never produced and settled.
 """
 
 from collections import Counter, deque
@@ -20,7 +20,7 @@ POLICIES = ("upward", "lowest-free", "restarts")
 
 
 class Sent:
-    """One application message as the broker holds it."""
+    """One application message in the broker's session."""
 
     def __init__(self, number: int, topic: bytes, payload: bytes, qos: int) -> None:
         self.number, self.topic, self.payload, self.qos = number, topic, payload, qos
@@ -29,33 +29,33 @@ class Sent:
 
 
 class Simulation:
-    """A broker, two directions of a wire, the ledger, and a Kafka that confirms in any order."""
+    """A broker, a connection with two directions, the ledger, and a Kafka that confirms in any order."""
 
     def __init__(self, policy: str, mqtt5: bool, random: Random) -> None:
         self.policies = POLICIES if policy == "any" else (policy,)
         self.mqtt5, self.random = mqtt5, random
         self.ledger = Ledger(WINDOW)
-        # MQTT 3.1.1 knows no Receive Maximum: that broker's window is its own.
+        # MQTT 3.1.1 has no Receive Maximum: the broker chooses its own window.
         self.size = WINDOW if mqtt5 else 4 * WINDOW
         self.numbers = count(1)
         self.queue: deque[Sent] = deque()
         self.window: dict[int, Sent] = {}
         self.last_id = 0
         self.to_bridge: deque[tuple[str, int, Sent, bool]] = deque()
-        self.buffer: deque[tuple[str, int]] = deque()  # written by the bridge, not yet taken by its kernel
+        self.buffer: deque[tuple[str, int]] = deque()  # written by the bridge, not yet accepted by its kernel
         self.to_broker: deque[tuple[str, int]] = deque()
         self.truth: dict[Message, Sent] = {}
         self.pending: list[Message] = []
         self.produced: Counter[int] = Counter()
         self.settled: set[int] = set()
-        self.needless: list[int] = []  # produced again although every rule allowed to join
+        self.needless: list[int] = []  # produced again although the rules allowed to join
         self.linked = False
         self.connect(session_present=False)
 
     # -- the broker ----------------------------------------------------------------------------------
 
     def connect(self, session_present: bool) -> None:
-        """Behind a balancer a new session may be at a broker of another kind."""
+        """Connect. Behind a balancer a new session may be at a broker of another kind."""
         self.linked = True
         self.ledger.connected(session_present, window_known=self.mqtt5)
         held = list(self.window.values()) if session_present else []
@@ -117,7 +117,7 @@ class Simulation:
     # -- the bridge ----------------------------------------------------------------------------------
 
     def receive(self, amount: int) -> None:
-        """So many packets at once."""
+        """Receive `amount` packets at once."""
         packets: list[Packet] = []
         for _ in range(min(amount, len(self.to_bridge))):
             kind, packet_id, sent, dup = self.to_bridge.popleft()
@@ -159,7 +159,7 @@ class Simulation:
     # -- faults --------------------------------------------------------------------------------------
 
     def cut(self, amount: int) -> None:
-        """Of what is under way to the broker `amount` still arrives; all else is gone, both ways."""
+        """Cut the connection: `amount` packets still reach the broker; all others are lost, both ways."""
         self.hear(amount)
         for wire in (self.to_bridge, self.buffer, self.to_broker):
             wire.clear()

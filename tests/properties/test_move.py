@@ -1,4 +1,4 @@
-"""Routes that change again and again while messages are on disk, and starts that are cut short anywhere."""
+"""Routes that change repeatedly while messages are on disk, and starts that are killed at any point."""
 
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ Routes = tuple[str, ...]  # the Kafka topic of each MQTT topic, or nothing
 
 
 class Run(NamedTuple):
-    """A start with these routes, so many steps, what comes meanwhile, so many steps more, and kill -9."""
+    """One run: a start with these routes, steps of the move, new messages, more steps, and kill -9."""
 
     routes: Routes
     before: int
@@ -87,8 +87,8 @@ def test_every_message_is_where_the_last_routes_lead_once_and_in_order(runs: lis
             for message in (message for segment in segments for message in segment.messages):
                 assert last[MQTT.index(message.topic)] == backlog.topic
                 found[message.topic].append(message.sequence)
-        buried = [topic for (topic,) in store._db.execute("SELECT mqtt_topic FROM dead_letters")]
+        dead = [topic for (topic,) in store._db.execute("SELECT mqtt_topic FROM dead_letters")]
         store.close()
     for topic in MQTT:
-        assert found[topic] == sorted(set(found[topic])), "doubled, or out of order"
-        assert len(found[topic]) + buried.count(topic) == len(sent[topic]), "lost"
+        assert found[topic] == sorted(set(found[topic])), "duplicated, or out of order"
+        assert len(found[topic]) + dead.count(topic) == len(sent[topic]), "lost"

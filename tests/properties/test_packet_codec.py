@@ -1,4 +1,4 @@
-"""The wire against two encoders that are not its own, cut anywhere, and against bytes that mean nothing."""
+"""The packet codec against two independent encoders, cut anywhere, and against random bytes."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ from tests.harness.fields import Malformed, Property
 from tests.harness.packets import Ack, Frames, Kind, Ping, Publish
 from tests.properties.malformed import malformed
 
-# What UTF-8 in MQTT can't hold: surrogates and NUL (MQTT 5, 1.5.4).
+# Characters that UTF-8 in MQTT must not contain: surrogates and NUL (MQTT 5, 1.5.4).
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=20)
 TOPIC = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0+#"), min_size=1, max_size=20)
 
@@ -61,7 +61,7 @@ def streams(draw: st.DrawFn) -> tuple[int, list[Publish | Ack]]:
 
 
 def as_tuple(packet: Packet | Publish | Ack) -> tuple[Any, ...]:
-    """All that either side says of a packet."""
+    """All fields of a packet, of either codec."""
     if isinstance(packet, Release | Ack):
         return ("PUBREL", packet.packet_id if isinstance(packet, Release) else packet.identifier)
     if isinstance(packet, Message):
@@ -114,7 +114,7 @@ def test_cut_anywhere_it_reads_the_same(stream: tuple[int, list[Publish | Ack]],
 
 
 class _Recorder(Client):
-    """Paho as an encoder: what it would send is kept."""
+    """Paho as an encoder: keeps the bytes that it would send."""
 
     def __init__(self, version: int) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, "c", protocol=MQTTv5 if version == 5 else MQTTv311)
@@ -146,7 +146,7 @@ def _for_paho(publish: Publish) -> PahoProperties:
 @given(st.sampled_from((4, 5)), st.data())
 def test_it_reads_what_paho_writes(version: int, data: st.DataObject) -> None:
     publish = data.draw(publishes(version))
-    # A client may not send Subscription Identifiers, and paho gives identifiers and DUP itself.
+    # A client may not send Subscription Identifiers, and paho sets identifiers and DUP itself.
     properties = {k: v for k, v in publish.properties.items() if k is not Property.SUBSCRIPTION_IDENTIFIER}
     publish = Publish(publish.topic, publish.payload, publish.qos, 0, False, publish.retain, properties)
     paho = _Recorder(version)
@@ -167,7 +167,7 @@ def test_it_reads_what_paho_writes(version: int, data: st.DataObject) -> None:
 
 NONSENSE = st.one_of(
     st.binary(max_size=200),
-    st.builds(  # looks like PUBLISH, so that it gets further
+    st.builds(  # looks like PUBLISH, so that the decoder reads further
         lambda flags, body: bytes([0x30 | flags, len(body)]) + body,
         st.integers(0, 15),
         st.binary(max_size=127),
@@ -229,8 +229,8 @@ def _read_elsewhere(data: bytes, version: int) -> Iterator[Publish | Ack]:
             assert isinstance(packet, Publish | Ack)
             yield packet
     except Malformed as error:
-        # Text in a property: the wire marks it, the harness refuses it. And of a PUBREL the wire reads the
-        # identifier alone.
+        # Invalid text in a property: the codec marks it, the harness refuses it. And the codec reads only the
+        # identifier of a PUBREL.
         if "utf-8" not in str(error) and not str(error).startswith("PUBREL"):
             raise
 

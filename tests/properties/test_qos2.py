@@ -1,8 +1,8 @@
-"""The QoS 2 handshake as a state machine: a broker, a wire, the ledger, Kafka, and what breaks.
+"""The QoS 2 handshake as a state machine: a broker, a connection, the ledger, Kafka, and faults.
 
-Topics and payloads are all the same, so nothing but the rules keeps one message from being taken for
-another. QoS 1 messages share the identifiers. The judge is the broker's session: it knows which message
-an identifier means, which no bridge can.
+All topics and payloads are equal, so only the ledger's rules prevent that one message is taken for another.
+QoS 1 messages share the identifiers. The broker's session is the judge: it knows which message an identifier
+means, which no bridge can know.
 """
 
 from collections import Counter, deque
@@ -20,19 +20,19 @@ WINDOW = 3
 ALL = 1000
 PUBLISH, PUBREL, PUBACK, PUBREC, PUBCOMP = "PUBLISH", "PUBREL", "PUBACK", "PUBREC", "PUBCOMP"
 
-packets = st.sampled_from((ALL, 0, 1, 2, 3, 4))  # how many of those that wait
+packets = st.sampled_from((ALL, 0, 1, 2, 3, 4))  # how many of the waiting packets
 numbers = st.integers(0, 2 * WINDOW)
-reports = st.lists(st.integers(0, WINDOW), max_size=2 * WINDOW)  # positions among what Kafka has
+reports = st.lists(st.integers(0, WINDOW), max_size=2 * WINDOW)  # positions among the messages in Kafka
 
 
 class Handshake(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.to_bridge: deque[tuple[str, Sending, int, bool]] = deque()
-        self.written: deque[tuple[str, int]] = deque()  # by the bridge, not yet taken by its kernel
+        self.written: deque[tuple[str, int]] = deque()  # by the bridge, not yet accepted by its kernel
         self.to_broker: deque[tuple[str, int]] = deque()
         self.in_kafka: list[Message] = []  # produced, not yet reported
-        self.sent: list[Sending] = []  # all there ever were: id() tells them apart
+        self.sent: list[Sending] = []  # all messages so far: id() distinguishes them
         self.produced: Counter[int] = Counter()
         self.settled: set[int] = set()
         self.may_double: set[int] = set()
@@ -40,7 +40,7 @@ class Handshake(RuleBasedStateMachine):
 
     @initialize(identifiers=st.sampled_from(Identifiers), last=numbers)
     def a_new_session(self, identifiers: Identifiers, last: int) -> None:
-        """`last`: where a broker is that counts."""
+        """Start a session. `last`: the last identifier of a broker that counts."""
         self.identifiers = identifiers
         self.session = ModelSession(identifiers, WINDOW)
         self.session_exists = False
@@ -92,7 +92,7 @@ class Handshake(RuleBasedStateMachine):
         self.begins_resumed = self.session_exists
         self.known_to_keep &= self.session_exists
         self.session_exists = True
-        self.fresh: dict[int, int] = {}  # identifier: place among what was produced, acknowledgement due
+        self.fresh: dict[int, int] = {}  # identifier -> index among produced messages, acknowledgement due
         self.last_place = 0
         self.session.connected()
         if last is not None:
@@ -100,7 +100,7 @@ class Handshake(RuleBasedStateMachine):
         self._pump()
 
     def _bridge_reads(self, amount: int) -> None:
-        """It reads so many packets at once."""
+        """The bridge reads `amount` packets at once."""
         sent: dict[Packet, Sending] = {}
         for _ in range(min(amount, len(self.to_bridge))):
             kind, sending, packet_id, dup = self.to_bridge.popleft()
@@ -128,7 +128,7 @@ class Handshake(RuleBasedStateMachine):
         if self.produced[serial] > 1 and sending.qos == 2:
             assert serial in self.may_double or not self.known_to_keep, f"doubled: {sending}"
         self.may_double.discard(serial)
-        if message.epoch:  # else it is produced in doubt, and not acknowledged: rule 1 of the ledger
+        if message.epoch:  # else: produced in doubt, not acknowledged (the ledger's rule 1)
             self.fresh[message.packet_id] = self.produced.total()
 
     def _kafka_reports(self, positions: list[int]) -> None:
@@ -138,7 +138,7 @@ class Handshake(RuleBasedStateMachine):
             self.settled.add(id(self.truth[message]))
 
     def _bridge_acknowledges(self, amount: int) -> None:
-        """The kernel takes so much of what waits."""
+        """The kernel accepts `amount` of the waiting bytes."""
         for message in self.ledger.take_settled():
             self.written.append((PUBREC if message.qos == 2 else PUBACK, message.packet_id))
             place = self.fresh.pop(message.packet_id, self.last_place)
@@ -149,7 +149,7 @@ class Handshake(RuleBasedStateMachine):
             self.ledger.handed_over(0 if packet[0] == PUBCOMP else 1)
             self.to_broker.append(packet)
 
-    # -- what happens ----------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------------
 
     @rule(read=packets, reported=reports, taken=packets, heard=packets)
     def all_goes_its_way(self, read: int, reported: list[int], taken: int, heard: int) -> None:
@@ -160,14 +160,14 @@ class Handshake(RuleBasedStateMachine):
         self._pump()
 
     def _cut(self, arrive: int, late: int = 0) -> None:
-        """Of what is under way to the broker so much still arrives, all else is gone, both ways.
+        """Cut the connection: `arrive` packets still reach the broker, all others are lost, both ways.
 
-        `late` packets were read before the bridge noticed, and are dealt with after that.
+        The bridge had read `late` packets before it noticed the cut, and handles them afterwards.
         """
         self._broker_reads(arrive)
         self.ledger.disconnected()
         self._bridge_reads(late)
-        self.ledger.take_settled()  # which has nowhere to go
+        self.ledger.take_settled()  # drop the acknowledgements: there is no connection
         for wire in (self.to_bridge, self.written, self.to_broker):
             wire.clear()
 
@@ -187,7 +187,7 @@ class Handshake(RuleBasedStateMachine):
     def the_session_is_lost(
         self, arrive: int, late: int, meanwhile: list[int], identifiers: Identifiers, last: int
     ) -> None:
-        """The next one may be at a broker of another kind."""
+        """The next session may be at a broker of another kind."""
         self._cut(arrive, late)
         self._kafka_reports(meanwhile)
         self.a_new_session(identifiers, last)
@@ -202,7 +202,7 @@ class Handshake(RuleBasedStateMachine):
 
     @rule(taken=packets, arrive=packets, answers=reports)
     def the_bridge_is_stopped_and_started(self, taken: int, arrive: int, answers: list[int]) -> None:
-        """What Kafka has not answered by then may be produced again, and nothing else."""
+        """Only messages that Kafka has not confirmed by then may be produced again."""
         self._bridge_acknowledges(taken)
         self._cut(arrive)
         self._kafka_reports(answers)
@@ -213,7 +213,7 @@ class Handshake(RuleBasedStateMachine):
         self.ledger.restore(identifiers)
         self._connect()
 
-    # -- what holds ------------------------------------------------------------------------------------
+    # -- invariants ------------------------------------------------------------------------------------
 
     @property
     def _keeps_identifiers(self) -> bool:
@@ -225,7 +225,7 @@ class Handshake(RuleBasedStateMachine):
             assert len(self.ledger.open_identifiers()) <= WINDOW
 
     def teardown(self) -> None:
-        """Left in peace, all goes through: no identifier stays taken on either side."""
+        """Without further faults all messages complete: no identifier stays in use on either side."""
         if not hasattr(self, "session"):
             return
         for _ in range(4 * (1 + len(self.sent))):
@@ -268,7 +268,7 @@ def _one_thing_happens(machine: Handshake, random: Random) -> None:
 @settings(max_examples=60)
 @given(seed=st.integers(0, 2**32))
 def test_it_holds_in_a_long_life(seed: int) -> None:
-    """Far more steps than hypothesis makes in the same time, though none of them can be left out again."""
+    """Many more steps than hypothesis makes in the same time, but without shrinking."""
     random = Random(seed)
     machine = Handshake()
     machine.a_new_session(random.choice(list(Identifiers)), last=0)

@@ -24,7 +24,7 @@ _groups = st.sampled_from(["", "", "$share/g/", "$share/h/"])
 
 @st.composite
 def route_lists(draw: st.DrawFn) -> list[RouteSettings]:
-    """Routes that a Router takes: those that would get nothing are left out."""
+    """Routes that a Router accepts: routes that would get no message are left out."""
     routes: list[RouteSettings] = []
     for number in range(draw(st.integers(1, 5))):
         pattern, name = draw(_patterns), f"r{number}"
@@ -79,7 +79,7 @@ def test_of_all_copies_of_a_message_exactly_one_is_taken_by_the_first_matching_r
         ]
         if plan.action == "produce":
             assert copies
-            assert plan.takes(copy_by(topic, *copies))  # from a broker that sends one copy for all
+            assert plan.takes(copy_by(topic, *copies))  # from a broker that sends a single copy
 
 
 @within_ci
@@ -141,7 +141,7 @@ def test_any_topic_gets_a_legal_kafka_topic_or_is_unroutable(topic: bytes) -> No
 def test_a_topic_that_mqtt_forbids_is_unroutable_whatever_stands_around_it(
     before: bytes, wrong: bytes, behind: bytes
 ) -> None:
-    """To end the connection, as MQTT asks, would only bring the message again, for ever."""
+    """Ending the connection, as MQTT demands, would only make the broker resend the message for ever."""
     router = Router(
         [
             RouteSettings(name="all", filter="#", topic="t"),

@@ -1,4 +1,4 @@
-"""The tap under any cutting of both streams: nothing lost, nothing mixed, everything in its order."""
+"""The tap, with both streams cut anywhere: nothing is lost or mixed, and order is kept."""
 
 import contextlib
 import tracemalloc
@@ -21,7 +21,7 @@ CONTROL = (Connack(), Suback(Kind.SUBACK, 1, (0, 1)), Ping(Kind.PINGRESP), Subac
 
 
 class Kernel:
-    """Gives and takes as few bytes at a time as `random` likes."""
+    """A kernel that reads and writes as few bytes at a time as `random` chooses."""
 
     def __init__(self, random: Random, incoming: bytes = b"") -> None:
         self.random, self.incoming, self.sent = random, incoming, b""
@@ -71,7 +71,7 @@ def test_the_session_and_paho_together_see_the_stream_in_its_order(seed: int) ->
 
 
 def _read_to_the_end(tap: Tap, mqtt5: bool, into: list[Packet]) -> bytes:
-    """As the session and paho do, in turns; returns what paho got. Raises MalformedPacket."""
+    """Read as the session and paho do, in turns; returns paho's bytes. Raises MalformedPacket."""
     for_paho = b""
     while not tap.ended:
         tap.fill()
@@ -141,7 +141,7 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
     kernel = Kernel(random)
     tap = Tap(kernel)  # type: ignore[arg-type]
     numbers = count(1)
-    paho: deque[bytes] = deque()  # its own queue; the first may have gone in part
+    paho: deque[bytes] = deque()  # paho's queue; the first entry may be sent in part
     packets: list[object] = []
     written = handed_over = 0
     for _ in range(80):
@@ -150,16 +150,16 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
             burst = [Message.of(b"t", 2, next(numbers), None, b"") for _ in range(random.randrange(1, 5))]
             packets += [Ack(Kind.PUBACK, message.packet_id) for message in burst]
             written += len(burst)
-            tap.write(packet_codec.acknowledgements(burst), acknowledgements=True)
+            tap.outgoing.write(packet_codec.acknowledgements(burst), acknowledgements=True)
         elif chance < 0.5:
             number = next(numbers)
             packets.append(Ack(Kind.PUBCOMP, number))
-            tap.write(packet_codec.pubcomp(number, known=True, mqtt5=False), acknowledgements=False)
+            tap.outgoing.write(packet_codec.pubcomp(number, known=True, mqtt5=False), acknowledgements=False)
         elif chance < 0.6:
             paho.append(Ping(Kind.PINGREQ).encode(4))
             packets.append(Ping(Kind.PINGREQ))
         else:
-            tap.flush()
+            tap.outgoing.flush()
             if paho:
                 try:
                     taken = tap.send(paho[0])
@@ -168,15 +168,15 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
                 paho[0] = paho[0][taken:]
                 if not paho[0]:
                     paho.popleft()
-        handed_over += tap.take_handed_over()
+        handed_over += tap.outgoing.take_handed_over()
         assert handed_over == _begun(kernel.sent)
     kernel.has_room = True
     while paho:
         paho[0] = paho[0][tap.send(paho[0]) :]
         if not paho[0]:
             paho.popleft()
-    tap.flush()
-    handed_over += tap.take_handed_over()
+    tap.outgoing.flush()
+    handed_over += tap.outgoing.take_handed_over()
     assert handed_over == written
     found = list(Frames(4).feed(kernel.sent))
     assert sorted(map(repr, found)) == sorted(map(repr, packets))
@@ -185,7 +185,7 @@ def test_acknowledgements_and_pahos_packets_leave_whole_and_are_counted_right(se
 
 
 def _begun(sent: bytes) -> int:
-    """How many PUBACK the kernel has taken, in whole or in part."""
+    """How many PUBACKs the kernel has accepted, completely or in part."""
     position = number = 0
     while position < len(sent):
         number += sent[position] == 0x40

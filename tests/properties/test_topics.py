@@ -9,8 +9,8 @@ from paho.mqtt.enums import MQTTErrorCode
 
 from bridge.routing.topics import covers, matches, overlaps, why_bad_filter
 
-# Enough to tell any two filters apart: the levels that filters name, one ("z") that none names, and one
-# level more than any filter has, for what lies below a '#'. No topic and no filter is empty.
+# Enough to distinguish any two filters: the levels that filters name, one ("z") that none names, and one
+# level more than any filter has, for topics below a '#'. No topic and no filter is empty.
 NAMED, UNNAMED, DEPTH = ("a", "$b", ""), "z", 3
 TOPICS = ["/".join(t) for depth in range(1, DEPTH + 2) for t in product((*NAMED, UNNAMED), repeat=depth)]
 TOPICS.remove("")

@@ -1,4 +1,4 @@
-"""The loop: what wakes it, and that nothing is missed."""
+"""The loop: what wakes it, and that no event is missed."""
 
 import socket
 import threading
@@ -11,7 +11,7 @@ from bridge import loop as loop_module
 from bridge.errors import NoThread
 from bridge.loop import Loop, require_threads, start_thread
 
-LONG = 30.0  # seconds; a test that waits for it has failed
+LONG = 30.0  # seconds; a test that waits so long has failed
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_who_is_forgotten_wakes_it_no_more(loop: Loop, pair: tuple[socket.socket
     loop.watch(ours.fileno(), write=False)
     theirs.send(b"x")
     loop.forget(ours.fileno())
-    loop.forget(ours.fileno())  # twice does no harm
+    loop.forget(ours.fileno())  # a second call is harmless
     assert waited(loop, 0.05) >= 0.04
 
 

@@ -1,12 +1,12 @@
-"""The bridges that are compared: the program or the configuration of each, and how it is started.
+"""The bridges that are compared: the program or configuration of each, and the command that starts it.
 
-Each has its best setting that still acknowledges to EMQ only what Kafka has:
+Each has its fastest setting that still acknowledges to EMQ only messages that are in Kafka:
 
-plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost it more, see plain_paho.py.
-mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; the choices are in mq-bridge.yaml.
-Telegraf     batches of 20,000, lz4, acks=all; the choices are in telegraf.conf. It has MQTT 3.1.1 alone.
-producer     no bridge: it makes the bridge's records itself, and has its producer's options.
-the bridge   a Receive Maximum of 5000 and batches that are waited for; and once more as it is shipped.
+plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost more, see plain_paho.py.
+mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; for the choices see mq-bridge.yaml.
+Telegraf     batches of 20,000, lz4, acks=all; for the choices see telegraf.conf. MQTT 3.1.1 only.
+producer     no bridge: it makes the bridge's records itself, with the bridge's producer options.
+the bridge   a Receive Maximum of 5000 and batches with linger; and once more as shipped.
 """
 
 import json
@@ -29,19 +29,19 @@ _HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Place:
-    """Where a peer works: what it drains, and where that goes to."""
+    """A peer's run: the broker and topic that it drains, and the Kafka topic that it fills."""
 
     mqtt_host: str
     mqtt_port: int
     bootstrap: str
     site: str
-    """Of the topics sensors/SITE/DEVICE/temp. Each run has its own."""
+    """The SITE of the topics sensors/SITE/DEVICE/temp. Each run has its own."""
     client_id: str
     mqtt5: bool
     directory: Path
-    """For its configuration, its log and its state."""
+    """The directory for the peer's configuration, log and state."""
     backlog: int = 0
-    """Messages that wait for it."""
+    """How many messages wait for the peer."""
 
     @property
     def filter(self) -> str:
@@ -49,29 +49,29 @@ class Place:
 
     @property
     def topic(self) -> str:
-        """Of Kafka."""
+        """The Kafka topic."""
         return f"iot.{self.site}"
 
 
 @dataclass(frozen=True)
 class Peer:
-    """`slug` names it in file names and MQTT client identifiers."""
+    """A program to compare. `slug` is its name in file names and MQTT client identifiers."""
 
     name: str
     slug: str
     process: Callable[[Place], Process]
     only_mqtt311: bool = False
     has_mqtt: bool = True
-    """False: it makes the backlog's messages itself."""
+    """False: the peer makes the backlog's messages itself."""
     prepare: Callable[[], object] = lambda: None
-    """Gets its program where that is more than a Python package. Raises KitError where it cannot be had."""
+    """Installs the program if it is more than a Python package. Raises KitError if that fails."""
 
     def speaks(self, mqtt5: bool) -> bool:
         return not (mqtt5 and self.only_mqtt311)
 
 
 def bridge_settings(place: Place) -> dict[str, Any]:
-    """bridge.toml, for this place. Callers may alter it."""
+    """The contents of bridge.toml for this place. Callers may change them."""
     return tomllib.loads(_fill_in("bridge.toml", place, protocol="5" if place.mqtt5 else "3.1.1"))
 
 
@@ -95,9 +95,9 @@ def mq_bridge(place: Place) -> Process:
 
 
 def telegraf(place: Place, flush_interval: str = "100ms") -> Process:
-    """`flush_interval` is how long a batch that isn't full waits: it decides latency, and idle CPU."""
+    """Telegraf. `flush_interval` is how long a partial batch waits: it decides latency and idle CPU."""
     configuration = place.directory / f"{place.client_id}.conf"
-    brokers = json.dumps(place.bootstrap.split(","))  # as TOML writes a list too
+    brokers = json.dumps(place.bootstrap.split(","))  # a JSON list is also a TOML list
     configuration.write_text(_fill_in("telegraf.conf", place, flush_interval=flush_interval, brokers=brokers))
     return Process(
         place.client_id,
@@ -111,7 +111,7 @@ def producer(place: Place) -> Process:
 
 
 def bare_producer(place: Place) -> Process:
-    """No bridge: a connected producer that waits, against which being idle is measured."""
+    """No bridge: a connected producer that waits, the baseline for idle cost."""
     return _python(place, "bare_producer", place.bootstrap, place.topic)
 
 

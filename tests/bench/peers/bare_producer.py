@@ -1,6 +1,6 @@
 """A producer with nothing to produce: python -m tests.bench.peers.bare_producer BOOTSTRAP-SERVERS TOPIC.
 
-Connected as the bridge's is, and waiting for reports as its thread does. What it costs, librdkafka costs.
+It is connected like the bridge's producer, and waits for reports like its thread: librdkafka's own cost.
 """
 
 import sys

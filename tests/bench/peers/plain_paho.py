@@ -1,9 +1,9 @@
-"""The bridge that one writes first: on_message, produce, acknowledge when Kafka has it.
+"""The simplest bridge: on_message, produce, acknowledge once Kafka has the message.
 
     python -m tests.bench.peers.plain_paho HOST:PORT CLIENT-ID FILTER BOOTSTRAP-SERVERS TOPIC 5|3.1.1
 
-One thread, for paho and for the reports. With paho's loop_start and a second thread that polls, the two hand
-the interpreter's lock to and fro, and it costs more.
+One thread for paho and for the reports. With paho's loop_start and a second thread that polls, the threads
+pass the interpreter's lock back and forth, which costs more.
 """
 
 import sys
@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-_WAIT = 0.05  # seconds in paho's select when nothing comes; then Kafka's reports have their turn
+_WAIT = 0.05  # seconds in paho's select without traffic; then poll Kafka's reports
 
 
 def main(address: str, client_id: str, topic_filter: str, bootstrap: str, topic: str, protocol: str) -> None:

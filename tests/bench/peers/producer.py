@@ -1,8 +1,8 @@
-"""What Kafka's client costs alone: the backlog's records, with the bridge's options, key and headers.
+"""Kafka's client alone: produces the backlog's records with the bridge's options, key and headers.
 
     python -m tests.bench.peers.producer BOOTSTRAP-SERVERS TOPIC COUNT
 
-It receives nothing, routes nothing, acknowledges nothing and keeps nothing of a message.
+It does not receive, route, acknowledge or store messages.
 """
 
 import sys
@@ -14,8 +14,8 @@ from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.settings import KafkaSettings
 from tests.bench import backlog
 
-_WINDOW = 5000  # messages in flight, as the bridge's Receive Maximum in the bench
-_AT_ONCE = 200  # messages between two looks for delivery reports
+_WINDOW = 5000  # messages in flight, like the bridge's Receive Maximum in the bench
+_AT_ONCE = 200  # messages between two polls for delivery reports
 
 
 def main(bootstrap: str, topic: str, count: str) -> None:
@@ -28,7 +28,7 @@ def main(bootstrap: str, topic: str, count: str) -> None:
 
     def delivered(_error: object, _record: object) -> None: ...
 
-    producer.list_topics(timeout=10.0)  # connected, also with nothing to do
+    producer.list_topics(timeout=10.0)  # connect, even without records
     for number in range(int(count)):
         device = number % backlog.DEVICES
         value = backlog.payload(number)

@@ -1,4 +1,4 @@
-"""Telegraf, built from the Go proxy with the few plugins that the bench needs: minutes, once."""
+"""Builds Telegraf from the Go proxy with the few plugins that the bench needs, once, in minutes."""
 
 import os
 import shutil
@@ -16,12 +16,12 @@ _DEADLINE = 3600.0  # seconds: two minutes on two fast cores, a Raspberry Pi tak
 
 
 def program() -> Path:
-    """Telegraf, built now if it is not there yet. Raises KitError where that cannot be."""
+    """Telegraf's program, which is built now if it is missing. Raises KitError if that fails."""
     target = kit.cache() / f"telegraf-{VERSION}"
     if not target.exists():
         if not shutil.which("go"):
             raise kit.KitError(f"no go to build Telegraf {VERSION} with: install Go 1.25")
-        work = kit.cache() / "telegraf.build"  # stays where it fails: the next time goes on from there
+        work = kit.cache() / "telegraf.build"  # kept after a failure: the next build continues from it
         work.mkdir(parents=True, exist_ok=True)
         _build(work)
         (work / "telegraf").rename(target)

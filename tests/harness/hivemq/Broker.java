@@ -6,7 +6,7 @@ import java.nio.file.Path;
 final class Broker {
     public static void main(String[] arguments) {
         Path home = Path.of(arguments[0]);
-        // Without: 520 MB of files before the first message, at 4 MB for each of 2 x 64 buckets.
+        // Otherwise HiveMQ makes 520 MB of files before the first message: 4 MB for each of 2 x 64 buckets.
         InternalConfigurations.PERSISTENCE_BUCKET_COUNT.set(4);
         InternalConfigurations.PAYLOAD_PERSISTENCE_BUCKET_COUNT.set(4);
         EmbeddedHiveMQ.builder()

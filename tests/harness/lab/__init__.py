@@ -1,23 +1,23 @@
 """deploy/lab: the six hosts of the founding document on this machine's loopback addresses.
 
     __main__.py   the command line
-    run.py        up: starts the chain, keeps score, does what a key or a second terminal asks
-    chain.py      the hosts, the bridge, the devices, and what each can be made to do
-    verbs.py      kill, start, hang, resume: does it and watches what follows
+    run.py        `up`: starts the chain, keeps the score, carries out requests
+    chain.py      the hosts, the bridge and the devices
+    verbs.py      kill, start, hang, resume: fails a host and watches what follows
     score.py      published, delivered, in flight, lost, doubled
-    watch.py      what is to be seen of all that
+    watch.py      collects the data for the view
     snapshot.py   ... as plain data
     draw.py       ... and as text of a terminal: the live view
-    keys.py       the view's keys, and what each asks for
-    screen.py     the view's thread: draws, reads keys, leaves the terminal as it was
+    keys.py       the keys of the view, and the request of each
+    screen.py     the view's thread: draws, reads keys, restores the terminal
     picture.py    the view as an SVG
-    rounds.py     the same verbs in turn, many times
-    door.py       the socket by which a second terminal asks
-    visitor.py    publish and consume, which need nothing but the chain's ports
+    rounds.py     kills and hangs every host in turn, many times
+    door.py       the socket for requests from a second terminal
+    visitor.py    publish and consume, which need only the chain's ports
 
-The threads: the main one alone starts and ends processes, when a request comes through the door; each request
-has one that waits for what follows and answers; `score` looks at the chain each second; `screen` draws and
-reads keys.
+Threads: only the main thread starts and ends processes, when a request arrives through the door. Each request
+has a thread that waits for the consequences and answers. `score` looks at the chain each second. `screen`
+draws and reads keys.
 
-The actors are the harness's, which the tests run too: what is shown here is what is tested there.
+The hosts are the harness's classes, which the tests use too: the lab shows what the tests test.
 """

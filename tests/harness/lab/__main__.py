@@ -1,4 +1,4 @@
-"""The command line of deploy/lab. Exit code 0: done, and nothing lost or doubled; 1: not so; 2: usage."""
+"""The command line of deploy/lab. Exit code 0: done, and nothing lost or duplicated; 1: not; 2: usage."""
 
 # ruff: noqa: T201 - a command line prints
 
@@ -31,7 +31,7 @@ def main() -> int:
     except (LabError, KitError, PortInUse, NotInTime, RuntimeError) as error:
         print(f"lab: {error}", file=sys.stderr)
     except KeyboardInterrupt:
-        pass  # while it came up: what was started has been ended
+        pass  # Ctrl-C while the lab started: all that was started has ended
     return 1
 
 

@@ -36,7 +36,7 @@ _ROUTES = [
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be brought up. `emq` are two HOST:PORT of brokers that run already."""
+    """The options of a lab. `emq` are two HOST:PORT of brokers that already run."""
 
     rate: float = 50.0
     qos: int = 1
@@ -47,9 +47,9 @@ class Plan:
 
 
 class Chain:
-    """All hosts of the founding document, the bridge and the devices, as long as `up()` lasts.
+    """All hosts of the founding document, the bridge and the devices. They run inside `up()`.
 
-    If `recorded`, the bridge reaches HAProxy by way of a relay that notes what passes.
+    If `recorded`, the bridge connects to HAProxy through a relay that records the MQTT packets.
     """
 
     def __init__(self, plan: Plan, directory: Path, *, recorded: bool = False) -> None:
@@ -77,7 +77,7 @@ class Chain:
             "kafka3": self.kafka.node(3),
             "bridge": self.bridge,
         }
-        self.starting: set[str] = set()  # hosts that were started and don't serve yet
+        self.starting: set[str] = set()  # hosts that were started and do not serve yet
 
     def _brokers(self, network: Network, directory: Path) -> Brokers:
         if self.plan.emq:
@@ -96,7 +96,7 @@ class Chain:
 
     @contextlib.contextmanager
     def up(self, say: Callable[[str], object]) -> Iterator[None]:
-        """Inside, messages are on their way; afterwards all that was started has ended."""
+        """Start all; inside the block messages flow. Afterwards all processes have ended."""
         with contextlib.ExitStack() as running:
 
             def begin(what: str, start: Callable[[], object], stop: Callable[[], object]) -> None:
@@ -142,12 +142,12 @@ class Chain:
 
     @property
     def is_controlled(self) -> bool:
-        """Whether the EMQ nodes can be killed and hung from here."""
+        """Whether the lab can kill and hang the EMQ nodes."""
         return self.emq.family != "external" or self.plan.emq_ctl is not None
 
     @property
     def stand_in(self) -> str:
-        """What plays EMQ, in a sentence for the view."""
+        """A sentence for the view that says which brokers simulate EMQ."""
         match self.emq.family:
             case "mosquitto":
                 return "emq1 and emq2 are not EMQ: one mosquitto behind two doors stands in for them."
@@ -168,12 +168,12 @@ class Chain:
 
     @property
     def connections(self) -> int:
-        """How many connections of the bridge the relay has carried: the last one's number."""
+        """How many connections of the bridge the relay has carried, so the number of the last one."""
         return self._relay.connections if self._relay else 0
 
     @property
     def sightings(self) -> list[Sighting]:
-        """What the relay has noted."""
+        """The packets that the relay has recorded."""
         return list(self._relay.sightings) if self._relay else []
 
     def story(self, name: str) -> str:
@@ -181,11 +181,11 @@ class Chain:
         return self._relay.story(name) if self._relay else f"{name}: nothing was recorded"
 
     def condition(self, name: str) -> str:
-        """ "up", "down", "hung" or "starts"; for a broker that is not ours what HAProxy's checks say."""
+        """ "up", "down", "hung" or "starts"; for a broker that the lab did not start, by HAProxy's checks."""
         node = self.nodes[name]
         if not isinstance(node, Process):
             return checked((self.seats() or {}).get(name))
-        with contextlib.suppress(OSError):  # it has just been ended, by the main thread
+        with contextlib.suppress(OSError):  # the main thread has just ended the process
             if not node.alive:
                 return "down"
             state = Path(f"/proc/{node.pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -193,9 +193,9 @@ class Chain:
         return "down"
 
     def seats(self) -> dict[str, Seat] | None:
-        """What HAProxy knows of both EMQ nodes; None while it does not answer."""
+        """The state of both EMQ nodes according to HAProxy; None while HAProxy does not answer."""
         if self.condition("haproxy") != "up":
-            return None  # one that hangs would be waited for
+            return None  # asking a HAProxy that hangs would block
         try:
             rows = list(csv.DictReader(self.haproxy.ask("show stat").removeprefix("# ").splitlines()))
         except OSError:

@@ -1,4 +1,4 @@
-"""The socket by which a second terminal asks the lab to do something."""
+"""The socket through which a second terminal sends requests to the lab."""
 
 import contextlib
 import fcntl
@@ -17,28 +17,28 @@ from tests.harness.kit import cache
 from tests.harness.lab.verbs import LabError
 
 RUN = cache() / "lab"
-"""Where the lab of this machine and user keeps its socket, its logs and its data."""
+"""The directory of this user's lab: its socket, logs and data."""
 
 _SOCKET = RUN / "door"
 
 
 @dataclass
 class Request:
-    """What was asked for, by the words of a command line. It must be answered once, by any thread."""
+    """A request, as the words of a command line. One thread, whichever it is, must answer it once."""
 
     words: Sequence[str]
-    is_awaited: bool = True  # by a second terminal; not by who pressed a key
+    is_awaited: bool = True  # a second terminal waits for the answer; after a key press nobody does
     _answer: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
     _delivered: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, text: str, *, good: bool = True) -> None:
-        """Returns when the answer has left, for the lab may end right afterwards."""
+        """Answer, and return when the answer was sent: the lab may end right afterwards."""
         if self.is_awaited:
             self._answer.put((good, text))
             self._delivered.wait(1.0)
 
     def serve(self, take: Callable[["Request"], None], stream: TextIO) -> None:
-        """Hand it to who answers it, and write the answer to the terminal that asked."""
+        """Pass the request to `take`, and write its answer to the terminal that asked."""
         take(self)
         good, text = self._answer.get()
         stream.write(json.dumps({"good": good, "text": text}) + "\n")
@@ -47,25 +47,25 @@ class Request:
 
 
 class Door:
-    """Takes requests in a thread; who owns the door sees to it that each is answered."""
+    """Accepts requests in a thread. The owner of the door must answer each request."""
 
     def __init__(self) -> None:
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        _SOCKET.unlink(missing_ok=True)  # left by a lab that was killed with -9: we hold the lock
+        _SOCKET.unlink(missing_ok=True)  # a lab that was killed with -9 left it: we hold the lock
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(_SOCKET))
         self._listener.listen()
         threading.Thread(target=self._accept, name="door", daemon=True).start()
 
     def next(self, timeout: float) -> Request | None:
-        """The next request, or None when there was none for that many seconds."""
+        """The next request, or None if none arrives within `timeout` seconds."""
         try:
             return self._requests.get(timeout=timeout)
         except queue.Empty:
             return None
 
     def press(self, words: Sequence[str]) -> None:
-        """Ask for it from inside, not waiting for an answer."""
+        """Make a request from inside the lab, without waiting for an answer."""
         self._requests.put(Request(words, is_awaited=False))
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Door:
 
 
 def ask(words: Sequence[str]) -> str:
-    """Ask the lab that is up, and wait for its answer. Raises LabError when it can't do it or isn't there."""
+    """Send a request to the running lab, and wait for the answer. Raises LabError if it fails."""
     with socket.socket(socket.AF_UNIX) as client:
         try:
             client.connect(str(_SOCKET))
@@ -104,7 +104,7 @@ def ask(words: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def only_one() -> Iterator[None]:
-    """Raises LabError where this user has a lab up already."""
+    """Hold this user's lock for a lab. Raises LabError if this user already has a lab up."""
     RUN.mkdir(parents=True, exist_ok=True)
     with (RUN / "lock").open("a+") as lock:
         try:
@@ -123,7 +123,7 @@ def _pid(lock: IO[str]) -> str:
 
 
 def fresh_directory() -> Path:
-    """An empty directory for this run; that of the run before is removed only now, for its logs."""
+    """Make an empty directory for this run. The last run's logs stay until then."""
     directory = RUN / "last"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()

@@ -1,7 +1,7 @@
-"""A snapshot of the lab as text of a terminal, 80 columns wide or more. Pure.
+"""Draws a snapshot of the lab as text of a terminal, 80 columns wide or more. Pure.
 
-Only colours that can be read on dark and on light ground, none of them alone: each state has a word and a
-symbol. Lines that nothing goes through are dotted.
+The colours are readable on a dark and on a light background, and never the only sign: each state has a word
+and a symbol too. Lines without traffic are dotted.
 """
 
 import io
@@ -28,7 +28,7 @@ _PLAIN, _BOLD, _FAINT = Style(), Style(bold=True), Style(dim=True)
 _KEY = Style(color="cyan", bold=True)
 _BAD = Style(color="red", bold=True)
 
-# The chain's columns, and the row that single hosts stand on.
+# The columns of the chain, and the row of single hosts.
 _DEVICES, _HAPROXY, _EMQ, _BRIDGE, _KAFKA = 1, 19, 35, 56, 71
 _MIDDLE = 3
 _ROWS = {"haproxy": 3, "emq1": 1, "emq2": 5, "bridge": 3, "kafka1": 1, "kafka2": 3, "kafka3": 5}  # of states
@@ -37,7 +37,7 @@ _CHAIN_HEIGHT = 8
 
 
 def draw(now: Snapshot, width: int = WIDTH, height: int = HEIGHT) -> Text:
-    """The whole view, of exactly `height` lines. What happened last gets the room that is left."""
+    """The whole view, of exactly `height` lines. The latest events get the remaining room."""
     if width < WIDTH or height < HEIGHT:
         return _too_small(now, width, height)
     head = [
@@ -111,7 +111,7 @@ def _keys(now: Snapshot) -> Text:
 
 
 def _latest(told: Sequence[str], width: int, room: int) -> list[Text]:
-    """As many of the last entries as fit, each of them whole unless it is the only one."""
+    """As many of the last entries as fit. An entry is cut only if it is the only one."""
     lines: list[Text] = []
     for entry in reversed(told):
         before = list(_told(entry, width))
@@ -122,7 +122,7 @@ def _latest(told: Sequence[str], width: int, room: int) -> list[Text]:
 
 
 def _told(entry: str, width: int) -> Iterator[Text]:
-    """One entry, broken into lines that begin under its first word."""
+    """One entry, wrapped; continuation lines begin under its first word."""
     time, _, words = entry.partition(" ")
     words = "".join(character if character.isprintable() else "?" for character in words.split("\n")[0])
     measure = Console(width=width, file=io.StringIO(), color_system=None)
@@ -143,7 +143,7 @@ def _too_small(now: Snapshot, width: int, height: int) -> Text:
 
 
 class _Canvas:
-    """Rows of characters that can be written anywhere."""
+    """Rows of characters; any position can be written."""
 
     def __init__(self, rows: int) -> None:
         self._rows: list[list[tuple[str, Style]]] = [[(" ", _PLAIN)] * WIDTH for _ in range(rows)]
@@ -187,7 +187,7 @@ def _devices_of(count: int) -> str:
 
 
 def _sessions(canvas: _Canvas, now: Snapshot) -> None:
-    """Who is connected to HAProxy, and through it to each EMQ node."""
+    """Draw which clients are connected to HAProxy, and through HAProxy to each EMQ node."""
     if now.seats is None:
         canvas.put(_MIDDLE + 1, _HAPROXY, "sessions ?")
         return
@@ -239,7 +239,7 @@ def _lines(canvas: _Canvas, now: Snapshot) -> None:
 
 
 def _line(canvas: _Canvas, row: int, start: int, end: int, flows: bool, tip: str = "") -> None:
-    """From column `start` up to `end`, which is the tip's."""
+    """Draw a line from column `start` to column `end`, where the tip is."""
     canvas.put(row, start, ("─" if flows else "┄") * (end - start), _FAINT)
     if tip:
         canvas.put(row, end, tip if flows else "┄", _FAINT)

@@ -1,4 +1,4 @@
-"""The keys of the live view, and what each asks for. Pure."""
+"""The keys of the live view, and the request of each. Pure."""
 
 from collections.abc import Mapping
 
@@ -15,14 +15,14 @@ HOSTS = {
 
 SEND, QUIT = "m", "q"
 
-# What a host's condition leaves to be done. A broker of somebody else that HAProxy calls down may be dead
-# or hung: only one of the two can be done, and its own command says which.
+# The request that a key makes in each condition of its host. A broker of the user that HAProxy calls down may
+# be dead or hung: only one of start and resume is right, and the error of the user's command says which.
 _SMALL = {"up": "kill", "hung": "kill", "starts": "kill", "down": "start", "unknown": "kill"}
 _CAPITAL = {"up": "hang", "hung": "resume", "starts": "hang", "down": "resume", "unknown": "hang"}
 
 
 def words(key: str, conditions: Mapping[str, str]) -> list[str] | None:
-    """What a second terminal would ask for: ["kill", "emq1"]; None for a key that is no host's."""
+    """The words of a key's request, such as ["kill", "emq1"]; None for a key of no host."""
     if (host := HOSTS.get(key.lower())) is None:
         return None
     verbs = _SMALL if key.islower() else _CAPITAL

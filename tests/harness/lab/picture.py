@@ -1,4 +1,4 @@
-"""deploy/lab picture: the live view as an SVG, from a real lab whose emq1 was really killed."""
+"""deploy/lab picture: the live view as an SVG, from a real lab in which emq1 was killed."""
 
 import io
 from pathlib import Path
@@ -17,7 +17,8 @@ _RED, _GREEN, _YELLOW = (255, 123, 114), (86, 211, 100), (210, 153, 34)
 _BLUE, _MAGENTA, _CYAN = (121, 192, 255), (210, 168, 255), (86, 212, 221)
 _THEME = TerminalTheme(_BLACK, _WHITE, [_BLACK, _RED, _GREEN, _YELLOW, _BLUE, _MAGENTA, _CYAN, _WHITE])
 
-# rich's own refers to a font on the web. Each text is stretched to its cells, so any monospaced one will do.
+# rich's own template loads a font from the web. Texts are stretched to their cells: any monospaced font
+# works.
 _FORMAT = """\
 <svg class="{unique_id}" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -47,7 +48,7 @@ _FORMAT = """\
 
 
 def picture(file: Path) -> int:
-    """Bring the lab up, kill emq1, send a message, write what the view shows then. Returns the exit code."""
+    """Start the lab, kill emq1, send a message, save the view as an SVG. Returns the exit code."""
     with lab(Plan()) as running:
         running.keys = ""
         running.do("kill", "emq1")

@@ -1,4 +1,4 @@
-"""deploy/lab rounds: every host of the chain is killed or hung and brought back, again and again."""
+"""deploy/lab rounds: kills or hangs every host of the chain and brings it back, many times."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -18,15 +18,15 @@ STEPS = (
     ("resume", "kafka2"),
 )
 
-# An acknowledgement that left this long before its node failed may not have been read by it. Seconds.
+# A node may fail before it reads an acknowledgement that was sent this long before. Seconds.
 _UNREAD = 0.05
 
 
 def rounds(plan: Plan, count: int) -> int:
-    """Returns 0 if nothing was lost, all went on each time, and doubling stayed within its bound.
+    """Returns 0 if nothing was lost, the flow resumed each time, and duplicates stayed within their bound.
 
-    The bound is 0 where a broker keeps identifiers over a reconnect. RabbitMQ does not: there it is what was
-    in flight when a connection broke.
+    The bound is 0 for a broker that keeps identifiers over a reconnect. RabbitMQ does not: its bound is the
+    number of messages in flight when a connection broke.
     """
     bound = 0
     with lab(plan, recorded=True) as running:
@@ -53,7 +53,7 @@ def rounds(plan: Plan, count: int) -> int:
 
 
 def _step(running: Lab, verb: str, name: str) -> Iterator[tuple[int, float]]:
-    """Do it, and yield the connection of the bridge that it cut, with the moment."""
+    """Fail or restore a host, and yield the bridge's connection that this cut, with the time."""
     chain = running.chain
     is_cut = verb in ("kill", "hang") and name.startswith("emq") and chain.haproxy.sessions(int(name[-1])) > 0
     connection, at = chain.connections, time.monotonic()
@@ -63,7 +63,7 @@ def _step(running: Lab, verb: str, name: str) -> Iterator[tuple[int, float]]:
 
 
 def _in_flight(sightings: Sequence[Sighting], connection: int, at: float) -> int:
-    """How many messages a node had sent over this connection at that moment without having read the ack."""
+    """How many messages a node had sent over this connection, at that time, without reading the ack."""
     in_flight = set()
     for seen in sightings:
         if seen.connection != connection:

@@ -1,4 +1,4 @@
-"""deploy/lab up: the chain runs, a view or a line each second tells the score, and who asks gets answers."""
+"""deploy/lab up: runs the chain, shows the score in a view or a line each second, answers requests."""
 
 import contextlib
 import signal
@@ -17,28 +17,28 @@ from tests.harness.lab.verbs import VERBS, Deed, LabError, Verbs
 from tests.harness.lab.watch import Watch
 from tests.harness.process import Process
 
-_DRAIN, _SHORT_DRAIN = 60.0, 10.0  # s for what is in flight at the end; short where somebody waits for it
+_DRAIN, _SHORT_DRAIN = 60.0, 10.0  # s to wait at the end for messages in flight; short if a person waits
 
 
-# What the bridge must know of its broker to tell a resend from a new message it has learnt when it saw more
-# packet identifiers than its Receive Maximum of 100. A connection that breaks before may double what was in
-# flight (README, "What is guaranteed"), so the lab invites nobody to break one until then, at a usual rate.
+# The bridge can tell a resend from a new message once it has seen more packet identifiers of its broker than
+# its Receive Maximum of 100. If a connection breaks earlier, messages in flight may be duplicated (README,
+# "What is guaranteed"). So, at a usual rate, the lab offers its keys only after that.
 _LEARNT, _LEARNING = 200, 15.0  # messages; s
 
 
 @dataclass
 class Lab:
-    """A chain that is up, with what a person can ask of it."""
+    """A running chain, and the requests that a user can make."""
 
     chain: Chain
     verbs: Verbs
     watch: Watch
     began: float
-    ends: float | None = None  # as time.monotonic() says it
+    ends: float | None = None  # in time.monotonic()
     told: list[Told] = field(default_factory=list)
-    keys: str = f"the keys work once the bridge has seen {_LEARNT} messages"  # why they don't yet
+    keys: str = f"the keys work once the bridge has seen {_LEARNT} messages"  # why they do not work yet
     finished: threading.Event = field(default_factory=threading.Event)
-    screen: Screen | None = None  # shows what is told, while it is there
+    screen: Screen | None = None  # the view, if there is one
 
     def say(self, text: str, *, goes_on: bool = False) -> Told:
         told = Told(time.monotonic() - self.began, text, goes_on)
@@ -47,23 +47,23 @@ class Lab:
         return told
 
     def end(self, told: Told, text: str) -> str:
-        """What went on has come to its end, which `text` tells. Returns `text`."""
+        """Complete an entry: `text` says how it ended. Returns `text`."""
         told.text, told.goes_on = text, False
         self._print(Told(time.monotonic() - self.began, text))
         return text
 
     def tell_score(self, text: str) -> None:
-        """Each second, where there is no view that shows it."""
+        """Print the score, unless a view shows it. Called each second."""
         self._print(Told(time.monotonic() - self.began, text))
 
     def _print(self, told: Told) -> None:
         if self.screen is None:
             print(told, flush=True)  # noqa: T201
 
-    # -- what is asked for -------------------------------------------------------------------------
+    # -- requests -------------------------------------------------------------------------
 
     def take(self, request: door.Request) -> None:
-        """Begin what is asked for; a thread of its own answers when all is seen that follows."""
+        """Begin a request; a thread of its own answers after all consequences were seen."""
         match list(request.words):
             case ["status"]:
                 request.answer(self.status())
@@ -90,7 +90,7 @@ class Lab:
         threading.Thread(target=answer, name=" ".join(request.words), daemon=True).start()
 
     def do(self, verb: str, name: str) -> str:
-        """Do it, and wait for what follows. Raises LabError."""
+        """Fail or restore a host, and wait for the consequences. Raises LabError."""
         told = self.say(f"{verb} {name}", goes_on=True)
         return self._follow(self.verbs.begin(verb, name), told)
 
@@ -102,7 +102,7 @@ class Lab:
             return self.end(told, self.verbs.follow(deed, tell))
 
     def publish(self, topic: str, text: str) -> str:
-        """Send a message, and say where it came out of Kafka. Raises LabError."""
+        """Send a message, and return where Kafka stored it. Raises LabError."""
         told = self.say(f"publish {topic} {text}", goes_on=True)
         with self._ending(told), visitor.Reader() as reader:
             told.text = sent = f"{text} was sent to {topic}; {visitor.publish(topic, text)}"
@@ -113,7 +113,7 @@ class Lab:
 
     @contextlib.contextmanager
     def _ending(self, told: Told) -> Iterator[None]:
-        """What fails inside is told as the end of it."""
+        """If the block fails, complete the entry with the error."""
         try:
             yield
         except LabError as error:
@@ -139,7 +139,7 @@ class Lab:
         return "\n".join([*lines, str(chain.scoreboard.take()), chain.urls()])
 
     def require_all_alive(self) -> None:
-        """Raises LabError when a program has ended that nobody killed, and RuntimeError when the view has."""
+        """Raises LabError if a program ended that nobody killed, RuntimeError if the view ended."""
         if self.screen is not None:
             self.screen.require_alive()
         for name, node in self.chain.nodes.items():
@@ -147,7 +147,7 @@ class Lab:
                 raise LabError(f"{name} has ended by itself with {node.returncode}{node.log_tail()}")
 
     def judge(self, drain: float = 60.0) -> "Outcome":
-        """Let the devices fall silent, wait `drain` s for what is in flight, and tell what became of all."""
+        """Stop the devices, wait `drain` s for messages in flight, and report the outcome."""
         chain = self.chain
         self.verbs.give_up()
         if self.screen is not None:
@@ -180,7 +180,7 @@ class Lab:
         return outcome
 
     def leave_screen(self) -> None:
-        """Back to the terminal's own lines, which now tell what the view has told."""
+        """Leave the view, and print its entries as ordinary lines."""
         if (screen := self.screen) is not None:
             screen.close()
             self.screen = None
@@ -190,14 +190,14 @@ class Lab:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of all messages, when it is over."""
+    """The final counts of a run."""
 
     published: int
     lost: int
     doubled: int
     out_of_order: int
     suspects: tuple[str, ...] = ()
-    """The ids that were lost, then those that were doubled."""
+    """The ids that were lost, then the ids that were duplicated."""
 
     def __str__(self) -> str:
         return (
@@ -212,7 +212,7 @@ class Outcome:
 
 @contextlib.contextmanager
 def lab(plan: Plan, *, recorded: bool = False, shown: bool = False) -> Iterator[Lab]:
-    """The chain, up, with its score told each second, by a view if `shown`. Raises LabError."""
+    """Run the chain, and report its score each second, in a view if `shown`. Raises LabError."""
     with door.only_one():
         directory = door.fresh_directory()
         chain = Chain(plan, directory, recorded=recorded)
@@ -224,7 +224,7 @@ def lab(plan: Plan, *, recorded: bool = False, shown: bool = False) -> Iterator[
 
 
 def up(plan: Plan, duration: float | None) -> int:
-    """Run until that many seconds have passed, Ctrl-C, or `deploy/lab down`. Returns the exit code."""
+    """Run for `duration` seconds, or until Ctrl-C or `deploy/lab down`. Returns the exit code."""
     shown = is_for_people(sys.stdin, sys.stdout)
     with lab(plan, shown=shown) as running, contextlib.closing(door.Door()) as requests:
         running.ends = None if duration is None else time.monotonic() + duration
@@ -252,7 +252,7 @@ def up(plan: Plan, duration: float | None) -> int:
 
 @contextlib.contextmanager
 def _watching(running: Lab, shown: bool) -> Iterator[None]:
-    """Look each second, and tell it by a line or by the view, until it is finished."""
+    """Each second update the score, and show it in a line or in the view, until the block ends."""
     if shown:
         running.screen = Screen(running.snapshot, first=len(running.told))
 
@@ -277,7 +277,7 @@ def _watching(running: Lab, shown: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the lab as Ctrl-C does, also where a shell had it ignore that."""
+    """SIGTERM and SIGHUP end the lab like Ctrl-C, even if the shell made it ignore SIGINT."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""What the lab says each second about the messages on their way."""
+"""The score: how many messages are published, delivered, in flight, lost and duplicated."""
 
 import time
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from tests.harness.device import Device
 from tests.harness.devices import Devices
 from tests.harness.verifier import Verifier
 
-# RabbitMQ delivers what it requeued after what came later. Seconds.
+# RabbitMQ delivers requeued messages after later ones, so wait before counting one as lost. Seconds.
 _PATIENCE = 10.0
 
-# How far beyond the last message that is missing one is looked for that was delivered: a device that lost its
-# connection has given up at most its window, and numbers those no message will ever have.
+# How far beyond the last missing message to look for one that was delivered: a device that lost its
+# connection gives up at most its window of messages, and no message will ever have their numbers.
 _AHEAD = Device.WINDOW + 2
 
 
@@ -19,8 +19,9 @@ _AHEAD = Device.WINDOW + 2
 class Score:
     """published = delivered + in flight + lost.
 
-    Published is what EMQ has acknowledged to a device (at QoS 0: what was sent). Lost, while it goes on, is
-    what a later message of the same device has overtaken, and that did not follow within `_PATIENCE`.
+    Published messages are those that EMQ acknowledged to a device (at QoS 0: that were sent). While the lab
+    runs, a message is lost if a later message of the same device was delivered and it did not follow within
+    `_PATIENCE`.
     """
 
     published: int
@@ -37,14 +38,14 @@ class Score:
 
 
 class Scoreboard:
-    """Compares what devices know with what a consumer of Kafka has seen."""
+    """Compares the devices' tally with what a consumer of Kafka has seen."""
 
     def __init__(self, devices: Devices, verifier: Verifier, qos: int) -> None:
         self._devices, self._verifier, self._qos = devices, verifier, qos
-        self._overtaken_at: dict[str, float] = {}  # id -> when that was first seen
+        self._overtaken_at: dict[str, float] = {}  # id -> when it was first seen overtaken
 
     def promised(self) -> set[str]:
-        """The ids that must come out of Kafka."""
+        """The ids that must arrive in Kafka."""
         tally = self._devices.tally
         return tally.acked.copy() if self._qos else tally.sent0.copy()
 
@@ -69,7 +70,7 @@ class Scoreboard:
 
 
 def overtaken(promised: set[str], missing: set[str]) -> set[str]:
-    """Those of `missing` of whose device something later was delivered; ids are "<device>-<number>"."""
+    """The `missing` ids "<device>-<number>" of whose device a later message was delivered."""
     gaps: dict[str, list[int]] = {}
     for name in missing:
         device, _, number = name.rpartition("-")
@@ -82,7 +83,7 @@ def overtaken(promised: set[str], missing: set[str]) -> set[str]:
 
 
 def _before_the_last(device: str, missing: list[int], promised: set[str]) -> list[int]:
-    """Those of `missing`, highest first, that stand before the last one that was delivered."""
+    """The `missing` numbers below the last delivered one, highest first."""
     later = missing[0] + _AHEAD
     for place, number in enumerate(missing):
         if any(f"{device}-{between}" in promised for between in range(number + 1, later)):

@@ -1,4 +1,4 @@
-"""The live view's terminal: one thread that draws and reads keys, and leaves the terminal as it was."""
+"""The live view's terminal: one thread draws and reads keys, and restores the terminal at the end."""
 
 import contextlib
 import os
@@ -18,13 +18,13 @@ from tests.harness.lab import keys
 from tests.harness.lab.draw import draw
 from tests.harness.lab.snapshot import Snapshot
 
-_PERIOD = 0.25  # s between two looks; it is drawn anew only where something has changed
-_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)  # arrow keys end with a letter, too
-_SENT_TO = "garden/gate"  # what the key for it sends a message to
+_PERIOD = 0.25  # s between two snapshots; the view is drawn again only after a change
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|O.|.)?", re.DOTALL)  # arrow keys end with a letter too
+_SENT_TO = "garden/gate"  # the topic to which the key for a message publishes
 
 
 def is_for_people(stdin: TextIO, stdout: TextIO) -> bool:
-    """Whether these are a terminal that can show the view."""
+    """Whether both are a terminal that can show the view."""
     return (
         stdin.isatty()
         and stdout.isatty()
@@ -34,14 +34,14 @@ def is_for_people(stdin: TextIO, stdout: TextIO) -> bool:
 
 
 class Screen:
-    """What `look` returns, drawn until it is closed. Keys do nothing before `press` takes what they ask for.
+    """Draws what `look` returns, until the screen is closed. Keys work only once `press` is set.
 
-    Its thread opens and restores the terminal by itself, so no signal can interrupt it there.
+    Its own thread opens and restores the terminal, because no signal interrupts that thread.
     """
 
     def __init__(self, look: Callable[[], Snapshot], first: int) -> None:
         self._look = look
-        self.first = first  # of all that is told, the first that was not told before the view came
+        self.first = first  # index of the first entry that was not printed before the view began
         self.press: Callable[[Sequence[str]], None] | None = None
         self._sent = 0
         self._closing = threading.Event()
@@ -56,7 +56,7 @@ class Screen:
         self._thread.join()
 
     def require_alive(self) -> None:
-        """Raises RuntimeError when the view has ended by itself."""
+        """Raises RuntimeError if the view has ended by itself."""
         if self._failure is not None:
             raise RuntimeError(f"the view has failed: {self._failure!r}") from self._failure
 
@@ -86,14 +86,14 @@ class Screen:
                     shown = now
                 if select.select([stdin], [], [], _PERIOD)[0]:
                     self._read(os.read(stdin, 1024).decode(errors="ignore"), now[0].conditions)
-                    shown = None  # any key draws anew, should something else have written to the terminal
+                    shown = None  # any key redraws, in case another program wrote to the terminal
 
     def _read(self, typed: str, conditions: Mapping[str, str]) -> None:
         if not typed:
             raise EOFError("the terminal is closed")
         for key in _ESCAPES.sub("", typed):
             if key == keys.QUIT:
-                os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C does
+                os.kill(os.getpid(), signal.SIGINT)  # like Ctrl-C
             elif self.press is None:
                 continue
             elif key == keys.SEND:
@@ -105,7 +105,7 @@ class Screen:
 
 @contextlib.contextmanager
 def _each_key_at_once(terminal: int) -> Iterator[None]:
-    """Without waiting for Enter, and without showing what is typed. Ctrl-Z would leave it so, and is off."""
+    """Read keys without Enter and without echo. Ctrl-Z is off: it would leave the terminal like this."""
     before = termios.tcgetattr(terminal)
     now = termios.tcgetattr(terminal)
     now[3] &= ~(termios.ICANON | termios.ECHO)
@@ -114,5 +114,5 @@ def _each_key_at_once(terminal: int) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(termios.error):  # it is closed
+        with contextlib.suppress(termios.error):  # the terminal is closed
             termios.tcsetattr(terminal, termios.TCSADRAIN, before)

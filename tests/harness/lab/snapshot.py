@@ -1,4 +1,4 @@
-"""What the live view shows, as plain data."""
+"""The content of the live view, as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from tests.harness.lab.score import Score
 
 @dataclass
 class Told:
-    """Something that was told at `at` s. Its text grows while what it tells of goes on."""
+    """An entry of the log, made at `at` s. Its text grows while its action goes on."""
 
     at: float
     text: str
@@ -20,7 +20,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Seat:
-    """An EMQ node as HAProxy knows it: "UP" or "DOWN", and how many sessions it carries."""
+    """An EMQ node as HAProxy sees it: "UP" or "DOWN", and how many sessions the node carries."""
 
     state: str
     devices: int
@@ -28,20 +28,20 @@ class Seat:
 
 
 def checked(seat: Seat | None) -> str:
-    """The condition of a broker that is not ours, as HAProxy's checks have it."""
+    """The condition, by HAProxy's checks, of a broker that the lab did not start."""
     return {"UP": "up", "DOWN": "down"}.get(seat.state if seat else "", "unknown")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of the lab. What HAProxy knows (`seats`) is None while it does not answer."""
+    """The lab at one moment. `seats` (what HAProxy knows) is None while HAProxy does not answer."""
 
     elapsed: int  # s
-    ends_in: int | None  # s; None: when somebody ends it
-    stand_in: str  # what plays EMQ
+    ends_in: int | None  # s; None: the lab runs until a user ends it
+    stand_in: str  # which brokers simulate EMQ
     devices: int
     conditions: Mapping[str, str]  # host -> up, down, hung, starts, unknown
-    beyond_reach: frozenset[str]  # hosts that can't be killed or hung from here
+    beyond_reach: frozenset[str]  # hosts that the lab cannot kill or hang
     seats: Mapping[str, Seat] | None
     score: Score
     published_rate: float  # messages/s
@@ -49,8 +49,8 @@ class Snapshot:
     dashboards: str
     console: str
     told: tuple[str, ...]
-    warning: str  # what is about to be lost, if anything is
-    keys: str  # why they do nothing now; empty: they work
+    warning: str  # says which messages are about to be lost, if any
+    keys: str  # why the keys do nothing now; empty: they work
 
 
 def clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""kill, start, hang and resume a host of the chain, and tell what followed."""
+"""Kill, start, hang and resume a host of the chain, and report the consequences."""
 
 import contextlib
 import subprocess
@@ -13,7 +13,7 @@ from tests.harness.process import Node, Process
 
 VERBS = ("kill", "start", "hang", "resume")
 
-# From which condition of a host each verb leads to which, and the verb that helps where it doesn't fit.
+# For each verb: the condition of a host before and after. Then, for each condition, the verb that fits.
 _FROM = {"kill": ("up", "hung", "starts"), "start": ("down",), "hang": ("up",), "resume": ("hung",)}
 _WAY_OUT = {"up": "hang", "down": "start", "hung": "resume", "starts": "kill"}
 _PAST = {"kill": "killed", "start": "started", "hang": "hangs", "resume": "goes on"}
@@ -22,23 +22,23 @@ Watched = Mapping[str, Callable[[], object]]
 
 
 class LabError(Exception):
-    """What was asked for can't be done. The text says why, and what can."""
+    """A request cannot be carried out. The text says why, and what the user can do."""
 
 
 @dataclass
 class Deed:
-    """A verb that was begun. As text: what was seen of it up to now."""
+    """A verb that was begun. Its text tells the consequences seen up to now."""
 
     verb: str
     name: str
     watched: Watched
-    began: float  # what follows is timed from here; for a host that was started: from when it served
+    began: float  # start of the timing of consequences; for a started host: when it served
     took: float | None = None  # s until a host that was started served
-    seen: dict[str, float] = field(default_factory=dict)  # what followed -> after how many seconds
+    seen: dict[str, float] = field(default_factory=dict)  # consequence -> after how many seconds
     in_vain: list[str] = field(default_factory=list)
-    patience: float = 0.0  # s for which they were waited for
+    patience: float = 0.0  # s that the consequences were waited for
     overtaken: threading.Event = field(default_factory=threading.Event)
-    """Something else was done to the same host: nobody waits for this any more."""
+    """Set when another verb was begun for the same host: stop waiting."""
 
     def __str__(self) -> str:
         done = f"{self.name} {_PAST[self.verb]}" + ("" if self.took is None else f" in {_time(self.took)}")
@@ -53,33 +53,33 @@ def _time(seconds: float) -> str:
 
 
 class Verbs:
-    """`begin` must be called by the main thread, which alone may start processes; `follow` by any."""
+    """Call `begin` in the main thread, the only one that may start processes; `follow` in any."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        # Seconds that consequences are waited for. A session that lived on a real EMQX node which hangs can't
-        # be resumed before the cluster drops that node, 139 s later by default.
+        # Seconds to wait for consequences. A session on a real EMQX node that hangs can't be resumed before
+        # the cluster drops that node, 139 s later by default.
         self._stop_deadline = 150.0 if chain.emq.family == "external" else 30.0
-        self._latest: dict[str, Deed] = {}  # of each host
-        self._hands = threading.Lock()  # over what ends and starts processes
-        self.put_out: set[str] = set()  # killed on purpose, so nobody wonders that they are gone
-        self.unseen: list[str] = []  # consequences that were waited for in vain
+        self._latest: dict[str, Deed] = {}  # the latest deed of each host
+        self._hands = threading.Lock()  # guards the start and end of processes
+        self.put_out: set[str] = set()  # killed on purpose, so their end is no error
+        self.unseen: list[str] = []  # consequences that did not follow in time
 
     def begin(self, verb: str, name: str) -> Deed:
-        """Do it without waiting for what follows. Raises LabError."""
+        """Carry out a verb without waiting for its consequences. Raises LabError."""
         self._require(verb, name)
         deed = Deed(verb, name, self._consequences(verb, name), time.monotonic())
         if name in self._latest:
             self._latest[name].overtaken.set()
         self._latest[name] = deed
         node = self._chain.nodes[name]
-        if isinstance(node, Process):  # anybody else's is controlled by a command, which takes its time
+        if isinstance(node, Process):  # others are controlled by a command, which may be slow
             with self._hands, _failing(deed):
                 self._apply(verb, node)
         return deed
 
     def follow(self, deed: Deed, tell: Callable[[str], None] = lambda text: None) -> str:
-        """Wait for what follows, `tell` each time what was seen up to now, and return it. Raises LabError."""
+        """Wait for the consequences; `tell` the text so far after each, and return it. Raises LabError."""
         node = self._chain.nodes[deed.name]
         with _failing(deed):
             if not isinstance(node, Process):
@@ -91,7 +91,7 @@ class Verbs:
         return str(deed)
 
     def give_up(self) -> None:
-        """The lab ends: what is still waited for need not be."""
+        """Stop waiting for consequences, because the lab ends."""
         for deed in list(self._latest.values()):
             deed.overtaken.set()
 
@@ -99,7 +99,7 @@ class Verbs:
         if name not in self._chain.nodes:
             raise LabError(f"there is no {name}: {', '.join(self._chain.nodes)}")
         if not isinstance(self._chain.nodes[name], Process):
-            return  # not started here, so who controls it knows its condition
+            return  # not started here, so its condition is not known here
         condition = self._chain.condition(name)
         if condition not in _FROM[verb]:
             raise LabError(
@@ -128,7 +128,7 @@ class Verbs:
         except BaseException:
             with self._hands:
                 if deed.overtaken.is_set():
-                    return  # it was killed meanwhile
+                    return  # the host was killed meanwhile
                 node.kill9()
                 raise
         finally:
@@ -139,7 +139,7 @@ class Verbs:
         deed.took, deed.began = now - deed.began, now
 
     def _consequences(self, verb: str, name: str) -> Watched:
-        """What is to be seen after this verb, and how to see it."""
+        """The consequences that this verb should have, each with the function that checks it."""
         chain = self._chain
         goes = verb in ("kill", "hang")
         watched: dict[str, Callable[[], object]] = {}
@@ -148,12 +148,12 @@ class Verbs:
             state = "DOWN" if goes else "UP"
             watched[f"HAProxy calls it {state}"] = lambda: chain.haproxy.state(number) == state
             if verb == "hang" and chain.emq.family == "rabbitmq":
-                return watched  # its mirrors wait for one that hangs, and so does every session
+                return watched  # the mirrors wait for a node that hangs, and so does every session
             if goes and chain.haproxy.sessions(number):
                 watched[f"the bridge went over to emq{3 - number}"] = self._next_live()
         if name in ("haproxy", "bridge"):
             if goes:
-                return watched  # nothing can flow until it is back
+                return watched  # nothing can flow until the host is back
             if verb == "start" or not chain.bridge.entries("mqtt.live"):
                 watched["the bridge is live"] = self._next_live()
         watched["messages flow"] = self._flow()
@@ -164,7 +164,7 @@ class Verbs:
         return lambda: self._chain.bridge.journal.matching("mqtt.live", {}, mark)
 
     def _flow(self) -> Callable[[], bool]:
-        """All that was promised before is delivered, and something that was promised since."""
+        """Checks that all earlier published messages are delivered, and at least one later message."""
         board = self._chain.scoreboard
         before: set[str] = set()
 
@@ -177,7 +177,7 @@ class Verbs:
         return flows
 
     def _watch(self, deed: Deed, tell: Callable[[str], None]) -> None:
-        """Wait for all that follows, side by side, until something else is done to the same host."""
+        """Wait for all consequences at once, until another verb is begun for the same host."""
 
         def is_over() -> bool:
             for what, condition in deed.watched.items():
@@ -197,7 +197,7 @@ class Verbs:
 
 @contextlib.contextmanager
 def _failing(deed: Deed) -> Iterator[None]:
-    """What goes wrong inside is told as the verb's failure."""
+    """Turn an error inside the block into the verb's failure."""
     try:
         yield
     except (RuntimeError, NotInTime, OSError, subprocess.SubprocessError) as error:

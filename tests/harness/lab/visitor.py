@@ -1,4 +1,4 @@
-"""What anybody can do at the chain's ports: publish a message as a device would, and read Kafka."""
+"""Publishes a message like a device and reads Kafka, through the chain's ports alone."""
 
 import contextlib
 import socket
@@ -20,7 +20,7 @@ _NETWORK = Network(LAB)
 
 
 def publish(topic: str, text: str) -> str:
-    """Publish at QoS 1 through HAProxy, and say how long EMQ took to acknowledge it. Raises LabError."""
+    """Publish at QoS 1 through HAProxy, and return how long EMQ took to acknowledge. Raises LabError."""
     address = _NETWORK.haproxy.address, DEVICES
     began = time.monotonic()
     try:
@@ -39,7 +39,7 @@ def publish(topic: str, text: str) -> str:
 
 
 class Reader:
-    """Reads what comes into Kafka from now on. Raises LabError when Kafka does not answer."""
+    """Reads records that Kafka stores from now on. Raises LabError if Kafka does not answer."""
 
     def __init__(self) -> None:
         self._consumer = _consumer()
@@ -56,7 +56,7 @@ class Reader:
         self._consumer.close()
 
     def find(self, topic: str, text: str, patience: float = 30.0) -> str:
-        """Where a message of this MQTT topic came out. Raises NotInTime."""
+        """Wait for a message of this MQTT topic, and return its place in Kafka. Raises NotInTime."""
 
         def found() -> str:
             while (record := self._consumer.poll(0.1)) is not None:
@@ -82,7 +82,7 @@ class Reader:
 
 
 def consume(topics: Sequence[str] = TOPICS) -> Iterator[str]:
-    """A line for each record that Kafka takes into these topics from now on. Raises LabError."""
+    """Yield a line for each record that Kafka stores in these topics from now on. Raises LabError."""
     with contextlib.closing(_consumer()) as consumer:
         try:
             consumer.assign(

@@ -1,4 +1,4 @@
-"""What is to be seen of the chain: some of it looked at each second, the rest whenever it is drawn."""
+"""Collects the view's data: some each second, the rest whenever the view is drawn."""
 
 import time
 from collections import deque
@@ -10,14 +10,14 @@ from tests.harness.lab.score import Score
 from tests.harness.lab.snapshot import Seat, Snapshot, Told, checked
 from tests.harness.process import Process
 
-# Seconds. Over a single one 50 messages a second look like 49, 51, 50.
+# Seconds. Averaged over one second, a rate of 50 would show as 49, 51, 50.
 _RATE_OVER = 3
 
-_QUEUE = 1000  # what EMQ holds by default for a session that takes nothing; TwoDoors does the same
+_QUEUE = 1000  # EMQ's default queue for a session that takes nothing; TwoDoors uses the same
 
 
 class Watch:
-    """`look` waits for what it looks at, so it has a thread of its own; `snapshot` never waits."""
+    """`look` may block, so a thread of its own calls it; `snapshot` never blocks."""
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
@@ -55,7 +55,7 @@ class Watch:
         )
 
     def _rates(self) -> tuple[float, float]:
-        """Messages a second, published and delivered."""
+        """Published and delivered messages per second."""
         if len(self._scores) < 2:
             return 0.0, 0.0
         (first, before), (last, now) = self._scores[0], self._scores[-1]

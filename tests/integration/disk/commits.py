@@ -1,8 +1,9 @@
-"""Commits to a spool, one after the other, and a line for each that has returned: what is on disk by then.
+"""Makes commits to a spool, and prints a line after each that has returned.
 
     python -m tests.integration.disk.commits DIRECTORY SEED
 
-Every line holds the numbers of all messages there. For tests/integration/disk/test_the_power_is_cut.py.
+Each line lists the numbers of all messages that are on disk then. For
+tests/integration/disk/test_the_power_is_cut.py.
 """
 
 import os
@@ -17,7 +18,7 @@ from bridge.spool.store import Store
 
 _COMMITS = 40
 
-# Give space back early, and in small pieces: a smaller disk shows the same.
+# Return free pages early and in small pieces, so that a small spool tests it too.
 store._WORTH_A_VACUUM, store._WORTH_EMPTYING, store._VACUUM_AT_ONCE = 16, 1, 10
 
 

@@ -1,4 +1,4 @@
-"""A bridge whose spool is on a small disk of its own, fed by a scripted broker, with Kafka away."""
+"""Fixtures: a bridge with its spool on a small disk, fed by a scripted broker, without Kafka."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,16 +17,17 @@ from tests.harness.scripted import ScriptedBroker
 from tests.harness.scripted_connection import Connection
 
 NOBODY = f"{Network(TESTS).host('nobody', 200).address}:9092"
-"""Where no Kafka listens."""
+"""An address at which no Kafka listens."""
 
 NewBridge = Callable[..., BridgeProcess]
 
 
 class Feed:
-    """Publishes on one connection, and knows what was acknowledged.
+    """Publishes on one connection, and tracks which messages were acknowledged.
 
-    Payloads are b"<number> ....", counted from `first` over all of them; `acked` are the numbers of QoS 1
-    and 2 that got their PUBACK or PUBREC. The receiver's window is not kept: a broker may have any.
+    Payloads are b"<number> ....", counted from `first` over all messages; `acked` holds the numbers of the
+    QoS 1 and 2 messages that got their PUBACK or PUBREC. Feed ignores the Receive Maximum, as some brokers
+    do.
     """
 
     def __init__(self, connection: Connection, first: int = 1) -> None:
@@ -36,7 +37,7 @@ class Feed:
         self._identifier = 0
 
     def send(self, count: int, *, qos: int = 1, size: int = 1000, topic: bytes = b"t") -> range:
-        """The numbers of what was sent."""
+        """Publish `count` messages, and return their numbers."""
         first = self._sent + 1
         packets = []
         for number in range(first, first + count):
@@ -52,7 +53,7 @@ class Feed:
 
     @property
     def acked(self) -> list[int]:
-        """In the order in which it was acknowledged."""
+        """The numbers of acknowledged messages, in the order of their acknowledgement."""
         return [
             self._numbers[packet.identifier]
             for packet in self._connection.received[:]
@@ -60,7 +61,7 @@ class Feed:
         ]
 
     def wait_acked(self, numbers: range, deadline: float = 20.0) -> None:
-        """Until these were acknowledged. Raises NotInTime."""
+        """Wait until these were acknowledged. Raises NotInTime."""
         wait_until(
             lambda: set(numbers) <= set(self.acked),
             deadline,
@@ -68,9 +69,9 @@ class Feed:
         )
 
     def wait_stalled(self, deadline: float = 30.0) -> list[int]:
-        """Until nothing is acknowledged any more while something waits for it, for three seconds.
+        """Wait until messages are unacknowledged and none gets an acknowledgement for three seconds.
 
-        That is longer than the spool waits when it is full. Returns `acked`.
+        The spool, when it is full, retries sooner than that. Returns `acked`.
         """
 
         def stalled() -> bool:
@@ -90,7 +91,7 @@ def number_of(payload: bytes) -> int:
 
 
 def on_disk(directory: Path) -> list[int]:
-    """The numbers of the messages that a stopped bridge has left there, topic by topic in order."""
+    """The numbers of the messages in the spool of a stopped bridge, by topic, in order."""
     store = Store(directory)
     try:
         found = []
@@ -123,9 +124,9 @@ def broker() -> Iterator[ScriptedBroker]:
 
 @pytest.fixture
 def new_bridge(broker: ScriptedBroker, tmp_path: Path) -> Iterator[NewBridge]:
-    """Makes a bridge from t to iot and late/t to late, not started; it is ended with the test.
+    """Makes a bridge that routes t to iot and late/t to late; not started. It ends with the test.
 
-    new_bridge(disk.path, kafka={"bootstrap_servers": kafka.bootstrap}); without `kafka` there is none.
+    new_bridge(disk.path, kafka={"bootstrap_servers": kafka.bootstrap}); without `kafka` the bridge has none.
     """
     made: list[BridgeProcess] = []
 
@@ -155,7 +156,7 @@ def new_bridge(broker: ScriptedBroker, tmp_path: Path) -> Iterator[NewBridge]:
 
 
 def connected(broker: ScriptedBroker, bridge: BridgeProcess) -> Connection:
-    """The next connection of the bridge, with a new session, subscribed."""
+    """The next connection of the bridge, with a new session and its subscriptions."""
     connection = broker.next_connection()
     connection.connack()
     connection.expect_subscribe()

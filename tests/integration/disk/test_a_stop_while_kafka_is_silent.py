@@ -1,4 +1,4 @@
-"""A stop while Kafka takes nothing: what is on disk is safe there, and EMQ's queue fills, so it is short."""
+"""A stop while Kafka is silent is short: messages on disk are safe, and EMQ's queue fills meanwhile."""
 
 from collections.abc import Callable
 from pathlib import Path

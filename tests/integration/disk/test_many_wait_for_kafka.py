@@ -1,4 +1,4 @@
-"""Kafka is away, and as many come as a night brings: memory stays what it was, and all are delivered once.
+"""Kafka is away, and a night's messages arrive: memory does not grow, and each message is delivered once.
 
 50,000 messages; `--full` sends a million. The figures are printed (pytest -s).
 """
@@ -23,15 +23,15 @@ from tests.harness.host import Network
 from tests.harness.kafka import KafkaCluster
 from tests.integration.disk.conftest import NOBODY
 
-_WINDOW = 1000  # of the broker
-_CAP = 128_000_000  # bytes, where the kernel can be asked to see to it
+_WINDOW = 1000  # the broker's max_inflight_messages
+_CAP = 128_000_000  # bytes, enforced by the kernel where possible
 _PEAK = 150_000_000  # bytes
 _PARTITIONS = 3
 
 
 @pytest.fixture
 def mosquitto(network: Network, tmp_path: Path) -> Iterator[str]:
-    """The address of a broker that queues without bound."""
+    """The address of a broker whose queue has no limit."""
     doors = TwoDoors(network, tmp_path / "mosquitto", inflight=_WINDOW, queued=0)
     doors.mosquitto.start()
     yield network.behind_the_doors.address
@@ -97,13 +97,13 @@ def tell(way: str, count: int, took: float, cpu: float, peak: int) -> None:
 
 
 def peak_memory(bridge: BridgeProcess) -> int:
-    """Bytes."""
+    """The bridge's peak resident memory in bytes."""
     status = Path(f"/proc/{bridge.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
 def waiting(spool: Path) -> int:
-    """Messages on disk, seen beside the service."""
+    """How many messages are on disk, read while the service runs."""
     database = sqlite3.connect(f"file:{spool / Store.FILE}?mode=ro", uri=True)
     try:
         return int(database.execute("SELECT coalesce(sum(messages), 0) FROM lanes").fetchone()[0])
@@ -112,7 +112,7 @@ def waiting(spool: Path) -> int:
 
 
 def in_kafka(kafka: KafkaCluster, topic: str) -> int:
-    """Records of the topic."""
+    """How many records the topic has."""
     consumer = Consumer({"bootstrap.servers": kafka.bootstrap, "group.id": "counts"})
     try:
         return sum(

@@ -1,4 +1,4 @@
-"""A window full of the largest messages of EMQX, while Kafka takes nothing: it fits into a Pi's memory."""
+"""A full window of EMQX's largest messages while Kafka is silent: the bridge fits into a Pi's memory."""
 
 import re
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""A Pi has no battery clock: its wall clock may jump by years, and nothing waits by it.
+"""The wall clock jumps: a Pi has no battery clock, so its time may jump by years. No timer uses that clock.
 
-libfaketime shows the bridge another wall clock, and leaves it the monotonic one.
+libfaketime changes the wall clock that the bridge sees, but not the monotonic clock.
 """
 
 import time
@@ -16,7 +16,7 @@ from tests.integration.disk.conftest import Feed, connected, number_of
 
 
 class WallClock:
-    """`environment` is what a program needs to see it."""
+    """A wall clock that can jump. A program sees it if it is started with `environment`."""
 
     def __init__(self, directory: Path) -> None:
         (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
@@ -30,7 +30,7 @@ class WallClock:
         self.jump("+0")
 
     def jump(self, offset: str) -> None:
-        """So far from what is right, such as "-40y"."""
+        """Set the clock's difference from the right time, such as "-40y"."""
         fresh = self._file.with_suffix(".new")
         fresh.write_text(f"{offset}\n")
         fresh.rename(self._file)

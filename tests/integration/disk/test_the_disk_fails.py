@@ -1,4 +1,4 @@
-"""The disk fails, or the database on it: the bridge goes on with Kafka alone, and keeps what it can."""
+"""The disk or its database fails: the bridge goes on with Kafka alone, and saves all readable messages."""
 
 import os
 import sqlite3
@@ -44,16 +44,16 @@ def test_the_disk_fails_while_messages_wait_on_it(
         said = bridge.wait_for("spool.unusable")
         assert said["level"] == "error"
         assert str(disk.path / Store.FILE) in said["reason"]
-        assert feed.wait_stalled() == list(range(1, 311)), "neither Kafka nor the disk has more"
+        assert feed.wait_stalled() == list(range(1, 311)), "neither Kafka nor the disk accepts more"
     feed.wait_acked(feed.send(100), deadline=60)
-    assert feed.acked == list(range(1, 511)), "with Kafka alone"
+    assert feed.acked == list(range(1, 511)), "Kafka alone confirms all messages"
     assert in_kafka(kafka, topic) == list(range(1, 511))
     assert bridge.terminate() == 0
     disk.repair()
     left = set(on_disk(disk.path))
-    # The first ten may have been late for want of a connection to Kafka.
+    # The first ten may have been late: the bridge had no connection to Kafka yet.
     assert set(range(11, 311)) <= left <= set(range(1, 311)), (
-        "no commit is lost, and nothing could be deleted"
+        "no commit may be lost, and nothing could be deleted"
     )
 
 
@@ -76,7 +76,7 @@ def test_a_disk_that_is_read_only_at_the_start_is_used_once_it_can_be_written(
 def test_the_directory_belongs_to_someone_else(
     broker: ScriptedBroker, new_bridge: NewBridge, tmp_path: Path
 ) -> None:
-    """A root without capabilities is a user like any other."""
+    """Root without capabilities has only the rights of an ordinary user."""
     directory = tmp_path / "spool"
     directory.mkdir(0o755)
     os.chown(directory, _NOBODY, _NOBODY)
@@ -127,7 +127,7 @@ def test_a_damaged_database_is_set_aside_at_the_start(
     assert before.terminate() == 0
     file = disk.path / Store.FILE
     with file.open("r+b") as database:
-        database.seek(4096)  # the first page, with the schema, stays
+        database.seek(4096)  # keep the first page, which has the schema
         database.write(b"\xff" * 8 * 4096)
     damaged = file.read_bytes()
 
@@ -150,7 +150,7 @@ def test_the_database_is_damaged_while_messages_wait_in_it(
     kafka: KafkaCluster,
     disk: Disk,
 ) -> None:
-    """More than is kept in memory: what is on disk alone is lost with its page, and that is said."""
+    """More messages than memory holds: those on a damaged page are lost, and the bridge logs that."""
     topic = new_topic(partitions=1)
     bridge = new_bridge(disk.path, topic=topic, kafka={"bootstrap_servers": kafka.bootstrap})
     bridge.start()
@@ -171,6 +171,8 @@ def test_the_database_is_damaged_while_messages_wait_in_it(
     assert bridge.terminate() == 0
     found = in_kafka(kafka, topic)
     assert found == sorted(set(found))
-    assert {*range(1, 1001), *last} <= set(found), "what was in memory too, and what came later"
+    assert {*range(1, 1001), *last} <= set(found), (
+        "messages that were in memory too, and later ones, must arrive"
+    )
     assert bridge.entries("service.stopped")[0]["unreadable"] == last[-1] - len(found)
     assert (disk.path / f"{Store.FILE}.damaged-1").exists()

@@ -1,4 +1,4 @@
-"""The disk is full, by others or by the spool itself: nothing more is acknowledged, and nothing is lost."""
+"""Other programs or the spool fill the disk: the bridge acknowledges nothing more, and loses nothing."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def said(bridge: BridgeProcess) -> Entry:
     return entry
 
 
-# The message would fit into what is left, but not into the log and then into the file besides.
+# The message would fit into the free space once, but not twice: into the log, then into the database file.
 @pytest.mark.parametrize(("keep_free", "leave"), [(0, 200_000), (10 * MB, 8 * MB)])
 def test_others_fill_the_disk_and_then_make_room(
     broker: ScriptedBroker, new_bridge: NewBridge, disk: Disk, keep_free: int, leave: int
@@ -40,13 +40,13 @@ def test_others_fill_the_disk_and_then_make_room(
         acked = feed.wait_stalled()
         with bridge.log_contains("qos0.dropped"):
             qos0 = feed.send(50, qos=0)
-        assert feed.acked == acked, "a full disk takes nothing more"
+        assert feed.acked == acked, "while the disk is full, nothing more may be acknowledged"
         assert bridge.alive
     assert f"spool.keep_free = {keep_free}" in said(bridge)["reason"]
     everything = range(1, last + 1)
     feed.wait_acked(everything)
     bridge.wait_for("spool.usable")
-    assert feed.acked == list(everything), "in order of arrival"
+    assert feed.acked == list(everything), "all must be acknowledged, in order of arrival"
     assert bridge.terminate() == 0
     counts = bridge.entries("service.stopped")[0]
     assert (counts["received"], counts["spooled"], counts["dropped"]) == (last + 50, last + 10, 40)
@@ -54,7 +54,7 @@ def test_others_fill_the_disk_and_then_make_room(
 
 
 def test_a_disk_that_others_fill_during_a_commit_is_full_and_the_database_as_it_was(disk: Disk) -> None:
-    """What was free when the bridge looked may be gone when SQLite writes."""
+    """Others may take space between the bridge's check of free space and SQLite's write."""
     message = Message.of(b"t", 2, 1, None, bytes(300_000))
     message.sequence = 1
     segment = Segment([message])
@@ -91,9 +91,9 @@ def test_max_bytes_is_reached_and_space_comes_back_with_kafka(
         bridge.wait_for("spool.full")
         acked = feed.wait_stalled()
         assert "spool.max_bytes" in said(bridge)["reason"]
-        # EMQ queues 1,000; they came by thousands a second.
+        # EMQ queues 1,000 messages; thousands a second arrived.
         assert said(bridge)["emq_queue_lasts_seconds"] in (0, 1, 2)
-        # More than half of it is payload, however small the commits were.
+        # More than half of the spool is payload, although the commits were small.
         assert 10_000 < len(acked) < 20_000
         assert disk.free < free - 15 * MB
     feed.wait_acked(sent, deadline=60)

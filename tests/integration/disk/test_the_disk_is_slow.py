@@ -1,4 +1,4 @@
-"""The disk takes seconds for a commit: who does not need it does not wait for it."""
+"""A commit takes seconds: messages that need no commit do not wait for it."""
 
 import time
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def test_only_acknowledgements_wait_for_a_slow_disk(
     kafka: KafkaCluster,
     tmp_path: Path,
 ) -> None:
-    """`late` has no topic in Kafka, so what goes there is spooled; what goes to `t` is delivered at once."""
+    """Messages of `late`, which is not in Kafka, are spooled; messages of `t` are delivered at once."""
     topic = new_topic(partitions=1)
     spool = tmp_path / "spool"
     tcp = {"keepalive_idle": "1s", "keepalive_interval": "1s", "keepalive_count": 1}
@@ -42,14 +42,14 @@ def test_only_acknowledgements_wait_for_a_slow_disk(
         wait_until(
             lambda: {number_of(each.value) for each in records(kafka.bootstrap, topic)} == delivered,
             _SYNC - 1,
-            "Kafka has what needs no disk, long before the disk is done",
+            "Kafka has the messages that need no disk, long before the commit ends",
         )
         assert late not in feed.acked
-        assert feed.acked[-1] < late, "acknowledgements leave in order of arrival"
+        assert feed.acked[-1] < late, "acknowledgements must leave in order of arrival"
         feed.wait_acked(range(late, behind[-1] + 1))
         assert time.monotonic() - began >= _SYNC
 
-        # A commit after the other, and the connection lives: PINGREQ comes, PINGRESP is seen.
+        # Commit follows commit, and the connection stays up: the bridge sends PINGREQ and sees PINGRESP.
         pings = len(connection.pings)
         while len(connection.pings) < pings + 2:
             feed.wait_acked(feed.send(1, topic=b"late/x"))

@@ -1,4 +1,4 @@
-"""The power is cut at any moment: what was acknowledged is on the disk."""
+"""The power is cut at any moment: every acknowledged message is on the disk."""
 
 import itertools
 import random
@@ -21,7 +21,7 @@ from tests.integration.disk.conftest import Feed, NewBridge, connected, number_o
 
 
 class After:
-    """What a start finds after a cut, in a directory of its own for each."""
+    """Reads what a start finds after a cut; each cut has a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -33,14 +33,14 @@ class After:
         cuts.write_files(place, chosen)
         found = on_disk(place)
         assert len(found) == len(set(found)), f"{place}: a message is there twice"
-        shutil.rmtree(place)  # it stays where something is wrong
+        shutil.rmtree(place)  # after a failure the directory stays
         return set(found)
 
 
 def test_no_acknowledgement_leaves_before_its_message_is_synced(
     broker: ScriptedBroker, new_bridge: NewBridge, tmp_path: Path
 ) -> None:
-    """Without Kafka. Each PUBACK and PUBREC is looked for on the disk of the moment when send() begins."""
+    """Without Kafka: when send() of a PUBACK or PUBREC begins, its message must be on the disk."""
     spool, trace = tmp_path / "spool", tmp_path / "trace"
     bridge = new_bridge(spool, program=[*recording(trace), sys.executable, "-m", "bridge"])
     bridge.start()
@@ -59,21 +59,21 @@ def test_no_acknowledgement_leaves_before_its_message_is_synced(
         cuts.see(event)
         if event.call == "sendto" and f":{broker.port}]" in event.path and not event.returned:
             acks = [each for each in frames.feed(event.data) if isinstance(each, Ack)]
-            # The Feed's identifiers are its numbers: all of its messages have one.
+            # The Feed's Packet Identifiers equal its numbers: no message has QoS 0.
             acknowledged |= {ack.identifier for ack in acks if ack.kind in (Kind.PUBACK, Kind.PUBREC)}
             if cuts.syncs != seen:
                 seen, there = cuts.syncs, after(cuts)
             assert acknowledged <= there, f"not yet synced: {sorted(acknowledged - there)[:10]}"
-    assert acknowledged == set(feed.acked), "the recording shows all that came"
+    assert acknowledged == set(feed.acked), "the recording must show every acknowledgement that arrived"
     assert after.cuts >= 7
 
 
 def test_what_a_commit_has_written_is_there_after_a_cut_at_any_moment(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Commits, deletes, checkpoints and the giving back of space, cut before and after each sync.
+    """Commits, deletes, checkpoints and freeing of space, cut before and after each sync.
 
-    With what was synced alone, and with a random part of what was not.
+    Each cut is tried with the synced data alone, and with a random part of the other data.
     """
     seed = request.config.getoption("--seed") or random.randrange(1, 1_000_000)
     sys.stdout.write(f"--seed {seed}\n")
@@ -91,7 +91,7 @@ def test_what_a_commit_has_written_is_there_after_a_cut_at_any_moment(
         if event.call == "write" and event.path == str(log) and event.returned:
             done += 1
         if event.call == "fdatasync":
-            # One that has not returned may be there or not: it is there as a whole or not at all.
+            # A commit that has not returned may be missing, but must not be there in part.
             good = [committed[done - 1] if done else set(), *committed[done : done + 1]]
             assert after(cuts, chosen) in good
             cuts.see(event)
@@ -118,8 +118,9 @@ def test_the_power_of_a_real_file_system_is_cut_under_load(
         feed = Feed(connected(broker, bridge), first=1 + 1000 * (rounds - 1))
         feed.send(1000)
         wait_until(lambda: len(feed.acked) > 100, 20.0, "some were acknowledged")  # noqa: B023
-        # Up to here. The bridge lives on for a moment, and of a sync that was under way ext4 may say that it
-        # succeeded, though its journal was given up: where the power is cut nobody is left to hear that.
+        # The recording counts only up to here. The bridge runs on for a moment, and ext4 may report success
+        # for a running sync although its journal was aborted; after a real power cut no program would see
+        # that.
         acked += feed.acked
         disk.dies()
         bridge.kill9()
@@ -136,4 +137,4 @@ def test_the_power_of_a_real_file_system_is_cut_under_load(
     wait_until(lambda: not missing(), 30.0, lambda: f"all is delivered but {sorted(missing())[:10]}")
     assert after.terminate() == 0
     found = [number_of(record.value) for record in records(kafka.bootstrap, topic)]
-    assert found == sorted(set(found)), "each once, in order"
+    assert found == sorted(set(found)), "each message once, in order"

@@ -1,4 +1,4 @@
-"""What EjabberdPair is there for: a cluster with take-over, whose sessions die with their node."""
+"""EjabberdPair: a cluster with takeover, whose sessions die with their node."""
 
 import itertools
 import time
@@ -18,7 +18,7 @@ _names = itertools.count(1)
 
 @pytest.fixture
 def name() -> str:
-    """A client id, and a topic, that no other test has."""
+    """A client id and topic that no other test uses."""
     return f"kept{next(_names)}"
 
 
@@ -72,7 +72,7 @@ def test_who_is_taken_over_at_the_other_node_is_told(
 ) -> None:
     one, two = network.emq
     with at(one, name) as first:
-        # One that is taken over within the same second of the clock ejabberd throws away.
+        # ejabberd loses a session that is taken over twice within the same second of the clock.
         began = int(time.time())
         wait_until(lambda: int(time.time()) > began, 5.0, "the next second")
         with at(two, name) as second:
@@ -98,7 +98,7 @@ def test_a_session_dies_with_its_node_and_one_at_the_other_lives(
 def test_nodes_that_both_were_killed_are_one_cluster_again(
     name: str, pair: EjabberdPair, at: Callable[..., Client], network: Network
 ) -> None:
-    """Left alone, the one that died first would wait for the other."""
+    """Without EjabberdPair's setting the node that died first would wait for the other."""
     pair.node(1).kill9()
     pair.node(2).kill9()
     for number in (1, 2):

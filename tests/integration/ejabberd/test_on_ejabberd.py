@@ -1,8 +1,8 @@
-"""The chain on ejabberd: a session that can move between nodes, and dies with its own.
+"""The chain on ejabberd, whose sessions can move between nodes but die with their own node.
 
-ejabberd has one message of a session in flight, keeps its identifier and counts upward: where the bridge dies
-that one may double, where the connection breaks none. What the broker loses, a recording relay before the
-bridge tells from what the bridge would have lost.
+ejabberd has one message of a session in flight, keeps its identifier, and counts identifiers upward. If the
+bridge dies, that one message may be duplicated; if the connection breaks, none. A recording relay in front of
+the bridge tells messages that the broker lost from those that the bridge lost.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from tests.integration.test_a_broker_node_fails import node_of_the_session
 
 NewFlow = Callable[..., Any]
 
-RATE = 30  # messages a second; with one in flight some 50 come through
+RATE = 30  # messages a second; with one in flight, ejabberd delivers at most about 50
 SETTINGS = {
-    # Breaks soon after each other are waited out, and make the bridge suspect a rival on MQTT 3.1.1.
+    # After breaks in a row the bridge would wait, and on MQTT 3.1.1 suspect a rival with its client id.
     "mqtt": {"reconnect": {"min_delay": "50ms", "max_delay": "200ms", "refused_delay": "1s"}},
-    # So that whatever happens finds a message that Kafka has not confirmed, more often than not.
+    # So that a fault usually finds a message that Kafka has not confirmed.
     "kafka": {"options": {"linger.ms": 15}},
 }
 
@@ -37,7 +37,7 @@ def flow_of(new_flow: NewFlow) -> NewFlow:
 
 
 def settles(flow: Flow) -> None:
-    """Messages flow, and the session is old enough to be taken over (harness/ejabberd.py)."""
+    """Wait until messages flow and the session may be taken over again (harness/ejabberd.py)."""
     flow.devices.wait_sent(RATE)
     flow.goes_on()
 
@@ -53,7 +53,7 @@ def test_the_connection_breaks_again_and_again(
                 assert flow.relay.cut(reset=number % 2 == 1)
             settles(flow)
         assert not flow.bridge.entries("mqtt.session_lost")
-    # Without MQTT 5 the window is unknown, so the first 1,000 identifiers prove nothing.
+    # On MQTT 3.1.1 the window is unknown, so the first 1,000 identifiers prove nothing.
     assert_the_bridge_lost_nothing(flow, doubled=0 if protocol == "5" else cuts)
 
 
@@ -66,7 +66,7 @@ def test_each_node_dies_and_the_session_with_the_one_it_is_on(
         with pair.node(3 - node).dead():
             flow.goes_on()
         settles(flow)
-        assert not flow.bridge.entries("mqtt.closed"), "the other node's death is nothing to the bridge"
+        assert not flow.bridge.entries("mqtt.closed"), "the other node's death must not close the connection"
         with flow.bridge.log_contains("mqtt.session_lost"), pair.node(node).dead():
             flow.goes_on()
         flow.goes_on()
@@ -114,5 +114,5 @@ def test_the_bridge_is_stopped_and_then_killed(qos: int, flow_of: NewFlow) -> No
         flow.devices.wait_sent(RATE)
         flow.bridge.start()
         flow.goes_on()
-    # A stop leaves nothing in flight behind, and no more than one is in flight.
+    # A clean stop leaves nothing in flight, and at most one message was in flight.
     assert_the_bridge_lost_nothing(flow, doubled=1)

@@ -10,7 +10,7 @@ from tests.harness.host import Network
 
 @pytest.fixture(scope="package")
 def hivemq(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HiveMQ]:
-    # On a busy machine it falls behind; what then overflows would be no fault of anybody's.
+    # On a busy machine the bridge falls behind; a queue overflow would fail the test without a defect.
     with HiveMQ(network, tmp_path_factory.mktemp("hivemq"), queued=10_000) as hivemq:
         yield hivemq
 

@@ -1,4 +1,4 @@
-"""What HiveMQ is there for: sessions on disk, and the lowest identifier that is free."""
+"""HiveMQ: sessions on disk, and the lowest free identifier."""
 
 import itertools
 
@@ -14,7 +14,7 @@ _names = itertools.count(1)
 
 @pytest.fixture
 def name() -> str:
-    """A client id, and a topic, that no other test has."""
+    """A client id and topic that no other test uses."""
     return f"kept{next(_names)}"
 
 
@@ -53,7 +53,7 @@ def test_a_message_gets_the_lowest_identifier_that_is_free_and_keeps_it(
                 if dup:
                     for publish in came:
                         client.acknowledge(publish)
-                    client.subscribe(name, 1)  # its answer comes behind what was acknowledged
+                    client.subscribe(name, 1)  # its answer comes after the acknowledgements
                     publisher.publish(name, b"4", 1)
                     assert client.expect(Publish).identifier == 1
 
@@ -80,7 +80,7 @@ def test_sessions_survive_a_node_and_the_broker_itself(name: str, hivemq: HiveMQ
 
 
 def test_what_mqtt_forbids_ends_the_connection(name: str, hivemq: HiveMQ, network: Network) -> None:
-    """Others take a topic with a wildcard, or close without a word."""
+    """Other brokers accept a topic with a wildcard, or close without a reason."""
     with Client(network.emq[0].address, name) as client:
         client.send(Publish(b"with/#", b"", 1, 1))
         assert client.expect(Disconnect).reason == 0x90  # Topic Name invalid

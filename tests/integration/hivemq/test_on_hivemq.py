@@ -1,8 +1,8 @@
-"""The chain on HiveMQ CE, which gives a message the lowest identifier that is free.
+"""The chain on HiveMQ CE, which gives each message the lowest free identifier.
 
-After each batch of up to 50 it begins with 1 again, which proves nothing: whatever was in flight when a
-connection broke may double, at QoS 1 and 2. Nothing else does, and nothing is lost. What the broker loses, a
-recording relay before the bridge tells from what the bridge would have lost.
+After each batch of up to 50 messages HiveMQ starts with 1 again, which proves nothing: each message in flight
+when a connection breaks may be duplicated, at QoS 1 and 2. No other message is duplicated, and none is lost.
+A recording relay in front of the bridge tells messages that the broker lost from those that the bridge lost.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ NewFlow = Callable[..., Any]
 RATE = 60  # messages a second
 WINDOW = 50  # HiveMQ's own: the bridge's Receive Maximum is larger
 SETTINGS = {
-    # Breaks soon after each other are waited out, and make the bridge suspect a rival on MQTT 3.1.1.
+    # After breaks in a row the bridge would wait, and on MQTT 3.1.1 suspect a rival with its client id.
     "mqtt": {"reconnect": {"min_delay": "50ms", "max_delay": "200ms", "refused_delay": "1s"}},
-    # So that whatever happens finds messages that Kafka has not confirmed.
+    # So that a fault finds messages that Kafka has not confirmed.
     "kafka": {"options": {"linger.ms": 200}},
 }
 
@@ -96,5 +96,5 @@ def test_the_bridge_is_stopped_and_then_killed(qos: int, flow_of: NewFlow) -> No
         flow.devices.wait_sent(RATE)
         flow.bridge.start()
         flow.goes_on()
-    # A stop leaves nothing in flight behind.
+    # A clean stop leaves nothing in flight.
     assert_the_bridge_lost_nothing(flow, doubled=WINDOW)

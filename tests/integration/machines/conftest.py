@@ -1,4 +1,4 @@
-"""Booted Debian machines that the bridge is installed on, beside the chain that the other tests use too."""
+"""Booted Debian machines for the bridge, next to the chain that the other tests use too."""
 
 import contextlib
 import os
@@ -29,8 +29,8 @@ INSTALL = f"{SOURCE}/deploy/install.sh"
 INSTALLED_SH = "/opt/mqtt-kafka-bridge/current/deploy/install.sh"
 PACKAGE = "/root/package.deb"
 APT = {"DEBIAN_FRONTEND": "noninteractive"}  # the environment of apt-get
-NOT_LIVE = 3  # what install.sh ends with
-WHEELS = ("--wheels", "/root/wheels")  # but for one test, nobody has to wait for the network
+NOT_LIVE = 3  # install.sh's exit code then
+WHEELS = ("--wheels", "/root/wheels")  # all tests but one need no download
 
 NewMachine = Callable[..., Machine]
 Source = Callable[..., Path]
@@ -56,7 +56,7 @@ def _why_none_can_boot() -> str:
 
 @pytest.fixture(scope="session")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """A clone as somebody has it: source("0.2.0", {"bridge/app.py": "what it says instead"})."""
+    """Makes a clone: source("0.2.0", {"bridge/app.py": "its replaced content"})."""
 
     def create(version: str | None = None, changes: dict[str, str] | None = None) -> Path:
         target = tmp_path_factory.mktemp("clone")
@@ -80,7 +80,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
 
 @pytest.fixture
 def new_machine(source: Source, tmp_path: Path) -> NewMachine:
-    """new_machine("bookworm") is a minimal Debian with a clone in /root, not booted yet."""
+    """Makes machines: new_machine("bookworm") is a minimal Debian with a clone in /root, not booted."""
 
     def create(
         suite: str, layers: Sequence[Path] = (), files: Mapping[str, Path] | None = None, name: str = "pi"
@@ -93,7 +93,7 @@ def new_machine(source: Source, tmp_path: Path) -> NewMachine:
 
 @pytest.fixture
 def lone_pi(request: pytest.FixtureRequest, source: Source, tmp_path: Path) -> Iterator[Machine]:
-    """Booted, with a clone, in a network in which there is nobody else. Its parameter is a Debian."""
+    """A booted machine with a clone, alone in its network. The parameter is a Debian release."""
     suite = getattr(request, "param", "bookworm")
     with (
         contextlib.closing(Namespace()) as network,
@@ -112,7 +112,7 @@ def chain(haproxy: HAProxy, kafka: KafkaCluster) -> Iterator[list[str]]:
 
 @pytest.fixture(scope="session")
 def new_package(source: Source, tmp_path_factory: pytest.TempPathFactory) -> NewPackage:
-    """new_package("bookworm", "0.9.0") is the Debian package of a clone that says it is that version."""
+    """new_package("bookworm", "0.9.0") is the Debian package of a clone with that version."""
     made: dict[tuple[str, str | None], Path] = {}
 
     def create(suite: str, version: str | None = None) -> Path:
@@ -133,9 +133,9 @@ def new_package(source: Source, tmp_path_factory: pytest.TempPathFactory) -> New
 def installed(
     network: Network, source: Source, new_package: NewPackage, tmp_path_factory: pytest.TempPathFactory
 ) -> Installed:
-    """installed("bookworm") is a layer for new_machine: the bridge is installed, its machine shut down.
+    """Makes layers for new_machine: installed("bookworm") has the bridge, and was shut down.
 
-    By install.sh, or by its Debian package.
+    The bridge is installed by install.sh or by its Debian package.
     """
     layers: dict[tuple[str, str], Path] = {}
     host, kafka = network.haproxy.address, ",".join(f"{each.address}:{CLIENTS}" for each in network.kafka)
@@ -165,9 +165,9 @@ def installed(
 
 
 def on(pi: Machine, command: str, *more: str, clone: str = SOURCE) -> str:
-    """A command of a page, run in a clone: as root where it has sudo, which a machine with only root lacks.
+    """Run a command of a page in a clone: as root if the command uses sudo (the machine has no sudo).
 
-    Without sudo a user without rights runs it, unless it is one of the clone's own.
+    Without sudo an unprivileged user runs it, unless the command is one of the clone's own.
     """
     if "sudo " not in command and not command.startswith("deploy/"):
         return pi.run("runuser", "-u", "nobody", "--", "bash", "-c", f"cd /; {command} {shlex.join(more)}")
@@ -181,7 +181,7 @@ def apt_install(pi: Machine, package: str, *options: str, status: int = 0) -> st
 
 
 def say_where(pi: Machine, chain: list[str]) -> None:
-    """What a person writes into the settings before the first start."""
+    """Write into the settings what an operator writes before the first start."""
     host, port = chain[1].split(":")
     pi.run(
         "sed",

@@ -1,4 +1,4 @@
-"""The Debian package on a Debian that boots: what install.sh's tests say of it too, and what dpkg adds."""
+"""The Debian package on a booted Debian: the same checks as for install.sh, and those for dpkg."""
 
 import json
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_upgrade_refused_settings_and_downgrade_under_load_lose_and_double_nothi
             assert pi.read(f"{SETTINGS}.new").endswith("# New in 0.9.0.\n")
             assert pi.run("ls", "/opt/mqtt-kafka-bridge").split() == ["0.9.0", "current"]
 
-            # It goes on with what it has in memory, though its files are gone.
+            # The bridge goes on with its code in memory, though its files are gone.
             pi.write(SETTINGS, settings.replace("[mqtt]", "[mqtt]\nnew = 1", 1))
             started = pi.show(UNIT, "InvocationID")
             failed = apt_install(pi, PACKAGE, "--allow-downgrades", status=100)
@@ -129,7 +129,7 @@ def test_remove_keeps_settings_and_messages_and_purge_refuses_while_some_are_und
     garden = "/etc/mqtt-kafka-bridge/garden.toml"
     with pi:
         go_live(pi, chain)
-        # One of two bridges produces to a topic that nobody has made: that waits on disk.
+        # One of two bridges routes to a missing Kafka topic: its messages wait on disk.
         pi.run("cp", "--preserve=all", SETTINGS, garden)
         edit = 's/^topic = .*/topic = "garden.late"/; s/^.mqtt.$/&\\nclient_id = "garden"/'
         pi.run("sed", "-i", edit, garden)
@@ -151,7 +151,7 @@ def test_remove_keeps_settings_and_messages_and_purge_refuses_while_some_are_und
         assert "To have them delivered, install the package again" in refused
         assert left(pi) == kept
 
-        # What was enabled starts again, and what waited arrives.
+        # The enabled units start again, and the waiting messages arrive.
         apt_install(pi, PACKAGE)
         wait_live(pi)
         kafka.create_topic("garden.late", 3)
@@ -193,7 +193,7 @@ def test_a_machine_of_install_sh_refuses_the_package_until_that_one_is_uninstall
 
 
 def left(pi: Machine) -> set[str]:
-    """What of the bridge is on the machine, but for what dpkg knows of it."""
+    """The bridge's files on the machine, apart from dpkg's own records."""
     return {name for name in test_service.left(pi) if not name.startswith("/var/lib/dpkg/")}
 
 

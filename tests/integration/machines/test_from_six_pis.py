@@ -1,7 +1,8 @@
-"""The tutorial for six Pis: each of its commands, taken from the page and run in its order.
+"""The tutorial for six Pis: runs each of its commands, taken from the page, in the page's order.
 
-Pis 3 to 6 are booted machines with the founding addresses. EMQX cannot be had here: the harness plays EMQ on
-Pis 1 and 2. Nor can Kafka's archive: stand-ins for its scripts start the same programs from the same jars.
+Pis 3 to 6 are booted machines with the founding addresses. EMQX and Kafka's archive are not available here:
+the harness simulates EMQ on Pis 1 and 2, and replacements of Kafka's scripts start the same programs from the
+same jars.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ LOG, STOP, COUNT, START = COMMANDS["7"]
 
 BROKERS = "172.30.1.31:9092,172.30.1.32:9092,172.30.1.33:9092"
 UNIT_FILE = "/etc/systemd/system/kafka.service"
-# Kafka's scripts, and what each starts.
+# Kafka's scripts, and the class that each starts.
 SCRIPTS = {
     "kafka-server-start.sh": "kafka.Kafka",
     "kafka-storage.sh": "kafka.tools.StorageTool",
@@ -49,7 +50,7 @@ SCRIPT = """#!/bin/sh
 exec java -XX:+UseSerialGC -XX:TieredStopAtLevel=1 $KAFKA_HEAP_OPTS -cp '/opt/kafka/libs/*' {} "$@"
 """
 
-at_kafka = partial(on, clone="/opt/kafka")  # whose machines need no clone
+at_kafka = partial(on, clone="/opt/kafka")  # Kafka's machines need no clone
 
 
 def test_what_the_page_shows_are_commands_and_files() -> None:
@@ -130,7 +131,7 @@ def test_from_six_pis_to_messages_in_kafka_and_what_happens_when(source: Source,
 
 
 def with_java_and_kafka(directory: Path) -> Path:
-    """A layer for machines: the page's packages, and what stands for Kafka's archive, unpacked."""
+    """A layer for machines: the page's packages, and the unpacked replacement of Kafka's archive."""
     content = directory / "kafka_2.13-4.4.0"
     shutil.copytree(kit.kafka_jars(), content / "libs")
     (content / "config").mkdir()
@@ -153,7 +154,7 @@ def with_java_and_kafka(directory: Path) -> Path:
 
 
 def node_of_the_bridge(balancer: Machine) -> int:
-    """The EMQ node that HAProxy has connected the bridge to. Its health checks come and go."""
+    """The EMQ node that HAProxy has connected the bridge to. Short-lived health checks do not count."""
 
     def only_one() -> str:
         sockets = balancer.run("ss", "-Hnt", "state", "established", "dport = :1883")
@@ -164,7 +165,7 @@ def node_of_the_bridge(balancer: Machine) -> int:
 
 
 def kafka_is_set_up(*pis: Machine) -> None:
-    """Step 2, but for Java; and that the service comes back when it dies."""
+    """Run step 2 without Java, and check that systemd restarts a service that dies."""
     (unit,), (properties,) = pages.fenced(PAGE, "ini"), pages.fenced(PAGE, "properties")
     (settings,) = re.findall(r"^ExecStart=\S+ (\S+)$", unit, re.MULTILINE)
     assert f"`{settings}`" in SECTIONS["2"]
@@ -194,7 +195,7 @@ def kafka_is_set_up(*pis: Machine) -> None:
 
 
 def publish(pi: Machine, value: str) -> None:
-    """Tried again as a person would, where HAProxy has not yet seen that a node is gone."""
+    """Publish, and retry like a user while HAProxy has not yet noticed that a node is gone."""
     command = PUBLISH.replace("21.5", value)
 
     def published() -> bool:
@@ -209,7 +210,7 @@ def publish(pi: Machine, value: str) -> None:
 def in_kafka() -> list[str]:
     """The values of this sensor, in order; none while a partition has no leader.
 
-    Those that stand twice in a row are told once: who publishes again may have been heard the first time.
+    Repeated values in a row count once: a retried publish may have succeeded the first time.
     """
     with contextlib.suppress(KafkaException, NotInTime):
         found = [

@@ -11,7 +11,7 @@ DEFAULTS = "/etc/default/haproxy"
 LOG = "/var/log/mqtt-kafka-bridge-install.log"
 NODES = ("--emq", "127.0.0.1:2883", "--emq", "127.0.0.2:2883")
 
-# All that HAProxy's check wants of a node: CONNACK 2 to a CONNECT that must be refused.
+# A node that satisfies HAProxy's check: it answers CONNECT with CONNACK 2 (refused).
 NODE = """
 import socketserver, sys
 class Node(socketserver.BaseRequestHandler):
@@ -53,7 +53,7 @@ def test_it_serves_the_given_nodes_and_keeps_what_was_there(pi: Machine) -> None
     assert "password" not in again
     assert pi.show("haproxy", "MainPID") == process
 
-    # A new haproxy.cfg is a reload: who is connected stays so.
+    # A new haproxy.cfg needs only a reload: clients stay connected.
     pi.shell(f"echo '# newer' >>{SOURCE}/haproxy/haproxy.cfg")
     connect = "exec 3<>/dev/tcp/127.0.0.1/1884"
     answer = "printf '\\x10\\x00' >&3; timeout 5 head -c 4 <&3 | wc -c | grep -x 4"
@@ -61,7 +61,7 @@ def test_it_serves_the_given_nodes_and_keeps_what_was_there(pi: Machine) -> None
     assert pi.show("haproxy", "MainPID") == process
     assert pi.read(CFG).endswith("# newer\n")
 
-    # Other nodes take a restart.
+    # Other nodes need a restart.
     pi.run(
         INSTALL,
         "haproxy",

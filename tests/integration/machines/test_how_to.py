@@ -1,4 +1,4 @@
-"""The pages for what is done now and then: their commands are taken from them and run on booted machines."""
+"""The how-to pages: their commands are run, as the pages show them, on booted machines."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ from tests.integration.machines.test_upgrade import version
 
 HOW_TO = ROOT / "docs" / "how-to"
 
-# Between two machines there is no ssh here: one side of a pipe that goes to the other machine, and its end.
+# Replacement for ssh between two machines: the client's end of a pipe, and the server's end.
 SSH = """#!/usr/bin/python3
 import shutil, socket, sys
 with socket.create_connection(("127.0.0.1", 2222)) as there, there.makefile("wb") as pipe:
@@ -46,7 +46,7 @@ connection, _ = socket.create_server(("127.0.0.1", 2222)).accept()
 connection.sendall(bytes([subprocess.run(sys.argv[1:], stdin=connection).returncode]))
 """
 
-# As the founding document has it, below what Debian's own file says.
+# HAProxy's settings of the founding document, appended to Debian's own file.
 FOUNDING = """
 frontend http-in
     bind *:8080
@@ -101,7 +101,7 @@ def test_install_upgrade_go_back_and_remove_by_install_sh_and_then_as_a_package(
         assert (version(pi), pi.show(UNIT, "StatusText")) == (before, "live")
         on(pi, uninstall)
 
-    # The same for this architecture.
+    # The page's command, changed to this architecture.
     assert build == "deploy/build-deb bookworm arm64"
     file = new_package("bookworm")
     package = package.replace("arm64", "amd64")
@@ -126,7 +126,7 @@ def test_a_bridge_moves_to_another_machine_with_what_waits_on_disk_and_loses_and
     old = new_machine("bookworm", [installed("bookworm")], name="old")
     new = new_machine("bookworm", name="new")
     with old, new:
-        # A topic that nobody has made: what goes there waits on disk.
+        # The Kafka topic is missing, so its messages wait on disk.
         edit = r's/^topic = .*/topic = "moved"/; s/^\[mqtt\]$/&\nusername = "bridge"/'
         old.run("sed", "-i", edit, SETTINGS)
         old.write("/etc/credstore/mqtt-kafka-bridge.mqtt-password", "hunter2")

@@ -1,4 +1,4 @@
-"""install.sh bridge on a clean Debian that boots: what is there afterwards, and what a second run does."""
+"""install.sh bridge on a clean booted Debian: which files it leaves, and what a second run does."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.integration.machines.conftest import (
     assert_what_is_sent_arrives_once,
 )
 
-# What it puts on a machine, but for Python packages: mode, owner, group.
+# The files that it installs, without Python packages: mode, owner, group.
 FILES = {
     "/etc/mqtt-kafka-bridge": "750 root mqtt-kafka-bridge",
     "/etc/mqtt-kafka-bridge/bridge.toml": "640 root mqtt-kafka-bridge",
@@ -77,7 +77,7 @@ def test_people_of_the_group_see_the_settings_and_what_would_be_produced_without
         assert pi.run(*login, "bridge --version") == pi.run("mqtt-kafka-bridge", "--version")
         assert 'topic = "mqtt"' in pi.run(*login, "bridge config")
         assert len(pi.run(*login, "bridge --dry-run --json --count 2").splitlines()) >= 2
-        # Scripts and services have no profile: for them it is iproute2's.
+        # Scripts and services read no profile: for them `bridge` is iproute2's command.
         assert pi.run("sh", "-c", "command -v bridge") == "/usr/sbin/bridge\n"
         assert "permission denied" in pi.run("runuser", "-l", "otto", "-c", "bridge config", status=2)
 
@@ -136,7 +136,7 @@ def permissions(pi: Machine, files: dict[str, str]) -> dict[str, str]:
 
 
 def names(pi: Machine) -> set[str]:
-    """Every file that could be left behind."""
+    """Every file that a removal could leave behind."""
     return set(pi.tree("/etc", "/opt", "/usr/local", "/var/lib", "/run/systemd/system"))
 
 

@@ -1,4 +1,4 @@
-"""The service on a machine that boots: what systemd does when it dies, hangs, or is told to go."""
+"""The service on a booted machine: what systemd does when it dies, hangs, or is removed."""
 
 import json
 
@@ -30,7 +30,7 @@ WINDOW = 100  # mqtt.receive_maximum
 
 @pytest.fixture(params=["install.sh", "deb"])
 def pi(new_machine: NewMachine, installed: Installed, request: pytest.FixtureRequest) -> Machine:
-    """Installed by this."""
+    """A machine with the bridge, installed by install.sh or by the Debian package."""
     return new_machine("bookworm", [installed("bookworm", request.param)])
 
 
@@ -61,7 +61,7 @@ def test_it_is_started_again_when_it_dies_hangs_or_finds_no_name_but_not_on_wron
     chain: list[str], pi: Machine
 ) -> None:
     with pi:
-        # No watchdog of half a minute and no pause of 5 s: only the times are others.
+        # Shorter times than the watchdog's half a minute and the restart's 5 s; nothing else differs.
         pi.run("mkdir", "-p", f"/run/systemd/system/{UNIT}.service.d")
         pi.write(
             f"/run/systemd/system/{UNIT}.service.d/times.conf",
@@ -140,7 +140,7 @@ def test_uninstall_leaves_settings_and_state_and_purge_no_undelivered_message(
 ) -> None:
     with new_machine("bookworm", [installed("bookworm")]) as pi:
         wait_live(pi)
-        # A topic that nobody has made: what goes there waits on disk.
+        # The Kafka topic is missing, so its messages wait on disk.
         pi.run("sed", "-i", 's/^topic = .*/topic = "nobody.made"/', SETTINGS)
         pi.run("systemctl", "restart", UNIT)
         wait_live(pi)
@@ -169,6 +169,6 @@ def rows(pi: Machine) -> int:
 
 
 def left(pi: Machine) -> set[str]:
-    """What of the bridge is on the machine, but for the clone and the logs."""
+    """The bridge's files on the machine, without the clone and the logs."""
     found = pi.shell("find /etc /opt /usr /var/lib /run/systemd -xdev -name '*mqtt-kafka-bridge*' -prune")
     return set(found.splitlines())

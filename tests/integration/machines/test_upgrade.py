@@ -1,4 +1,4 @@
-"""Other versions under load: one that is good, one that never becomes live, and back again."""
+"""Upgrades under load: to a good version, to one that never becomes live, and back."""
 
 import pytest
 
@@ -73,6 +73,6 @@ def test_upgrade_failed_upgrade_and_rollback_under_load_lose_and_double_nothing(
 
 
 def version(pi: Machine) -> str:
-    """Of the process that runs, not of a link."""
+    """The version of the running process, not of the link to the installed one."""
     program = pi.run("cat", f"/proc/{pi.show(UNIT, 'MainPID')}/cmdline").split("\0")[0]
     return program.removeprefix("/opt/mqtt-kafka-bridge/").partition("/")[0]

@@ -1,4 +1,4 @@
-"""A scripted broker, the bridge that talks to it, and what Kafka got."""
+"""Fixtures: a scripted broker, a bridge connected to it, and the records in Kafka."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ NewBridge = Callable[..., BridgeProcess]  # new_bridge({"t/#": topic}, {"protoco
 Values = Callable[[str], list[bytes]]
 InKafka = Callable[[str], list[Record]]
 
-# A broker that was cut off is tried again within moments.
+# After a cut the bridge reconnects almost at once.
 QUICK = {"min_delay": "50ms", "max_delay": "200ms"}
 
 
@@ -32,7 +32,7 @@ def broker() -> Iterator[ScriptedBroker]:
 
 @pytest.fixture
 def topic(new_topic: Callable[..., str]) -> str:
-    """A Kafka topic with one partition, so that its records have one order."""
+    """A Kafka topic with one partition, so its records are in one order."""
     return new_topic(partitions=1)
 
 
@@ -59,22 +59,22 @@ def held_topic(new_held_topic: Callable[[], HeldTopic]) -> HeldTopic:
 
 @pytest.fixture
 def in_kafka(kafka: KafkaCluster) -> InKafka:
-    """What a topic holds now: in_kafka("iot")."""
+    """Reads the records that a topic holds now: in_kafka("iot")."""
     return lambda topic: records(kafka.bootstrap, topic)
 
 
 @pytest.fixture
 def values(in_kafka: InKafka) -> Values:
-    """The values of the records that a topic holds now."""
+    """Reads the values of the records that a topic holds now."""
     return lambda topic: [record.value for record in in_kafka(topic)]
 
 
 @pytest.fixture
 def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[NewBridge]:
-    """Makes a bridge between a broker and `kafka`, not started yet; all are ended with the test.
+    """Makes a bridge between a broker and `kafka`, not started yet; all bridges end with the test.
 
-    `routes` maps MQTT filter to Kafka topic, or is a list as in the settings. What Kafka does not confirm
-    stays unacknowledged: nothing goes to disk unless the test says so.
+    `routes` maps MQTT filters to Kafka topics, or is a list as in the settings. A message that Kafka does not
+    confirm stays unacknowledged: nothing is written to disk unless the test changes that.
     """
     made: list[BridgeProcess] = []
 
@@ -117,7 +117,7 @@ def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[NewBridge]:
 
 @pytest.fixture
 def new_bridge(new_bridge_to: NewBridge, broker: ScriptedBroker) -> NewBridge:
-    """The same, with the scripted broker: new_bridge({"t/#": topic})."""
+    """Like new_bridge_to, with the scripted broker: new_bridge({"t/#": topic})."""
 
     def create(routes: Any, mqtt: Mapping[str, Any] | None = None, **tables: Any) -> BridgeProcess:
         return new_bridge_to(broker, routes, mqtt, **tables)
@@ -135,7 +135,7 @@ def running(new_bridge: NewBridge, topic: str) -> BridgeProcess:
 
 @pytest.fixture
 def live(broker: ScriptedBroker, running: BridgeProcess) -> Connection:
-    """The connection of `running`, new session and subscribed."""
+    """The connection of `running`, with a new session and its subscriptions."""
     connection = broker.next_connection()
     connection.connack()
     connection.expect_subscribe()

@@ -1,4 +1,4 @@
-"""Much at once, little at a time, and Kafka away: the window bounds what is taken, the session lives on."""
+"""Backpressure: the window limits how many messages the bridge takes, and the session stays up."""
 
 from tests.harness.packets import Publish
 from tests.harness.scripted import ScriptedBroker
@@ -24,7 +24,7 @@ def test_a_message_of_half_a_megabyte_among_small_ones(live: Connection, topic: 
 
 
 def test_ten_thousand_messages_in_one_burst(live: Connection, topic: str, values: Values) -> None:
-    """A broker that knows no window: the bridge takes them, and acknowledges in order."""
+    """The broker ignores the window: the bridge still takes all messages, and acknowledges in order."""
     with live.one_segment():
         for identifier in range(1, 10_001):
             live.publish(b"t", b"%d" % identifier, qos=1, identifier=identifier)
@@ -35,7 +35,7 @@ def test_ten_thousand_messages_in_one_burst(live: Connection, topic: str, values
 def test_pings_go_on_while_kafka_is_away(
     broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic
 ) -> None:
-    """Backpressure is the window, never a blocked socket: the broker must not take the bridge for dead."""
+    """Only the window holds messages back, never a blocked socket: the bridge must not look dead."""
     tcp = {"keepalive_idle": "1s", "keepalive_interval": "1s", "keepalive_count": 1}
     bridge = new_bridge({"t": held_topic.name}, {"keepalive": "4s", "tcp": tcp, "receive_maximum": 10})
     bridge.start()
@@ -73,7 +73,7 @@ def test_qos_0_beyond_the_bound_is_dropped_and_counted(
 def test_a_broker_that_answers_no_ping_is_left(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """It hangs behind a healthy HAProxy: only MQTT's keepalive can tell."""
+    """The broker hangs behind a healthy HAProxy: only MQTT's keepalive notices."""
     tcp = {"keepalive_idle": "1s", "keepalive_interval": "1s", "keepalive_count": 1}
     bridge = new_bridge({"t": topic}, {"keepalive": "4s", "tcp": tcp})
     bridge.start()

@@ -1,4 +1,4 @@
-"""How a connection comes up or is refused, and who is told: CONNECT, CONNACK, take-over."""
+"""How a connection is accepted, refused or taken over, and what the bridge logs."""
 
 import time
 
@@ -33,7 +33,7 @@ def test_what_the_first_connect_says(broker: ScriptedBroker, new_bridge: NewBrid
 def test_what_comes_in_one_piece_with_connack_is_not_lost(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
 ) -> None:
-    """A resumed session's messages stand right behind CONNACK, before paho has seen it."""
+    """Messages of a resumed session follow CONNACK directly, before paho has handled it."""
     new_bridge({"t": topic}).start()
     with broker.connection() as connection:
         with connection.one_segment():
@@ -47,7 +47,7 @@ def test_what_comes_in_one_piece_with_connack_is_not_lost(
 def test_connack_may_take_longer_than_the_keepalive(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """While one EMQ node hangs, the other one's CONNACK takes 60 s; paho would give up at the keepalive."""
+    """While one EMQ node hangs, the other's CONNACK takes 60 s; paho would give up at the keepalive."""
     tcp = {"keepalive_idle": "1s", "keepalive_interval": "1s", "keepalive_count": 1}
     bridge = new_bridge({"t": topic}, {"keepalive": "4s", "tcp": tcp})
     bridge.start()
@@ -79,7 +79,7 @@ def test_no_connack_at_all_is_left_after_its_timeout(
 
 
 def test_the_broker_may_ask_for_a_shorter_keepalive(broker: ScriptedBroker, running: BridgeProcess) -> None:
-    """MQTT 5, 3.2.2.3.14: what CONNACK says must be used, or the broker ends the connection."""
+    """MQTT 5, 3.2.2.3.14: the client must use CONNACK's keepalive, or the broker ends the connection."""
     with broker.connection() as connection:
         connection.connack(properties={Property.SERVER_KEEP_ALIVE: 2})
         connection.expect_pings(2, deadline=8)
@@ -100,7 +100,7 @@ def test_a_connack_that_makes_no_sense(data: str, broker: ScriptedBroker, runnin
 def test_bad_credentials_are_retried_slowly(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str, reason: int
 ) -> None:
-    """Never a tight loop, never an exit, and cured without a restart."""
+    """No tight loop, no exit, and recovery without a restart."""
     reconnect = {"min_delay": "50ms", "max_delay": "200ms", "refused_delay": "2s"}
     bridge = new_bridge({"t": topic}, {"username": "u", "reconnect": reconnect})
     with broker.always(lambda connection: connection.connack(reason=reason)):
@@ -132,7 +132,7 @@ def test_credentials_of_3_1_1_are_retried_slowly_too(
 def test_a_broker_that_is_busy_is_tried_again_soon(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """CONNACK 3 of MQTT 3.1.1, server unavailable: time cures it, nobody has to act."""
+    """CONNACK 3 of MQTT 3.1.1, server unavailable: goes away without an operator."""
     bridge = new_bridge({"t": topic}, {"protocol": "3.1.1"})
     bridge.start()
     with broker.connection() as connection:
@@ -147,7 +147,7 @@ def test_a_broker_that_is_busy_is_tried_again_soon(
 def test_a_balancer_with_no_broker_behind_is_not_hammered(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """HAProxy accepts and closes. The first try is at once, then delays grow to their limit."""
+    """HAProxy accepts and closes. The bridge retries at once, then with delays that grow to their limit."""
     reconnect = {"min_delay": "200ms", "max_delay": "1s"}
     bridge = new_bridge({"t": topic}, {"protocol": "5", "reconnect": reconnect})
     with broker.always(lambda connection: connection.reset()):
@@ -167,7 +167,7 @@ def test_a_lost_session_is_said(broker: ScriptedBroker, new_bridge: NewBridge, t
     with broker.connection() as first:
         first.connack()
         bridge.wait_live()
-        assert not bridge.entries("mqtt.session_lost"), "a first session was never expected"
+        assert not bridge.entries("mqtt.session_lost"), "a first connection expects no session"
     with bridge.log_contains("mqtt.session_lost", level="warning"), broker.connection() as second:
         second.connack(session_present=False)
         second.expect_subscribe()
@@ -188,13 +188,13 @@ def test_a_session_that_was_lost_while_the_bridge_was_down_is_said(
         bridge.wait_for("mqtt.session_lost")
 
 
-# -- the client id is taken by somebody else -----------------------------------------------------------------
+# -- another client takes the client id -----------------------------------------------------------------
 
 
 def test_a_take_over_is_said_and_backed_off(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """No tug of war: whoever comes back at once throws the other one out again."""
+    """The bridge must wait: a client that reconnects at once disconnects the other one again."""
     reconnect = {"min_delay": "50ms", "max_delay": "200ms", "refused_delay": "2s"}
     bridge = new_bridge({"t": topic}, {"reconnect": reconnect})
     bridge.start()

@@ -1,7 +1,7 @@
-"""The bridge against whole families of brokers, at random: cuts, lost acknowledgements, repeated payloads.
+"""The bridge against families of brokers, at random: cuts, lost acknowledgements, repeated payloads.
 
-The broker knows which message a copy really is. Lost is what it saw acknowledged and Kafka does not have:
-none, whatever the broker does. Doubled is bounded by what was in flight at the cuts.
+The broker knows which message each copy is. No message that the broker saw acknowledged may be missing in
+Kafka. The number of duplicates is limited by the number of messages in flight at the cuts.
 """
 
 import random
@@ -33,16 +33,16 @@ def test_no_family_of_brokers_makes_the_bridge_lose(
             broker,
             [{"name": "all", "filter": "t/#", "topic": topic, "qos": 2}],
             {"receive_maximum": WINDOW},
-            # So that a cut always finds messages that Kafka has not confirmed.
+            # So that each cut finds messages that Kafka has not confirmed.
             kafka={"options": {"linger.ms": 50}},
         )
         bridge.start()
         bridge.wait_live()
-        # In pairs: only soon after a cut a broker that numbers anew gives out identifiers that are in doubt.
+        # Cuts in pairs: identifiers of a broker that numbers anew are ambiguous only soon after a cut.
         first_cuts = chance.sample(range(WINDOW, MESSAGES - WINDOW), CUTS // 2)
         cuts_at = {*first_cuts, *(cut + chance.randint(1, WINDOW) for cut in first_cuts)}
         for number in range(1, MESSAGES + 1):
-            # Few topics and few payloads: messages that can't be told apart are the rule, as with sensors.
+            # Few topics and payloads, so that many messages are identical, as with sensors.
             broker.publish(
                 b"t/%d" % chance.randrange(2), b"%d" % chance.randrange(3), chance.choice([1, 1, 2])
             )
@@ -58,8 +58,8 @@ def test_no_family_of_brokers_makes_the_bridge_lose(
         acked = broker.acked
 
     copies = Counter(int(record.header("serial") or b"0") for record in in_kafka(topic))
-    assert not acked - copies.keys(), "acknowledged, and not in Kafka"
+    assert not acked - copies.keys(), "a message was acknowledged, and is not in Kafka"
     doubled = copies.total() - len(copies)
     assert doubled <= CUTS * WINDOW
     if identifiers is Identifiers.UPWARD:
-        assert doubled <= WINDOW, "once an identifier above the window was seen, nothing doubles"
+        assert doubled <= WINDOW, "no duplicates once the bridge has seen an identifier above the window"

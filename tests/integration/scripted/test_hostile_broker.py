@@ -1,7 +1,7 @@
-"""What no broker should send, and what breaks off in the middle: the bridge stays up.
+"""Packets that no broker should send, and packets that break off in the middle: the bridge stays up.
 
-A malformed packet ends its connection: on MQTT 5 with DISCONNECT 0x81, then the bridge connects again.
-What was in flight is sent again by the broker, so nothing is lost by that.
+A malformed packet ends its connection, on MQTT 5 with DISCONNECT 0x81, and the bridge reconnects. The broker
+resends the messages in flight, so none is lost.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def test_a_malformed_packet_ends_the_connection_and_nothing_else(
 def test_a_malformed_packet_on_3_1_1_just_ends_the_connection(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """3.1.1 has no DISCONNECT with a reason."""
+    """MQTT 3.1.1 has no DISCONNECT with a reason."""
     bridge = new_bridge({"t": topic}, {"protocol": "3.1.1"})
     bridge.start()
     with broker.connection() as connection:
@@ -90,7 +90,7 @@ def test_malformed_packets_again_and_again_are_no_tight_loop(
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-x\r\n", b"\xff" * 20])
 def test_a_server_that_is_no_broker(answer: bytes, broker: ScriptedBroker, running: BridgeProcess) -> None:
-    """mqtt.port names somebody else's server: told from its first byte, not after the CONNACK time-out."""
+    """The server at mqtt.port is no broker: its first byte shows that, before the CONNACK time-out."""
     with broker.connection() as connection:
         connection.send(answer)
         connection.expect_end(deadline=3)
@@ -115,7 +115,7 @@ def test_a_publish_before_connack_is_not_taken(
 def test_a_connection_that_breaks_in_the_middle_of_a_packet(
     broker: ScriptedBroker, live: Connection, topic: str, values: Values
 ) -> None:
-    """Half a message is no message; it comes again."""
+    """The bridge ignores half a message; the broker resends it."""
     packet = Publish(b"t", b"x" * 1000, 1, 1).encode(5)
     live.send(packet[:600])
     live.close()
@@ -171,7 +171,7 @@ CONTROL = {
 def test_a_control_packet_that_makes_no_sense(
     data: str, broker: ScriptedBroker, running: BridgeProcess, live: Connection
 ) -> None:
-    """Paho reads these. Whether the connection goes on or is made anew: messages flow, nothing crashes."""
+    """Paho reads these. The bridge keeps the connection or reconnects, and messages flow."""
     acked: list[Packet] = []
 
     def go_on(connection: Connection) -> None:

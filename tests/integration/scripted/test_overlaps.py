@@ -1,4 +1,4 @@
-"""Filters that overlap: a broker may send a copy for each subscription, and one record is right."""
+"""Overlapping filters: a broker may send one copy per subscription; the bridge produces one record."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.integration.scripted.conftest import NewBridge, Values
 
 
 def routes(topic: str) -> list[dict[str, str]]:
-    """Two filters of which neither covers the other; house/kitchen/temp is the first one's."""
+    """Two filters that overlap, neither covers the other; house/kitchen/temp belongs to the first."""
     return [
         {"name": "kitchen", "filter": "house/kitchen/+", "topic": topic},
         {"name": "temperature", "filter": "house/+/temp", "topic": topic},
@@ -18,7 +18,7 @@ def routes(topic: str) -> list[dict[str, str]]:
 def test_of_several_copies_only_the_first_routes_is_produced(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
 ) -> None:
-    """As mosquitto sends them: each copy with one Subscription Identifier, in any order."""
+    """Like mosquitto: one copy per Subscription Identifier, in any order."""
     bridge = new_bridge(routes(topic), {"protocol": "5"})
     bridge.start()
     with broker.connection() as connection:
@@ -54,7 +54,7 @@ def test_of_several_copies_only_the_first_routes_is_produced(
 def test_one_copy_that_names_both_subscriptions_is_produced_once(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
 ) -> None:
-    """As EMQX and HiveMQ may send it."""
+    """EMQX and HiveMQ may send such a copy."""
     bridge = new_bridge(routes(topic), {"protocol": "5"})
     bridge.start()
     with broker.connection() as connection:
@@ -77,7 +77,7 @@ def test_one_copy_that_names_both_subscriptions_is_produced_once(
 def test_a_filter_that_covers_another_is_subscribed_alone(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
 ) -> None:
-    """MQTT 3.1.1 has no identifiers: so there must be only one subscription that matches."""
+    """MQTT 3.1.1 has no Subscription Identifiers, so only one subscription may match a topic."""
     bridge = new_bridge({"a/b": topic, "a/#": topic}, {"protocol": "3.1.1"})
     bridge.start()
     with broker.connection() as connection:

@@ -1,7 +1,7 @@
 """Payloads as real devices send them: the record's value is the payload, byte by byte.
 
-Tasmota, Shelly and Zigbee2MQTT as their documentations show them, Sparkplug B as its specification's
-example in protobuf, and what no format allows for.
+Tasmota, Shelly and Zigbee2MQTT payloads are copied from their documentation, Sparkplug B from the example of
+its specification in protobuf; others have no valid format at all.
 """
 
 import json
@@ -86,7 +86,7 @@ def test_how_a_message_came_is_in_its_headers(
 def test_mqtt_5_properties_become_headers(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str, in_kafka: InKafka
 ) -> None:
-    """User properties under their own names, in order, repeats kept."""
+    """User properties keep their names, their order and their repetitions."""
     bridge = new_bridge({"#": topic})
     bridge.start()
     user = [("unit", "°C"), ("trace", "1"), ("trace", "2"), ("empty", "")]

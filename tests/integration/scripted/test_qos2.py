@@ -1,6 +1,7 @@
-"""QoS 2: the broker may forget a message at PUBREC, so PUBREC waits for Kafka. Paho sends it at once.
+"""QoS 2: the broker may forget a message after PUBREC, so the bridge's PUBREC waits for Kafka. Paho's does
+not.
 
-Each test names the rule without which it fails.
+Each test names the rule of bridge/delivery/ledger.py without which it fails.
 """
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_publish_that_comes_again_on_the_live_connection_gets_pubrec_again(
 def test_a_broker_that_numbers_anew_loses_nothing_at_qos_2(
     broker: ScriptedBroker, first: Connection, topic: str, values: Values
 ) -> None:
-    """ "...subject to rule 2": identifier 1 leads the resumed session, and may be another message."""
+    """ "...subject to rule 2": identifier 1 comes first after the resume, and may be another message."""
     first.publish(b"t", b"21.5", qos=2, identifier=1)
     first.expect_pubrec(1)
     first.close()
@@ -98,7 +99,7 @@ def test_a_broker_that_numbers_anew_loses_nothing_at_qos_2(
 def test_after_pubrel_the_identifier_is_free(
     broker: ScriptedBroker, first: Connection, topic: str, values: Values
 ) -> None:
-    """Joining ends at PUBREL: what comes later with that identifier is another message, DUP or not."""
+    """Joining ends at PUBREL: a later PUBLISH with that identifier is another message, DUP or not."""
     first.publish(b"t", b"21.5", qos=2, identifier=7)
     first.expect_pubrec(7)
     first.pubrel(7)
@@ -112,8 +113,8 @@ def test_after_pubrel_the_identifier_is_free(
 
 
 def test_every_pubrel_is_answered(broker: ScriptedBroker, first: Connection) -> None:
-    """Also one of an identifier that nobody knows, or the broker's slot is taken for ever. PUBREL is the
-    first that comes on the resumed session, and again on the one after it: its PUBCOMP was lost.
+    """A PUBREL with an unknown identifier gets a PUBCOMP too, or the broker never frees its slot. PUBREL is
+    the first packet of the resumed session, and comes again in the next session because its PUBCOMP was lost.
     """
     first.publish(b"t", b"x", qos=2, identifier=7)
     first.expect_pubrec(7)
@@ -164,7 +165,7 @@ def test_qos_1_and_2_leave_in_one_order(first: Connection, held_topic: HeldTopic
 def test_a_bridge_that_dies_before_pubrec_has_lost_nothing(
     broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic, values: Values
 ) -> None:
-    """What paho loses: it acknowledges at once and keeps the payload in memory until PUBREL."""
+    """Paho would lose this message: it sends PUBREC at once and keeps the payload in memory until PUBREL."""
     bridge = new_bridge({"held/t": held_topic.name})
     bridge.start()
     first = broker.next_connection()

@@ -1,8 +1,9 @@
-"""DESIGN's rules for a PUBLISH that comes again: what joins, and what is produced again.
+"""The ledger's rules for a PUBLISH that comes again: which copies join a known message, which are produced
+again.
 
-Each test names the rule without which it fails. "Held" is a message whose Kafka topic does not exist yet:
-it is in flight for as long as the test wants. Loss outranks doubling: where the broker may have meant
-another message, two records are right and one is a loss.
+Each test names the rule of bridge/delivery/ledger.py without which it fails. A message is "held" while its
+Kafka topic does not exist: it stays in flight as long as the test wants. A duplicate is better than a loss:
+if the broker may have meant another message, two records are right and one record is a loss.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ WINDOW = 10
 def bridge(
     request: pytest.FixtureRequest, new_bridge: NewBridge, topic: str, held_topic: HeldTopic
 ) -> BridgeProcess:
-    """Running; what comes on t is produced at once, what comes on held/t waits."""
+    """A running bridge: messages on t are produced at once, messages on held/t wait."""
     bridge = new_bridge(
         {"t": topic, "held/t": held_topic.name},
         {"protocol": request.param, "receive_maximum": WINDOW},
@@ -49,7 +50,7 @@ def resumed(broker: ScriptedBroker) -> Connection:
 
 
 def count_to(connection: Connection, last: int, start: int = 1) -> None:
-    """So many messages, numbered upward, each acknowledged before the next comes."""
+    """Publish messages with identifiers up to `last`; each is acknowledged before the next."""
     for identifier in range(start, last + 1):
         connection.publish(b"t", b"filler", qos=1, identifier=identifier)
         connection.expect_puback(identifier)
@@ -61,7 +62,7 @@ def count_to(connection: Connection, last: int, start: int = 1) -> None:
 def test_a_resend_of_what_waits_for_kafka_is_not_produced_again(
     first: Connection, held_topic: HeldTopic, values: Values
 ) -> None:
-    """Rule 1. EMQX 4 resends on the live connection after 30 s, and Kafka may be away for longer."""
+    """Rule 1. EMQX 4 resends on a live connection after 30 s, and Kafka may be away longer."""
     first.publish(b"held/t", b"x", qos=1, identifier=5)
     for _ in range(3):
         first.publish(b"held/t", b"x", qos=1, identifier=5, dup=True)
@@ -74,7 +75,7 @@ def test_a_resend_of_what_waits_for_kafka_is_not_produced_again(
 def test_a_resend_that_crossed_its_acknowledgement_is_not_produced_again(
     first: Connection, topic: str, values: Values
 ) -> None:
-    """Rule 1, also for what is acknowledged already."""
+    """Rule 1, also for a message that is already acknowledged."""
     first.publish(b"t", b"x", qos=1, identifier=5)
     first.expect_puback(5)
     first.publish(b"t", b"x", qos=1, identifier=5, dup=True)
@@ -85,7 +86,7 @@ def test_a_resend_that_crossed_its_acknowledgement_is_not_produced_again(
 
 
 def test_what_only_looks_like_a_resend_is_produced(first: Connection, topic: str, values: Values) -> None:
-    """Joining wants the same payload, too. The identifier is acknowledged once: for the last that has it."""
+    """Joining needs equal payloads too. The identifier is acknowledged once, for its last message."""
     first.publish(b"t", b"x", qos=1, identifier=5)
     first.publish(b"t", b"y", qos=1, identifier=5, dup=True)
     first.publish(b"t", b"behind it", qos=1, identifier=6)
@@ -100,7 +101,7 @@ def test_what_only_looks_like_a_resend_is_produced(first: Connection, topic: str
 def test_a_cut_while_kafka_is_away_doubles_nothing_where_identifiers_are_kept(
     broker: ScriptedBroker, first: Connection, held_topic: HeldTopic, values: Values
 ) -> None:
-    """Rule 2 itself: without it each cut doubles what is in flight."""
+    """Rule 2 itself: without it each cut duplicates the messages in flight."""
     for identifier in (5, 6):
         first.publish(b"held/t", b"x%d" % identifier, qos=1, identifier=identifier)
     first.close()
@@ -116,7 +117,7 @@ def test_a_cut_while_kafka_is_away_doubles_nothing_where_identifiers_are_kept(
 def test_a_broker_that_numbers_anew_loses_nothing(
     broker: ScriptedBroker, first: Connection, held_topic: HeldTopic, values: Values
 ) -> None:
-    """The condition of rule 2. RabbitMQ gives 1 to what comes first on a connection: another message here,
+    """The condition of rule 2. RabbitMQ numbers the first message of a connection 1: here another message,
     which looks the same.
     """
     first.publish(b"held/t", b"21.5", qos=1, identifier=1)
@@ -132,7 +133,7 @@ def test_a_broker_that_numbers_anew_loses_nothing(
 def test_that_a_broker_keeps_identifiers_is_not_forgotten(
     broker: ScriptedBroker, first: Connection, held_topic: HeldTopic, values: Values
 ) -> None:
-    """Rule 2, "once seen, it holds": at the wrap of identifiers a session resumes with 1."""
+    """Rule 2, "once seen, it holds": after the wrap of identifiers a session resumes with 1."""
     first.publish(b"held/t", b"x", qos=1, identifier=65535)
     first.publish(b"held/t", b"y", qos=1, identifier=1)
     first.close()
@@ -167,8 +168,8 @@ def test_a_lost_acknowledgement_doubles_nothing_where_identifiers_count_upward(
 def test_an_identifier_that_may_have_been_reused_loses_nothing(
     broker: ScriptedBroker, first: Connection, topic: str, values: Values
 ) -> None:
-    """The condition of rule 3. The broker did get the acknowledgement, gave the lowest free identifier to
-    another message that looks the same, and its first sending was lost with the connection.
+    """The condition of rule 3. The broker got the acknowledgement, gave the lowest free identifier to
+    another, identical message, and that message's first PUBLISH was lost with the connection.
     """
     first.publish(b"t", b"21.5", qos=1, identifier=2)
     first.expect_puback(2)
@@ -209,11 +210,11 @@ def test_the_wrap_of_identifiers_is_no_step_back(
     assert len(values(topic)) == 9
 
 
-_SHOWN = WINDOW + 3  # messages that it takes
+_SHOWN = WINDOW + 3  # messages that are needed
 
 
 def _beyond_the_window(connection: Connection) -> int:
-    """Show that identifiers count upward: up to one above the window, which 3.1.1 does not tell (1,000)."""
+    """Send identifiers until one is above the window (1,000 on 3.1.1): the broker counts upward."""
     start = 1 if connection.version == 5 else 1000
     last = start + _SHOWN - 1
     count_to(connection, last, start)
@@ -223,7 +224,7 @@ def _beyond_the_window(connection: Connection) -> int:
 def test_a_large_payload_joins_as_a_small_one_does(
     broker: ScriptedBroker, first: Connection, topic: str, values: Values
 ) -> None:
-    """Of what is settled only a digest is kept: it must tell equal from different."""
+    """The ledger keeps only a digest of a settled message; it must distinguish payloads."""
     last = _beyond_the_window(first)
     large, other = b"x" * 100_000, b"x" * 99_999 + b"y"
     for identifier, payload in ((last + 1, large), (last + 2, large)):
@@ -276,7 +277,7 @@ def test_nothing_joins_what_belongs_to_a_session_that_was_lost(
     first.publish(b"held/t", b"w", qos=1, identifier=5)
     first.close()
     second = resumed(broker)
-    second.publish(b"held/t", b"w", qos=1, identifier=5, dup=True)  # now it is known that they are kept
+    second.publish(b"held/t", b"w", qos=1, identifier=5, dup=True)  # now the bridge knows that they are kept
     second.publish(b"held/t", b"21.5", qos=1, identifier=6)
     second.close()
     third = broker.next_connection()
@@ -294,7 +295,7 @@ def test_nothing_joins_what_belongs_to_a_session_that_was_lost(
 def test_an_acknowledgement_is_never_sent_on_another_connection(
     broker: ScriptedBroker, new_bridge: NewBridge, new_held_topic: Callable[[], HeldTopic], values: Values
 ) -> None:
-    """Epochs. Kafka confirms the first message when its identifier belongs to another one already."""
+    """Epochs. Kafka confirms the first message when its identifier already belongs to another message."""
     held_topic, later = new_held_topic(), new_held_topic()
     bridge = new_bridge({"held/t": held_topic.name, "later/t": later.name})
     bridge.start()
@@ -315,7 +316,7 @@ def test_an_acknowledgement_is_never_sent_on_another_connection(
 
 
 def test_acknowledgements_leave_in_order_of_arrival(first: Connection, held_topic: HeldTopic) -> None:
-    """MQTT 4.6: what Kafka confirms first waits for what arrived first."""
+    """MQTT 4.6: a message that Kafka confirms early waits for messages that arrived before it."""
     first.publish(b"held/t", b"x", qos=1, identifier=1)
     for identifier in range(2, 8):
         first.publish(b"t", b"x", qos=1, identifier=identifier)

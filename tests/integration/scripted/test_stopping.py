@@ -1,4 +1,4 @@
-"""SIGTERM in the middle of things: what is acknowledged is in Kafka, what is not comes again."""
+"""SIGTERM during traffic: acknowledged messages are in Kafka; the broker resends the others."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from tests.integration.scripted.conftest import HeldTopic, NewBridge, Values
 def test_a_stop_waits_for_kafka_and_sends_its_acknowledgements(
     broker: ScriptedBroker, running: BridgeProcess, live: Connection, topic: str, values: Values
 ) -> None:
-    """SIGTERM in the middle of traffic: every message is acknowledged or comes again, none twice."""
+    """Every message is acknowledged or resent, and none is in Kafka twice."""
     with live.one_segment():
         for identifier in range(1, 501):
             live.publish(b"t", b"%d" % identifier, qos=1, identifier=identifier)
@@ -29,7 +29,7 @@ def test_a_stop_waits_for_kafka_and_sends_its_acknowledgements(
 def test_a_stop_with_kafka_away_ends_at_its_deadline(
     broker: ScriptedBroker, new_bridge: NewBridge, held_topic: HeldTopic
 ) -> None:
-    """What is not confirmed is not acknowledged: the broker keeps it, and the session."""
+    """Unconfirmed messages are not acknowledged: the broker keeps them and the session."""
     bridge = new_bridge({"t": held_topic.name}, stop_timeout="2s")
     bridge.start()
     connection = broker.next_connection()

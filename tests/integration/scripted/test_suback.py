@@ -1,4 +1,4 @@
-"""What the session is subscribed to, what is on record of it, and what becomes of a refusal."""
+"""Which filters the bridge subscribes, records and, after a refusal, tries again."""
 
 import time
 from typing import Any
@@ -26,7 +26,7 @@ def test_retained_messages_are_asked_for_only_by_a_new_subscription(
 def test_a_resumed_session_with_known_filters_gets_no_subscribe(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """It would bring all retained messages again. Known over a restart of the bridge, too."""
+    """A SUBSCRIBE would bring all retained messages again. The record survives a restart of the bridge."""
     bridge = new_bridge({"t": topic})
     bridge.start()
     with broker.connection() as first:
@@ -45,7 +45,7 @@ def test_a_resumed_session_with_known_filters_gets_no_subscribe(
 def test_a_death_before_suback_is_followed_by_subscribe(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """Else the session would be present and subscribed to nothing, for ever."""
+    """Otherwise the session would be present, but without subscriptions, for ever."""
     bridge = new_bridge({"t": topic})
     bridge.start()
     first = broker.next_connection()
@@ -63,7 +63,7 @@ def test_a_death_before_suback_is_followed_by_subscribe(
 def test_a_lost_session_forgets_its_filters_before_it_subscribes_again(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """Known filters, session lost, killed before SUBACK: the record of the old session must be gone."""
+    """The session is lost, and the bridge killed before SUBACK: the old record must be gone."""
     bridge = new_bridge({"t": topic})
     bridge.start()
     with broker.connection() as first:
@@ -117,7 +117,7 @@ def test_a_refused_filter_leaves_the_others_working(
         connection.expect_puback(1)
 
         asked = time.monotonic()
-        again = connection.expect_subscribe()  # slowly, and only what was refused
+        again = connection.expect_subscribe()  # slowly, and only for refused filters
         assert filters(again) == {"secret": 2}
         assert time.monotonic() - asked > 0.5
         connection.grants = lambda subscribe: [each.qos for each in subscribe.filters]
@@ -140,7 +140,7 @@ def test_a_refused_filter_on_3_1_1(broker: ScriptedBroker, new_bridge: NewBridge
 
 
 def test_a_suback_that_never_comes(broker: ScriptedBroker, new_bridge: NewBridge, topic: str) -> None:
-    """The broker answers pings and nothing else: connected, and yet no message would ever come."""
+    """The broker answers only pings: the bridge is connected, but no message would ever come."""
     bridge = new_bridge({"t": topic}, {"connack_timeout": "5s"})
     bridge.start()
     first = broker.next_connection()

@@ -1,4 +1,4 @@
-"""TLS to the broker: the tap reads and writes through it as it does without."""
+"""TLS to the broker: the tap reads and writes as it does without TLS."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_messages_through_tls(
     topic: str,
     values: Values,
 ) -> None:
-    """A burst of small ones and of 70 kB, more than a TLS record holds; PUBREL and PUBCOMP; a clean stop."""
+    """A burst of small and of 70 kB messages (more than one TLS record), PUBREL, PUBCOMP, a clean stop."""
     bridge = new_bridge({"t": topic}, {"protocol": protocol, **settings(new_door(), authority)})
     bridge.start()
     connection = broker.next_connection()

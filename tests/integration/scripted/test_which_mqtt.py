@@ -1,4 +1,4 @@
-"""MQTT 5 first, 3.1.1 where the broker speaks nothing newer, and never by mistake."""
+"""The bridge tries MQTT 5 first, and 3.1.1 only if the broker speaks nothing newer."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ UNSUPPORTED_PROTOCOL_VERSION = 0x84
 
 
 def speaks_only_3_1_1(answer: Callable[[Connection], None]) -> Callable[[Connection], None]:
-    """A broker that answers MQTT 5 so, and 3.1.1 as it should."""
+    """A script that answers MQTT 5 with `answer`, and accepts 3.1.1."""
 
     def script(connection: Connection) -> None:
         if connection.version == 5:
@@ -49,7 +49,7 @@ def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1(
 def test_a_broker_that_was_away_is_not_taken_for_an_old_one(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str
 ) -> None:
-    """HAProxy closes too when no EMQ is up; a session resumed in 3.1.1 would lose what MQTT 5 carries."""
+    """HAProxy also closes when no EMQ is up; with 3.1.1 messages would lose their MQTT 5 properties."""
     bridge = new_bridge({"t": topic})
     with broker.always(lambda connection: connection.reset()):
         bridge.start()

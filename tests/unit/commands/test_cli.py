@@ -1,4 +1,4 @@
-"""The command line as a shell sees it: what is printed where, and the exit status."""
+"""The command line as a shell sees it: standard output, standard error and exit status."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from bridge.errors import BridgeError, ConfigurationError
 from bridge.settings import Settings
 from tests.unit.settings.configurations import ROUTE, WORKS, Machine
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m bridge ARGUMENTS`, in an environment with nothing of ours but what is given."""
+    """Run `python -m bridge ARGUMENTS` with no variables of ours except the given ones."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")}
     return subprocess.run(
         [sys.executable, "-m", "bridge", *arguments],
@@ -117,7 +117,7 @@ def test_the_reader_of_the_output_may_leave_early(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-# -- what is said about a wrong command line -----------------------------------------------------------
+# -- errors for a wrong command line ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ routes = [
     assert ('"kitchen" and "temperature"' in capsys.readouterr().err) is (status == 2)
 
 
-# -- what is handed to the app -------------------------------------------------------------------------
+# -- the arguments of app.run --------------------------------------------------------------------------
 
 
 def test_without_arguments_it_is_the_service(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

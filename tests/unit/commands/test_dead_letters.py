@@ -1,4 +1,4 @@
-"""`bridge dead-letters`: what is on disk is found, shown, exported and removed, beside the service too."""
+"""`bridge dead-letters` finds, shows, exports and removes letters on disk, also beside the service."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ PROPERTIES = Properties(1, 60, "text/plain", "answer", b"\xff", (3,), (("a", "1"
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """The service's: it stays open while others look."""
+    """The service's store. It stays open while the commands read and delete."""
     store = Store(tmp_path)
     yield store
     store.close()
@@ -43,8 +43,8 @@ def letter(
     return DeadLetter(message, reason, route, given.get("kafka_topic", "iot") if route else "")
 
 
-def bury(store: Store, *buried: DeadLetter) -> None:
-    store.write((), buried)
+def keep_letters(store: Store, *letters: DeadLetter) -> None:
+    store.write((), letters)
 
 
 def age(store: Store, number: int, at: int) -> None:
@@ -65,7 +65,7 @@ def numbers(directory: Path, **selection: Any) -> list[int]:
 
 
 def test_a_letter_is_found_as_it_was_buried(store: Store, tmp_path: Path) -> None:
-    bury(store, letter(b"s/\xc3\xbc", b"\x00\xff", flags=5, properties=PROPERTIES, received=-1))
+    keep_letters(store, letter(b"s/\xc3\xbc", b"\x00\xff", flags=5, properties=PROPERTIES, received=-1))
     (back,) = found(tmp_path, payloads=True)
     message = back.letter.message
     assert (message.topic, message.payload, message.flags) == ("s/ü".encode(), b"\x00\xff", 5)
@@ -74,7 +74,7 @@ def test_a_letter_is_found_as_it_was_buried(store: Store, tmp_path: Path) -> Non
 
 
 def test_payloads_are_read_only_for_who_wants_them(store: Store, tmp_path: Path) -> None:
-    bury(store, letter(payload=b"x" * 1000))
+    keep_letters(store, letter(payload=b"x" * 1000))
     (back,) = found(tmp_path)
     assert (back.payload_size, back.letter.message.payload) == (1000, b"")
 
@@ -98,8 +98,8 @@ def test_payloads_are_read_only_for_who_wants_them(store: Store, tmp_path: Path)
     ],
 )
 def test_what_is_chosen(store: Store, tmp_path: Path, selection: dict[str, Any], chosen: list[int]) -> None:
-    bury(store, letter(b"s/1"), letter(b"s/2", reason="100% odd"), letter(b"t/1", route="q"))
-    bury(store, letter(b"\xff/1", reason="no route", route=""))
+    keep_letters(store, letter(b"s/1"), letter(b"s/2", reason="100% odd"), letter(b"t/1", route="q"))
+    keep_letters(store, letter(b"\xff/1", reason="no route", route=""))
     for number in (1, 2, 3, 4):
         age(store, number, number * 1000)
     assert numbers(tmp_path, **selection) == chosen
@@ -111,7 +111,7 @@ def test_many_are_read_page_by_page(
 ) -> None:
     monkeypatch.setattr(letters_module, "_PAGE", rows)
     monkeypatch.setattr(letters_module, "_PAGE_BYTES", size)
-    bury(store, *(letter(b"a" if n % 3 else b"b", b"12345") for n in range(10)))
+    keep_letters(store, *(letter(b"a" if n % 3 else b"b", b"12345") for n in range(10)))
     pages = list(StoredLetters(tmp_path).pages(Selection(topic="a"), payloads=True))
     assert [each.number for page in pages for each in page] == [2, 3, 5, 6, 8, 9]
     assert len(pages) > 1
@@ -126,28 +126,28 @@ def test_where_there_is_no_spool_there_are_no_letters(tmp_path: Path) -> None:
 
 
 def test_what_is_removed_is_gone_and_nothing_else(store: Store, tmp_path: Path) -> None:
-    bury(store, *(letter() for _ in range(5)))
+    keep_letters(store, *(letter() for _ in range(5)))
     assert StoredLetters(tmp_path).delete(found(tmp_path, numbers=(2, 4))) == 2
     assert numbers(tmp_path) == [1, 3, 5]
 
 
 def test_what_somebody_else_has_removed_is_not_counted(store: Store, tmp_path: Path) -> None:
-    bury(store, letter(), letter())
+    keep_letters(store, letter(), letter())
     both = found(tmp_path)
     StoredLetters(tmp_path).delete(both[:1])
     assert StoredLetters(tmp_path).delete(both) == 1
 
 
 def test_a_number_is_never_used_again(store: Store, tmp_path: Path) -> None:
-    bury(store, letter())
+    keep_letters(store, letter())
     StoredLetters(tmp_path).delete(found(tmp_path))
-    bury(store, letter())
+    keep_letters(store, letter())
     assert numbers(tmp_path) == [2]
 
 
 def test_they_are_removed_from_a_stopped_service_too_and_nothing_is_left_beside(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    bury(store, letter(), letter())
+    keep_letters(store, letter(), letter())
     store.close()
     StoredLetters(tmp_path).delete(found(tmp_path, numbers=(1,)))
     assert numbers(tmp_path) == [2]
@@ -160,7 +160,7 @@ def test_the_service_gets_its_turn_between_two_transactions(
     monkeypatch.setattr(letters_module, "_AT_ONCE_BYTES", 10)
     pauses: list[float] = []
     monkeypatch.setattr(letters_module.time, "sleep", pauses.append)
-    bury(store, *(letter(payload=b"123456") for _ in range(4)), letter(payload=b"x" * 50))
+    keep_letters(store, *(letter(payload=b"123456") for _ in range(4)), letter(payload=b"x" * 50))
     StoredLetters(tmp_path).delete(found(tmp_path))
     assert len(pauses) == 5
     assert min(pauses) >= letters_module._LEAST_PAUSE
@@ -169,7 +169,7 @@ def test_the_service_gets_its_turn_between_two_transactions(
 def test_who_may_not_write_is_told_who_may(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bury(store, letter())
+    keep_letters(store, letter())
     connect = letters_module.connect
     monkeypatch.setattr(letters_module, "connect", lambda path, _mode: connect(path, "mode=ro"))
     with pytest.raises(SpoolUnusable, match=r"cannot write .*spool\.db; run this as the service's user"):
@@ -179,7 +179,7 @@ def test_who_may_not_write_is_told_who_may(
 def test_the_database_of_a_service_that_keeps_it_is_said_to_be_locked(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bury(store, letter())
+    keep_letters(store, letter())
     monkeypatch.setattr(letters_module, "_TIMEOUT", 0.01)
     store._db.execute("BEGIN IMMEDIATE")
     with pytest.raises(SpoolUnusable, match="locked"):
@@ -190,7 +190,7 @@ def test_the_database_of_a_service_that_keeps_it_is_said_to_be_locked(
 def test_two_can_not_replay_at_once(store: Store, tmp_path: Path) -> None:
     with (
         StoredLetters(tmp_path).alone(),
-        pytest.raises(SpoolUnusable, match="are being replayed"),
+        pytest.raises(SpoolUnusable, match="another command replays"),
         StoredLetters(tmp_path).alone(),
     ):
         pass
@@ -199,7 +199,7 @@ def test_two_can_not_replay_at_once(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_service_that_writes_never_fails_beside_the_commands(store: Store, tmp_path: Path) -> None:
-    """The store's errors are what a busy database would be to it: it must see none."""
+    """A busy database would make the store raise an error; it must raise none."""
     rounds = 150
     failed: list[BaseException] = []
     removed: list[int] = []
@@ -217,7 +217,7 @@ def test_a_service_that_writes_never_fails_beside_the_commands(store: Store, tmp
     for thread in beside:
         thread.start()
     for _ in range(rounds):
-        bury(store, letter(payload=bytes(20_000)), letter())
+        keep_letters(store, letter(payload=bytes(20_000)), letter())
         store.give_back()
     over.set()
     for thread in beside:
@@ -229,17 +229,17 @@ def test_a_service_that_writes_never_fails_beside_the_commands(store: Store, tmp
     assert sound == "ok"
 
 
-# -- what is printed ----------------------------------------------------------------------------------
+# -- the output ---------------------------------------------------------------------------------------
 
 
-def printed(*buried: StoredLetter) -> str:
+def printed(*letters: StoredLetter) -> str:
     stream = io.StringIO()
-    dead_letters_output.show_all([buried], as_json=False, stream=stream)
+    dead_letters_output.show_all([letters], as_json=False, stream=stream)
     return stream.getvalue()
 
 
 def test_the_list_has_a_line_for_each_that_can_not_move_the_cursor(store: Store, tmp_path: Path) -> None:
-    bury(store, letter(b"s/\x1b[2J", reason="bad\nluck"), letter(payload=bytes(40_000), route=""))
+    keep_letters(store, letter(b"s/\x1b[2J", reason="bad\nluck"), letter(payload=bytes(40_000), route=""))
     text = printed(*found(tmp_path))
     first, second, total = text.splitlines()
     assert r"s/\x1b[2J -> iot  bad\nluck" in first
@@ -257,7 +257,7 @@ def test_an_empty_list_says_so() -> None:
 def test_a_clock_that_was_far_off_does_not_keep_a_letter_from_being_listed(
     store: Store, tmp_path: Path
 ) -> None:
-    bury(store, letter())
+    keep_letters(store, letter())
     age(store, 1, 2**62)
     assert str(2**62) in printed(*found(tmp_path))
 
@@ -283,7 +283,9 @@ def run(machine: Machine, capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_list_as_json(run: Any, store: Store) -> None:
-    bury(store, letter(properties=PROPERTIES, flags=2 | RETAIN), letter(b"\xff", route="", received=-1))
+    keep_letters(
+        store, letter(properties=PROPERTIES, flags=2 | RETAIN), letter(b"\xff", route="", received=-1)
+    )
     first, second = map(json.loads, run("list", "--json").splitlines())
     assert first.pop("time").endswith("Z")
     assert first == {
@@ -311,7 +313,7 @@ def test_list_as_json(run: Any, store: Store) -> None:
 
 
 def test_list_takes_ids_and_filters(run: Any, store: Store) -> None:
-    bury(store, letter(), letter(route="q"), letter(route="q"))
+    keep_letters(store, letter(), letter(route="q"), letter(route="q"))
     age(store, 1, 1000)
     chosen = ["list", "--json", "2", "3", "--route", "q", "--newer-than", "1h", "--reason", "large"]
     assert [json.loads(line)["id"] for line in run(*chosen).splitlines()] == [2, 3]
@@ -322,7 +324,7 @@ def test_list_takes_ids_and_filters(run: Any, store: Store) -> None:
 
 
 def test_show_prints_the_payload_and_the_rest(run: Any, store: Store) -> None:
-    bury(store, letter(payload=b'{"t": 21.5}\x1b'), letter(payload=b"\xff" * 100))
+    keep_letters(store, letter(payload=b'{"t": 21.5}\x1b'), letter(payload=b"\xff" * 100))
     text = run("show", "1")
     assert "reason:      too large\n" in text
     assert r'payload:     {"t": 21.5}\x1b' in text
@@ -338,7 +340,7 @@ def test_show_of_an_id_that_is_not_there(run: Any, store: Store) -> None:
 
 
 def test_export_writes_a_line_of_json_for_each_with_its_payload(run: Any, store: Store) -> None:
-    bury(store, letter(payload=b"\x00"), letter(payload=b""), letter(route="q"))
+    keep_letters(store, letter(payload=b"\x00"), letter(payload=b""), letter(route="q"))
     lines = [json.loads(line) for line in run("export", "--route", "r").splitlines()]
     assert [(line["id"], base64.b64decode(line["payload_base64"])) for line in lines] == [
         (1, b"\x00"),
@@ -347,7 +349,7 @@ def test_export_writes_a_line_of_json_for_each_with_its_payload(run: Any, store:
 
 
 def test_purge_without_a_terminal_wants_yes(run: Any, store: Store, tmp_path: Path) -> None:
-    bury(store, letter(), letter(route="q"))
+    keep_letters(store, letter(), letter(route="q"))
     said = "bridge: dead-letters purge: 2 dead letters, 8 B: nobody is there to be asked; add --yes\n"
     assert run("purge", status=2) == said
     assert numbers(tmp_path) == [1, 2]
@@ -366,7 +368,7 @@ def test_purge_asks_at_a_terminal(
             return True
 
     monkeypatch.setattr(dead_letters.sys, "stdin", Keyboard(answer))
-    bury(store, letter())
+    keep_letters(store, letter())
     run("purge")
     assert numbers(tmp_path) == left
 
@@ -375,11 +377,11 @@ def test_what_is_buried_while_purge_asks_is_kept(
     run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def agreed(_: str) -> bool:
-        bury(store, letter())
+        keep_letters(store, letter())
         return True
 
     monkeypatch.setattr(dead_letters, "_agreed", agreed)
-    bury(store, letter())
+    keep_letters(store, letter())
     run("purge")
     assert numbers(tmp_path) == [2]
 
@@ -394,7 +396,7 @@ def test_what_is_buried_while_purge_asks_is_kept(
         (["list", "x"], '"x": no ID; bridge dead-letters list shows them'),
         (["list", "--yes"], "--yes: only with dead-letters purge"),
         (["export", "--json"], "--json: only with --dry-run and spool status and dead-letters list and "),
-        (["list", "--topic", "a/#/b"], """--topic "a/#/b": '#' stands only at the end"""),
+        (["list", "--topic", "a/#/b"], """--topic "a/#/b": '#' is allowed only at the end"""),
         (["replay", "--to", "a b"], '--to "a b": '),
         (["list", "--older-than", "x"], "argument --older-than: x: a duration is a number and a unit"),
     ],
@@ -403,7 +405,7 @@ def test_a_wrong_command_line(run: Any, arguments: list[str], said: str) -> None
     assert run(*arguments, status=2).startswith(f"bridge: {said}")
 
 
-# -- the page that shows them -------------------------------------------------------------------------
+# -- the page that explains them ----------------------------------------------------------------------
 
 PAGE = pages.ROOT / "docs" / "how-to" / "dead-letters.md"
 
@@ -412,13 +414,15 @@ PAGE = pages.ROOT / "docs" / "how-to" / "dead-letters.md"
 def test_each_command_of_the_page_does_what_it_says(
     store: Store, machine: Machine, tmp_path: Path, command: str
 ) -> None:
-    """`replay` is tried as far as the disk: there is no letter that it would take to Kafka."""
+    """Runs `replay` with an empty disk, so that it does not contact Kafka."""
     if "jq" in command and not shutil.which("jq"):
         pytest.skip("there is no jq (apt-get install jq)")
     replays = "replay" in command
     if not replays:
-        bury(store, letter(b"sensors/1/temp", route="temperatures", reason="larger than max.message.bytes"))
-        bury(store, letter())
+        keep_letters(
+            store, letter(b"sensors/1/temp", route="temperatures", reason="larger than max.message.bytes")
+        )
+        keep_letters(store, letter())
         age(store, 2, 1000)
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "bridge"

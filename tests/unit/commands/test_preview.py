@@ -1,4 +1,4 @@
-"""What a person, or jq, sees of --dry-run."""
+"""The output of --dry-run, for people and for jq."""
 
 import io
 import json
@@ -193,7 +193,7 @@ def test_json_says_what_becomes_of_each_message() -> None:
 
 def test_json_is_written_as_it_comes_and_can_move_no_cursor() -> None:
     raw = io.BytesIO()
-    stream = io.TextIOWrapper(raw, encoding="utf-8")  # which keeps what it is given until it is flushed
+    stream = io.TextIOWrapper(raw, encoding="utf-8")  # keeps text in its buffer until a flush
     Preview(Router(ROUTES), json=True, stream=stream).message(message(b"a/d1", "\x1b\x7f\x9b\u202e".encode()))
     assert raw.getvalue().endswith(b"}\n")
     assert re.fullmatch(rb"[ -~]+\n", raw.getvalue())

@@ -1,4 +1,4 @@
-"""Dead letters on their way again: where they go, and which of them stay."""
+"""Replay of dead letters: to which topic they go, and which of them stay."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def stored(number: int, topic: bytes = b"s/1", flags: int = 2) -> StoredLetter:
 
 
 class Carrier:
-    """Notes what it is given, and fails what it is told to."""
+    """A producer that records its messages, and fails those in `failing`."""
 
     def __init__(self, failing: dict[bytes, str] | None = None) -> None:
         self.failing = failing or {}
@@ -60,13 +60,13 @@ class Carrier:
 def replay(
     *pages: Sequence[StoredLetter], carrier: Carrier | None = None, to: str | None = None
 ) -> tuple[list[Fate], list[int]]:
-    """What became of them, and which were removed."""
+    """Replay the pages. Returns the results, and the numbers of removed letters."""
     removed: list[int] = []
     run = Replay(ROUTER, carrier or Carrier(), lambda done: removed.extend(each.number for each in done), to)
     return list(run.run(pages)), removed
 
 
-# -- where they go ------------------------------------------------------------------------------------
+# -- where letters go ---------------------------------------------------------------------------------
 
 
 def test_each_goes_where_the_routes_lead_it_now() -> None:
@@ -114,7 +114,7 @@ def test_to_a_topic_of_ones_own_they_all_go(
     assert (fates[0].reason, removed) == ("", [1])
 
 
-# -- what is removed ----------------------------------------------------------------------------------
+# -- which are removed --------------------------------------------------------------------------------
 
 
 def test_what_kafka_does_not_take_stays_with_the_reason() -> None:
@@ -131,7 +131,7 @@ def test_it_ends_where_kafka_does_not_answer() -> None:
     assert removed == []
 
 
-# -- what is printed ----------------------------------------------------------------------------------
+# -- the output ---------------------------------------------------------------------------------------
 
 FATES = [
     Fate(stored(1), "iot", ""),
@@ -171,7 +171,7 @@ def message(topic: str) -> Message:
 
 
 @pytest.fixture
-def new_courier(kafka: MockKafka) -> Any:
+def new_producer(kafka: MockKafka) -> Any:
     made: list[BlockingProducer] = []
 
     def new(bootstrap: str = kafka.bootstrap) -> BlockingProducer:
@@ -183,15 +183,15 @@ def new_courier(kafka: MockKafka) -> Any:
         producer.close()
 
 
-def test_what_kafka_confirms_is_delivered(new_courier: Any) -> None:
-    producer = new_courier()
+def test_what_kafka_confirms_is_delivered(new_producer: Any) -> None:
+    producer = new_producer()
     assert producer.deliver([message("producer.a"), message("producer.b")]) == ["", ""]
     assert producer.deliver([message("producer.a")]) == [""]
     assert producer.deliver([]) == []
 
 
 class Refusing:
-    """A producer whose Kafka answers with these codes, one after the other for each topic; 0 is delivered."""
+    """A producer whose Kafka answers with these codes, in order for each topic. 0 means delivered."""
 
     def __init__(self, codes: dict[str, list[int]]) -> None:
         self.codes = codes
@@ -214,7 +214,7 @@ class Refusing:
     ("reason", "codes"),
     [
         ("max.message.bytes", [TOO_LARGE, TOO_LARGE]),
-        ("", [TOO_LARGE, 0]),  # another one of its batch was too large
+        ("", [TOO_LARGE, 0]),  # another message of its batch was too large
         ("refuses it as invalid", [INVALID, INVALID]),
         ("", [INVALID, 0]),
         ("", [BAD_TIMESTAMP, 0]),
@@ -225,36 +225,36 @@ class Refusing:
     ],
 )
 def test_a_refused_batch_is_tried_again_one_by_one(
-    new_courier: Any, monkeypatch: pytest.MonkeyPatch, reason: str, codes: list[int]
+    new_producer: Any, monkeypatch: pytest.MonkeyPatch, reason: str, codes: list[int]
 ) -> None:
     monkeypatch.setattr(BlockingProducer, "_why_not", lambda *_: "")
-    producer = new_courier()
+    producer = new_producer()
     producer._producer.close()
     producer._producer = Refusing({"a": codes, "b": [0]})
     (refused, fine) = producer.deliver([message("a"), message("b")])
     assert reason in refused
     assert bool(reason) == bool(refused)
     assert fine == ""
-    assert codes == []  # it was tried as often as that, and not more
+    assert codes == []  # one attempt for each code, and no more
 
 
 def test_a_kafka_that_is_not_there_is_said_to_be_so(
-    new_courier: Any, monkeypatch: pytest.MonkeyPatch
+    new_producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("bridge.kafka.topic_lookup._TIMEOUT", 0.2)
-    producer = new_courier("127.46.0.1:1")
+    producer = new_producer("127.46.0.1:1")
     (reason,) = producer.deliver([message("iot")])
-    assert reason.startswith("Kafka does not tell of the topic iot: ")
+    assert reason.startswith("Kafka does not answer about the topic iot: ")
 
 
 def test_what_is_never_confirmed_stays_and_nothing_more_is_tried(
-    new_courier: Any, monkeypatch: pytest.MonkeyPatch
+    new_producer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = new_courier()
+    producer = new_producer()
     assert producer.deliver([message("producer.late")]) == [""]
     monkeypatch.setattr(producer_module, "_TIMEOUT", 0.0)
     (late,) = producer.deliver([message("producer.late")])
-    assert late.startswith("Kafka has not confirmed it")
+    assert late.startswith("Kafka has not confirmed the message")
     assert producer.is_stuck
     assert producer.deliver([message("producer.late")]) == ["not tried"]
 

@@ -1,4 +1,4 @@
-"""`bridge spool status`: what is on disk, seen from beside the service and after it."""
+"""`bridge spool status` shows what is on disk, beside the running service and after it has ended."""
 
 import io
 import json
@@ -19,7 +19,7 @@ from bridge.delivery.segment import cut, pack
 from bridge.errors import SpoolUnusable
 from bridge.message import Message
 from bridge.settings import SpoolSettings
-from bridge.spool.on_disk import OnDisk, Waiting
+from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.read_only import look, on_disk
 from bridge.spool.store import Store
 from tests.harness.kit import ROOT
@@ -35,7 +35,7 @@ def now() -> int:
 
 
 def fill(store: Store, topic: str, *received: int, first: int = 1) -> None:
-    """One message for each time of receipt."""
+    """Write one message for each time of receipt."""
     messages = []
     for sequence, timestamp in enumerate(received, first):
         message = Message.of(b"s/1", 2, 0, None, b"21.5")
@@ -44,7 +44,7 @@ def fill(store: Store, topic: str, *received: int, first: int = 1) -> None:
     store.write([(topic, segment, pack(segment.messages)) for segment in cut(messages)])
 
 
-def bury(store: Store, payload: bytes = b"x") -> None:
+def keep_letter(store: Store, payload: bytes = b"x") -> None:
     store.write((), [DeadLetter(Message.of(b"s/2", 2, 0, None, payload), "too large")])
 
 
@@ -68,7 +68,7 @@ def test_it_says_beside_the_service_what_each_topic_has_and_how_old_it_is(tmp_pa
     store = Store(tmp_path)
     fill(store, "iot.b", now() - HOUR, now())
     fill(store, "iot.a", -1)
-    bury(store, b"xy")
+    keep_letter(store, b"xy")
     state = on_disk(tmp_path, LIMITS)
     assert [(topic.topic, topic.messages) for topic in state.topics] == [("iot.a", 1), ("iot.b", 2)]
     said = shown(state)
@@ -117,7 +117,7 @@ def test_what_only_the_log_of_a_killed_service_holds_is_seen(tmp_path: Path) -> 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("running", [True, False])
 def test_who_may_only_read_the_directory_sees_it(running: bool) -> None:
-    with tempfile.TemporaryDirectory() as name:  # others can't reach pytest's own directories
+    with tempfile.TemporaryDirectory() as name:  # other users can't reach pytest's own directories
         directory = Path(name)
         store = Store(directory)
         fill(store, "iot", now())
@@ -198,7 +198,7 @@ def test_a_service_that_starts_while_somebody_looks_is_looked_at_again(tmp_path:
 
 def test_damaged_databases_and_a_full_spool_are_shown(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    bury(store, bytes(1_100_000))
+    keep_letter(store, bytes(1_100_000))
     (tmp_path / "spool.db.damaged-1").write_bytes(b"")
     (tmp_path / "spool.db.damaged-1-wal").write_bytes(b"")
     stream = io.StringIO()
@@ -209,7 +209,7 @@ def test_damaged_databases_and_a_full_spool_are_shown(tmp_path: Path) -> None:
     store.close()
 
 
-# -- what is shown ------------------------------------------------------------------------------------
+# -- the output ---------------------------------------------------------------------------------------
 
 
 def state(messages: int) -> OnDisk:

@@ -1,4 +1,4 @@
-"""What several rooms of the unit tests use."""
+"""Fixtures for the unit tests of delivery."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.unit.delivery.world import Clock
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The pipeline's time is the test's, and is believed."""
+    """A clock that the test sets, and that the pipeline trusts."""
     clock = Clock()
     monkeypatch.setattr(pipeline, "time", clock)
     monkeypatch.setattr(spooling, "time", clock)

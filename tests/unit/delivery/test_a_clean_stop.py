@@ -1,4 +1,4 @@
-"""What a clean stop leaves on a real disk: what Kafka does not hold, all of it, and nothing else."""
+"""A clean stop leaves exactly the messages on disk that Kafka does not hold. On a real disk."""
 
 import sqlite3
 import threading
@@ -14,7 +14,7 @@ from bridge.loop import Loop
 from bridge.message import Message
 from bridge.routing.router import Router
 from bridge.settings import RouteSettings, Settings, SpoolSettings
-from bridge.spool import disk
+from bridge.spool import disk_space
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
 from tests.harness.conditions import wait_until
@@ -24,7 +24,7 @@ COUNT = 100
 
 
 class World:
-    """A pipeline with a real spool, whose Kafka is silent until it is told to confirm something."""
+    """A pipeline with a real spool, and a Kafka that is silent until the test makes it confirm."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -53,10 +53,10 @@ class World:
             self.loop.wait(0)
             return condition()
 
-        wait_until(turned, 10.0, "the pipeline's turns have led there")
+        wait_until(turned, 10.0, "the pipeline reaches that state")
 
     def stop(self) -> list[int]:
-        """As Service.run does it. Returns the sequence numbers that are left on disk."""
+        """Stop like Service.run. Returns the sequence numbers that are left on disk."""
         self.spool.finish()
         self.pipeline.leave()
         self.spool.close(self.pipeline.open_identifiers)
@@ -89,16 +89,16 @@ def test_the_rest_of_a_row_is_left(world: World) -> None:
 def test_the_rest_of_a_row_is_left_though_the_spool_is_full(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody else has filled the disk beyond spool.keep_free."""
+    """Another program has filled the disk beyond spool.keep_free."""
     all_on_disk_and_40_in_kafka(world)
-    monkeypatch.setattr(disk, "free_bytes", lambda _: -1)
+    monkeypatch.setattr(disk_space, "free_bytes", lambda _: -1)
     assert world.stop() == REST
 
 
 def test_the_whole_row_is_left_where_the_disk_takes_nothing_more(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Kafka holds comes twice then: losing the rest would be worse."""
+    """The messages that Kafka holds are then duplicated: losing the others would be worse."""
     all_on_disk_and_40_in_kafka(world)
     insert = Store._insert
 

@@ -1,4 +1,4 @@
-"""Whether the clock is to be believed."""
+"""Whether the bridge trusts the wall clock."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from bridge.message import NO_TIMESTAMP
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """A Pi whose clock is right and was set by the network."""
+    """A Pi whose clock was set by the network and is right."""
     monkeypatch.setattr(clock.time, "time", lambda: (RELEASED + timedelta(days=100)).timestamp())
     monkeypatch.setattr(clock, "_is_synchronised", lambda: True)
     monkeypatch.setattr(clock, "_RTC", tmp_path / "none")
@@ -53,7 +53,7 @@ def test_no_timestamp_is_what_kafka_stores_as_none() -> None:
 
 
 def test_the_kernel_is_only_asked() -> None:
-    """adjtimex(2) with modes = 0 needs no privilege, and sets nothing."""
+    """adjtimex(2) with modes = 0 needs no privilege, and changes nothing."""
     assert clock._is_synchronised() in (True, False)
 
 

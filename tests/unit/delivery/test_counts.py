@@ -1,4 +1,4 @@
-"""The sums that must add up."""
+"""The counts, whose sums must add up."""
 
 from bridge.delivery.counts import Counts
 

@@ -1,4 +1,4 @@
-"""A lane, step by step; what holds under any sequence is in properties/test_lanes.py."""
+"""A lane, step by step. properties/test_lanes.py tests random sequences."""
 
 from itertools import count
 from types import SimpleNamespace
@@ -54,7 +54,7 @@ def test_large_ones_wait_while_as_many_bytes_are_in_flight_as_there_is_room_for(
     list(lane.release())
     first = [message(100_000) for _ in range(3)]
     assert [lane.offer(each) for each in first] == 3 * [True]
-    assert lane.offer(message())  # a small one is not counted
+    assert lane.offer(message())  # a small message is not counted
     behind = [message(100_000), message()]
     assert [lane.offer(each) for each in behind] == [False, False]
     assert list(lane.release()) == []
@@ -77,7 +77,7 @@ def test_what_waited_before_kafka_was_late_does_not_stay_in_memory_beyond_the_ro
     for segment in segments:
         lane.committed(segment)
     assert list(lane.in_flight) == messages[:3]
-    assert lane.waiting == messages[3:4]  # in one segment with one that is in flight
+    assert lane.waiting == messages[3:4]  # in one segment with a message in flight
     assert not lane.behind
     assert lane.spooled == 8
 
@@ -121,7 +121,7 @@ def test_no_answer_is_waited_out_longer_each_time() -> None:
         delays.append(lane.retry_at - 100.0)
         assert not lane.ask_if_due(lane.retry_at - 0.01)
         assert lane.ask_if_due(lane.retry_at)
-        assert not lane.ask_if_due(lane.retry_at)  # asked once
+        assert not lane.ask_if_due(lane.retry_at)  # the lane asks only once
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
 
 

@@ -1,5 +1,5 @@
-"""What the documentation says of a Kafka that is late: how much is in memory, what a crash delivers twice,
-which rate a slow disk allows, what can't be read, or not yet. The clock is the test's.
+"""What the documentation promises for a late Kafka: memory, duplicates after a crash, the rate of a slow
+disk, rows that cannot be read, or not yet. The test sets the clock.
 """
 
 import pytest
@@ -15,7 +15,7 @@ WINDOW = 32
 
 
 def silent(clock: Clock, *topics: bytes) -> World:
-    """Kafka has said that the topics are there, and no more."""
+    """Kafka has confirmed that the topics exist, and is silent since."""
     world = World()
     for topic in topics:
         world.receive(topic)
@@ -35,7 +35,7 @@ def publish(world: World, messages: int, topic: bytes = b"s/1", payload: bytes =
 
 
 def stored(messages: int) -> tuple[dict[int, bytes], Backlog]:
-    """Rows that another run has left."""
+    """Rows that an earlier run has left on disk."""
     left = []
     for number in range(1, messages + 1):
         message = Message.of(b"s/1", 2, 0, None, b"v")
@@ -114,7 +114,7 @@ def test_one_commit_takes_all_that_came_during_the_one_before(clock: Clock) -> N
     world.disk.is_quick = False
     world.receive()
     world.turn()
-    world.disk.accepts = False  # the disk works
+    world.disk.accepts = False  # the disk is busy
     for _ in range(WINDOW - 1):
         world.receive()
         world.turn()
@@ -176,7 +176,7 @@ def test_what_cannot_be_read_is_left_to_the_next_start_and_holds_up_nobody(clock
 
 
 def moving(clock: Clock) -> World:
-    """Nobody knows yet what is on disk for which topic."""
+    """It is not yet known which messages on disk belong to which topic."""
     world = World(moves=True)
     world.pipeline.take_up([Backlog("what it was called", 10, 1000, 10)], [])
     return world
@@ -190,7 +190,7 @@ def test_while_what_is_on_disk_is_moved_what_comes_goes_there_and_is_acknowledge
     assert world.session.acknowledged == [1]
     assert not world.kafka.produced
     assert first.sequence > 10
-    assert world.kafka.asked == ["sensors"], "and not for a topic that it may have been called"
+    assert world.kafka.asked == ["sensors"], "the bridge must not ask for the topic's earlier name"
 
 
 def test_what_was_moved_comes_before_what_came_since(clock: Clock) -> None:
@@ -207,7 +207,7 @@ def test_what_was_moved_comes_before_what_came_since(clock: Clock) -> None:
     assert [message.sequence for message in world.kafka.produced if message.topic != b"site/a"] == [
         *range(1, 12)
     ]
-    assert len(world.kafka.produced) == 12, "a topic with nothing on disk goes on too"
+    assert len(world.kafka.produced) == 12, "a topic without rows must go on too"
     world.kafka.deliver()
     for _ in range(3):
         world.turn()

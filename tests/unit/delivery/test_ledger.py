@@ -1,4 +1,4 @@
-"""One test for each rule of the ledger; each fails when its rule is taken out."""
+"""One test for each rule of the ledger; each fails if its rule is removed."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ WINDOW = 3
 
 
 class Broker:
-    """Sends to a ledger and takes its acknowledgements."""
+    """Sends to a ledger and receives its acknowledgements."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class Broker:
         payload: bytes = b"v",
         topic: bytes = b"t",
     ) -> Message | None:
-        """The message, if it is to be produced."""
+        """Send a PUBLISH. Returns the message if the bridge must produce it."""
         message = Message.of(topic, qos << 1 | (DUP if dup else 0), number, None, payload)
         return message if self.ledger.receive([message]) else None
 
     def release(self, number: int) -> bool:
-        """PUBREL. Was its identifier taken?"""
+        """Send a PUBREL. Returns whether its identifier was in use."""
         released = Release(number)
         assert self.ledger.receive([released]) == [released]
         return released.known
@@ -50,7 +50,7 @@ class Broker:
         return message
 
     def acknowledged(self, handed_over: bool = True) -> list[int]:
-        """The identifiers that are acknowledged now."""
+        """The identifiers that the ledger acknowledges now."""
         ready = self.ledger.take_settled()
         if handed_over:
             self.ledger.handed_over(len(ready))
@@ -65,7 +65,7 @@ class Broker:
         self.ledger.connected(session_present, window_known=self._window_known)
 
     def counts_upward(self) -> None:
-        """Show identifiers above the window, all acknowledged."""
+        """Send identifiers up to above the window, all acknowledged."""
         for number in range(1, WINDOW + 2):
             self.delivered(self.new(number, payload=b"%d" % number))
 
@@ -99,7 +99,7 @@ def test_acknowledgements_leave_in_order_of_arrival(broker: Broker) -> None:
 
 def test_one_that_is_settled_twice_holds_up_none_of_those_that_are_settled_with_it(broker: Broker) -> None:
     first, second, third = (broker.new(number) for number in (1, 2, 3))
-    broker.ledger.settle(second)  # by the disk, say
+    broker.ledger.settle(second)  # for example by the disk
     broker.ledger.settle(first, second, second, third)
     assert broker.acknowledged() == [1, 2, 3]
 
@@ -401,7 +401,7 @@ def test_rule_3_each_session_is_judged_by_itself(broker: Broker, went_back: bool
 def test_rule_3_what_left_the_window_is_forgotten(broker: Broker) -> None:
     broker.counts_upward()
     broker.reconnect()
-    broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))  # shows that identifiers are kept
+    broker.send(WINDOW + 1, dup=True, payload=b"%d" % (WINDOW + 1))  # shows that the broker keeps identifiers
     assert broker.send(1, dup=True, payload=b"1")
 
 
@@ -490,7 +490,7 @@ def test_qos_2_is_remembered_beyond_the_window(broker: Broker) -> None:
 
 
 def test_qos_2_a_pubrec_that_waits_does_not_leave_after_its_pubrel(broker: Broker) -> None:
-    """By then the broker may have given the identifier to another message."""
+    """After PUBREL the broker may have given the identifier to another message."""
     broker.delivered(broker.new(1, qos=2))
     message = broker.new(2, qos=2)
     broker.send(1, dup=True, qos=2)
@@ -510,7 +510,7 @@ def test_pubrel_of_a_qos_1_message_releases_nothing(broker: Broker) -> None:
 
 
 def started_again(stopped: Broker, session_present: bool = True) -> Broker:
-    """The same session at a bridge that was stopped cleanly and started again."""
+    """The same session with a bridge that was stopped cleanly and started again."""
     return Broker(session_present=session_present, restored=stopped.ledger.open_identifiers())
 
 

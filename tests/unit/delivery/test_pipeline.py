@@ -1,4 +1,4 @@
-"""The pipeline between a session that notes acknowledgements and a Kafka that does as it is told."""
+"""The pipeline between a session that records acknowledgements and a scripted Kafka."""
 
 import time
 
@@ -19,7 +19,7 @@ def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def world(_clock: None) -> World:
-    """The topic `sensors` has been asked about already."""
+    """A world whose pipeline already asked Kafka about the topic `sensors`."""
     world = World()
     world.receive()
     world.answer()
@@ -174,7 +174,7 @@ def test_what_was_left_in_the_last_read_of_a_broken_connection_delays_nobody(wor
 def test_a_connection_may_break_in_the_middle_of_a_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At its PUBCOMP, which the kernel does not take."""
+    """The kernel does not accept the PUBCOMP."""
     monkeypatch.setattr(world.session, "complete", lambda *_: world.pipeline.disconnected())
     first, second = (Message.of(b"s/1", 1 << 1, number, None, b"v") for number in (2, 3))
     world.pipeline.receive([first, Release(9), second])
@@ -280,7 +280,7 @@ def test_what_failed_for_now_is_produced_again_in_its_order(
     after(monkeypatch, 0.6)
     world.turn()
     world.answer()
-    assert world.produced == [1, 2, 3, 2]  # alone, to see whether it goes now
+    assert world.produced == [1, 2, 3, 2]  # alone, to test whether Kafka accepts it now
     world.kafka.deliver()
     world.turn()
     assert world.produced == [1, 2, 3, 2, 3, 4]
@@ -410,7 +410,7 @@ def test_a_timestamp_that_is_refused_is_left_out(world: World) -> None:
     message = world.receive()
     world.kafka.fail(Verdict.BAD_TIMESTAMP)
     world.turn()
-    world.kafka.fail(Verdict.BAD_TIMESTAMP)  # alone too
+    world.kafka.fail(Verdict.BAD_TIMESTAMP)  # refused alone too
     world.turn()
     assert message.timestamp == NO_TIMESTAMP
     world.kafka.deliver()

@@ -1,4 +1,4 @@
-"""What goes to disk, what is acknowledged by that, and what comes back. The clock is the test's."""
+"""Which messages are written to disk, acknowledged, and read back. The test sets the clock."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.unit.delivery.world import LIMIT, Clock, World
 
 @pytest.fixture
 def world(clock: Clock) -> World:
-    """The topic `sensors` is LIVE, and identifier 1 is settled."""
+    """A world whose topic `sensors` is LIVE and whose identifier 1 is settled."""
     world = World()
     world.receive()
     world.answer()
@@ -128,7 +128,7 @@ def test_qos_0_that_is_on_disk_takes_no_room(clock: Clock) -> None:
     late(world, clock)
     world.receive(qos=0)
     assert not world.counts.dropped
-    world.kafka.deliver()  # which settles it no second time
+    world.kafka.deliver()  # which must not settle it a second time
     world.turn()
     for _ in range(3):
         world.receive(qos=0)

@@ -1,4 +1,4 @@
-"""A pipeline between a session that notes acknowledgements, a Kafka that does as it is told, and a disk."""
+"""A pipeline between a session that records acknowledgements, a scripted Kafka, and a disk."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +31,7 @@ LIMIT = 1000
 
 
 class Clock:
-    """Stands for the module `time` where a test says when it is."""
+    """Replaces the module `time` in tests that set the time."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -56,7 +56,7 @@ class Session:
 
 
 class Kafka:
-    """Takes what is produced, and reports what the test says."""
+    """Accepts records, and reports the results that the test chooses."""
 
     def __init__(self) -> None:
         self.is_broken = self.wants_successor = False
@@ -67,8 +67,8 @@ class Kafka:
         self.probed: list[int] = []
         self.asked: list[str] = []
         self.rebuilt = self.retired = 0
-        self.refuses: Verdict | None = None  # what produce() says at once
-        self.refuses_once: dict[int, Verdict] = {}  # of these identifiers
+        self.refuses: Verdict | None = None  # the verdict that produce() returns at once
+        self.refuses_once: dict[int, Verdict] = {}  # the same, for these identifiers
         self._failures: list[Failure] = []
 
     def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None:
@@ -106,7 +106,7 @@ class Kafka:
         self.in_flight.clear()
 
     def deliver(self, *numbers: int) -> None:
-        """Confirm these identifiers; without any, all that is in flight."""
+        """Confirm these identifiers; without arguments, all messages in flight."""
         for message in [each for each in self.in_flight if not numbers or each.packet_id in numbers]:
             self.in_flight.remove(message)
             self.delivered.append(message)
@@ -117,20 +117,20 @@ class Kafka:
 
 
 class Disk:
-    """Takes what is to be written, and answers when the test says so."""
+    """Accepts jobs, and answers when the test chooses."""
 
     def __init__(self, moves: bool) -> None:
         self.results: deque[FromDisk] = deque()
         self.accepts = True
         self.moves = moves
-        self.is_quick = True  # each commit is there at once
-        self.is_small = False  # a commit has its fill with what one lane gives at once
+        self.is_quick = True  # each commit returns at once
+        self.is_small = False  # one lane's messages already fill a commit
         self.rows: dict[int, bytes] = {}
-        self.topics: dict[int, str] = {}  # of rows that were written here
+        self.topics: dict[int, str] = {}  # topics of rows that were written here
         self.letters: list[tuple[str, bytes]] = []  # reason and payload
         self.deleted: list[int] = []
         self._writing: list[tuple[str, Segment, bytes]] = []
-        self._burying: list[DeadLetter] = []
+        self._writing_letters: list[DeadLetter] = []
 
     @property
     def accepts_more(self) -> bool:
@@ -140,7 +140,7 @@ class Disk:
         self._writing += [(topic, segment, pack(segment.messages)) for segment in segments]
 
     def write_letters(self, letters: Sequence[DeadLetter]) -> None:
-        self._burying += letters
+        self._writing_letters += letters
 
     def read(self, topic: str, wanted: Wanted) -> None:
         firsts = [each for each in sorted(self.rows) if wanted.after < each <= wanted.last]
@@ -162,20 +162,20 @@ class Disk:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._writing or self._burying)
+        return bool(self._writing or self._writing_letters)
 
     def commit(self) -> None:
         segments = [(topic, segment) for topic, segment, _ in self._writing]
         self.rows |= {segment.first: body for _, segment, body in self._writing}
         self.topics |= {segment.first: topic for topic, segment in segments}
-        self.letters += [(letter.reason, letter.message.payload) for letter in self._burying]
-        self.results.append(Written(segments, self._burying))
-        self._writing, self._burying = [], []
+        self.letters += [(letter.reason, letter.message.payload) for letter in self._writing_letters]
+        self.results.append(Written(segments, self._writing_letters))
+        self._writing, self._writing_letters = [], []
 
     def refuse(self) -> None:
         segments = [(topic, segment) for topic, segment, _ in self._writing]
-        self.results.append(Refused(segments, self._burying, is_full=True, reason="full"))
-        self._writing, self._burying = [], []
+        self.results.append(Refused(segments, self._writing_letters, is_full=True, reason="full"))
+        self._writing, self._writing_letters = [], []
 
 
 class World:
@@ -219,7 +219,7 @@ class World:
         self.turn()
 
     def add_up(self) -> None:
-        """What always holds of the counts."""
+        """Check the invariants of the counts."""
         counts = self.counts
         assert counts.in_flight >= 0
         settled = (

@@ -1,4 +1,4 @@
-"""Each blame can fall on either side."""
+"""Each kind of blame can fall on the broker or on the bridge."""
 
 from tests.harness.blame import Blame, blame
 from tests.harness.device import Tally
@@ -7,7 +7,7 @@ from tests.harness.verdict import Evidence, Record
 
 
 def judge(sent: str, in_kafka: str, acked: str) -> Blame:
-    """What is to blame where these ids were sent to the bridge and read from one partition in this order."""
+    """The blame if these ids were sent to the bridge, and read from one partition, in this order."""
     evidence = Evidence()
     for offset, name in enumerate(in_kafka.split()):
         evidence.add(Record(name, "iot/0", offset, "sensors/a"))

@@ -1,4 +1,4 @@
-"""BridgeProcess on a program that only logs: settings out, entries in."""
+"""BridgeProcess with a program that only logs: writes settings, reads log entries."""
 
 import sys
 import tomllib

@@ -1,4 +1,4 @@
-"""What clients.py says where a client cannot be had, and what it keeps."""
+"""clients.py: its messages if a client cannot be built, and the builds that it keeps."""
 
 import shutil
 import sys

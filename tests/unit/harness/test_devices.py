@@ -1,4 +1,4 @@
-"""What simulated devices know of their messages, for each thing that a broker may do."""
+"""The tally of simulated devices, for each behaviour of a broker."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,7 +18,7 @@ def broker() -> Iterator[ScriptedBroker]:
 
 
 def answering(answer: Callable[[Connection, Packet], None]) -> Callable[[Connection], None]:
-    """A script that accepts, and answers each packet so."""
+    """A script that accepts a connection, and handles each packet with `answer`."""
 
     def script(connection: Connection) -> None:
         connection.connack()

@@ -1,4 +1,4 @@
-"""What came out of each round of the faults is kept, and adds up."""
+"""The outcome of each round of the faults is saved and added up."""
 
 from pathlib import Path
 from types import SimpleNamespace

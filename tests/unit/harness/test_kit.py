@@ -1,4 +1,4 @@
-"""What kit.py decides, on made-up machines; tests/run itself proves that it installs."""
+"""kit.py's decisions on simulated machines; tests/run itself tests the installation."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""What the lab calls lost while messages flow: overtaken by a later message of the same device."""
+"""Messages that the lab counts as lost during a run: a later message of the same device overtook them."""
 
 from tests.harness.lab.score import overtaken
 

@@ -1,4 +1,4 @@
-"""The live view leaves the terminal as it was, however its program ends."""
+"""The live view restores the terminal, however its program ends."""
 
 import os
 import re

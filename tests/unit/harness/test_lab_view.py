@@ -1,4 +1,4 @@
-"""What deploy/lab shows on a terminal, in five states, and what its keys ask for."""
+"""The view of deploy/lab in five states, and the requests of its keys."""
 
 import io
 from dataclasses import replace
@@ -59,14 +59,14 @@ STATES = [ALL_UP, EMQ1_DEAD, KAFKA2_HUNG, BRIDGE_STOPPED, KAFKA_GONE]
 
 
 def shown(now: Snapshot, width: int = 80, height: int = 24) -> list[str]:
-    """The lines that a terminal without colours shows."""
+    """The lines of the view on a terminal without colours."""
     console = Console(width=width, height=height, file=io.StringIO(), color_system=None, record=True)
     console.print(draw(now, width, height))
     return console.export_text().splitlines()
 
 
 def states(lines: list[str]) -> dict[str, str]:
-    """What stands below each host's name."""
+    """The text below each host's name."""
     found = {}
     for key, host in keys.HOSTS.items():
         (row,) = [row for row, line in enumerate(lines) if f"{key} {host}" in line]

@@ -1,4 +1,4 @@
-"""The verbs of Process on small programs: what is said of a process must be true of it."""
+"""Process, with small programs: its methods must do and report what they promise."""
 
 import os
 import signal
@@ -15,12 +15,12 @@ from tests.harness.host import Host, PortInUse
 from tests.harness.process import Process, running
 
 SLEEPS = ["sleep", "600"]
-# No shell: one that was stopped while it starts a command is not stopped but waits for it (vfork).
+# No shell: a shell that is stopped while it starts a command waits for vfork instead of stopping.
 TICKS = [sys.executable, "-uc", "import time\nwhile not time.sleep(0.02): print('tick')"]
 
 
 def is_gone(pid: int) -> bool:
-    """Whether no process has this id; one that only waits to be reaped is gone too."""
+    """Whether no process has this id; a zombie counts as gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except FileNotFoundError:
@@ -28,7 +28,7 @@ def is_gone(pid: int) -> bool:
 
 
 def comm(pid: int) -> str:
-    """The name of the program that it runs."""
+    """The name of the program that the process runs."""
     return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
@@ -112,7 +112,7 @@ def test_one_that_is_not_ready_in_time_is_reported_and_ended(tmp_path: Path) -> 
 
 
 def test_only_the_main_thread_may_start_one(tmp_path: Path) -> None:
-    """Else the kernel would kill it when that thread ends."""
+    """Otherwise the kernel would kill the program when that thread ends."""
     errors: list[str] = []
 
     def start() -> None:
@@ -165,7 +165,7 @@ def test_what_did_not_come_true_is_said() -> None:
 
 
 def test_the_pid_of_a_process_is_our_child(tmp_path: Path) -> None:
-    """setpriv becomes the program, so signals reach the program itself."""
+    """setpriv executes the program in its place, so signals reach the program itself."""
     sleeper = Process("sleeper", SLEEPS, log=tmp_path / "log")
     sleeper.start()
     try:

@@ -1,4 +1,4 @@
-"""The recording relay: what it passes on, what it notes, and how it cuts."""
+"""The recording relay: it forwards, records, cuts and stalls."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The scripted broker against a client that is nothing but a socket, and the packets against paho's own."""
+"""The scripted broker with a plain socket as client, and the packets compared with paho's."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The oracle's verdicts: each can be reached, so that none is green because it can't be anything else."""
+"""The oracle can give each of its verdicts, so that a good verdict means something."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an error of Kafka means; in doubt nothing is given up."""
+"""The verdict for each Kafka error; the bridge retries after an unknown error."""
 
 import pytest
 from confluent_kafka import KafkaError

@@ -1,4 +1,4 @@
-"""One librdkafka producer, and what the bridge does with its errors; on librdkafka's own mock of Kafka."""
+"""One librdkafka producer, and how the bridge handles its errors; on librdkafka's own mock of Kafka."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def test_what_kafka_has_is_reported_as_delivered(
         assert producer.produce(each) is None
     reported(producer, 3)
     assert producer.delivered == sent
-    assert producer.is_empty is False  # not before the reports were taken
+    assert producer.is_empty is False  # the reports were not taken yet
     producer.delivered.clear()
     assert producer.is_empty
 
@@ -104,7 +104,7 @@ def test_it_is_woken_each_time_it_sleeps(kafka: MockKafka, new_producer: Callabl
     producer = new_producer(kafka.bootstrap, wake=woken.release)
     for number in range(1, 200):
         producer.produce(message())
-        while len(producer.delivered) < number:  # as the loop does: sleep, wake, look, sleep again
+        while len(producer.delivered) < number:  # as the loop does: sleep, wake, poll, sleep again
             producer.sleep()
             assert woken.acquire(timeout=10)
 
@@ -119,7 +119,7 @@ def test_a_topic_that_was_denied_once_is_reported_and_raises_nothing(
     new_producer: Callable[..., Producer],
 ) -> None:
     kafka = MockKafka()
-    kafka.answer_late()  # else the answer about the topic may come while the first message is handed over
+    kafka.answer_late()  # else librdkafka may know the topic's error before the first message
     kafka.refuse_topic("denied", DENIED)
     producer = new_producer(kafka.bootstrap)
     assert producer.produce(message("denied")) is None
@@ -139,7 +139,7 @@ def test_a_message_that_another_producer_gets_is_reported_there(
     producer.produce(given)
     reported(producer)
     assert producer.delivered == [given]
-    lost._rd.purge()  # which it does when it is closed, and says so
+    lost._rd.purge()  # as a close does; librdkafka reports the purged message
     reported(lost)
     assert not producer.failed
 
@@ -191,13 +191,13 @@ def test_a_fatal_error_wakes_a_loop_that_sleeps(
     kafka.rdkafka.make_fatal(producer._rd)
 
     def broken() -> bool:
-        if woken.is_set():  # for something else: the cluster's first words
+        if woken.is_set():  # an earlier event of librdkafka woke the loop
             woken.clear()
             producer.sleep()
         return producer.is_broken
 
     wait_until(broken, 30, "the fatal error to be seen by the thread that waits")
-    producer.sleep()  # and the thread that waits is still there
+    producer.sleep()  # the waiting thread must still run
     assert "reports" in _threads("reports")
 
 
@@ -206,13 +206,15 @@ def test_a_producer_can_be_closed_while_its_thread_waits() -> None:
     producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
     producer.sleep()
     producer.close()
-    wait_until(lambda: not _threads("reports", "purge"), 30, "its threads to end")
+    wait_until(lambda: not _threads("reports", "purge"), 30, "the producer's threads to end")
 
 
 # -- the cluster: the producer's life ----------------------------------------------------------------------
 
 
 class World:
+    """A cluster and its loop."""
+
     def __init__(self, bootstrap: str, *, password_file: Path | None = None, **options: str) -> None:
         self.loop = Loop()
         settings = KafkaSettings(
@@ -222,7 +224,7 @@ class World:
         self.delivered: list[Message] = []
 
     def produce(self, message: Message) -> Failure | None:
-        """The failure that was known at once."""
+        """Produce a message. Returns a failure that is known at once."""
         failures: list[Failure] = []
         self.cluster.produce([message], failures.append)
         return failures[0] if failures else None
@@ -233,7 +235,7 @@ class World:
         self.loop.close()
 
     def until(self, condition: Callable[[], object], seconds: float = 10) -> None:
-        """Run the loop until it holds."""
+        """Run the loop until `condition` holds."""
 
         def holds() -> object:
             self.loop.wait(0)
@@ -273,7 +275,7 @@ def test_one_rebuild_does_not_chase_the_next(kafka: MockKafka, world: World) -> 
     world.cluster.rebuild()
     kafka.rdkafka.make_fatal(world.cluster._producer._rd)
     world.until(lambda: world.cluster._producer.is_broken)
-    assert not world.cluster.is_broken  # not yet
+    assert not world.cluster.is_broken  # the delay before the next rebuild is not over
     world.until(lambda: world.cluster.is_broken)
 
 
@@ -304,17 +306,17 @@ def test_a_retired_producer_that_is_lost_is_seen_by_what_it_had_in_flight(
 def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was in flight may have been sent, which is no reason to poll a producer that is closed."""
+    """The closed producer still has a message in flight; the cluster must not poll it."""
     monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
     password = tmp_path / "password"
     password.write_text("sesame")
     world = World(NOBODY, password_file=password, **SASL)
     world.cluster._has_delivered = True
-    world.produce(message())  # it is not empty
+    world.produce(message())  # so the producer is not empty
     password.unlink()
     world.cluster.rebuild()
     world.until(lambda: not _threads("purge"))
-    assert world.cluster.take_failures() == []  # of the one that was closed
+    assert world.cluster.take_failures() == []  # no report of the closed producer
     failure = world.produce(message())
     assert failure
     assert failure.verdict is Verdict.PRODUCER_LOST
@@ -330,9 +332,9 @@ def test_a_start_that_lacks_a_file_rests_until_the_file_is_there(
 ) -> None:
     monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
     password = tmp_path / "password"
-    with capture_logs() as said:
+    with capture_logs() as logged:
         world = World(NOBODY, password_file=password, **SASL)
-    assert [line["event"] for line in said] == ["kafka.files_unusable"]
+    assert [line["event"] for line in logged] == ["kafka.files_unusable"]
     failure = world.produce(message())
     assert failure
     assert failure.verdict is Verdict.PRODUCER_LOST
@@ -357,7 +359,7 @@ def test_a_file_that_may_be_read_now_has_another_stamp(tmp_path: Path) -> None:
     file.write_text("sesame")
     before = tls.stamp([file])
 
-    def differs() -> bool:  # the kernel's clock for files is a coarse one
+    def differs() -> bool:  # the kernel's clock for file times is coarse
         file.chmod(0o640)
         return tls.stamp([file]) != before
 
@@ -389,7 +391,7 @@ def test_a_producer_that_was_closed_reports_what_it_is_given_as_lost() -> None:
     options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
     producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
     producer.close()
-    wait_until(lambda: not _threads("reports", "purge"), 30, "its threads to end")
+    wait_until(lambda: not _threads("reports", "purge"), 30, "the producer's threads to end")
     given = message()
     report = producer.produce(given)
     assert report
@@ -398,7 +400,7 @@ def test_a_producer_that_was_closed_reports_what_it_is_given_as_lost() -> None:
     assert producer.is_broken
 
 
-# -- questions ---------------------------------------------------------------------------------------------
+# -- topic lookup ------------------------------------------------------------------------------------------
 
 
 def test_a_topic_is_asked_about_once_until_it_is_answered(

@@ -1,4 +1,4 @@
-"""How long the bridge waits before it connects again."""
+"""Backoff: how long the bridge waits before the next attempt to connect."""
 
 import pytest
 

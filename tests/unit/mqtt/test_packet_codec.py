@@ -1,4 +1,4 @@
-"""The wire, packet by packet: what it takes off the stream, what it leaves, what it refuses."""
+"""The packet codec: which packets it decodes, which it leaves to paho, which it refuses, what it encodes."""
 
 from itertools import product
 
@@ -20,7 +20,7 @@ def read(data: bytes, version: int) -> tuple[list[Packet], Progress]:
 
 
 def only(data: bytes, version: int = 5) -> Message:
-    """The one message that `data` is."""
+    """Decode `data`, which is exactly one message."""
     packets, progress = read(data, version)
     assert progress == Progress(len(data), 0, 0)
     (message,) = packets
@@ -157,7 +157,7 @@ MALFORMED = {
     "an empty topic": b"\x30\x03\x00\x00v",
     "a topic beyond its packet": b"\x30\x03\x00\x09t" + b"x" * 20,
     "no room for a topic": b"\x30\x01\x00\x00\x00\x00",
-    "a PUBLISH of nothing": b"\x30\x00",
+    "an empty PUBLISH": b"\x30\x00",
     "an identifier beyond its packet": b"\x32\x03\x00\x01t\x00\x01",
     "PUBREL with identifier 0": b"\x62\x02\x00\x00",
     "PUBREL of one byte": b"\x62\x01\x01\x00",

@@ -1,4 +1,4 @@
-"""Which MQTT version is spoken with a broker that says nothing about it."""
+"""Which MQTT version the bridge uses, by how the broker answers each attempt."""
 
 import pytest
 
@@ -22,7 +22,7 @@ def test_a_broker_that_just_closes_has_to_prove_it() -> None:
     protocol = ProtocolVersion("auto")
     protocol.closed_before_connack()
     assert not protocol.mqtt5
-    assert not protocol.accepted()  # 3.1.1 works; but was it the balancer that closed before?
+    assert not protocol.accepted()  # 3.1.1 works, but the balancer may have closed the attempt with MQTT 5
     assert protocol.mqtt5
     protocol.closed_before_connack()
     assert not protocol.mqtt5
@@ -39,7 +39,7 @@ def closes_on_mqtt_5() -> ProtocolVersion:
 
 
 def test_after_a_long_connection_it_has_to_prove_it_again() -> None:
-    """It may have been an EMQ that was just starting."""
+    """An EMQ that was just starting may have closed the connections."""
     protocol = closes_on_mqtt_5()
     protocol.was_live_for(3599.0)
     assert protocol.fell_back

@@ -1,4 +1,4 @@
-"""The session over a socket pair, with a broker at the other end that does as it is told."""
+"""The session over a socket pair; each test plays the broker at the other end."""
 
 import queue
 import socket
@@ -35,7 +35,7 @@ SETTINGS = MqttSettings(
 
 
 class Handler:
-    """What the session tells; `session` acknowledges what came where `settles` says so."""
+    """Records the session's calls. With `settles` it acknowledges each message at once."""
 
     session: Session
 
@@ -79,7 +79,7 @@ class Handler:
 
 
 class Kernel:
-    """The session's end of a connection, which breaks when `takes` more bytes were sent."""
+    """The session's socket. The connection breaks after the session has sent `takes` bytes."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock, self.takes = sock, 1 << 20
@@ -103,7 +103,7 @@ class World:
         self.loop = Loop()
         self.handler = Handler()
         self.session = Session(settings, self.loop, self.handler, "bridge", directory)
-        self.session._backoff._uniform = lambda _, most: most  # by chance there would be no delay at all
+        self.session._backoff._uniform = lambda _, most: most  # the longest delay: a random one could be 0
         self.handler.session = self.session
         self.connections = 0
         self._sockets: list[socket.socket] = []
@@ -131,7 +131,7 @@ class World:
             sock.close()
 
     def turn(self, times: int = 3) -> float:
-        """Let the session do what is due; a few turns settle what one leads to."""
+        """Let the session do what is due, a few times, because one turn can make the next one due."""
         for _ in range(times):
             due = self.session.turn()
             self.loop.wait(0)
@@ -152,14 +152,14 @@ class World:
         return list(self.frames.feed(data))
 
     def connect(self, version: int = 5) -> None:
-        """To the point where the broker is to answer CONNECT."""
+        """Let the session send CONNECT; the test sends the broker's answer."""
         self.version = version
         self.turn()
         (connect,) = self.heard()
         assert isinstance(connect, Connect)
 
     def lose(self, lived: float = 10.0) -> None:
-        """The broker closes a session that was LIVE for so many seconds."""
+        """Close the broker's end, as if the connection had been LIVE for `lived` seconds."""
         self.session._live_since -= lived
         self.broker.close()
         self.turn()
@@ -185,7 +185,7 @@ def message(number: int, qos: int = 1) -> Publish:
 
 
 def is_closed(sock: socket.socket) -> bool:
-    """The peer has closed; what it sent before is read and dropped."""
+    """Read and drop what the peer has sent. True: then the peer has closed."""
     while sock.recv(1 << 16):
         pass
     return True
@@ -383,7 +383,7 @@ def test_who_closes_on_mqtt_5_and_answers_on_3_1_1_speaks_3_1_1(world: World) ->
     world.connect(version=4)
     world.send(Connack())
     world.turn()
-    world.connect(version=5)  # once more, to be sure that it was not the balancer
+    world.connect(version=5)  # MQTT 5 once more, because the balancer may have closed the first attempt
     world.broker.close()
     world.turn()
     world.connect(version=4)
@@ -476,10 +476,10 @@ def test_a_session_that_has_stopped_lets_the_loop_sleep(world: World) -> None:
     assert world.turn() > 0
 
 
-# -- connecting: what blocks runs in a thread, and always comes back ----------------------------------------
+# -- connecting: a thread blocks, and always reports a result -----------------------------------------------
 
 
-_NO_FAMILY = 255  # as AF_INET6 is where IPv6 was turned off
+_NO_FAMILY = 255  # an unsupported address family, like AF_INET6 where IPv6 is turned off
 
 
 def connected(settings: MqttSettings) -> socket.socket | OSError:

@@ -1,4 +1,4 @@
-"""The record of what the broker's session is subscribed to."""
+"""The record of the filters that the broker's session has."""
 
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def test_what_cannot_be_written_is_no_longer_on_record(
 
     monkeypatch.setattr(record_module.os, "fsync", fsync)
     record.record({}, set())
-    assert record.applied == {}  # this process knows better than the disk
+    assert record.applied == {}  # the process still knows the right state
     assert not SubscriptionRecord(tmp_path, SESSION).known
 
 

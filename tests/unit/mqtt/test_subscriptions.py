@@ -1,4 +1,4 @@
-"""What is asked of the broker so that a session has the filters the routes want, and what is on record."""
+"""Which SUBSCRIBE and UNSUBSCRIBE the bridge sends, and what the subscription record then contains."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ NOT_AUTHORISED = 0x87
 
 
 class Session:
-    """What was sent, and the broker's answers to it."""
+    """Records what the bridge sends, and plays the broker's answers."""
 
     def __init__(self, directory: Path | None, *wanted: Subscription | str) -> None:
         self.wanted = [each if isinstance(each, Subscription) else sub(each) for each in wanted]
@@ -49,7 +49,7 @@ def sub(name: str, qos: int = 1, identifier: int | None = None) -> Subscription:
 
 
 def live(directory: Path, *wanted: str) -> Session:
-    """A session that has these filters."""
+    """Return a session whose filters the broker has granted."""
     session = Session(directory, *wanted)
     session.connect(session_present=False)
     session.grant(1)
@@ -90,7 +90,7 @@ def test_a_resumed_session_of_which_nothing_is_on_record_is_asked_for_all(tmp_pa
 
 def test_a_death_before_suback_leaves_no_record_of_what_was_asked(tmp_path: Path) -> None:
     live(tmp_path, "a")
-    Session(tmp_path, "a").connect(session_present=False)  # and no SUBACK
+    Session(tmp_path, "a").connect(session_present=False)  # the broker sends no SUBACK
     session = Session(tmp_path, "a")
     session.connect(session_present=True)
     assert session.sent == [("subscribe", ["a"])]
@@ -143,7 +143,7 @@ def test_a_death_before_unsuback_takes_it_off_again(tmp_path: Path) -> None:
 
 def test_what_was_asked_for_and_perhaps_granted_is_taken_off_too(tmp_path: Path) -> None:
     live(tmp_path, "a")
-    Session(tmp_path, "a", "b").connect(session_present=True)  # b is asked for, and no SUBACK
+    Session(tmp_path, "a", "b").connect(session_present=True)  # SUBSCRIBE of b without a SUBACK
     session = Session(tmp_path, "a")
     session.connect(session_present=True)
     assert session.sent == [("unsubscribe", ["b"])]

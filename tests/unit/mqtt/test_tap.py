@@ -1,4 +1,4 @@
-"""The tap between a socket pair: what paho gets, what the session gets, and in which order bytes leave."""
+"""The tap on a socket pair: what paho gets, what the session gets, and in which order the tap sends bytes."""
 
 import socket
 import ssl
@@ -14,7 +14,7 @@ from bridge.mqtt import tap as tap_module
 from bridge.mqtt.tap import Tap
 from tests.harness.packets import Ack, Connack, Frames, Kind, Ping, Publish, Suback
 
-SMALL_BUFFER = 4096  # bytes asked of the kernel, which doubles them
+SMALL_BUFFER = 4096  # bytes; the kernel makes the buffer twice as large
 
 
 class Broker:
@@ -28,7 +28,7 @@ class Broker:
         self.sock.sendall(b"".join(packet.encode(4) for packet in packets))  # type: ignore[attr-defined]
 
     def receive(self) -> bytes:
-        """All that has come so far."""
+        """Return all bytes that have come so far."""
         data = b""
         while True:
             try:
@@ -59,7 +59,7 @@ def message(number: int) -> Publish:
 
 
 def taken(tap: Tap) -> tuple[list[int], bool]:
-    """The identifiers that came off the stream, and whether it is paho's turn."""
+    """Return the identifiers that the tap took off the stream, and whether paho has something to read."""
     packets: list[Packet] = []
     for_paho = tap.packets(False, packets)
     return [packet.packet_id for packet in packets], for_paho
@@ -164,7 +164,7 @@ def test_what_came_before_the_end_is_taken_before_it(pair: tuple[Tap, Broker]) -
     assert taken(tap) == ([1], True)
     paho_reads(tap)
     assert taken(tap) == ([2], True)
-    assert tap.recv(1) == b""  # so paho learns of it too
+    assert tap.recv(1) == b""  # so paho sees the end of the stream too
     assert tap.error is None
 
 
@@ -185,7 +185,7 @@ def test_a_reset_is_the_end_and_says_why() -> None:
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # close sends RST
     theirs.close()
     with ours:
-        ours.settimeout(5)  # the RST is under way: wait for it here rather than in a loop
+        ours.settimeout(5)  # the RST may not have come yet: let the read wait for it
         tap = Tap(ours)
         assert not tap.fill()
         assert tap.ended
@@ -207,41 +207,41 @@ def test_a_malformed_packet_is_told_behind_what_came_before_it(pair: tuple[Tap, 
 
 
 def fill_up(tap: Tap, number: int = 0) -> int:
-    """Write acknowledgements until the kernel takes no more. Returns how many were written."""
-    while not tap.wants_write:
-        tap.write(ACK, acknowledgements=True)
+    """Write acknowledgements until the kernel takes no more. Returns the number of acknowledgements."""
+    while not tap.outgoing.waits:
+        tap.outgoing.write(ACK, acknowledgements=True)
         number += 1
     return number
 
 
 def test_acknowledgements_leave_at_once(pair: tuple[Tap, Broker]) -> None:
     tap, broker = pair
-    tap.write(ACK * 3, acknowledgements=True)
-    assert not tap.wants_write
+    tap.outgoing.write(ACK * 3, acknowledgements=True)
+    assert not tap.outgoing.waits
     assert broker.receive() == ACK * 3
-    assert tap.take_handed_over() == 3
-    assert tap.take_handed_over() == 0
+    assert tap.outgoing.take_handed_over() == 3
+    assert tap.outgoing.take_handed_over() == 0
 
 
 def test_what_is_no_acknowledgement_is_not_counted_as_one(pair: tuple[Tap, Broker]) -> None:
     tap, broker = pair
-    tap.write(Ack(Kind.PUBCOMP, 1).encode(4), acknowledgements=False)
+    tap.outgoing.write(Ack(Kind.PUBCOMP, 1).encode(4), acknowledgements=False)
     assert broker.receive()
-    assert tap.take_handed_over() == 0
+    assert tap.outgoing.take_handed_over() == 0
 
 
 def test_only_what_the_kernel_took_counts_as_handed_over(pair: tuple[Tap, Broker]) -> None:
     tap, broker = pair
     written = fill_up(tap)
-    assert tap.take_handed_over() == written - 1
+    assert tap.outgoing.take_handed_over() == written - 1
     assert len(broker.receive()) == (written - 1) * len(ACK)
-    tap.flush()
-    assert tap.take_handed_over() == 1
-    assert not tap.wants_write
+    tap.outgoing.flush()
+    assert tap.outgoing.take_handed_over() == 1
+    assert not tap.outgoing.waits
 
 
 class Sock:
-    """A kernel that takes as many bytes as it is told to."""
+    """A socket whose kernel takes `room[0]` bytes at the next send."""
 
     def __init__(self) -> None:
         self.room: list[int] = []
@@ -263,11 +263,11 @@ def test_an_acknowledgement_that_went_in_part_counts_once(takes: list[int], hand
     sock = Sock()
     tap = Tap(sock)  # type: ignore[arg-type]
     sock.room = list(takes)
-    tap.write(ACK * 4, acknowledgements=True)
+    tap.outgoing.write(ACK * 4, acknowledgements=True)
     for _ in takes:
-        tap.flush()
+        tap.outgoing.flush()
     assert sock.sent == (ACK * 4)[: sum(takes)]
-    assert tap.take_handed_over() == handed_over
+    assert tap.outgoing.take_handed_over() == handed_over
 
 
 def test_an_acknowledgement_never_lands_inside_a_packet_of_pahos() -> None:
@@ -276,10 +276,10 @@ def test_an_acknowledgement_never_lands_inside_a_packet_of_pahos() -> None:
     sock.room = [5]
     assert tap.send(b"SUBSCRIBE") == 5
     sock.room = [100, 100]
-    tap.write(ACK, acknowledgements=True)
+    tap.outgoing.write(ACK, acknowledgements=True)
     assert sock.sent == b"SUBSC"
     assert tap.send(b"RIBE") == 4
-    tap.flush()
+    tap.outgoing.flush()
     assert sock.sent == b"SUBSCRIBE" + ACK
 
 
@@ -287,7 +287,7 @@ def test_pahos_packet_never_lands_inside_an_acknowledgement() -> None:
     sock = Sock()
     tap = Tap(sock)  # type: ignore[arg-type]
     sock.room = [2]
-    tap.write(ACK, acknowledgements=True)
+    tap.outgoing.write(ACK, acknowledgements=True)
     with pytest.raises(BlockingIOError):
         tap.send(b"DISCONNECT")
     sock.room = [100, 100]
@@ -310,8 +310,8 @@ def test_a_broken_connection_is_told_to_who_writes(pair: tuple[Tap, Broker]) -> 
     tap, broker = pair
     broker.sock.close()
     with pytest.raises(OSError, match="Broken pipe"):
-        tap.write(ACK, acknowledgements=True)
-    assert tap.take_handed_over() == 0
+        tap.outgoing.write(ACK, acknowledgements=True)
+    assert tap.outgoing.take_handed_over() == 0
 
 
 # -- the end -------------------------------------------------------------------------------------------
@@ -320,13 +320,13 @@ def test_a_broken_connection_is_told_to_who_writes(pair: tuple[Tap, Broker]) -> 
 def test_paho_cannot_close_the_socket(pair: tuple[Tap, Broker]) -> None:
     tap, broker = pair
     tap.close()
-    tap.write(ACK, acknowledgements=True)
+    tap.outgoing.write(ACK, acknowledgements=True)
     assert broker.receive() == ACK
 
 
 def test_a_farewell_reads_what_still_comes_until_the_peer_has_closed_too(pair: tuple[Tap, Broker]) -> None:
     tap, broker = pair
-    tap.write(ACK, acknowledgements=True)
+    tap.outgoing.write(ACK, acknowledgements=True)
     tap.finish_sending()
     assert broker.receive() == ACK
     broker.send(message(1))
@@ -387,7 +387,7 @@ def test_all_that_tls_holds_back_is_read(tls_pair: tuple[Tap, Broker]) -> None:
     tap, broker = tls_pair
     sent = [Publish(b"t", b"x" * 1000, 1, number) for number in range(1, 101)]
     packets: list[Packet] = []
-    for start in range(0, 100, 20):  # more than the 16 KiB that TLS gives at once
+    for start in range(0, 100, 20):  # more than the 16 KiB of one read with TLS
         broker.send(*sent[start : start + 20])
         while tap.fill():
             tap.packets(False, packets)
@@ -396,9 +396,9 @@ def test_all_that_tls_holds_back_is_read(tls_pair: tuple[Tap, Broker]) -> None:
 
 def test_acknowledgements_leave_by_tls(tls_pair: tuple[Tap, Broker]) -> None:
     tap, broker = tls_pair
-    tap.write(ACK * 3, acknowledgements=True)
+    tap.outgoing.write(ACK * 3, acknowledgements=True)
     assert broker.receive() == ACK * 3
-    assert tap.take_handed_over() == 3
+    assert tap.outgoing.take_handed_over() == 3
 
 
 def test_what_tls_could_not_write_is_not_mixed_with_what_comes_after(tls_pair: tuple[Tap, Broker]) -> None:
@@ -410,7 +410,7 @@ def test_what_tls_could_not_write_is_not_mixed_with_what_comes_after(tls_pair: t
     except (BlockingIOError, ssl.SSLWantWriteError):
         pass
     got = broker.receive()
-    tap.write(ACK, acknowledgements=True)
+    tap.outgoing.write(ACK, acknowledgements=True)
     assert tap.send(ping) == len(ping)
-    tap.flush()
+    tap.outgoing.flush()
     assert got + broker.receive() == ping * (pings + 1) + ACK

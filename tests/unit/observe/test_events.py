@@ -1,4 +1,4 @@
-"""The closed list of events, and the one way to log them."""
+"""The closed list of events, and `log()`."""
 
 import logging
 import re

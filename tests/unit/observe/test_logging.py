@@ -1,4 +1,4 @@
-"""What becomes of an event, a library's line and an uncaught exception, in each format."""
+"""How events, lines of libraries and uncaught exceptions look in each format."""
 
 import io
 import json
@@ -19,12 +19,12 @@ from bridge.observe import events
 from bridge.observe.events import Event, log
 from bridge.observe.logging import set_up
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A logger that has not yet seen a set-up, and afterwards everything as it was."""
+    """A logger that is not set up yet. Restores the logging state afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(events, "_logger", structlog.get_logger())

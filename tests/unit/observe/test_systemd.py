@@ -1,4 +1,4 @@
-"""What systemd is told, as it hears it."""
+"""The notifications that systemd receives."""
 
 import math
 import os
@@ -15,7 +15,7 @@ VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 class Manager:
-    """systemd's end of $NOTIFY_SOCKET."""
+    """Plays systemd: receives on $NOTIFY_SOCKET."""
 
     def __init__(self, address: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -50,7 +50,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
 
 @pytest.fixture
 def notifier() -> Iterator[Notifier]:
-    """To be asked for behind what sets the environment."""
+    """Request this fixture after those that set the environment."""
     notifier = Notifier()
     yield notifier
     notifier.close()
@@ -65,7 +65,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def watchdog(monkeypatch: pytest.MonkeyPatch) -> None:
-    """30 s, for this process."""
+    """A watchdog of 30 s for this process."""
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")
     monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
 
@@ -91,7 +91,7 @@ def test_a_loop_that_turns_feeds_the_watchdog_three_times_in_its_time(
     manager: Manager, watchdog: None, clock: list[float], notifier: Notifier
 ) -> None:
     due = []
-    for _ in range(241):  # 30 s, a turn each 125 ms
+    for _ in range(241):  # 30 s, one turn every 125 ms
         due.append(notifier.alive())
         clock[0] += 0.125
     assert manager.heard() == ["WATCHDOG=1"] * 4  # at 0, 10, 20 and 30 s

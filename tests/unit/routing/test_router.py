@@ -1,4 +1,4 @@
-"""Routes: what they subscribe, what they make of a message, and what is refused at start."""
+"""Routes: their subscriptions, the records that they make, and the errors at start."""
 
 import json
 from collections.abc import Callable
@@ -39,8 +39,8 @@ def problems(*routes: RouteSettings) -> tuple[str, ...]:
 
 
 def test_where_routes_lead_is_pinned_for_what_is_on_disk() -> None:
-    """Where one of these has to change, raise routing.MEANING: by that, and by what the routes say, a start
-    knows whether to move what is on disk. An upgrade alone must not look through gigabytes.
+    """If one of these must change, raise routing.MEANING: a start compares MEANING and the routes to decide
+    whether to move the messages on disk. Without a change an upgrade must not read gigabytes.
     """
     router = Router(
         [
@@ -154,11 +154,13 @@ class TestKafkaTopics:
             ("./x", "'.'"),
             ("../x", "'..'"),
             ("a" * 250 + "/x", "250"),
-            ("__consumer_offsets/x", "own"),
+            ("__consumer_offsets/x", "itself"),
         ],
     )
     def test_levels_that_make_no_legal_kafka_topic_are_unroutable(self, topic: str, why: str) -> None:
-        with pytest.raises(Unroutable, match=f'route "a" makes no Kafka topic of it: .*{why}'):
+        with pytest.raises(
+            Unroutable, match=f'route "a" makes no legal Kafka topic from this MQTT topic: .*{why}'
+        ):
             Router([route("a", "{site}/x", "{site}")]).plan(topic.encode())
 
 
@@ -218,7 +220,7 @@ class TestHeaders:
     def test_a_publisher_cannot_pose_as_another_topic(self) -> None:
         forged = Properties(user=(("mqtt.topic", "other"),))
         headers = Router([route("a", "a")]).plan(b"a").headers(message("a", properties=forged))
-        assert dict(headers)["mqtt.topic"] == b"a"  # the last of a name counts, as Kafka's lastHeader()
+        assert dict(headers)["mqtt.topic"] == b"a"  # the last header wins, as in Kafka's lastHeader()
 
     def test_properties_of_one_message_do_not_show_on_the_next(self) -> None:
         plan = Router([route("a", "a")]).plan(b"a")
@@ -348,7 +350,7 @@ class TestSubscriptions:
 
 
 class TestCopies:
-    """Brokers that send one copy for each subscription: exactly one of them is produced."""
+    """Brokers that send one copy for each subscription: the bridge produces exactly one."""
 
     @staticmethod
     def taken(router: Router, topic: str) -> list[str]:
@@ -370,7 +372,7 @@ class TestCopies:
         assert self.taken(router, "a/b") == ["a/#"]
 
     def test_the_copy_of_the_routes_own_share_is_taken(self) -> None:
-        # Each member of a group gets the plain copy: taking that one would produce the message once a member.
+        # Each member of a group gets the plain copy: producing that would duplicate the message per member.
         router = Router(
             [route("shared", "$share/g/a/+"), route("plain", "+/b/#"), route("wide", "$share/g/a/#")]
         )
@@ -410,8 +412,8 @@ class TestCopies:
 class TestRefusedAtStart:
     def test_a_route_that_never_gets_a_message(self) -> None:
         assert problems(route("wide", "a/#"), route("late", "a/{b}")) == (
-            'route "late": filter = "a/{b}": gets nothing, route "wide" before it takes all of it; '
-            "move it up or leave it out",
+            'route "late": filter = "a/{b}": gets nothing, because route "wide" before it takes all its '
+            "messages; move this route up or remove it",
         )
 
     def test_all_problems_are_told_at_once(self) -> None:
@@ -425,24 +427,24 @@ class TestRefusedAtStart:
     @pytest.mark.parametrize(
         ("wrong", "line"),
         [
-            (lambda: route("r", "a/#/b"), "filter = \"a/#/b\": '#' stands only at the end"),
+            (lambda: route("r", "a/#/b"), "filter = \"a/#/b\": '#' is allowed only at the end"),
             (lambda: route("r", "a/x{b}"), "a name takes a whole level"),
             (lambda: route("r", "a/{b-c}"), "a name takes a whole level"),
-            (lambda: route("r", "a/{b#}/c"), "'#' stands only at the end"),
-            (lambda: route("r", "{a}/{a}"), "{a} stands in it twice"),
+            (lambda: route("r", "a/{b#}/c"), "'#' is allowed only at the end"),
+            (lambda: route("r", "{a}/{a}"), "{a} occurs twice"),
             (lambda: route("r", "{topic}/x"), "{topic} is the whole MQTT topic already"),
             (lambda: route("r", "$share/g"), "$share/<group>/<filter>"),
-            (lambda: drop("r", "$share/g/a"), 'action = "drop" subscribes nothing, write "a"'),
+            (lambda: drop("r", "$share/g/a"), 'action = "drop" subscribes nothing; write "a"'),
             (lambda: route("r", "{a}/x", "iot.{b}"), 'topic = "iot.{b}": unknown {b}; known: {a}, {topic}'),
-            (lambda: route("r", "x", "iot.{"), "a brace is open or closed too many"),
-            (lambda: route("r", "x", "iot.{}"), "only {name} can stand in braces"),
-            (lambda: route("r", "{a}", "iot.{a:>9}"), "only {name} can stand in braces"),
+            (lambda: route("r", "x", "iot.{"), "a brace has no partner"),
+            (lambda: route("r", "x", "iot.{}"), "only a {name} is allowed in braces"),
+            (lambda: route("r", "{a}", "iot.{a:>9}"), "only a {name} is allowed in braces"),
             (lambda: route("r", "x", "iot/x"), "Kafka does not allow '/'"),
             (lambda: route("r", "{a}", "iot/{a}"), "Kafka does not allow '/'"),
             (lambda: route("r", "x", ".."), "Kafka does not allow '..'"),
-            (lambda: route("r", "x", "__consumer_offsets"), "it is Kafka's own"),
+            (lambda: route("r", "x", "__consumer_offsets"), "Kafka uses this name itself"),
             (lambda: route("r", "x", key="{y}"), 'key = "{y}": unknown {y}; known: {topic}'),
-            (lambda: route("r", "x", key=""), "leave it out to have the MQTT topic as the key"),
+            (lambda: route("r", "x", key=""), "leave it out to get the MQTT topic as the key"),
             (lambda: route("r", "x", headers=["a={y}"]), "unknown {y}"),
             (lambda: route("r", "x", headers=["a\ud800=y"]), r'headers = "a\ud800=y": it is not valid UTF-8'),
             (lambda: route("r", "x", key="\udc80"), r'key = "\udc80": it is not valid UTF-8'),

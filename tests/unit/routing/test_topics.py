@@ -1,4 +1,4 @@
-"""MQTT's filters and Kafka's names, by the examples of their specifications."""
+"""MQTT's filters and Kafka's topic names, tested with the examples of their specifications."""
 
 import pytest
 
@@ -98,7 +98,7 @@ def test_a_filter_that_mqtt_allows(pattern: str) -> None:
         ("ü" * MAX_UTF8, "65535 bytes"),
         ("a/\ud800", "UTF-8"),
         ("$queue/a", "$share/<group>/<filter>"),
-        ("$exclusive/a", "$exclusive/ is one broker's own"),
+        ("$exclusive/a", "$exclusive/ is not standard MQTT"),
     ],
 )
 def test_a_filter_that_would_not_work_says_why(pattern: str, why: str) -> None:
@@ -135,7 +135,7 @@ def test_a_kafka_topic_that_kafka_allows(name: str) -> None:
         ("a/b", "'/'"),
         ("küche", "'ü'"),
         ("a" * (KAFKA_NAME_LENGTH + 1), "250 characters"),
-        ("__consumer_offsets", "Kafka's own"),
+        ("__consumer_offsets", "Kafka uses this name itself"),
     ],
 )
 def test_a_kafka_topic_that_kafka_refuses_says_why(name: str, why: str) -> None:

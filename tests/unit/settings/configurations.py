@@ -1,4 +1,4 @@
-"""What the tests of the settings have in common: a file that works, and ways to read a changed one."""
+"""Shared by the tests of the settings: a valid file, and functions that read a changed one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ WORKS = MQTT + KAFKA + ROUTE
 
 
 class Machine:
-    """A machine with nothing on it but what a test puts there: files, environment, command line."""
+    """A machine that has only the files, variables and arguments that a test sets."""
 
     def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._directory = directory
@@ -37,20 +37,20 @@ class Machine:
             self._monkeypatch.setenv(name, value)
 
     def read(self, *arguments: str) -> Configuration:
-        """The configuration that `bridge ARGUMENTS` would run with."""
+        """The configuration that `bridge ARGUMENTS` would use."""
         parser, flags = cli.command_line()
         options = parser.parse_args(arguments)
         return loading.load(flags.layer(options), options.config, without_kafka=options.dry_run)
 
     def problems(self, *arguments: str) -> Sequence[str]:
-        """What `bridge ARGUMENTS` would complain about, with the path of the file shortened to its name."""
+        """The errors that `bridge ARGUMENTS` would print, with the file's path shortened to its name."""
         with pytest.raises(ConfigurationError) as caught:
             self.read(*arguments)
         return [problem.replace(f"{self._directory}/", "") for problem in caught.value.problems]
 
 
 def with_setting(table: str, line: str) -> str:
-    """The working file, with `line` added to `table` (or the table added), as its last line of that table."""
+    """The valid file with `line` added at the end of `table`. Adds the table if it is missing."""
     tables = {"mqtt": MQTT, "kafka": KAFKA, "routes": ROUTE}
     if table == "":
         return f"{line}\n{WORKS}"
@@ -60,6 +60,6 @@ def with_setting(table: str, line: str) -> str:
 
 
 def _without(table: str, line: str) -> str:
-    """`table` without the setting that `line` sets: TOML refuses what is set twice."""
+    """`table` without the setting that `line` sets, because TOML refuses duplicate keys."""
     name = line.partition("=")[0].strip()
     return "".join(kept for kept in table.splitlines(keepends=True) if kept.partition("=")[0].strip() != name)

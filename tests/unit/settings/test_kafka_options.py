@@ -1,4 +1,4 @@
-"""[kafka.options]: what would break the guarantee is refused, with the reason; all else goes to librdkafka."""
+"""[kafka.options]: refuses options that break the guarantee, with the reason; passes on all others."""
 
 import re
 
@@ -22,24 +22,24 @@ WITH_TOKENS = {
         ("acks", 1, "all in-sync replicas must hold it by then"),
         ("acks", "0", "all in-sync replicas must hold it by then"),
         ("request.required.acks", 1, "all in-sync replicas must hold it by then"),
-        ("enable.idempotence", False, "a retry inside librdkafka doubles messages"),
-        ("enable.idempotence", "FALSE", "a retry inside librdkafka doubles messages"),
-        ("message.timeout.ms", 300000, "comes back doubled or out of order"),
-        ("delivery.timeout.ms", "120000", "comes back doubled or out of order"),
-        ("retries", 3, "comes back doubled or out of order"),
-        ("max.in.flight", 5, "may be doubled"),
-        ("max.in.flight.requests.per.connection", "many", "may be doubled"),
-        ("queuing.strategy", "lifo", "breaks the order"),
-        ("enable.gapless.guarantee", True, "would then end the producer"),
-        ("delivery.report.only.error", True, "with this none ever would be"),
+        ("enable.idempotence", False, "a retry inside librdkafka duplicates"),
+        ("enable.idempotence", "FALSE", "a retry inside librdkafka duplicates"),
+        ("message.timeout.ms", 300000, "is duplicated or reordered"),
+        ("delivery.timeout.ms", "120000", "is duplicated or reordered"),
+        ("retries", 3, "is duplicated or reordered"),
+        ("max.in.flight", 5, "may duplicate"),
+        ("max.in.flight.requests.per.connection", "many", "may duplicate"),
+        ("queuing.strategy", "lifo", "reorders messages"),
+        ("enable.gapless.guarantee", True, "would end each producer"),
+        ("delivery.report.only.error", True, "reports only failures"),
         ("message.max.bytes", 2000000, "the topic's max.message.bytes"),
         ("transactional.id", "x", "opens no transactions"),
         ("test.mock.num.brokers", 3, "in its own memory"),
-        ("bootstrap.servers", "k", "it is kafka.bootstrap_servers"),
-        ("statistics.interval.ms", 1000, "nobody listens"),
+        ("bootstrap.servers", "k", "set kafka.bootstrap_servers"),
+        ("statistics.interval.ms", 1000, "does not read librdkafka's statistics"),
         ("group.id", "g", "it is for consumers"),
         ("fetch.min.bytes", 1, "it is for consumers"),
-        ("error_cb", "print", "the bridge's own"),
+        ("error_cb", "print", "the bridge sets it itself"),
     ],
 )
 def test_an_option_is_refused_with_its_reason(name: str, value: str | int | bool, reason: str) -> None:

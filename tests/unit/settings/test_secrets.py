@@ -1,4 +1,4 @@
-"""Passwords: where they are read from, what is said where they can't be, and that they show nowhere."""
+"""Passwords: where the bridge reads them, the errors if it can't, and that no output shows them."""
 
 import os
 import traceback
@@ -28,7 +28,7 @@ def kafka(**settings: object) -> KafkaSettings:
     return KafkaSettings.model_validate({"bootstrap_servers": "k", **settings})
 
 
-# -- where they come from ------------------------------------------------------------------------------
+# -- where passwords come from ------------------------------------------------------------------------------
 
 
 def test_a_password_is_read_from_its_file_at_every_call(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_password_file_that_is_of_no_use(tmp_path: Path, content: bytes | None
 def test_a_password_file_that_may_not_be_read_names_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> str:  # root, whom tests may run as, is allowed everything
+    def refuse(*_: object, **__: object) -> str:  # tests may run as root, which may read everything
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr(Path, "read_text", refuse)
@@ -111,7 +111,7 @@ def test_a_password_file_that_may_not_be_read_names_the_way_out(
         read_mqtt_password(mqtt(password_file=tmp_path / "password"))
 
 
-# -- that they show nowhere ----------------------------------------------------------------------------
+# -- no output shows passwords ----------------------------------------------------------------------------
 
 
 def test_no_password_is_taken_as_a_flag(machine: Machine) -> None:

@@ -1,4 +1,4 @@
-"""Flags over environment over file over what systemd provides over defaults; and each value's origin."""
+"""Flags win over environment, file, systemd's values and defaults; each value has its origin."""
 
 import tomllib
 from pathlib import Path
@@ -16,7 +16,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def shown(machine: Machine, *arguments: str) -> dict[str, tuple[str | None, str]]:
-    """By the dotted key: value and origin of every setting, as `bridge config` would show them."""
+    """Value and origin of every setting, by dotted key, as `bridge config` shows them."""
     rows = effective(machine.read(*arguments))
     return {".".join(map(str, key)): (text, origin) for key, text, origin in rows}
 

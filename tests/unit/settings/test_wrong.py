@@ -1,4 +1,4 @@
-"""Every kind of mistake that a configuration can have, with the line that a person gets for it."""
+"""Every kind of mistake in a configuration, with its error message."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path, monkeypatch)
 
 
-# (what is wrong, table, line) -> what is said about it, behind the key, the value and the place
+# (name of the mistake, table, line, error message)
 IN_THE_FILE = [
     ("an unknown key", "mqtt", "hosst = 1", "mqtt.hosst (bridge.toml:3): no such setting; did you mean mqtt.host?"),
     ("a key of another table", "mqtt", 'options = "x"',
@@ -78,15 +78,15 @@ IN_THE_FILE = [
      ' or "name={level}"; did you mean mqtt.topic?'),
     # settings that contradict each other
     ("a keepalive that can't hold the balancer's 3 h", "mqtt", 'keepalive = "3h"',
-     'mqtt.keepalive = "3h" (bridge.toml:3): at most 2h holds a connection that is cut after 3h of silence'
-     " (mqtt.idle_limit): MQTT's pings alone reset the balancer's timers, TCP's probes don't, and a ping may be late"),
+     'mqtt.keepalive = "3h" (bridge.toml:3): must be at most 2h: a hop ends a silent connection after 3h'
+     " (mqtt.idle_limit). Only MQTT's pings reset the balancer's timers, TCP probes do not, and a ping may be late"),
     ("an idle limit that the default keepalive can't hold", "mqtt", 'idle_limit = "50s"',
-     'mqtt.keepalive = "60s" (default): at most 33s holds a connection that is cut after 50s of silence'
-     " (mqtt.idle_limit): MQTT's pings alone reset the balancer's timers, TCP's probes don't, and a ping may be late"),
+     'mqtt.keepalive = "60s" (default): must be at most 33s: a hop ends a silent connection after 50s'
+     " (mqtt.idle_limit). Only MQTT's pings reset the balancer's timers, TCP probes do not, and a ping may be late"),
     ("TCP probes that a ping is always ahead of", "mqtt.tcp", 'keepalive_idle = "45s"',
      'mqtt.keepalive = "60s" (default): must be more than keepalive_idle + keepalive_interval x keepalive_count'
-     " of [mqtt.tcp], which is 60s: otherwise a PINGREQ is in flight first, and the kernel probes no connection"
-     " that has data in flight"),
+     " of [mqtt.tcp], which is 60s: otherwise a PINGREQ is in flight before the probes have ended, and the"
+     " kernel sends no probes while data is in flight"),
     ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "31s"',
      'mqtt.reconnect.min_delay = "31s" (bridge.toml:10): is more than max_delay, which is 30s'),
     ("a password without a user", "mqtt", 'password_file = "/p"',
@@ -121,14 +121,14 @@ ELSEWHERE = [
     ("a list that is no JSON", {"BRIDGE_ROUTES": "[{"}, (), 'routes (BRIDGE_ROUTES): must be a list of tables'),
     ("a table that is no JSON", {"BRIDGE_MQTT__TLS": "on"}, (), "mqtt.tls (BRIDGE_MQTT__TLS): must be a table"),
     ("an option that is refused, in the environment", {"BRIDGE_KAFKA__OPTIONS": '{"linger": {"ms": 5}, "acks": 1}'}, (),
-     "kafka.options.acks = 1 (BRIDGE_KAFKA__OPTIONS): only all or -1 is allowed: EMQ forgets a message once Kafka has"
-     " acknowledged it, so all in-sync replicas must hold it by then"),
+     "kafka.options.acks = 1 (BRIDGE_KAFKA__OPTIONS): only all or -1 is allowed: the bridge acknowledges a message"
+     " to EMQ when Kafka has confirmed it; all in-sync replicas must hold it by then"),
     ("a wrong flag", {}, ("--mqtt.keepalive", "1y"),
      'mqtt.keepalive = "1y" (--mqtt.keepalive): must be a duration of 2s to 65535s, in whole seconds,'
      " written as a number and a unit, such as 200ms, 60s, 5min, 3h or 7d"),
     ("an option that is refused, as a flag", {}, ("--kafka.options", "enable.idempotence=false"),
-     'kafka.options.enable.idempotence = "false" (--kafka.options): only true is allowed: without it a retry inside'
-     " librdkafka doubles messages and breaks their order"),
+     'kafka.options.enable.idempotence = "false" (--kafka.options): only true is allowed: without idempotence a retry'
+     " inside librdkafka duplicates and reorders messages"),
 ]  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_the_named_file_is_missing(machine: Machine) -> None:
 
 
 def test_the_file_may_not_be_read(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:  # root, whom tests may run as, is allowed everything
+    def refuse(*_: object, **__: object) -> None:  # tests may run as root, which may read everything
         raise PermissionError(13, "Permission denied")
 
     machine.write(WORKS)

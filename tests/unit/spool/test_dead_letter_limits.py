@@ -1,4 +1,4 @@
-"""[dead_letters]: what is beyond the bounds is removed and said to be; the topic that gets a copy of each."""
+"""[dead_letters]: letters beyond the limits are removed and logged; dead_letters.topic gets copies."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the spool and the letterbox log."""
+    """The log entries of the spool and of the dead letter topic."""
     lines: list[dict[str, Any]] = []
 
     def log(event: str, **fields: Any) -> None:
@@ -129,7 +129,7 @@ def test_what_is_too_old_goes_but_only_by_a_clock_that_is_right(
     left: list[int],
 ) -> None:
     monkeypatch.setattr(limits_module, "is_believable", lambda: clock_is_right)
-    later = time.time() + 10 * 365 * DAY  # so that nothing here is from before the release
+    later = time.time() + 10 * 365 * DAY  # so that all times here are after the release
     monkeypatch.setattr(limits_module.time, "time", lambda: later)
     store.write((), [letter(), letter()])
     store._db.execute("UPDATE dead_letters SET at = ?", (later * 1000,))
@@ -144,7 +144,7 @@ def test_what_is_too_old_goes_but_only_by_a_clock_that_is_right(
 
 def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str, Any]]) -> None:
     loop = Loop()
-    buried: list[DeadLetter] = []
+    copied: list[DeadLetter] = []
     spool = Spool(
         SpoolSettings(keep_free=0),
         tmp_path,
@@ -153,7 +153,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         lambda _: ("iot", ""),
         "me",
         DeadLetterSettings(max_bytes=MB),
-        buried.extend,
+        copied.extend,
     )
     counts = Counts()
     spooling = Spooling(
@@ -176,7 +176,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         return counts.dead_letters_removed
 
     assert wait_until(removed, 20.0, "a letter is removed") == 1
-    assert (counts.dead_lettered, len(buried)) == (3, 3)
+    assert (counts.dead_lettered, len(copied)) == (3, 3)
     spool.close([])
     loop.close()
     assert said == [
@@ -188,7 +188,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
 
 
 @pytest.fixture
-def new_letterbox(kafka: MockKafka) -> Iterator[Callable[[str], DeadLetterTopic]]:
+def new_topic(kafka: MockKafka) -> Iterator[Callable[[str], DeadLetterTopic]]:
     made: list[DeadLetterTopic] = []
 
     def new(topic: str) -> DeadLetterTopic:
@@ -201,9 +201,9 @@ def new_letterbox(kafka: MockKafka) -> Iterator[Callable[[str], DeadLetterTopic]
 
 
 def test_each_letter_is_produced_with_where_it_comes_from(
-    new_letterbox: Callable[[str], DeadLetterTopic], kafka: MockKafka, said: list[dict[str, Any]]
+    new_topic: Callable[[str], DeadLetterTopic], kafka: MockKafka, said: list[dict[str, Any]]
 ) -> None:
-    box = new_letterbox("dead")
+    box = new_topic("dead")
     given = letter(b"21.5")
     box.post([given])
     box.post([DeadLetter(given.message, "no route")])
@@ -223,11 +223,11 @@ def test_each_letter_is_produced_with_where_it_comes_from(
 
 
 def test_what_can_not_be_produced_is_said_once_a_minute(
-    new_letterbox: Callable[[str], DeadLetterTopic],
+    new_topic: Callable[[str], DeadLetterTopic],
     monkeypatch: pytest.MonkeyPatch,
     said: list[dict[str, Any]],
 ) -> None:
-    box = new_letterbox("dead")
+    box = new_topic("dead")
     monkeypatch.setattr(box._producer, "produce", lambda message: (message, 10, "too large"))
     box.post([letter(), letter()])
     assert [(line["event"], line["topic"], line["letters"]) for line in said] == [
@@ -266,7 +266,7 @@ def test_a_password_that_was_replaced_is_read_with_the_next_letter(
     assert box._producer is first
     password.unlink()
     box.post([letter()])
-    assert box._producer is first, "nothing better is to be had"
+    assert box._producer is first, "there is no better producer yet"
     password.write_text("open sesame")
     box.post([letter()])
     assert box._producer is not first
@@ -294,9 +294,9 @@ def test_a_start_that_lacks_a_file_leaves_letters_on_disk_until_it_is_there(
 
 
 def test_a_producer_that_is_fatally_wrong_has_a_successor_with_the_next_letter(
-    new_letterbox: Callable[[str], DeadLetterTopic], kafka: MockKafka
+    new_topic: Callable[[str], DeadLetterTopic], kafka: MockKafka
 ) -> None:
-    box = new_letterbox("dead.again")
+    box = new_topic("dead.again")
     box._producer.is_broken = True
     box.post([letter(b"21.5")])
     (record,) = wait_until(lambda: records(kafka.bootstrap, "dead.again"), 20.0, "the letter")

@@ -1,4 +1,4 @@
-"""The spool on a real disk: what is committed is there, and what the disk refuses is said and kept."""
+"""The spool on a real disk: commits persist; jobs that the disk refuses are logged and kept."""
 
 import sqlite3
 import threading
@@ -110,7 +110,7 @@ def test_a_start_finds_what_the_last_run_has_left(tmp_path: Path) -> None:
     assert [each.sequence for each in second.rows()] == list(range(1, 1201))
     second.close()
     third = World(tmp_path)
-    assert third.spool.identifiers == [], "an identifier is good for one start"
+    assert third.spool.identifiers == [], "an identifier is used for one start only"
     third.close()
 
 
@@ -131,7 +131,7 @@ def test_what_kafka_holds_is_deleted(world: World) -> None:
 
 
 def test_reading_writes_nothing(world: World, tmp_path: Path) -> None:
-    """A disk that can't be written must not end the thread that reads from it."""
+    """A disk that cannot be written must not end the disk thread, which also reads."""
     assert world.rows("nothing was written for this topic") == []
     with sqlite3.connect(tmp_path / Store.FILE) as database:
         assert database.execute("SELECT topic FROM lanes").fetchall() == []
@@ -139,7 +139,7 @@ def test_reading_writes_nothing(world: World, tmp_path: Path) -> None:
 
 
 def test_a_delete_alone_waits_a_moment_for_company(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "_DELETE_EVERY", 60.0)  # a busy machine takes its time
+    monkeypatch.setattr(spool_module, "_DELETE_EVERY", 60.0)  # a busy machine is slow
     (segment,) = world.write(message(1))
     world.result()
     wait_until(lambda: world.loop.wait(0.01) or world.spool.accepts, 10, "the disk is idle")
@@ -150,7 +150,7 @@ def test_a_delete_alone_waits_a_moment_for_company(world: World, monkeypatch: py
 def test_a_defect_in_the_thread_of_the_disk_ends_the_loop(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else nothing would be written any more, and the watchdog would be fed all the same."""
+    """Otherwise nothing would be written any more, while the watchdog would still be notified."""
 
     def defect(*_: object) -> None:
         raise ZeroDivisionError
@@ -248,7 +248,7 @@ def test_a_spool_that_could_not_be_opened_at_the_start_and_holds_messages_waits_
     second.write(message(1, b"another"))
     refused = second.result()
     assert isinstance(refused, Refused)
-    assert "1 messages wait in it" in refused.reason
+    assert "it holds 1 earlier messages" in refused.reason
     second.close()
     third = World(tmp_path)
     assert [each.payload for each in third.rows()] == [b"21.5"]
@@ -340,7 +340,7 @@ def test_a_segment_whose_bytes_have_changed_is_left_out_and_left_there(
 
 @pytest.mark.parametrize("together", [1, 8, 16, 32, 500])
 def test_a_message_takes_its_bytes_and_at_most_as_much_again(tmp_path: Path, together: int) -> None:
-    """docs/how-to/prepare-kafka.md says how long an outage may last."""
+    """docs/how-to/prepare-kafka.md derives from this how long an outage may last."""
     store = Store(tmp_path)
     empty = store.size
     segments = []

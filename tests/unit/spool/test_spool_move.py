@@ -1,4 +1,4 @@
-"""Other routes at a start: what is on disk goes where they lead, piece by piece, and nobody waits for it."""
+"""Routes change at a start: rows on disk move to their new topics, step by step, while the bridge works."""
 
 import sqlite3
 import threading
@@ -28,7 +28,7 @@ OLD, NEW = ("sensors", ""), ("new", "")
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step moves one row, and all but the first are left to the time after the start."""
+    """Each step moves one row; all but the first happen after the start."""
     monkeypatch.setattr(store_module, "_REASSIGN_AT_ONCE", 1)
     monkeypatch.setattr(disk_thread_module, "_MOVE_BEFORE", 0.0)
     monkeypatch.setattr(disk_thread_module, "_TRY_AGAIN", 0.01)
@@ -36,7 +36,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def paused(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """After the start no step is done until this is set."""
+    """After the start no step happens until this event is set."""
     goes_on = threading.Event()
     reassign = Store.reassign
 
@@ -90,12 +90,12 @@ def test_the_start_does_not_wait_for_a_long_move(tmp_path: Path, paused: threadi
     lanes = {b"s/1": NEW, b"a": ("another", "")}
     world = World(tmp_path, "other routes", lanes.__getitem__)
     assert world.spool.moves
-    assert [each.last for each in world.spool.backlogs] == [3], "what comes is numbered behind it"
+    assert [each.last for each in world.spool.backlogs] == [3], "new messages must be numbered after it"
     world.write(message(4), topic="new")
     world.write(message(5, topic=b"a"), topic="another")
     paused.set()
     assert isinstance(world.result(), Written)
-    assert moved(world) == {"new": 3}, "without what has come since the start"
+    assert moved(world) == {"new": 3}, "without the messages received since the start"
     assert [each.sequence for each in world.rows("new")] == [1, 2, 3, 4]
     world.close()
 
@@ -134,7 +134,7 @@ def test_what_is_written_meanwhile_makes_the_move_no_longer(tmp_path: Path, paus
         return NEW if topic == b"s/1" else (topic.decode(), "")
 
     world = World(tmp_path, "other routes", lane_of)
-    for number in range(4, 50):  # in lanes behind the others, which the move comes to last
+    for number in range(4, 50):  # in lanes that the move reaches last
         world.write(message(number, topic=b"%d" % number), topic=str(number))
     world.spool.turn(0.0)
     paused.set()
@@ -189,7 +189,7 @@ def test_a_move_that_was_cut_short_goes_on_at_the_next_start(tmp_path: Path) -> 
     asked.clear()
     third = World(tmp_path, "other routes", lane_of)
     assert not third.spool.moves
-    assert not asked, "nothing is looked at again"
+    assert not asked, "no row may be examined again"
     third.close()
 
 
@@ -215,7 +215,7 @@ def test_a_stop_does_not_wait_for_the_move(
     join = thread.join
     monkeypatch.setattr(
         thread, "join", lambda timeout: paused.set() or join(timeout)
-    )  # the last job is there
+    )  # the last job has arrived
     world.close()
     assert not any(isinstance(result, Moved) for result in world.spool.results)
     again = World(tmp_path, "other routes", lambda _: NEW)
@@ -260,7 +260,7 @@ def test_a_step_that_fails_is_tried_again(
 def test_a_move_that_fails_while_the_disk_takes_nothing_is_left_to_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Kafka must be able to get what comes: EMQ's queue is short."""
+    """New messages must still reach Kafka, because EMQ's queue is short."""
     three_rows(tmp_path)
 
     def fails(*_: object) -> None:
@@ -270,7 +270,7 @@ def test_a_move_that_fails_while_the_disk_takes_nothing_is_left_to_the_next_star
         patch.setattr(Store, "reassign", fails)
         patch.setattr(Store, "write", fails)
         world = World(tmp_path, "other routes", lambda _: NEW)
-        assert world.spool.moves, "though not even the first step was done"
+        assert world.spool.moves, "although not even the first step was done"
         world.write(message(4), topic="new")
         assert {type(world.result()), type(world.result())} == {Refused, Moved}
         assert "spool.unreadable" in capsys.readouterr().out
@@ -281,11 +281,11 @@ def test_a_move_that_fails_while_the_disk_takes_nothing_is_left_to_the_next_star
 
 
 def test_what_was_written_before_the_move_was_done_is_looked_at_by_the_next_start(tmp_path: Path) -> None:
-    """Else a return to the old routes would take it for theirs."""
+    """Otherwise a return to the old routes would treat these rows as already moved."""
     store = Store(tmp_path)
     assert store.reassign("routes", lambda _: OLD) is None
     store.close()
-    store = Store(tmp_path)  # of other routes, and the disk is full: no step is done
+    store = Store(tmp_path)  # a start with other routes on a full disk: no step is done
     (segment,) = cut([message(1)])
     store.write([("new", segment, pack(segment.messages))])
     store.close()

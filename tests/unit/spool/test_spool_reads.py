@@ -1,4 +1,4 @@
-"""What the disk fails to read: for a moment, for a minute, and while nothing can be written either."""
+"""Reads from disk that fail: for a moment, for a minute, and while writes fail too."""
 
 import pytest
 
@@ -13,7 +13,7 @@ __all__ = ["world"]  # a fixture
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
-    """The disk fails to read so often, and is tried again soon."""
+    """The next `times` reads fail; the spool retries soon."""
     read, tried = Store.read, []
 
     def fails(*arguments: object) -> object:
@@ -59,7 +59,7 @@ def test_what_could_not_be_written_long_ago_makes_nobody_impatient(
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", unwritable)
         world.write(message(2))
-        assert isinstance(world.result(), Refused)  # and then Kafka takes it: nothing is left to be written
+        assert isinstance(world.result(), Refused)  # then Kafka takes the message: nothing is left to write
     failing(monkeypatch, times=20)
     assert [each.sequence for each in world.rows()] == [1]
 
@@ -67,7 +67,7 @@ def test_what_could_not_be_written_long_ago_makes_nobody_impatient(
 def test_nothing_is_waited_for_that_cannot_be_read_while_nothing_can_be_written(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What comes would be nowhere but in EMQ's queue, which is short."""
+    """Otherwise new messages would wait in EMQ's queue, which is short."""
     world.write(message(1))
     world.result()
     monkeypatch.setattr(Store, "write", unwritable)

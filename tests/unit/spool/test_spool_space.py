@@ -1,4 +1,4 @@
-"""How much of the disk the spool takes: what fits is written, and what is no longer needed given back."""
+"""The spool's use of the disk: it writes messages that fit, and returns space that it no longer needs."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.results import Refused, Written
 from bridge.delivery.segment import cut, pack
-from bridge.spool import disk as disk_module
+from bridge.spool import disk_space as disk_module
 from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool.store import Store
 from tests.harness.conditions import wait_until
@@ -25,7 +25,9 @@ def test_of_what_does_not_fit_as_a_whole_the_first_part_is_written(
     assert isinstance(written, Written)
     assert written.segments == [("sensors", first), ("sensors", second)]
     assert isinstance(refused, Refused)
-    assert refused.segments == [("sensors", third), ("other", *last)], "nothing overtakes what did not fit"
+    assert refused.segments == [("sensors", third), ("other", *last)], (
+        "nothing may overtake the message that waits"
+    )
     assert refused.is_full
     assert "spool.usable" not in capsys.readouterr().out
     world.spool.delete("sensors", [first])
@@ -53,7 +55,7 @@ def test_a_dead_letter_that_does_not_fit_keeps_nothing_else_from_the_disk(tmp_pa
 def test_what_is_written_leaves_the_disk_room_to_take_it_out_of_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A log that can't be emptied could not even take what deletes."""
+    """A full log that cannot be emptied could not even hold the deletes."""
     world = World(tmp_path)
     monkeypatch.setattr(disk_module, "free_bytes", lambda _: 1_000_000)
     first, second = world.write(message(1, b"x" * 300_000), message(2, b"x" * 300_000))
@@ -100,7 +102,7 @@ def test_an_empty_spool_gives_back_all_its_space_and_its_log(
 
 
 def test_a_row_now_and_then_is_not_worth_emptying_the_log(tmp_path: Path) -> None:
-    """Each time would sync the file twice more."""
+    """Each emptying would sync the file twice more."""
     store = Store(tmp_path)
     log = tmp_path / f"{Store.FILE}-wal"
     (segment,) = cut([message(1, b"x" * 5000)])
@@ -109,7 +111,7 @@ def test_a_row_now_and_then_is_not_worth_emptying_the_log(tmp_path: Path) -> Non
     for _ in range(20):
         store.write(written)
         store.write((), (), [("sensors", segment)])
-        assert not store.give_all_back(), "a little is done at once"
+        assert not store.give_all_back(), "a small amount is returned in one step"
         emptied += not log.stat().st_size
     assert 0 < emptied < 5
     store.close()

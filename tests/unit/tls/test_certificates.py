@@ -1,4 +1,4 @@
-"""Until when certificates hold, and that it is said in time and not every hour."""
+"""Until when certificates are valid, and that the bridge logs an expiry in time and once a day."""
 
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -18,14 +18,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("certificates"))
 
 
-# Beyond 2049 the date is written with four digits of the year (RFC 5280, 4.1.2.5).
+# From 2050 on the certificate has a four-digit year (RFC 5280, 4.1.2.5).
 @pytest.mark.parametrize("days", [-1, 2, 400, 365 * 40])
 def test_it_expires_when_openssl_says_so(authority: Authority, days: int) -> None:
     certificate = authority.sign(f"in-{days}", days=days).certificate
     command = ["openssl", "x509", "-in", certificate, "-noout", "-enddate"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    end = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     (der,) = in_pem(certificate.read_text())
-    assert not_after(der) == datetime.strptime(said, "notAfter=%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
+    assert not_after(der) == datetime.strptime(end, "notAfter=%b %d %H:%M:%S %Y GMT").replace(tzinfo=UTC)
 
 
 @pytest.mark.parametrize("cut", range(0, 120, 7))
@@ -37,7 +37,7 @@ def test_what_is_no_certificate_is_refused(authority: Authority, cut: int) -> No
         not_after(bytes(cut))
 
 
-def said(watch: Expiry) -> list[str]:
+def warnings(watch: Expiry) -> list[str]:
     with capture_logs() as logged:
         watch.look()
     assert {line["event"] for line in logged} <= {"tls.expires_soon"}
@@ -49,10 +49,10 @@ def test_what_expires_within_two_weeks_is_said_once_a_day(
 ) -> None:
     soon, later = (authority.sign(f"own-{days}", days=days).certificate for days in (13, 15))
     watch = Expiry([File("mqtt.tls.cert_file", soon), File("ssl.certificate.location", later)], {})
-    assert said(watch) == [f"mqtt.tls.cert_file = {soon}: 12"]
-    assert said(watch) == []
+    assert warnings(watch) == [f"mqtt.tls.cert_file = {soon}: 12"]
+    assert warnings(watch) == []
     monkeypatch.setattr(expiry, "_SAY_AGAIN_AFTER", timedelta(0))
-    assert said(watch) == [f"mqtt.tls.cert_file = {soon}: 12"]
+    assert warnings(watch) == [f"mqtt.tls.cert_file = {soon}: 12"]
 
 
 def test_of_a_chain_the_first_and_of_authorities_the_last_date_counts(
@@ -60,14 +60,14 @@ def test_of_a_chain_the_first_and_of_authorities_the_last_date_counts(
 ) -> None:
     both = tmp_path / "both.crt"
     both.write_text("".join(authority.sign(f"x{d}", days=d).certificate.read_text() for d in (400, 5)))
-    assert said(Expiry([File("chain", both)], {})) == [f"chain = {both}: 4"]
-    assert said(Expiry([File("authorities", both, authorities=True)], {})) == []
+    assert warnings(Expiry([File("chain", both)], {})) == [f"chain = {both}: 4"]
+    assert warnings(Expiry([File("authorities", both, authorities=True)], {})) == []
 
 
 def test_what_peers_show_is_watched_too(authority: Authority) -> None:
     (der,) = in_pem(authority.sign("peer", days=3).certificate.read_text())
     watch = Expiry([], {"kafka1:9094": lambda: der, "kafka2:9094": lambda: None})
-    assert said(watch) == ["shown by kafka1:9094: 2"]
+    assert warnings(watch) == ["shown by kafka1:9094: 2"]
     with capture_logs() as logged:
         watch.shown("emq:8884", der)
     assert [line["certificate"] for line in logged] == ["shown by emq:8884"]
@@ -80,4 +80,4 @@ def test_a_file_of_no_use_is_said_elsewhere(tmp_path: Path, content: str | None)
     file = tmp_path / "own.crt"
     if content is not None:
         file.write_text(content)
-    assert said(Expiry([File("mqtt.tls.cert_file", file)], {})) == []
+    assert warnings(Expiry([File("mqtt.tls.cert_file", file)], {})) == []

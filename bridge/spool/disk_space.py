@@ -1,4 +1,4 @@
-"""How much of the disk the spool may use, and whether another bridge uses the same directory."""
+"""Finds how much of the disk the spool may use, and whether another bridge uses the same directory."""
 
 import fcntl
 import os
@@ -11,14 +11,14 @@ _LOCK = "spool.lock"
 
 
 def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[int, str]:
-    """How many more bytes may be written beside the `used` ones, and which limit it is that allows no more.
+    """How many bytes may be written in addition to the `used` ones, and which limit allows no more.
 
     Raises OSError.
     """
     allowed = max_bytes - used
     free = free_bytes(directory)
-    # A commit stands in the log, and then in the file besides. A disk without room for the second could never
-    # empty the log, and so not even delete.
+    # SQLite writes a commit into its log, and later copies the commit into the file. On a disk without room
+    # for the copy, SQLite could never empty the log, so the bridge could not even delete.
     fits = (free - keep_free) // 2
     if fits < allowed:
         return fits, f"{directory} has {free} bytes left, of which spool.keep_free = {keep_free} stay free"
@@ -26,7 +26,7 @@ def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[in
 
 
 def free_bytes(directory: Path) -> int:
-    """What the service's user may still write there. Raises OSError."""
+    """How many bytes the service's user may still write there. Raises OSError."""
     state = os.statvfs(directory)
     return state.f_bavail * state.f_frsize
 
@@ -34,7 +34,7 @@ def free_bytes(directory: Path) -> int:
 def lock(directory: Path) -> int:
     """Keep other bridges out of the directory as long as the returned descriptor is open.
 
-    Raises SpoolUnusable when one is in there, OSError when the directory can't be written.
+    Raises SpoolUnusable if another bridge has locked it, OSError if the directory can't be written.
     """
     descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
@@ -48,7 +48,7 @@ def lock(directory: Path) -> int:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a damaged database and what belongs to it. Returns the new name. Raises OSError."""
+    """Rename a damaged database and SQLite's files beside it. Returns the new name. Raises OSError."""
     number = 1
     while (kept := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
