@@ -240,9 +240,9 @@ def test_what_can_not_be_produced_is_said_once_a_minute(
 
 
 def test_a_letter_whose_timestamp_is_refused_goes_without_one(
-    new_letterbox: Callable[[str], DeadLetterTopic], kafka: MockKafka, said: list[dict[str, Any]]
+    new_topic: Callable[[str], DeadLetterTopic], kafka: MockKafka, said: list[dict[str, Any]]
 ) -> None:
-    box = new_letterbox("dead.late")
+    box = new_topic("dead.late")
     record = box._record(letter(b"21.5"))
     record.timestamp = 1_700_000_000_000
     box._count(1)
