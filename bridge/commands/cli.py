@@ -12,6 +12,7 @@ from typing import NoReturn
 from bridge import __version__
 from bridge.commands import arguments
 from bridge.errors import BridgeError, ConfigurationError
+from bridge.observe.printable import printable
 from bridge.settings.flags import Flags
 from bridge.settings.load import DEFAULT_FILE, Configuration, load
 from bridge.settings.section import nearest
@@ -152,5 +153,5 @@ def _words(parser: ArgumentParser, rest: Sequence[str]) -> Sequence[str]:
 
 def _complain(problems: Sequence[str], status: int) -> int:
     for problem in problems:
-        sys.stderr.write(f"bridge: {problem}\n")
+        sys.stderr.write(f"bridge: {printable(problem)}\n")
     return status
