@@ -18,6 +18,7 @@ from bridge.delivery.results import NoTopicAnswer
 from bridge.errors import BridgeError
 from bridge.kafka.cluster_check import ClusterCheck
 from bridge.mqtt.broker_check import BrokerCheck, reach, resolve
+from bridge.observe.printable import printable
 from bridge.routing.router import Router
 from bridge.settings import Settings
 
@@ -40,10 +41,10 @@ def check(settings: Settings, client_id: str, say: Callable[[str], object]) -> b
         try:
             for link in side:
                 if link.found:
-                    say(f"{'good  ' if link.good else 'FAILED'}  {link.name:<12}  {link.found}")
+                    say(f"{'good  ' if link.good else 'FAILED'}  {link.name:<12}  {printable(link.found)}")
                     whole = whole and link.good
         except BridgeError as broken:
-            say(f"FAILED  {link.name:<12}  {broken}")
+            say(f"FAILED  {link.name:<12}  {printable(str(broken))}")
             whole = False
     return whole
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 from bridge import __version__
 from bridge.commands import arguments
 from bridge.errors import BridgeError, ConfigurationError
+from bridge.observe.printable import printable
 from bridge.settings import problems
 from bridge.settings.describe import OPTIONS
 from bridge.settings.flags import Flags
@@ -131,7 +132,7 @@ def _show(configuration: Configuration) -> int:
     sys.stdout.write(as_toml(configuration))
     sys.stdout.flush()
     for warning in settings.warnings():
-        sys.stderr.write(f"bridge: warning: {warning}\n")
+        sys.stderr.write(f"bridge: warning: {printable(warning)}\n")
     return SUCCESS
 
 
@@ -176,5 +177,5 @@ def _words(parser: ArgumentParser, rest: Sequence[str]) -> Sequence[str]:
 
 def _complain(problems: Sequence[str], status: int) -> int:
     for problem in problems:
-        sys.stderr.write(f"bridge: {problem}\n")
+        sys.stderr.write(f"bridge: {printable(problem)}\n")
     return status

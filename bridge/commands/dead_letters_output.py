@@ -9,8 +9,9 @@ from typing import Any, TextIO
 from rich.text import Text
 
 from bridge.commands.replay import Fate
-from bridge.commands.terminal import console, preview, printable, size
+from bridge.commands.terminal import console, preview, size
 from bridge.delivery.dead_letter import StoredLetter
+from bridge.observe.printable import printable
 from bridge.routing.envelope import present, text_or_base64
 
 _SHOWN = 2000  # characters of a payload at most

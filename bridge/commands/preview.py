@@ -12,9 +12,10 @@ from typing import Any, TextIO
 from rich.table import Table
 from rich.text import Text
 
-from bridge.commands.terminal import console, preview, printable
+from bridge.commands.terminal import console, preview
 from bridge.errors import Unroutable
 from bridge.message import Message
+from bridge.observe.printable import printable
 from bridge.routing.envelope import text_or_base64
 from bridge.routing.router import Plan, Router
 

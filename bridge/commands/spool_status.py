@@ -12,7 +12,8 @@ from typing import Any, TextIO
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bridge.commands.terminal import console, printable, size
+from bridge.commands.terminal import console, size
+from bridge.observe.printable import printable
 from bridge.settings import Settings
 from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.read_only import on_disk

@@ -5,15 +5,10 @@ from typing import TextIO
 
 from rich.console import Console
 
+from bridge.observe.printable import printable
+
 PREVIEW_CHARACTERS = 80  # of a value
 PREVIEW_BYTES = 16  # of a value that is not text
-
-
-def printable(text: str) -> str:
-    """The text with its unprintable characters (controls, bidi marks) escaped as in Python."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def preview(data: bytes, whole: bool = False, most: int = PREVIEW_CHARACTERS) -> str:

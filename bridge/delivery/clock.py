@@ -27,7 +27,7 @@ def is_believable() -> bool:
     """
     if time.time() * 1000 < EARLIEST:
         return False
-    return _RTC.exists() or _is_virtual() or _is_synchronised()
+    return _RTC.exists() or _is_virtual() or is_synchronised()
 
 
 def _is_virtual() -> bool:
@@ -37,7 +37,8 @@ def _is_virtual() -> bool:
     return False
 
 
-def _is_synchronised() -> bool:
+def is_synchronised() -> bool:
+    """NTP's word: the kernel calls its clock synchronised (adjtimex(2)), until somebody sets it by hand."""
     # struct timex is 208 bytes on 64-bit Linux. modes = 0, its first field, changes nothing.
     timex = ctypes.create_string_buffer(256)
     return int(ctypes.CDLL(None).adjtimex(timex)) != _TIME_ERROR

@@ -320,6 +320,25 @@ class Lane:
 
     # -- the disk ------------------------------------------------------------------------------------
 
+    def open_late(self, last: int) -> None:
+        """Messages up to the sequence number `last` were found on disk: those in memory come after them.
+
+        What waits in memory goes to disk behind them. What is in flight may already be in Kafka, before them.
+        How many of them belong to this lane is not known yet; `rows.found` follows.
+        """
+        self._leave_live(LaneState.SPOOLING if self.state is LaneState.LIVE else self.state)
+        self.waiting.sort(key=_arrival)
+        self.behind.extendleft(reversed(self.waiting))
+        self._size -= sum(len(message.payload) for message in self.waiting)
+        self.waiting.clear()
+        for messages in (self.in_flight, self.behind):
+            for message in messages:
+                message.sequence += last
+        candidates = [*self.in_flight, *self.behind] if self.late else list(self.behind)
+        # A write that was handed over before is refused, and then `refused` puts its messages back.
+        self._unwritten = [message for message in candidates if message not in self.rows]
+        self.rows.expect()
+
     def watch(self, sequence: int) -> None:
         """Set `late`. Messages with a sequence number up to `sequence` arrived over spool.after ago."""
         oldest = next(iter(self.in_flight), None)

@@ -194,6 +194,9 @@ class Pipeline:
             self._retire()
         for lane in self._spooling.take_results(self._lanes):
             self._held.add(lane)
+        if self._spooling.sequences_found:
+            self._sequence += self._spooling.sequences_found
+            self._spooling.sequences_found = 0
         now = time.monotonic()
         if self._is_watched:
             for lane in self._spooling.watch(now, self._sequence, self._lanes.values()):

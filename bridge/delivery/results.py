@@ -119,4 +119,14 @@ class Moved:
     found: Sequence[Found]
 
 
-FromDisk = Written | Refused | ReadBack | Removed | Moved
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The database could be opened only now, and messages up to the sequence number `last` wait in it.
+
+    What came in this run was numbered without knowing of them. `Moved` follows, with what waits.
+    """
+
+    last: int
+
+
+FromDisk = Opened | Written | Refused | ReadBack | Removed | Moved

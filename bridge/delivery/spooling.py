@@ -14,7 +14,7 @@ from typing import Protocol
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.lanes import Lane, LaneState, Room
-from bridge.delivery.results import Found, FromDisk, Moved, ReadBack, Refused, Removed, Written
+from bridge.delivery.results import Found, FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted, cut
 from bridge.message import Message
 from bridge.observe.events import Event, log
@@ -49,6 +49,9 @@ class Spool(Protocol):
 class Spooling:
     """Serves the disk's side of all lanes.
 
+    `sequences_found`: how many sequence numbers the earlier runs' messages have taken in a database that was
+    opened late. The pipeline adds them to its own number, and resets the attribute.
+
     `watch_at`: when `watch` looks for late lanes again, in monotonic seconds. `lane` returns a topic's lane,
     and makes a missing one with `new_lane`. `settle` is called for each message that is on disk, synced, and
     may be acknowledged; `route` for each message that was read back.
@@ -73,6 +76,7 @@ class Spooling:
         self._route = route
         self._marks: deque[tuple[float, int]] = deque()  # a time, and the last sequence number at that time
         self.watch_at = 0.0
+        self.sequences_found = 0
         self._late: set[Lane] = set()  # SPOOL_EMPTY is logged once they have nothing on disk
         self._unwritten_letters: list[DeadLetter] = []
         self._reads = True
@@ -191,6 +195,9 @@ class Spooling:
             if isinstance(result, Removed):
                 self._counts.dead_letters_removed += result.letters
                 continue
+            if isinstance(result, Opened):
+                stirred += self._opened(result.last, lanes)
+                continue
             if isinstance(result, Moved):
                 stirred += self._moved(result)
                 continue
@@ -212,6 +219,16 @@ class Spooling:
                 lanes[letter.kafka_topic].dead_lettered(letter.message)
             self._counts.dead_lettered += 1
             self._settle(letter.message)
+
+    def _opened(self, last: int, lanes: dict[str, Lane]) -> list[Lane]:
+        """Returns the lanes, which wait until it is known what each of them has on disk."""
+        self._moves = True
+        self._expecting = list(lanes.values())
+        for lane in self._expecting:
+            lane.open_late(last)
+        self._marks = deque((when, sequence + last) for when, sequence in self._marks)
+        self.sequences_found += last
+        return self._expecting
 
     def _moved(self, result: Moved) -> list[Lane]:
         """The rows from before the start have been moved. Returns the lanes that waited for that."""

@@ -95,12 +95,14 @@ class Event(StrEnum):
     SPOOL_MOVING               = "spool.moving",               INFO,    "the routes have changed and much is on disk; until all of it has moved to its new topics, new messages go to disk behind it"
     SPOOL_REASSIGNED           = "spool.reassigned",           INFO,    "the routes have changed; messages on disk have moved to the topics of the new routes"
 
-    DEADLETTER_REMOVED         = "deadletter.removed",         WARNING, "the bridge removed dead letters beyond dead_letters.max_bytes or max_age for good, oldest first"
+    DEADLETTER_REMOVED         = "deadletter.removed",         WARNING, "the bridge removed dead letters for good, oldest first: beyond dead_letters.max_bytes or max_age, or because the spool was full"
     DEADLETTER_NOT_PRODUCED    = "deadletter.not_produced",    WARNING, "dead letters did not reach dead_letters.topic; they are on disk"
 
     ROUTE_UNROUTABLE           = "route.unroutable",           ERROR,   "no route can take a message of this topic; it becomes a dead letter: topic, reason"
     QOS0_DROPPED               = "qos0.dropped",               WARNING, "the bridge dropped QoS 0 messages beyond mqtt.qos0_messages or qos0_bytes"
     FLOW_MINUTE                = "flow.minute",                INFO,    "counts of the last minute, if any messages flowed"
+
+    LOG_LINES_LOST             = "log.lines_lost",             WARNING, "the reader of the log was too slow, and the bridge did not wait for it: so many lines before this one are lost"
 
     LIBRARY_PAHO               = "library.paho",               DEBUG,   "a line of paho-mqtt's own log, at its own level, but WARNING at most"
     LIBRARY_LIBRDKAFKA         = "library.librdkafka",         DEBUG,   "a line of librdkafka's own log; its errors at DEBUG, because kafka.* events report them"

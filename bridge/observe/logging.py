@@ -7,6 +7,7 @@ Tracebacks show no local variables, because a local variable may contain a passw
 import contextlib
 import logging
 import os
+import select
 import sys
 import threading
 from typing import Any, Literal, TextIO
@@ -15,6 +16,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from bridge.observe.events import Event, log, log_at
+from bridge.observe.printable import printable, printable_json
 
 # Libraries whose log lines have their own event, by the first part of the logger's name.
 _LIBRARIES = {"paho": Event.LIBRARY_PAHO, "librdkafka": Event.LIBRARY_LIBRDKAFKA}
@@ -37,10 +39,12 @@ def set_up(level: str, form: Literal["auto", "json", "console"], stream: TextIO 
     ]
     if _is_journal(stream):
         processors.append(_with_priority)
+
+    lines = _Lines(stream)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: _Lines(stream),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=threshold, handlers=[_FromLibraries()], force=True)
@@ -50,16 +54,57 @@ def set_up(level: str, form: Literal["auto", "json", "console"], stream: TextIO 
 
 
 class _Lines:
-    """Writes structlog's lines. An unwritable log (full disk, closed pipe) does not stop the bridge."""
+    """Writes structlog's lines.
+
+    Nothing waits for the log. A line is lost and counted where the stream has no room; a stream that fails (a
+    full disk, a closed pipe) ends nothing. The next line that fits says how many were lost before it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lock = threading.Lock()
+        self._lost = 0
+        self._is_telling = False
+        self._is_cut = False  # the beginning of a line is out, its end is not
+        self._lock = threading.RLock()
+        self._poll: select.poll | None = None
+        with contextlib.suppress(OSError, ValueError):  # a stream without a file behind it never blocks
+            poll = select.poll()
+            poll.register(stream.fileno(), select.POLLOUT)
+            self._poll = poll
 
     def msg(self, line: str) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):
-            self._stream.write(line + "\n")
+            if self._lost and not self._is_telling:
+                self._tell_lost()
+            if self._lost or not self._write(line + "\n"):
+                self._lost += 1
+
+    def _tell_lost(self) -> None:
+        """Write how many lines are lost, if there is room for that now."""
+        lost, self._lost, self._is_telling = self._lost, 0, True
+        log(Event.LOG_LINES_LOST, lines=lost)
+        self._is_telling = False
+        if self._lost:
+            self._lost = lost
+
+    def _write(self, text: str) -> bool:
+        """False: the stream has no room."""
+        if self._poll is None:
+            self._stream.write(text)
             self._stream.flush()
+            return True
+        data = text.encode(self._stream.encoding or "utf-8", "backslashreplace")
+        if self._is_cut:
+            data = b"\n" + data
+        # A pipe that poll() calls writable takes PIPE_BUF bytes without blocking (pipe(7)). A terminal, a
+        # file or journald's socket then has at least as much room.
+        for begin in range(0, len(data), select.PIPE_BUF):
+            if not self._poll.poll(0):
+                self._is_cut |= begin > 0
+                return False
+            os.write(self._stream.fileno(), data[begin : begin + select.PIPE_BUF])
+        self._is_cut = False
+        return True
 
     debug = info = warning = error = critical = msg
 
@@ -97,20 +142,34 @@ def _readable(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return readable
 
 
+def _on_one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape what could move a terminal's cursor or rewrite its lines; a traceback has lines of its own."""
+    return {
+        name: printable(value) if isinstance(value, str) and name not in ("event", "exception") else value
+        for name, value in event.items()
+    }
+
+
+def _escape(_: WrappedLogger, __: str, line: Any) -> str:
+    return printable_json(line)
+
+
 def _for_people(stream: TextIO) -> list[Processor]:
     return [
+        _on_one_line,
         structlog.dev.ConsoleRenderer(
             colors=stream.isatty() and "NO_COLOR" not in os.environ,
             sort_keys=False,
             pad_event_to=26,
             exception_formatter=structlog.dev.plain_traceback,
-        )
+        ),
     ]
 
 
 _FOR_PROGRAMS: list[Processor] = [
     structlog.processors.format_exc_info,
     structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+    _escape,
 ]
 
 

@@ -11,9 +11,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
 from bridge.settings.routes import RouteSettings, unique
-from bridge.settings.section import Section
+from bridge.settings.section import Section, Wrong
 from bridge.settings.spool import DeadLetterSettings, SpoolSettings
-from bridge.units import Duration
+from bridge.units import SIZE, Duration
 
 _ONE_PLACEHOLDER = re.compile(r"\{\w+\}")
 
@@ -79,6 +79,14 @@ class Settings(BaseSettings):
                     " publishes names the Kafka topic, and may name one of another program; write text of"
                     f' your own before the placeholder, such as "iot.{route.topic}"'
                 )
+
+    @model_validator(mode="after")
+    def _letters_fit_into_the_spool(self) -> "Settings":
+        if self.dead_letters.max_bytes > self.spool.max_bytes:
+            most = SIZE.format(self.spool.max_bytes)
+            text = f"must be at most spool.max_bytes, which is {most}: dead letters are kept in the spool"
+            raise Wrong((("dead_letters", "max_bytes"), text))
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -53,12 +53,13 @@ class DeadLetterSettings(Section):
         default=200_000_000,
         ge=1_000_000,
         le=10**15,
-        description="How many bytes of dead letters the bridge keeps, as part of spool.max_bytes. Beyond"
-        " this limit it removes the oldest and logs that.",
+        description="How many bytes of the disk dead letters may take, as part of spool.max_bytes. Beyond"
+        " this limit, or when the spool is full, the bridge removes the oldest and logs that.",
     )
     max_age: Duration = Field(
         default=90 * 86400.0,
         ge=60,
         le=100 * 365 * 86400,
-        description="How long the bridge keeps dead letters. It removes older ones and logs that.",
+        description="How long the bridge keeps dead letters at least, by NTP's clock or by the time that it"
+        " has run since. It removes older ones and logs that.",
     )

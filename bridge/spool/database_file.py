@@ -26,12 +26,10 @@ class DatabaseFile:
         self._lane_of = lru_cache(_TOPICS)(lane_of)
         self._moved = 0
         self._lock: int | None = None
-        self._was_usable = False
 
     def start(self) -> Store:
         """Open the file at the start, whether messages are in it or not. Raises SpoolUnusable."""
         store = self.store = self._opened()
-        self._was_usable = True
         return store
 
     def open(self) -> Store:
@@ -41,13 +39,7 @@ class DatabaseFile:
         """
         if self.store:
             return self.store
-        store = self._opened()
-        if not self._was_usable and (waiting := sum(each.messages for each in store.backlogs())):
-            store.close()
-            # This run has not continued after their sequence numbers, so both would be mixed up.
-            raise SpoolUnusable(f"{store.path}: it holds {waiting} earlier messages", "restart the bridge")
-        self.store = store
-        self._was_usable = True
+        store = self.store = self._opened()
         with suppress(SpoolUnusable):  # writing may still work; the next start moves the messages then
             self._moved += self._reassign(store) or 0
         return store
@@ -72,8 +64,7 @@ class DatabaseFile:
         return True
 
     def abandon(self) -> None:
-        """The file can't be used at the start. From now on `open` accepts only a file without messages."""
-        self._was_usable = False
+        """Close the file. It can't be used for now."""
         self._shut()
 
     def give_up(self, error: SpoolUnusable) -> None:

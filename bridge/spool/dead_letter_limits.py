@@ -1,13 +1,11 @@
 """Limits how many bytes of dead letters are kept, and for how long. The oldest are removed first."""
 
 import sqlite3
-import time
 from collections.abc import Sequence
 
-from bridge import RELEASED
-from bridge.delivery.clock import is_believable
 from bridge.delivery.results import Removed
 from bridge.settings import DeadLetterSettings
+from bridge.spool.dead_letter_ages import DeadLetterAges
 
 _AT_ONCE, _AT_ONCE_BYTES = 1000, 16_000_000  # of one transaction; at least one letter
 
@@ -21,6 +19,7 @@ class DeadLetterLimits:
     def __init__(self, limits: DeadLetterSettings) -> None:
         self._limits = limits
         self._of: sqlite3.Connection | None = None
+        self._ages: DeadLetterAges | None = None
         self._seen = -1  # SQLite's data_version, which a commit of another process changes
         self._size = self._last = 0  # bytes of the letters with numbers up to `_last`
 
@@ -28,8 +27,23 @@ class DeadLetterLimits:
         """The limit's setting, and the numbers of the dead letters to remove now."""
         self._measure(database)
         if self._size > self._limits.max_bytes:
-            return "dead_letters.max_bytes", self._oldest(database)
+            too_much = self._size - self._limits.max_bytes
+            return "dead_letters.max_bytes", self.oldest(database, too_much)
         return "dead_letters.max_age", self._too_old(database)
+
+    def ages_are_due(self, database: sqlite3.Connection) -> bool:
+        """Whether `note_ages` has something to write."""
+        return self._ages_of(database).is_due(_numbers(database)[1])
+
+    def note_ages(self, database: sqlite3.Connection) -> None:
+        """Write down which letters exist now. Call it in a transaction."""
+        self._ages_of(database).mark(*_numbers(database))
+
+    def _ages_of(self, database: sqlite3.Connection) -> DeadLetterAges:
+        if self._ages is None or database is not self._of:
+            self._ages = DeadLetterAges(database, self._limits.max_age)
+            self._of, self._seen = database, -1
+        return self._ages
 
     def remove(self, database: sqlite3.Connection, bound: str, numbers: Sequence[int]) -> Removed:
         """Remove these dead letters. Call this in a transaction."""
@@ -51,25 +65,29 @@ class DeadLetterLimits:
             self._of, self._seen = database, seen
         (self._last,) = database.execute("SELECT ifnull(max(id), 0) FROM dead_letters").fetchone()
 
-    def _oldest(self, database: sqlite3.Connection) -> list[int]:
+    def oldest(self, database: sqlite3.Connection, wanted: int) -> list[int]:
+        """The oldest letters that together take about `wanted` bytes; some of them, where they are many."""
         numbers: list[int] = []
         size = 0
-        too_much = self._size - self._limits.max_bytes
         for number, of_this in database.execute("SELECT id, size FROM dead_letters ORDER BY id"):
             if numbers and (len(numbers) == _AT_ONCE or size + of_this > _AT_ONCE_BYTES):
                 break
             numbers.append(number)
             size += of_this
-            if size >= too_much:
+            if size >= wanted:
                 break
         return numbers
 
     def _too_old(self, database: sqlite3.Connection) -> list[int]:
-        """Dead letters that are too old, if the clock is right now, and was right when they were written."""
-        if not is_believable():
-            return []
+        """Dead letters that are too old for certain, whatever this machine's clock shows."""
+        up_to = self._ages_of(database).too_old()
         rows = database.execute(
-            "SELECT id FROM dead_letters WHERE at >= ? AND at < ? ORDER BY at LIMIT ?",
-            (RELEASED.timestamp() * 1000, (time.time() - self._limits.max_age) * 1000, _AT_ONCE),
+            "SELECT id FROM dead_letters WHERE id <= ? ORDER BY id LIMIT ?", (up_to, _AT_ONCE)
         )
-        return [number for (number,) in rows]
+        return [number for (number,) in rows] if up_to else []
+
+
+def _numbers(database: sqlite3.Connection) -> tuple[int, int]:
+    """Of the first letter and of the last one; 0: there are none."""
+    first, last = database.execute("SELECT min(id), max(id) FROM dead_letters").fetchone()
+    return first or 0, last or 0

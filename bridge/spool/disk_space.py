@@ -10,8 +10,9 @@ from bridge.errors import SpoolUnusable
 _LOCK = "spool.lock"
 
 
-def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[int, str]:
-    """How many bytes may be written in addition to the `used` ones, and which limit allows no more.
+def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[int, str, str]:
+    """How many bytes may be written in addition to the `used` ones, and which setting allows no more: its
+    name, and a sentence about it.
 
     Raises OSError.
     """
@@ -21,8 +22,12 @@ def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[in
     # for the copy, SQLite could never empty the log, so the bridge could not even delete.
     fits = (free - keep_free) // 2
     if fits < allowed:
-        return fits, f"{directory} has {free} bytes left, of which spool.keep_free = {keep_free} stay free"
-    return allowed, f"it holds {used} bytes of spool.max_bytes = {max_bytes}"
+        return (
+            fits,
+            "spool.keep_free",
+            f"{directory} has {free} bytes left, of which spool.keep_free = {keep_free} stay free",
+        )
+    return allowed, "spool.max_bytes", f"it holds {used} bytes of spool.max_bytes = {max_bytes}"
 
 
 def free_bytes(directory: Path) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.results import FromDisk, Moved, ReadBack, Refused, Written
+from bridge.delivery.results import FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted
 from bridge.errors import SpoolUnusable
 from bridge.loop import Loop, start_thread
@@ -85,16 +85,19 @@ class DiskThread:
         self._said = ""
         self._say_slow_at = 0.0
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._was_opened = True  # False: what waits in the file is not known yet
+        self._numbering = 0  # as jobs must have it: see Opened
         try:
             self._start()
         except SpoolUnusable as error:
             self._say_unusable(error)
+            self._was_opened = False
             self.again_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
         # Work that the thread continues between jobs, the time of the next step, and since when it fails.
+        self._go_on_at = self.again_at
         self._moving = self.moves
         self._unread: list[tuple[str, Wanted]] = []
         self._failing: dict[str, float] = {}
-        self._go_on_at = 0.0
         self.thread = start_thread(self._work, "spool")
 
     def give(self, job: Job) -> None:
@@ -134,7 +137,7 @@ class DiskThread:
     def _next_job(self) -> Job | None:
         wait_for_job = _QUIET_AFTER
         while True:
-            goes_on = self._moving or self._unread
+            goes_on = self._moving or self._unread or not self._was_opened
             due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else wait_for_job
             with suppress(Empty):
                 return self._jobs.get(timeout=due)
@@ -147,6 +150,14 @@ class DiskThread:
 
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
+        if not self._was_opened:
+            self._open_late()
+        if not self._was_opened or job.numbering != self._numbering:
+            return (
+                [self._refuse(job, "it could not be opened at the start", is_full=False)]
+                if job.writes
+                else []
+            )
         for topic, wanted in job.reads:
             self._read(topic, wanted)
         self.undeleted += job.done
@@ -154,8 +165,11 @@ class DiskThread:
             return results
         try:
             store = self._file.open()
-            room, limit = self._room(store) if job.writes else (0, "")
+            room, bound, limit = self._room(store) if job.writes else (0, "", "")
             taken, left = job.fitting(room)
+            while left.writes and self._has_made_room(store, left.size, bound):
+                room, bound, limit = self._room(store)
+                taken, left = job.fitting(room)
             if taken.writes or self.undeleted:
                 self._commit(store, taken)
             if taken.writes:
@@ -188,7 +202,18 @@ class DiskThread:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
 
-    def _room(self, store: Store) -> tuple[int, str]:
+    def _has_made_room(self, store: Store, wanted: int, bound: str) -> bool:
+        """Remove the oldest dead letters before messages stop being acknowledged. False: there are none."""
+        if removed := store.make_room(self._limits, wanted, bound):
+            self._log_removed(removed)
+        return removed is not None
+
+    def _log_removed(self, removed: Removed) -> None:
+        log(Event.DEADLETTER_REMOVED, bound=removed.bound, letters=removed.letters, bytes=removed.size)
+        self._tell(removed)
+
+    def _room(self, store: Store) -> tuple[int, str, str]:
+        """Bytes that may be written, and the setting that allows no more: its name, and in a sentence."""
         limits = self._settings
         try:
             return disk_space.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
@@ -233,13 +258,7 @@ class DiskThread:
             if time.monotonic() >= self._look_at_limits_at:
                 self._look_at_limits_at = time.monotonic() + _LOOK_AT_LIMITS_EVERY
                 while self._file.store and (removed := self._file.store.keep_limits(self._limits)):
-                    log(
-                        Event.DEADLETTER_REMOVED,
-                        bound=removed.bound,
-                        letters=removed.letters,
-                        bytes=removed.size,
-                    )
-                    self._tell(removed)
+                    self._log_removed(removed)
         self._give_back(Store.give_back)
 
     def _give_back(self, some: Callable[[Store], bool]) -> None:
@@ -251,12 +270,36 @@ class DiskThread:
     # -- work between jobs ------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Continue the move of messages, and retry reads that failed."""
+        """Open the file that could not be opened, continue the move of messages, and retry failed reads."""
+        if not self._was_opened:
+            self._open_late()
+            return
         if self._moving:
             self._move()
         unread, self._unread = self._unread, []
         for topic, wanted in unread:
             self._read(topic, wanted)
+
+    def _open_late(self) -> None:
+        """Open the file that could not be opened at the start. Its messages take the numbers before ours."""
+        self._go_on_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
+        try:
+            store = self._file.open()
+            found = store.backlogs()
+            store.take_identifiers(self._session)  # they were good for the start alone
+        except SpoolUnusable as error:
+            self._file.give_up(error)
+            self._say_unusable(error)
+            return
+        self._was_opened = True
+        self.again_at = 0.0
+        self._say_usable(store)
+        if found:
+            self._file.last = max(each.last for each in found)
+            self._numbering += 1
+            self._moving = True
+            self._go_on_at = 0.0
+            self._tell(Opened(self._file.last))
 
     def _move(self) -> None:
         """Do one step of the move. Post `Moved` when the move is complete, or when it is given up."""

@@ -14,10 +14,17 @@ class Job:
     done: list[tuple[str, Segment]] = field(default_factory=list)
     replaces: bool = False  # some `segments` hold the rest of segments in `done`
     reads: list[tuple[str, Wanted]] = field(default_factory=list)
+    numbering: int = 0  # how often the messages in memory had been numbered anew when it was made
 
     @property
     def writes(self) -> bool:
         return bool(self.segments or self.letters)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are to be written."""
+        letters = sum(len(letter.message.payload) for letter in self.letters)
+        return letters + sum(len(body) for _, _, body in self.segments)
 
     def split(self) -> tuple[list[tuple[str, Segment]], list[DeadLetter]]:
         return [(topic, segment) for topic, segment, _ in self.segments], self.letters

@@ -86,7 +86,7 @@ def on_disk(directory: Path, limits: SpoolSettings) -> OnDisk:
         if not path.exists():
             return OnDisk(str(path), exists=False, max_bytes=limits.max_bytes, keep_free=limits.keep_free)
         topics, letters, letters_size, used = look(path, _contents)
-        room, limit = disk_space.room(directory, used, limits.max_bytes, limits.keep_free)
+        room, _, limit = disk_space.room(directory, used, limits.max_bytes, limits.keep_free)
         return OnDisk(
             path=str(path),
             exists=True,

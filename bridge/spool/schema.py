@@ -15,6 +15,10 @@ from bridge.errors import SpoolUnusable
 VERSION = 1
 _APPLICATION = 0x6D716B62  # "mqkb", in the file's header
 
+_PAGE, _USABLE = 4096, 4084  # bytes of a page, and of its cells
+_LARGEST_CELL = _PAGE - 35  # what is larger has overflow pages of its own
+_ROW = 50  # of a dead letter: its numbers, its header, its index entry
+
 _SCHEMA = """
 CREATE TABLE lanes (id INTEGER PRIMARY KEY, topic TEXT NOT NULL UNIQUE,
     messages INTEGER NOT NULL, bytes INTEGER NOT NULL, last INTEGER NOT NULL);
@@ -48,6 +52,15 @@ def require_known(database: sqlite3.Connection, path: Path) -> bool:
     if application not in (0, _APPLICATION) or (version and not application):
         raise SpoolUnusable(f"{path}: is another program's database", "set spool.directory to another one")
     return bool(application)
+
+
+def letter_bytes(contents: int) -> int:
+    """What a dead letter takes of the file, with its row and its index entry, by the bytes of its columns.
+
+    Rows share pages of 4,096 bytes, and of a page only whole rows count (sqlite.org/fileformat2.html, 1.6).
+    """
+    cell = contents + _ROW
+    return _PAGE // (_USABLE // cell) if cell <= _LARGEST_CELL else cell
 
 
 def used_bytes(database: sqlite3.Connection) -> int:

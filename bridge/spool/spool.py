@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.results import FromDisk
+from bridge.delivery.results import FromDisk, Opened
 from bridge.delivery.segment import MOST_AT_ONCE, Segment, Wanted, pack
 from bridge.loop import Loop
 from bridge.message import OpenIdentifier
@@ -51,6 +51,7 @@ class Spool:
         self._next = Job()
         self._filled = 0  # bytes of the segments in the next job
         self._busy = False  # the disk thread has a job
+        self._numbering = 0  # how often messages in memory were numbered anew
         self._stop_by = 0.0
         self._disk = DiskThread(
             settings,
@@ -61,12 +62,17 @@ class Spool:
             session,
             letters or DeadLetterSettings(),
             letters_written,
-            self.results.append,
+            self._take,
             self._is_idle,
         )
         self.backlogs = self._disk.backlogs
         self.identifiers = self._disk.identifiers
         self.moves = self._disk.moves
+
+    def _take(self, result: FromDisk) -> None:
+        if isinstance(result, Opened):
+            self._numbering += 1
+        self.results.append(result)
 
     def _is_idle(self) -> None:
         self._busy = False
@@ -119,6 +125,7 @@ class Spool:
         deletes = job.done or self._disk.undeleted  # the thread is idle, so the loop may read this
         if job.writes or job.reads or (deletes and now >= self._disk.delete_at):
             self._busy = True
+            job.numbering = self._numbering
             self._next = Job()
             self._filled = 0
             self._disk.delete_at = now + _DELETE_EVERY
@@ -143,5 +150,6 @@ class Spool:
     def close(self, identifiers: Sequence[OpenIdentifier]) -> None:
         """Write the remaining work and the open identifiers. Waits until LAST_COMMITS_TIMEOUT has passed."""
         self.finish()
+        self._next.numbering = self._numbering
         self._disk.give(self._next)
         self._disk.end(identifiers, self._stop_by - time.monotonic())

@@ -20,10 +20,11 @@ from bridge.delivery.segment import Segment, Wanted, cut, pack, properties_to_js
 from bridge.errors import CorruptSegment, SpoolUnusable
 from bridge.message import Message, OpenIdentifier
 from bridge.spool.dead_letter_limits import DeadLetterLimits
-from bridge.spool.schema import create, require_known, used_bytes
+from bridge.spool.schema import create, letter_bytes, require_known, used_bytes
 
 SEQUENCE_BITS = 44  # of a row's position; 19 bits remain for the lane
 _SEQUENCES = (1 << SEQUENCE_BITS) - 1
+_LAST_LANE = (1 << (63 - SEQUENCE_BITS)) - 1  # a position is a signed number of 64 bits
 _VACUUM_AT_ONCE = 2000  # pages
 _REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, bytes of one step; at least one segment
 _WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new rows fill them
@@ -241,18 +242,47 @@ class Store:
         """The part of a row's position that names the lane of `topic`."""
         number = self._lanes.get(topic)
         if number is None:
+            number = self._free_number()
             self._db.execute(
-                "INSERT OR IGNORE INTO lanes (topic, messages, bytes, last) VALUES (?, 0, 0, 0)", (topic,)
+                "INSERT INTO lanes (id, topic, messages, bytes, last) VALUES (?, ?, 0, 0, 0)", (number, topic)
             )
-            (number,) = self._db.execute("SELECT id FROM lanes WHERE topic = ?", (topic,)).fetchone()
             self._lanes[topic] = number
         return number << SEQUENCE_BITS
+
+    def _free_number(self) -> int:
+        """A number for a new lane. Where none is left, lanes that have nothing on disk give theirs back."""
+        (last,) = self._db.execute("SELECT ifnull(max(id), 0) FROM lanes").fetchone()
+        if last < _LAST_LANE:
+            return int(last) + 1
+        idle = self._db.execute("DELETE FROM lanes WHERE messages = 0 RETURNING topic").fetchall()
+        for (topic,) in idle:
+            self._lanes.pop(topic, None)
+        taken = self._db.execute("SELECT id FROM lanes ORDER BY id")
+        number = 1
+        for (one,) in taken:
+            if one != number:
+                break
+            number += 1
+        if number > _LAST_LANE:
+            raise SpoolUnusable(
+                f"{self.path}: messages of {_LAST_LANE:,} Kafka topics wait in it, and it can name no more",
+                "let Kafka take some of them: kafka.topic_missing and kafka.lane_held name the topics",
+            )
+        return number
 
     # -- dead letters --------------------------------------------------------------------------------
 
     def _insert_letter(self, letter: DeadLetter) -> None:
         message = letter.message
         properties = b"" if message.properties is None else properties_to_json(message.properties)
+        texts = (
+            message.payload,
+            message.topic,
+            properties,
+            letter.reason.encode(),
+            letter.route.encode(),
+            letter.kafka_topic,
+        )
         self._db.execute(
             "INSERT INTO dead_letters (at, reason, route, kafka_topic, mqtt_topic, flags, received,"
             " properties, size, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -265,7 +295,7 @@ class Store:
                 message.flags,
                 message.timestamp,
                 properties,
-                len(message.payload) + len(message.topic) + len(properties),
+                letter_bytes(sum(map(len, texts))),
                 message.payload,
             ),
         )
@@ -273,12 +303,29 @@ class Store:
     def keep_limits(self, bounds: DeadLetterLimits) -> Removed | None:
         """Remove some of the dead letters that exceed their limits. Returns None if there were none."""
         with self._translated():
+            if bounds.ages_are_due(self._db):
+                with self._transaction():
+                    bounds.note_ages(self._db)
             bound, numbers = bounds.beyond(self._db)
-            if not numbers:
-                return None
-            with self._transaction():
-                removed = bounds.remove(self._db, bound, numbers)
-            return removed if removed.letters else None  # another command has deleted them first
+            return self._remove(bounds, bound, numbers)
+
+    def make_room(self, bounds: DeadLetterLimits, wanted: int, bound: str) -> Removed | None:
+        """Remove some of the oldest dead letters, for `wanted` bytes of messages. None: there were none.
+
+        `bound` is the setting that leaves no room otherwise. What was freed goes back to the file system.
+        """
+        with self._translated():
+            removed = self._remove(bounds, bound, bounds.oldest(self._db, wanted))
+            if removed:
+                self._shrink()
+            return removed
+
+    def _remove(self, bounds: DeadLetterLimits, bound: str, numbers: list[int]) -> Removed | None:
+        if not numbers:
+            return None
+        with self._transaction():
+            removed = bounds.remove(self._db, bound, numbers)
+        return removed if removed.letters else None  # another command has deleted them first
 
     # -- identifiers ---------------------------------------------------------------------------------
 
@@ -371,3 +418,7 @@ class Store:
             raise kind(f"{self.path}: {error}") from error
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self.path}: {error.strerror}") from error
+        except SpoolUnusable:
+            raise
+        except Exception as defect:  # the disk thread must outlive a defect: it is tried again, and logged
+            raise SpoolUnusable(f"{self.path}: {defect!r}", "report it, with the log") from defect

@@ -81,6 +81,7 @@ def test_max_bytes_is_reached_and_space_comes_back_with_kafka(
         topic=topic,
         kafka={"bootstrap_servers": kafka.bootstrap},
         spool={"max_bytes": 20 * MB},
+        dead_letters={"max_bytes": 2 * MB},
     )
     bridge.start()
     feed = Feed(connected(broker, bridge))

@@ -21,6 +21,7 @@ from bridge.message import Message
 from bridge.settings import SpoolSettings
 from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.read_only import look, on_disk
+from bridge.spool.schema import letter_bytes
 from bridge.spool.store import Store
 from tests.harness.kit import ROOT
 from tests.unit.settings.configurations import WORKS
@@ -72,7 +73,11 @@ def test_it_says_beside_the_service_what_each_topic_has_and_how_old_it_is(tmp_pa
     state = on_disk(tmp_path, LIMITS)
     assert [(topic.topic, topic.messages) for topic in state.topics] == [("iot.a", 1), ("iot.b", 2)]
     said = shown(state)
-    assert (said["rows"], said["dead_letters"], said["dead_letters_bytes"]) == (3, 1, len(b"s/2xy"))
+    assert (said["rows"], said["dead_letters"], said["dead_letters_bytes"]) == (
+        3,
+        1,
+        letter_bytes(len(b"s/2xytoo large")),
+    )
     unknown, known = said["topics"]
     assert (unknown["oldest"], unknown["oldest_age_seconds"]) == (None, None)
     assert known["oldest_age_seconds"] == pytest.approx(3600, abs=60)

@@ -204,6 +204,66 @@ def test_an_uncaught_exception_is_logged_without_its_local_variables(
     assert "geheim" not in done.stderr
 
 
+def test_a_log_that_nobody_reads_holds_up_nobody_and_says_later_what_it_has_lost() -> None:
+    read, write = os.pipe()
+    with open(read, encoding="utf-8") as reader, open(write, "w", encoding="utf-8") as writer:
+        set_up("info", "json", writer)
+        finished = threading.Event()
+
+        def many() -> None:
+            for number in range(3000):
+                log(Event.MQTT_CLOSED, reason="x" * 50, number=number)
+            log(Event.MQTT_CLOSED, reason="y" * 200_000, number=3000)
+            finished.set()
+
+        threading.Thread(target=many, daemon=True).start()
+        assert finished.wait(10), "nobody read, so a line waited"
+        os.set_blocking(read, False)
+        first = reader.read()
+        log(Event.MQTT_LIVE)
+        rest = reader.read()
+
+    came = [json.loads(line)["number"] for line in first.splitlines()]
+    lost, live = (json.loads(line) for line in rest.splitlines())
+    assert came == list(range(len(came)))
+    assert (lost["event"], lost["level"], lost["lines"]) == ("log.lines_lost", "warning", 3001 - len(came))
+    assert live["event"] == "mqtt.live"
+
+
+def test_a_line_that_does_not_fit_as_a_whole_spoils_no_other() -> None:
+    read, write = os.pipe()
+    with open(read, encoding="utf-8") as reader, open(write, "w", encoding="utf-8") as writer:
+        set_up("info", "json", writer)
+        log(Event.MQTT_CLOSED, reason="y" * 200_000)
+        os.set_blocking(read, False)
+        begun = reader.read()
+        log(Event.MQTT_LIVE)
+        rest = begun + reader.read()
+
+    _, lost, live = rest.splitlines()
+    assert json.loads(lost)["lines"] == 1
+    assert json.loads(live)["event"] == "mqtt.live"
+
+
+HOSTILE = "a\x1b[2Jb\x9b2Jc\u2028d\u202ee\u2066f\x85g\u200fh"
+
+
+def test_json_that_a_terminal_shows_can_not_steer_it() -> None:
+    stream = started()
+    log(Event.MQTT_REFUSED, reason=HOSTILE, topic=HOSTILE.encode())
+    (line,) = stream.getvalue().splitlines()
+    assert line.isprintable()
+    assert json.loads(line)["reason"] == json.loads(line)["topic"] == HOSTILE, "a program reads it as it was"
+
+
+def test_a_line_for_people_can_not_steer_their_terminal() -> None:
+    terminal = io.StringIO()
+    set_up("info", "console", terminal)
+    log(Event.MQTT_REFUSED, reason=HOSTILE, words=f"with a space {HOSTILE}")
+    (shown,) = terminal.getvalue().splitlines()
+    assert shown.isprintable()
+
+
 # -- journald ------------------------------------------------------------------------------------------
 
 

@@ -87,6 +87,9 @@ IN_THE_FILE = [
      'mqtt.keepalive = "60s" (default): must be more than keepalive_idle + keepalive_interval x keepalive_count'
      " of [mqtt.tcp], which is 60s: otherwise a PINGREQ is in flight before the probes have ended, and the"
      " kernel sends no probes while data is in flight"),
+    ("a spool that is smaller than its dead letters may be", "spool", 'max_bytes = "100MB"',
+     'dead_letters.max_bytes = "200MB" (default): must be at most spool.max_bytes, which is 100MB: dead letters are'
+     " kept in the spool"),
     ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "31s"',
      'mqtt.reconnect.min_delay = "31s" (bridge.toml:10): is more than max_delay, which is 30s'),
     ("a password without a user", "mqtt", 'password_file = "/p"',

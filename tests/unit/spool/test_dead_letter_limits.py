@@ -17,9 +17,11 @@ from bridge.kafka.dead_letter_topic import DeadLetterTopic
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.settings import DeadLetterSettings, KafkaSettings, SpoolSettings
+from bridge.spool import dead_letter_ages as ages_module
 from bridge.spool import dead_letter_limits as limits_module
 from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.dead_letters import StoredLetters
+from bridge.spool.schema import letter_bytes
 from bridge.spool.spool import Spool
 from bridge.spool.store import Store
 from tests.harness.conditions import wait_until
@@ -82,7 +84,7 @@ def test_beyond_max_bytes_the_oldest_go_and_no_more_than_must(store: Store, tmp_
     store.write((), [letter(bytes(300_000)) for _ in range(3)])
     assert enforce(store, bounds) == []
     store.write((), [letter(bytes(300_000))])
-    assert enforce(store, bounds) == [Removed("dead_letters.max_bytes", 1, 300_003)]
+    assert enforce(store, bounds) == [Removed("dead_letters.max_bytes", 1, letter_bytes(300_016))]
     assert numbers(tmp_path) == [2, 3, 4]
     assert enforce(store, bounds) == []
 
@@ -107,36 +109,120 @@ def test_a_bound_that_was_lowered_is_reached_in_steps(
     assert numbers(tmp_path) == [7]
 
 
+@pytest.mark.parametrize("payload", [4, 100, 1000, 3000, 5000, 100_000])
+def test_a_letter_counts_for_what_it_takes_of_the_file(store: Store, payload: int) -> None:
+    before, count = store.size, max(20, 2_000_000 // payload // 10)
+    store.write((), [letter(bytes(payload)) for _ in range(count)])
+    taken = store.size - before
+    (counted,) = store._db.execute("SELECT sum(size) FROM dead_letters").fetchone()
+    assert 0.85 * taken <= counted <= 1.15 * taken
+
+
 # -- age ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("days_ago", "clock_is_right", "left"),
-    [
-        (29, True, [1, 2]),
-        (31, True, [2]),
-        (31, False, [1, 2]),
-        (40 * 365, True, [1, 2]),
-        (-900, True, [1, 2]),
-    ],
-)
-def test_what_is_too_old_goes_but_only_by_a_clock_that_is_right(
-    store: Store,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    days_ago: int,
-    clock_is_right: bool,
-    left: list[int],
+class Time:
+    """This machine's clocks: monotonic seconds, the wall clock and whether NTP has set it."""
+
+    def __init__(self) -> None:
+        self.monotonic_seconds, self.wall, self.is_synchronised = 1000.0, 1_800_000_000.0, True
+
+    def monotonic(self) -> float:
+        return self.monotonic_seconds
+
+    def time_ns(self) -> int:
+        return round(self.wall * 1e9)
+
+    def passes(self, seconds: float) -> None:
+        self.monotonic_seconds += seconds
+        self.wall += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
+    made = Time()
+    monkeypatch.setattr(ages_module, "time", made)
+    monkeypatch.setattr(ages_module, "is_synchronised", lambda: made.is_synchronised)
+    return made
+
+
+def test_a_clock_that_is_100_days_ahead_removes_nothing(store: Store, tmp_path: Path, clock: Time) -> None:
+    clock.is_synchronised = False
+    bounds = limits(max_age=30 * DAY)
+    store.write((), [letter()])
+    assert enforce(store, bounds) == []
+    clock.wall += 100 * DAY
+    assert enforce(store, bounds) == []
+    clock.passes(DAY)
+    assert enforce(store, bounds) == []
+    assert numbers(tmp_path) == [1]
+
+
+def test_a_letter_of_a_clock_that_was_behind_is_not_taken_for_old_once_it_is_right(
+    store: Store, tmp_path: Path, clock: Time
 ) -> None:
-    monkeypatch.setattr(limits_module, "is_believable", lambda: clock_is_right)
-    later = time.time() + 10 * 365 * DAY  # so that all times here are after the release
-    monkeypatch.setattr(limits_module.time, "time", lambda: later)
+    clock.is_synchronised, right = False, clock.wall
+    clock.wall -= 100 * DAY
+    bounds = limits(max_age=30 * DAY)
+    store.write((), [letter()])
+    enforce(store, bounds)
+    clock.is_synchronised, clock.wall = True, right
+    clock.passes(DAY)
+    assert enforce(store, bounds) == []
+    assert numbers(tmp_path) == [1]
+
+
+def test_what_was_lived_through_counts_whatever_the_clock_shows(
+    store: Store, tmp_path: Path, clock: Time
+) -> None:
+    clock.is_synchronised = False
+    bounds = limits(max_age=30 * DAY)
     store.write((), [letter(), letter()])
-    store._db.execute("UPDATE dead_letters SET at = ?", (later * 1000,))
-    store._db.execute("UPDATE dead_letters SET at = ? WHERE id = 1", ((later - days_ago * DAY) * 1000,))
-    removed = enforce(store, limits(max_age=30 * DAY))
-    assert numbers(tmp_path) == left
-    assert [each.bound for each in removed] == ["dead_letters.max_age"] * (2 - len(left))
+    enforce(store, bounds)
+    clock.passes(20 * DAY)
+    store.write((), [letter()])
+    enforce(store, bounds)
+    clock.passes(11 * DAY)
+    assert [(each.bound, each.letters) for each in enforce(store, bounds)] == [("dead_letters.max_age", 2)]
+    assert numbers(tmp_path) == [3]
+
+
+def test_what_was_lived_through_is_added_up_over_restarts(store: Store, tmp_path: Path, clock: Time) -> None:
+    clock.is_synchronised = False
+    store.write((), [letter()])
+    for _ in range(30):  # a day each, and a night of which this machine knows nothing
+        bounds = limits(max_age=30 * DAY)
+        assert numbers(tmp_path) == [1]
+        enforce(store, bounds)
+        for _ in range(24):
+            clock.passes(3600)
+            enforce(store, bounds)
+        clock.monotonic_seconds = 5.0
+    assert numbers(tmp_path) == []
+
+
+def test_ntp_s_word_then_and_now_counts_through_a_long_stop(
+    store: Store, tmp_path: Path, clock: Time
+) -> None:
+    store.write((), [letter()])
+    enforce(store, limits(max_age=30 * DAY))
+    clock.monotonic_seconds = 5.0
+    clock.wall += 31 * DAY
+    clock.is_synchronised = False
+    assert enforce(store, limits(max_age=30 * DAY)) == []
+    clock.is_synchronised = True
+    assert [each.letters for each in enforce(store, limits(max_age=30 * DAY))] == [1]
+
+
+def test_the_ages_of_many_letters_take_little_room(store: Store, tmp_path: Path, clock: Time) -> None:
+    bounds = limits(max_age=30 * DAY)
+    for _ in range(3 * 31 * 24):
+        store.write((), [letter()])
+        enforce(store, bounds)
+        clock.passes(3600)
+    (kept,) = store._db.execute("SELECT value FROM facts WHERE name = 'dead_letter_ages'").fetchone()
+    assert len(kept) < 10_000
+    assert 30 * 24 <= len(numbers(tmp_path)) <= 31 * 24
 
 
 # -- in the service -----------------------------------------------------------------------------------
@@ -180,7 +266,12 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
     spool.close([])
     loop.close()
     assert said == [
-        {"event": "deadletter.removed", "bound": "dead_letters.max_bytes", "letters": 1, "bytes": 400_003}
+        {
+            "event": "deadletter.removed",
+            "bound": "dead_letters.max_bytes",
+            "letters": 1,
+            "bytes": letter_bytes(400_012),
+        }
     ]
 
 

@@ -16,6 +16,7 @@ from bridge.message import Message, OpenIdentifier, Properties
 from bridge.settings import SpoolSettings
 from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool import spool as spool_module
+from bridge.spool import store as store_module
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
 from tests.harness.conditions import wait_until
@@ -237,22 +238,56 @@ def test_two_bridges_do_not_share_a_spool(tmp_path: Path, capsys: pytest.Capture
     first.close()
 
 
-def test_a_spool_that_could_not_be_opened_at_the_start_and_holds_messages_waits_for_a_restart(
-    tmp_path: Path,
+def test_topics_that_came_and_went_leave_their_numbers_to_others(tmp_path: Path) -> None:
+    """A lane's number is 19 bits of a row's position."""
+    store = Store(tmp_path)
+    (segment,) = cut([message(1)])
+    body = pack(segment.messages)
+    store.write([("first", segment, body)])
+    store._db.execute("INSERT INTO lanes VALUES (?, 'last', 0, 0, 0)", (2**19 - 1,))
+    for topic in ("another", "one more"):
+        store.write([(topic, segment, body)])
+    store.close()
+    again = Store(tmp_path)
+    assert {each.topic: each.messages for each in again.backlogs()} == {
+        "first": 1,
+        "another": 1,
+        "one more": 1,
+    }
+    found, damaged = again.read("one more", Wanted(0, ALL, 10, 10_000))
+    assert (len(found), damaged) == (1, [])
+    again.close()
+
+
+def test_when_all_numbers_are_taken_the_spool_refuses_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = World(tmp_path)
-    first.write(message(1))
-    first.result()
-    second = World(tmp_path)
-    first.close()
-    second.write(message(1, b"another"))
-    refused = second.result()
+    monkeypatch.setattr(store_module, "_LAST_LANE", 1)
+    world = World(tmp_path)
+    world.write(message(1))
+    assert isinstance(world.result(), Written)
+    world.write(message(2), topic="other")
+    refused = world.result()
     assert isinstance(refused, Refused)
-    assert "it holds 1 earlier messages" in refused.reason
-    second.close()
-    third = World(tmp_path)
-    assert [each.payload for each in third.rows()] == [b"21.5"]
-    third.close()
+    assert "messages of 1 Kafka topics wait in it" in refused.reason
+    world.close()
+
+
+def test_a_defect_in_the_disk_thread_is_tried_again_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(disk_thread_module, "_AGAIN_WHEN_UNUSABLE", 0.01)
+    world = World(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_insert", lambda *_: 1 << "no number")
+        world.write(message(1))
+        refused = world.result()
+        assert isinstance(refused, Refused)
+        assert "TypeError" in refused.reason
+    world.write(message(1))
+    assert isinstance(world.result(), Written)
+    assert "spool.unusable" in capsys.readouterr().out
+    world.close()
 
 
 def test_a_slow_commit_is_said_and_keeps_nobody_waiting_but_what_is_in_it(

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.results import Refused, Written
+from bridge.delivery.dead_letter import DeadLetter, Selection
+from bridge.delivery.results import Refused, Removed, Written
 from bridge.delivery.segment import cut, pack
 from bridge.spool import disk_space as disk_module
 from bridge.spool import disk_thread as disk_thread_module
+from bridge.spool.dead_letters import StoredLetters
 from bridge.spool.store import Store
 from tests.harness.conditions import wait_until
 from tests.unit.spool.test_spool import World, message
@@ -49,6 +50,24 @@ def test_a_dead_letter_that_does_not_fit_keeps_nothing_else_from_the_disk(tmp_pa
     refused = world.result()
     assert isinstance(refused, Refused)
     assert refused.letters == letters[1:]
+    world.close()
+
+
+def test_the_oldest_dead_letters_make_room_before_messages_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = World(tmp_path, max_bytes=1_000_000)
+    world.spool.write_letters([DeadLetter(message(number, b"x" * 200_000), "why") for number in range(1, 5)])
+    assert isinstance(world.result(), Written)
+    segments = world.write(message(5, b"y" * 250_000))
+    removed, written = world.result(), world.result()
+    assert isinstance(removed, Removed)
+    assert (removed.bound, removed.letters) == ("spool.max_bytes", 2)
+    assert written == Written([("sensors", *segments)], [])
+    said = capsys.readouterr().out
+    assert "deadletter.removed" in said
+    assert "spool.max_bytes" in said
+    assert [each.number for page in StoredLetters(tmp_path).pages(Selection()) for each in page] == [3, 4]
     world.close()
 
 
