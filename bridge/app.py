@@ -129,7 +129,10 @@ class Service:
         return self._stop_deadline.due(now) if not self._said_goodbye else 0.05
 
     def _tell_systemd(self) -> float:
-        """Tell systemd the service's state. Returns for how many seconds the watchdog needs no message."""
+        """Tell systemd the service's state, and that the loop runs.
+
+        Returns within how many seconds to call this again; infinite without systemd's watchdog.
+        """
         state = self._session.state
         if state is State.LIVE:
             self._systemd.ready("live")

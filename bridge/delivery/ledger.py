@@ -88,7 +88,7 @@ class Ledger:
     # -- connections ---------------------------------------------------------------------------------
 
     def connected(self, session_present: bool, window_known: bool) -> None:
-        """A CONNACK arrived. `window_known`: the broker respects `window` (MQTT 5)."""
+        """Begin a new epoch: a CONNACK arrived. `window_known`: the broker respects `window` (MQTT 5)."""
         self.epoch += 1
         self._order.clear()  # messages of the last read of the old connection
         self._offered.clear()
@@ -151,7 +151,10 @@ class Ledger:
         return passed
 
     def _receive(self, message: Message) -> bool:
-        """True: produce the message. False: the message joined a known one, and nothing more is to do."""
+        """Take a PUBLISH of QoS 1 or 2. Returns True if the bridge must produce it.
+
+        Returns False if the PUBLISH joined a known message; the caller then drops the PUBLISH.
+        """
         packet_id = message.packet_id
         known = self._known
         if message.flags & DUP:
@@ -185,7 +188,7 @@ class Ledger:
         return True
 
     def _came_again(self, earlier: Message) -> bool:
-        """Rule 1. True: produce the copy nevertheless."""
+        """Apply rule 1 to a copy of `earlier`. Returns True if the bridge must produce the copy."""
         if earlier.state != _ACKED:
             return False
         # The first acknowledgement is on its way on this same connection. So send another one only where it
@@ -221,7 +224,10 @@ class Ledger:
     # -- settling and acknowledging ------------------------------------------------------------------
 
     def settle(self, *messages: Message) -> None:
-        """Kafka holds these messages on all in-sync replicas, or this machine's disk holds them, synced."""
+        """Mark messages as SETTLED.
+
+        Kafka holds these messages on all in-sync replicas, or this machine's disk holds them, synced.
+        """
         epoch = self.epoch
         for message in messages:
             if message.state:  # reported twice: by a replaced producer, and by the new one
@@ -245,9 +251,10 @@ class Ledger:
         return ready
 
     def handed_over(self, count: int) -> None:
-        """The kernel has taken the acknowledgements of the `count` messages that were offered first.
+        """Mark the `count` oldest offered messages as ACKED: the kernel has taken their acknowledgements.
 
-        An acknowledgement of which the kernel has taken a part counts: the broker may receive it.
+        `count` includes an acknowledgement of which the kernel has taken only a part, because the broker may
+        still receive all of it.
         """
         taken = self._offered[:count]
         del self._offered[:count]

@@ -49,11 +49,17 @@ class Rows:
         return message in self._segments
 
     def expect(self) -> None:
-        """Which rows from before the start are on disk is not known yet. `found` must follow."""
+        """Set `reading`, because the bridge does not know yet which rows from before the start are on disk.
+
+        The caller must call `found` once the bridge knows.
+        """
         self.reading = True
 
     def found(self, messages: int, last: int) -> None:
-        """From before the start, so many messages are on disk, with sequence numbers up to `last`."""
+        """Take over the rows from before the start: they hold `messages` messages.
+
+        No message in these rows has a sequence number above `last`. 0 messages: there are no such rows.
+        """
         self.reading = False
         if messages:
             self.stored += messages
@@ -75,14 +81,14 @@ class Rows:
         return self._segments.get(message) is segment
 
     def keep(self, segment: Segment) -> None:
-        """The segment was committed. Its messages that Kafka does not hold stay in memory too."""
+        """Mark a segment as committed. Its messages that Kafka does not hold stay in memory too."""
         segment.stored, segment.messages = True, ()
         self.kept += segment.left
         if not segment.left:
             self._done.append(segment)
 
     def store(self, segment: Segment) -> None:
-        """The segment was committed. Its messages leave memory: they are on disk alone."""
+        """Mark a segment as committed, and drop its messages from memory: they are on disk alone."""
         for message in segment.messages:
             del self._segments[message]
             _shrink(message)
@@ -113,9 +119,10 @@ class Rows:
         return Wanted(self._read_to, self._last, messages, size)
 
     def read(self, segments: Sequence[Segment]) -> int:
-        """The segments were read: their messages are in memory too. If none: the rows can't be read.
+        """Take segments that the disk thread has read: their messages are now in memory too.
 
-        Returns how many messages stay on disk for the next start because they can't be read.
+        No segments: the rows that `ask` requested can't be read. Returns how many messages stay on disk for
+        the next start because they can't be read.
         """
         self.reading = False
         if not segments:

@@ -78,7 +78,11 @@ def cut(messages: Sequence[Message]) -> Iterator[Segment]:
 
 
 def at_once(messages: Sequence[Message]) -> int:
-    """How many of the first messages may be written in one commit: at least one."""
+    """Return how many of the first messages one commit may write.
+
+    Their payloads have at most MOST_AT_ONCE bytes together. If the first payload alone is larger, the commit
+    may write this one message.
+    """
     size = 0
     for count, message in enumerate(messages):
         size += len(message.payload)
@@ -137,7 +141,10 @@ def unpack(body: bytes) -> list[Message]:
 
 
 def received_first(beginning: bytes) -> int:
-    """When a body's first message arrived: ms since 1970, or -1. Needs the first BEGINNING bytes."""
+    """Return when the first message of a body arrived: ms since 1970; -1: not known.
+
+    `beginning` must have at least the first BEGINNING bytes of the body; if it has fewer, the result is -1.
+    """
     return int(_HEAD.unpack_from(beginning, _CHECK.size)[1]) if len(beginning) >= BEGINNING else -1
 
 

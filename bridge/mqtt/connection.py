@@ -57,9 +57,10 @@ class Connection:
     # -- reading -------------------------------------------------------------------------------------
 
     def read(self, receive: Callable[[list[Packet]], None]) -> bool:
-        """Give PUBLISH and PUBREL to `receive`, all other packets to paho. True: there may be more to read.
+        """Read from the socket. Give PUBLISH and PUBREL to `receive`, and all other packets to paho.
 
-        Raises MalformedPacket, after `receive` got the packets before the malformed one.
+        Returns True if the socket may hold more bytes: one call reads at most _READS_PER_TURN times. Raises
+        MalformedPacket, after `receive` has got the packets that arrived before the malformed one.
         """
         more = True
         for _ in range(_READS_PER_TURN):
@@ -113,7 +114,7 @@ class Connection:
     # -- closing -------------------------------------------------------------------------------------
 
     def part(self) -> bool:
-        """Send FIN after the last byte. True: the broker has closed its side too.
+        """Send FIN after the last byte. Returns True once the broker has closed its side too.
 
         If the bridge closed the socket with unread data, the kernel would send RST, and RST can destroy
         acknowledgements that the broker has not read yet.

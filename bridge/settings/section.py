@@ -32,7 +32,11 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     def contradictions(self) -> Iterator[tuple[str | Key, str]]:
-        """Yield each setting that contradicts another, by name or key below this table, and the reason."""
+        """Yield each setting that does not fit the table's other settings, and the reason.
+
+        A setting is yielded by its name, or by its key below this table. It contradicts another setting, has
+        no effect beside the other setting, or is missing.
+        """
         yield from ()
 
     @model_validator(mode="after")
