@@ -87,8 +87,8 @@ IN_THE_FILE = [
      'mqtt.keepalive = "60s" (default): must be more than keepalive_idle + keepalive_interval x keepalive_count'
      " of [mqtt.tcp], which is 60s: otherwise a PINGREQ is in flight before the probes have ended, and the"
      " kernel sends no probes while data is in flight"),
-    ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "31s"',
-     'mqtt.reconnect.min_delay = "31s" (bridge.toml:10): is more than max_delay, which is 30s'),
+    ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "3s"',
+     'mqtt.reconnect.min_delay = "3s" (bridge.toml:10): is more than max_delay, which is 2s'),
     ("a password without a user", "mqtt", 'password_file = "/p"',
      'mqtt.password_file = "/p" (bridge.toml:3): does nothing without username'),
     ("a Kafka password without a user", "kafka", 'password_file = "/p"',
