@@ -85,6 +85,9 @@ class Pipeline:
         self._lanes: dict[str, Lane] = {}
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
         self._sequence = 0
+        self._is_certain = True  # the broker has granted all subscriptions that are expected to bring copies
+        self._undecided: list[Message] = []  # copies to be skipped, if it does grant them
+        self._decides = False  # that is known now
         self._qos0 = Qos0(settings.mqtt.qos0_messages, settings.mqtt.qos0_bytes, self.counts)
         self._believes_clock = True
         self._look_at_clock_at = 0.0
@@ -112,12 +115,18 @@ class Pipeline:
 
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         self._ledger.connected(session_present, window_known=mqtt5)
+        self._is_certain = not mqtt5  # on MQTT 3.1.1 no copy is skipped
+
+    def subscribed(self) -> None:
+        self._is_certain = True
+        self._decides = bool(self._undecided)
 
     def session_lost(self) -> None:
         self.counts.sessions_lost += 1
 
     def disconnected(self) -> None:
         self._ledger.disconnected()
+        self._decides = bool(self._undecided)
 
     def taken_over(self) -> None:
         self._ledger.forget_session()
@@ -126,6 +135,8 @@ class Pipeline:
         self._ledger.handed_over(acknowledgements)
 
     def receive(self, packets: list[Packet]) -> None:
+        if self._decides:
+            self._decide()
         self._kafka.produce(self._let_through(packets), self._failed)
 
     def _let_through(self, packets: list[Packet]) -> Iterator[Message]:
@@ -156,13 +167,13 @@ class Pipeline:
                 continue
             message.plan = plan
             lane: Lane | None = plan.lane
-            if (
-                lane is None
-                or (message.flags & RETAIN and plan.skip_retained)
-                or (message.properties and not plan.takes(message))
-            ):
-                counts.skipped += 1
-                self._settle(message)
+            if lane is None or (message.flags & RETAIN and plan.skip_retained):
+                self._skip(message)
+            elif message.properties and not plan.takes(message):
+                if self._is_certain:
+                    self._skip(message)
+                else:
+                    self._undecided.append(message)
             # Lane.offer, written out: nearly all messages go this way, and the call would cost most here.
             elif lane.state is _LIVE and len(message.payload) + plan.overhead <= lane.plain:
                 lane.in_flight[message] = None
@@ -174,6 +185,32 @@ class Pipeline:
         counts.received += sequence - self._sequence
         self._sequence = sequence
 
+    def _skip(self, message: Message) -> None:
+        self.counts.skipped += 1
+        self._settle(message)
+
+    def _decide(self) -> None:
+        """Skip the copies that another subscription brings too; produce those of which nobody knows.
+
+        A connection may end before the broker has answered SUBSCRIBE: then all are produced.
+        """
+        undecided, self._undecided = self._undecided, []
+        self._decides = False
+        self._kafka.produce(self._take_up_undecided(undecided), self._failed)
+
+    def _take_up_undecided(self, messages: Iterable[Message]) -> Iterator[Message]:
+        for message in messages:
+            plan = message.plan = self._plans.get(message.topic) or self._make_plan(message)
+            if plan is None:
+                continue
+            lane: Lane | None = plan.lane
+            if lane is None or (self._is_certain and not plan.takes(message)):
+                self._skip(message)
+            elif lane.offer(message):
+                yield message
+            else:
+                self._held.add(lane)
+
     # -- a turn of the loop ----------------------------------------------------------------------------
 
     def turn(self) -> float:
@@ -182,6 +219,8 @@ class Pipeline:
         Returns for how many seconds the pipeline needs no turn if nothing happens.
         """
         self._stirred = self._held.stirred = False
+        if self._decides:
+            self._decide()
         self._kafka.poll()
         for failure in self._kafka.take_failures():  # first: what is delivered may have overtaken them
             self._failed(failure)
@@ -214,7 +253,7 @@ class Pipeline:
     @property
     def has_work(self) -> bool:
         """Whether the next turn must come at once: a message can be acknowledged, or a lane can do more."""
-        return self._stirred or self._held.stirred or self._ledger.has_settled
+        return self._stirred or self._held.stirred or self._decides or self._ledger.has_settled
 
     @property
     def is_empty(self) -> bool:
@@ -229,6 +268,7 @@ class Pipeline:
     def stop_reading(self) -> None:
         """The bridge is about to stop: messages on disk stay there for the next start."""
         self._spooling.read_no_more()
+        self._decides = bool(self._undecided)
 
     def leave(self) -> None:
         """The bridge is about to end: delete from the disk the messages that Kafka holds."""

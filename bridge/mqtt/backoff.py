@@ -5,16 +5,18 @@ from collections.abc import Callable
 
 from bridge.settings import ReconnectSettings
 
-_MOMENT = 2.0  # seconds; a connection that was LIVE for less does not count as LIVE
+_MOMENT = 1.0  # seconds
 
 
 class Backoff:
-    """Exponential delays with full jitter: when a balancer comes back, its clients connect at random times.
+    """Short delays: while the bridge waits, EMQ's queue for its session fills, and then drops messages.
 
-    The first attempt after a LIVE connection has no delay: while the bridge is away, EMQ's queue fills, and
-    a full queue drops what devices publish. A connection that was LIVE for less than 2 s does not count:
-    two clients that take the session from each other have only such connections. The delays start again at
-    the shortest only after a connection was LIVE for `stable_after`.
+    The first attempt after a connection that was LIVE for a moment is made at once. Further attempts wait
+    0.1 to 0.5 s (with the default settings), twice as long each time, and 2 s at most. The delays are
+    random, so that several bridges behind one balancer do not connect in step.
+
+    A connection that was LIVE for less than a moment does not reset the delays: a broker that ends each
+    connection right after SUBACK must not cause a tight loop.
     """
 
     def __init__(
@@ -22,7 +24,7 @@ class Backoff:
     ) -> None:
         self._settings = settings
         self._uniform = uniform
-        self._attempts = 0  # since the connection was last stable
+        self._attempts = 0  # that waited, since a connection was last LIVE for a moment
         self._at_once = True
 
     def next_delay(self) -> float:
@@ -31,8 +33,9 @@ class Backoff:
             self._at_once = False
             return 0.0
         attempts, self._attempts = self._attempts, self._attempts + 1
-        ceiling = self._settings.min_delay * 2.0 ** min(attempts, 32)
-        return self._uniform(0.0, min(self._settings.max_delay, ceiling))
+        least = self._settings.min_delay * 2.0 ** min(attempts, 32)
+        most = self._settings.max_delay
+        return self._uniform(min(least, most / 2), min(5 * least, most))
 
     def refused_delay(self) -> float:
         """Seconds to wait when only a person can help: long, with jitter so that clients retry apart."""
@@ -41,5 +44,5 @@ class Backoff:
     def was_live_for(self, seconds: float) -> None:
         """A connection has ended. It was LIVE for `seconds`; 0: it never became LIVE."""
         self._at_once = seconds >= _MOMENT
-        if seconds >= self._settings.stable_after:
+        if self._at_once:
             self._attempts = 0

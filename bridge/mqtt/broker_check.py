@@ -13,6 +13,7 @@ from collections.abc import Callable
 from paho.mqtt.reasoncodes import ReasonCode
 
 from bridge.errors import BridgeError, MalformedPacket
+from bridge.mqtt.broker_limits import BrokerLimits
 from bridge.mqtt.connection import Connection
 from bridge.mqtt.connector import connect
 from bridge.mqtt.reasons import CONNACK_WAYS_OUT, UNSUPPORTED_PROTOCOL_VERSION
@@ -75,12 +76,12 @@ class BrokerCheck:
         connection = Connection(reach(settings), settings, client_id, mqtt5, clean=True, password=password)
         self._connection = connection
 
-        def on_connack(_session_present: bool, reason: ReasonCode) -> None:
+        def on_connack(_session_present: bool, reason: ReasonCode, _limits: BrokerLimits) -> None:
             answers.append(reason)
             connection.accepted = not reason.is_failure
 
-        def on_closed(reason: ReasonCode, _by_broker: bool) -> None:
-            connection.closed_because = connection.closed_because or str(reason)
+        def on_closed(reason: ReasonCode, by_broker: bool) -> None:
+            connection.closed_because = connection.closed_because or connection.why_closed(reason, by_broker)
 
         connection.client.listen(on_connack, self._granted.__setitem__, lambda *_: None, on_closed)
         connection.client.send_connect()

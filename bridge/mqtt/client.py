@@ -16,6 +16,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from bridge.mqtt.broker_limits import BrokerLimits
 from bridge.mqtt.tap import Tap
 from bridge.routing.topics import Subscription
 from bridge.settings import MqttSettings
@@ -58,6 +59,7 @@ class TappedClient(Client):
         if not self._clean:
             properties.SessionExpiryInterval = round(settings.session_expiry)
         properties.ReceiveMaximum = settings.receive_maximum
+        properties.MaximumPacketSize = settings.max_packet_size
         self.connect(
             settings.host,
             settings.port,
@@ -93,17 +95,35 @@ class TappedClient(Client):
         else:
             self.disconnect()
 
+    def heard(self) -> None:
+        """Bytes have come, so the broker lives: its PINGRESP may wait behind a long message.
+
+        Paho would end the connection when a PINGREQ has no answer within the keepalive. The next PINGREQ is
+        due all the same, a keepalive after the last packet that was sent.
+        """
+        self._ping_t = 0.0
+
+    def _limit_keepalive(self) -> None:
+        """Use the smaller of the own keepalive and the broker's Server Keep Alive (MQTT 5, 3.2.2.3.14).
+
+        Paho takes the broker's alone: a longer one, or 0 for none, would let a balancer cut the connection.
+        """
+        wanted = round(self._settings.keepalive)
+        if not 0 < self._keepalive <= wanted:
+            self._keepalive = wanted
+
     def listen(
         self,
-        connack: Callable[[bool, ReasonCode], None],
+        connack: Callable[[bool, ReasonCode, BrokerLimits], None],
         suback: Callable[[int, list[int]], None],
         unsuback: Callable[[int, list[int]], None],
         closed: Callable[[ReasonCode, bool], None],
     ) -> None:
         """Set the callbacks. `closed` gets paho's reason, and whether the broker sent it in a DISCONNECT."""
 
-        def on_connect(_c: Client, _u: Any, flags: ConnectFlags, reason: ReasonCode, _p: Any) -> None:
-            connack(flags.session_present, reason)
+        def on_connect(_c: Client, _u: Any, flags: ConnectFlags, reason: ReasonCode, found: Any) -> None:
+            self._limit_keepalive()
+            connack(flags.session_present, reason, BrokerLimits.of(found))
 
         def on_subscribe(_c: Client, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:
             suback(mid, [reason.value for reason in reasons])

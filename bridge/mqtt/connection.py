@@ -3,17 +3,24 @@
 The connection reads, writes and closes. The session decides when, and what the packets mean.
 """
 
+import errno
 import socket
 from collections.abc import Callable
 
+from paho.mqtt.reasoncodes import ReasonCode
+
 from bridge.errors import MalformedPacket
 from bridge.message import Packet
+from bridge.mqtt import reasons
 from bridge.mqtt.client import TappedClient
-from bridge.mqtt.connector import tls_names
+from bridge.mqtt.connector import tls_names, why
+from bridge.mqtt.rival import End
 from bridge.mqtt.tap import Tap
 from bridge.settings import MqttSettings
 from bridge.tls.failures import explain
 
+_SILENCE = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}  # nothing was heard of the peer
+CLOSED_BY_PEER = "the peer closed the connection (FIN), without DISCONNECT"
 _READS_PER_TURN = 4  # after these reads the loop handles Kafka's reports and sends acknowledgements
 _BEFORE_CONNACK = {0x20, 0xF0, None}  # first bytes of CONNACK and AUTH; None: no packet has come yet
 
@@ -41,6 +48,7 @@ class Connection:
         self._tap = Tap(sock)
         self._tls_names = tls_names(settings)
         self._sent_fin = False
+        self.publishes = 0  # reads in which messages came, or a part of a long one
         self.client = TappedClient(self._tap, settings, client_id, mqtt5, clean, password)
         self.mqtt5 = mqtt5
         self.accepted = False
@@ -52,7 +60,35 @@ class Connection:
     @property
     def error(self) -> OSError | None:
         """The error of the kernel or of TLS that ended the stream; None where the peer closed the stream."""
-        return self._tap.error and explain(self._tap.error, self._tls_names)
+        error = self._socket_error
+        return error and explain(error, self._tls_names)
+
+    @property
+    def _socket_error(self) -> OSError | None:
+        return self._tap.error or self._tap.outgoing.error
+
+    @property
+    def end(self) -> End:
+        """How it ended, by what the socket tells."""
+        error = self._socket_error
+        if error is None:
+            return End.CLOSED if self._tap.ended else End.OTHER
+        return End.SILENT if error.errno in _SILENCE else End.CLOSED
+
+    def why_closed(self, reason: ReasonCode, by_broker: bool) -> str:
+        """Why the connection ended, of which paho says `reason`.
+
+        Paho calls each end that has no reason code of MQTT "Unspecified error". The socket tells more.
+        """
+        if by_broker:
+            return f"DISCONNECT from the broker: {reason}"
+        if reason.value == reasons.KEEP_ALIVE_TIMEOUT:
+            return str(reason)
+        if self.error:
+            return why(self.error)
+        if self._tap.ended:
+            return CLOSED_BY_PEER
+        return f"paho could not read what the broker sent: {reason}"
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -68,6 +104,8 @@ class Connection:
             self._take_packets(receive)
             if self.closed_because or not more:
                 break
+        if self._tap.inside_a_packet:
+            self.publishes += 1
         return more
 
     def _take_packets(self, receive: Callable[[list[Packet]], None]) -> None:
@@ -80,6 +118,7 @@ class Connection:
                 for_paho = self._tap.packets(self.mqtt5, packets)
             finally:
                 if packets:
+                    self.publishes += 1
                     receive(packets)
             if for_paho:
                 self.client.loop_read()
@@ -109,6 +148,8 @@ class Connection:
 
         Before CONNACK, paho would close a connection that is silent for the keepalive time.
         """
+        if self._tap.take_heard():
+            self.client.heard()
         self.client.loop_misc()
 
     # -- closing -------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Outgoing:
         self._waiting: deque[_Waiting] = deque()
         self._inside_a_packet = False  # the kernel took only a part of paho's last packet
         self._handed_over = 0
+        self.error: OSError | None = None  # why the connection broke, where sending found out
 
     @property
     def waits(self) -> bool:
@@ -53,6 +54,9 @@ class Outgoing:
                 taken = self._sock.send(first.data[first.taken :] if first.taken else first.data)
             except NOT_NOW:
                 return
+            except OSError as error:
+                self.error = self.error or error
+                raise
             if first.acknowledgements:
                 begun = -(-first.taken // ACKNOWLEDGEMENT_BYTES)
                 self._handed_over += -(-(first.taken + taken) // ACKNOWLEDGEMENT_BYTES) - begun
@@ -74,6 +78,9 @@ class Outgoing:
         except NOT_NOW:
             # TLS may have encrypted these bytes already: paho must send the same bytes again, before others.
             self._inside_a_packet |= isinstance(self._sock, ssl.SSLSocket)
+            raise
+        except OSError as error:  # paho keeps only that there was one
+            self.error = self.error or error
             raise
         self._inside_a_packet = taken < len(data)
         return taken

@@ -20,9 +20,11 @@ from bridge.loop import Loop
 from bridge.message import Message
 from bridge.mqtt import packet_codec, reasons
 from bridge.mqtt.backoff import Backoff
+from bridge.mqtt.broker_limits import BrokerLimits
 from bridge.mqtt.connection import Connection
 from bridge.mqtt.connector import connect_in_background, log_tls_failure, watch_expiry, why
 from bridge.mqtt.protocol_version import ProtocolVersion
+from bridge.mqtt.rival import End, Rival
 from bridge.mqtt.session_handler import Handler
 from bridge.mqtt.subscription_record import SubscriptionRecord
 from bridge.mqtt.subscriptions import Subscriptions
@@ -31,8 +33,8 @@ from bridge.settings import MqttSettings, read_mqtt_password
 
 _PAHO_LOOKS_EVERY = 1.0  # seconds between two of paho's keepalive checks
 _FAREWELL = 1.0  # seconds the broker gets to close its side after DISCONNECT
-# Three connections in a row that were LIVE for less than 5 s: another client uses the client id.
-_SHORT_LIFE, _SHORT_LIVES = 5.0, 3
+_ANSWERS_BEHIND_MESSAGES = 10  # times connack_timeout: for a SUBACK while messages keep coming before it
+_LOG_AGAIN_AFTER = 60.0  # seconds between two lines about attempts that fail for the same reason
 
 
 class State(Enum):
@@ -72,11 +74,17 @@ class Session:
         self._connection: Connection | None = None
         self._next_delay: float | None = None  # seconds; None: the backoff decides
         self._expects_session = False
-        self._short_lives = 0
+        self._rival = Rival()
+        self._end: End | None = None  # how the connection ended, where the socket does not tell
         self._live_since = 0.0
+        self._is_certain = False  # the broker has answered SUBSCRIBE on this connection
+        self._limits_logged: set[str] = set()
+        self._log_failure_at: dict[str, float] = {}  # by reason
         # Deadlines, in monotonic seconds; 0: none
         self._connect_at = time.monotonic()
         self._answer_by = 0.0  # the broker's answer to CONNECT, SUBSCRIBE or UNSUBSCRIBE
+        self._answer_at_last_by = 0.0  # the same, while messages come before the answer
+        self._publishes_seen = 0
         self._look_at = 0.0
         self._ask_again_at = 0.0
         self._farewell_by = 0.0
@@ -184,9 +192,10 @@ class Session:
         connection = self._connection
         if connection is None:
             return
-        if self._answer_by and now >= self._answer_by:
+        if self._answer_by and now >= self._answer_by and not self._waits_behind_messages(connection, now):
             awaited = "SUBACK" if connection.accepted else "CONNACK"
             log(Event.MQTT_CONNACK_TIMEOUT, awaited=awaited, seconds=self._settings.connack_timeout)
+            self._end = End.SILENT
             self._lost(connection, f"no {awaited}")
         elif self._farewell_by:
             self._part(connection, now)
@@ -198,6 +207,20 @@ class Session:
             self._ask_again_at = 0.0
             self._subscriptions.ask_again(connection.client)
             self._live_when_subscribed()
+
+    def _waits_behind_messages(self, connection: Connection, now: float) -> bool:
+        """On a slow line SUBACK comes behind messages that take longer than connack_timeout."""
+        seen, self._publishes_seen = self._publishes_seen, connection.publishes
+        if seen == connection.publishes or now >= self._answer_at_last_by:
+            return False
+        self._answer_by = now + self._settings.connack_timeout
+        return True
+
+    def _await_answer(self, connection: Connection) -> None:
+        now = time.monotonic()
+        self._answer_by = now + self._settings.connack_timeout
+        self._answer_at_last_by = now + self._settings.connack_timeout * _ANSWERS_BEHIND_MESSAGES
+        self._publishes_seen = connection.publishes
 
     def _part(self, connection: Connection, now: float) -> None:
         if connection.part() or now >= self._farewell_by:
@@ -222,9 +245,10 @@ class Session:
                 result.close()
             return
         if isinstance(result, OSError):
+            self._rival.failed()
             if log_tls_failure(result):
                 self._next_delay = self._backoff.refused_delay()
-            else:
+            elif self._is_news(why(result)):
                 log(Event.MQTT_CONNECT_FAILED, host=self._settings.host, reason=why(result))
             self._back_off()
             return
@@ -240,14 +264,23 @@ class Session:
             result, self._settings, self._client_id, self._protocol.mqtt5, self._clean, password
         )
         self._connection = connection
+        self._end = None
         connection.client.listen(self._on_connack, self._on_suback, self._on_unsuback, self._on_closed)
-        self._answer_by = time.monotonic() + self._settings.connack_timeout
+        self._await_answer(connection)
         connection.client.send_connect()
         self._see_if_closed(connection)
 
     # -- paho's callbacks; they close nothing ----------------------------------------------------------
 
-    def _on_connack(self, session_present: bool, reason: ReasonCode) -> None:
+    def _is_news(self, reason: str) -> bool:
+        """An attempt has failed. There may be one a second, so each reason is logged once a minute."""
+        now = time.monotonic()
+        if now < self._log_failure_at.get(reason, 0.0):
+            return False
+        self._log_failure_at[reason] = now + _LOG_AGAIN_AFTER
+        return True
+
+    def _on_connack(self, session_present: bool, reason: ReasonCode, limits: BrokerLimits) -> None:
         connection = self._connection
         if connection is None:
             return
@@ -275,9 +308,21 @@ class Session:
         self._expects_session = not self._clean
         self._handler.connected(session_present, connection.mqtt5)
         self.state = State.SUBSCRIBING
-        self._subscriptions.connected(session_present)
+        self._is_certain = False
+        self._await_answer(connection)
+        self._subscriptions.connected(
+            session_present, connection.mqtt5, self._rival.doubt(time.monotonic()), limits
+        )
+        if connection.mqtt5:
+            self._log_limits(limits)
         self._subscriptions.apply(connection.client)
         self._live_when_subscribed()
+
+    def _log_limits(self, limits: BrokerLimits) -> None:
+        for limit, meaning in limits.weakens(self._settings, self._subscriptions.want_identifiers):
+            if limit not in self._limits_logged:
+                self._limits_logged.add(limit)
+                log(Event.MQTT_BROKER_LIMITS, limit=limit, meaning=meaning)
 
     def _refused(self, connection: Connection, reason: ReasonCode) -> None:
         connection.closed_because = f"CONNACK: {reason}"
@@ -287,7 +332,8 @@ class Session:
             return
         way_out = reasons.CONNACK_WAYS_OUT.get(reason.value)
         if way_out is None:
-            log(Event.MQTT_UNAVAILABLE, reason=str(reason))
+            if self._is_news(str(reason)):
+                log(Event.MQTT_UNAVAILABLE, reason=str(reason))
             return
         self._next_delay = self._backoff.refused_delay()
         log(
@@ -308,25 +354,34 @@ class Session:
         self._live_when_subscribed()
 
     def _live_when_subscribed(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
         if not self._subscriptions.settled:
-            self._answer_by = time.monotonic() + self._settings.connack_timeout
+            self._await_answer(connection)
             return
         self._answer_by = 0.0
+        if not self._is_certain:
+            self._is_certain = True
+            self._handler.subscribed()
         if self._subscriptions.some_refused and not self._ask_again_at:
             self._ask_again_at = time.monotonic() + self._backoff.refused_delay()
         if self.state is State.SUBSCRIBING and self._subscriptions.any_granted:
             self._live_since = time.monotonic()
             self.state = State.LIVE
+            self._log_failure_at.clear()
             log(Event.MQTT_LIVE, client_id=self._client_id, protocol=self._protocol.name)
 
     def _on_closed(self, reason: ReasonCode, by_broker: bool) -> None:
         connection = self._connection
         if connection is None or connection.closed_because:
             return
-        connection.closed_because = f"DISCONNECT from the broker: {reason}" if by_broker else str(reason)
-        if by_broker and reason.value == reasons.SESSION_TAKEN_OVER:
-            self._taken_over("the broker's DISCONNECT")
+        connection.closed_because = connection.why_closed(reason, by_broker)
+        if by_broker:
+            is_taken_over = reason.value == reasons.SESSION_TAKEN_OVER
+            self._end = End.TAKEN_OVER if is_taken_over else End.OTHER
         elif reason.value == reasons.KEEP_ALIVE_TIMEOUT:
+            self._end = End.SILENT
             log(Event.MQTT_KEEPALIVE_TIMEOUT)
 
     def _see_if_closed(self, connection: Connection) -> None:
@@ -342,7 +397,8 @@ class Session:
                 self._next_delay = self._backoff.refused_delay()
             elif not connection.closed_because.startswith("CONNACK"):
                 self._protocol.closed_before_connack()
-                log(Event.MQTT_UNAVAILABLE, reason=f"closed before CONNACK: {because}")
+                if self._is_news(because):
+                    log(Event.MQTT_UNAVAILABLE, reason=f"closed before CONNACK: {because}")
             if self._protocol.fell_back and was_mqtt5:
                 log(Event.MQTT_PROTOCOL_FALLBACK, reason="closed on MQTT 5, answered on 3.1.1")
                 self._next_delay = 0.0
@@ -356,16 +412,6 @@ class Session:
         connection.client.send_disconnect(malformed=True)
         self._lost(connection, connection.closed_because)
 
-    def _taken_over(self, evidence: str) -> None:
-        self._next_delay = self._backoff.refused_delay()
-        self._handler.taken_over()
-        log(
-            Event.MQTT_TAKEN_OVER,
-            client_id=self._client_id,
-            evidence=evidence,
-            way_out="give each bridge its own mqtt.client_id (bridges in a $share group divide the messages)",
-        )
-
     def _lost(self, connection: Connection, because: str) -> None:
         if connection is not self._connection:
             return
@@ -374,20 +420,32 @@ class Session:
             log(Event.MQTT_CLOSED, reason=because, live_seconds=round(lived, 1))
             self._backoff.was_live_for(lived)
             self._protocol.was_live_for(lived)
-            self._watch_for_a_rival(lived)
+            self._look_for_a_rival(self._end or connection.end, lived)
+        else:
+            self._rival.failed()
         self._drop_connection()
         if self.state is State.STOPPING:
             self.state = State.STOPPED
         else:
             self._back_off()
 
-    def _watch_for_a_rival(self, lived: float) -> None:
-        """Detect another client with the same client id: MQTT 3.1.1 has no reason code for a takeover."""
-        short = self.state is State.LIVE and lived < _SHORT_LIFE
-        self._short_lives = self._short_lives + 1 if short else 0
-        if self._short_lives >= _SHORT_LIVES and not self._protocol.mqtt5 and self._next_delay is None:
-            self._taken_over(
-                f"the broker closed {self._short_lives} connections in a row soon after they were live"
+    def _look_for_a_rival(self, end: End, lived: float) -> None:
+        """Step back only from a fight: a tool that took the client id for a moment is gone by now, and EMQ
+        queues or drops what devices publish until this bridge is back.
+        """
+        evidence = self._rival.lost(end, lived, time.monotonic())
+        if evidence and self._next_delay is None:
+            self._next_delay = self._backoff.refused_delay()
+        if not evidence and end is End.TAKEN_OVER:
+            evidence = "the broker says so"
+        if evidence:
+            self._handler.taken_over()
+            log(
+                Event.MQTT_TAKEN_OVER,
+                client_id=self._client_id,
+                evidence=evidence,
+                way_out="give each bridge its own mqtt.client_id (bridges in a $share group divide the"
+                " messages); if no other client uses it, the broker's log tells why it ends the connection",
             )
 
     def _drop_connection(self) -> None:

@@ -16,6 +16,9 @@ class Handler(Protocol):
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         """The broker sent CONNACK 0: a new epoch begins."""
 
+    def subscribed(self) -> None:
+        """The broker answered SUBSCRIBE: it granted the last `subscriptions`, except those it refused."""
+
     def session_lost(self) -> None:
         """The broker no longer has the session that the bridge expected."""
 

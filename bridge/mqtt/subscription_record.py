@@ -1,14 +1,19 @@
-"""The record of the filters that the broker's session has. The record outlives restarts of the bridge.
+"""The record of the filters that this bridge subscribed the broker's session to. It outlives restarts.
 
-A persistent session keeps filters that are no longer in the settings, and after a needless SUBSCRIBE the
-broker may send all retained messages again. So the bridge keeps the last known state in a small file:
+A persistent session keeps filters that are no longer in the settings, so the bridge unsubscribes them. And on
+MQTT 3.1.1 the broker sends all retained messages again after a needless SUBSCRIBE. So the bridge keeps the
+last known state in a small file:
 
     {"session": "mqtt-kafka-bridge at emq:1884", "applied": {"sensors/#": [1, 0]}, "uncertain": ["alarms/#"]}
 
 `applied`: the broker granted these filters in a SUBACK, for this requested QoS and Subscription Identifier
 (0: none). `uncertain`: the session may or may not have these filters, because the broker has not answered a
-SUBSCRIBE or UNSUBSCRIBE, or has refused an UNSUBSCRIBE. If there is no file, or the file is of another
-session, nothing is known about the session, and the bridge subscribes all filters.
+SUBSCRIBE or UNSUBSCRIBE, or has refused one. If there is no file, or the file is of another session, nothing
+is known about the session.
+
+Only the broker knows what its session is subscribed to now. Another host with the same client id may have
+changed the subscriptions, and the file may be a copy from a backup. So the bridge uses what it finds in the
+file only to unsubscribe filters, and never to leave out a SUBSCRIBE.
 """
 
 import contextlib

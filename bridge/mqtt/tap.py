@@ -33,6 +33,7 @@ class Tap:
         self._for_paho = b""
         self._ended = False
         self.error: OSError | None = None  # why the stream ended; None after the peer's FIN
+        self._heard = False
 
     # -- for paho ------------------------------------------------------------------------------------
 
@@ -73,6 +74,7 @@ class Tap:
         if not chunk:
             self._ended = True
             return False
+        self._heard = True
         if self._missing > len(chunk):
             self._begun += chunk
             self._missing -= len(chunk)
@@ -105,6 +107,16 @@ class Tap:
                 # Drop the buffer at once: else a large message would be in memory twice.
                 self._data, self._position = b"", 0
         return self._ended
+
+    @property
+    def inside_a_packet(self) -> bool:
+        """A long packet has begun, and more of it is to come."""
+        return self._missing > 0
+
+    def take_heard(self) -> bool:
+        """Whether any byte has come since the last call."""
+        heard, self._heard = self._heard, False
+        return heard
 
     @property
     def head(self) -> int | None:

@@ -1,4 +1,8 @@
-"""HAProxy is killed, loses its power, or is reloaded."""
+"""HAProxy is killed, restarted, loses its power, or is reloaded."""
+
+import random
+
+import pytest
 
 from tests.faults.chain import Chain
 
@@ -37,4 +41,32 @@ def test_a_reload_under_load_cuts_nobody(chain: Chain) -> None:
             chain.haproxy.reload()
             flow.goes_on()
         flow.stays()
+    chain.judge(flow)
+
+
+def test_it_is_restarted_reloaded_and_killed_at_random(chain: Chain, request: pytest.FixtureRequest) -> None:
+    """EMQ's queue for the bridge holds 1,000 messages, and 150 a second come: the bridge must be back soon,
+    each time anew, though none of its sessions lives long.
+    """
+    chance = random.Random(1000 * request.config.getoption("--seed") + chain.round_number)
+    times, longest = (40, 20.0) if chain.full_length else (8, 4.0)
+    # A third of all messages has QoS 0. The rest makes 150 a second.
+    with chain.flow(rate=225, log={"level": "debug"}) as flow:
+        for _ in range(times):
+            chain.pass_time(chance.uniform(2.0, longest))
+            how = chance.choice(("restarted", "reloaded", "killed"))
+            if how == "reloaded":
+                chain.haproxy.reload()
+                continue
+            with flow.comes_back():
+                if how == "killed":
+                    chain.haproxy.kill9()
+                    chain.pass_time(chance.uniform(0.0, 2.0))
+                else:
+                    chain.haproxy.terminate()
+                chain.haproxy.start()
+        flow.goes_on()
+    waits = [entry["seconds"] for entry in flow.bridge.journal.matching("mqtt.backing_off", {})]
+    assert max(waits) <= 2.0, sorted(waits)
+    assert not flow.bridge.journal.matching("mqtt.taken_over", {})
     chain.judge(flow)

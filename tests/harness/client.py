@@ -18,6 +18,7 @@ from tests.harness.packets import (
     Publish,
     Suback,
     Subscribe,
+    Unsubscribe,
 )
 
 P = TypeVar("P", bound=Packet)
@@ -34,8 +35,16 @@ class Client:
     """
 
     def __init__(
-        self, address: str, client_id: str, *, version: int = 5, credentials: Credentials | None = None
+        self,
+        address: str,
+        client_id: str,
+        *,
+        version: int = 5,
+        credentials: Credentials | None = None,
+        clean_start: bool = False,
+        unsubscribe: str = "",
     ) -> None:
+        """`unsubscribe` is sent in one piece with CONNECT: whoever has the session is not back before it."""
         self.version = version
         username, password = credentials or (None, None)
         properties = {Property.SESSION_EXPIRY: 3600} if version == 5 else {}
@@ -45,12 +54,13 @@ class Client:
         connect = Connect(
             client_id,
             version,
-            clean_start=False,
+            clean_start=clean_start,
             username=username,
             password=password,
             properties=properties,
         )
-        self._socket.sendall(connect.encode())
+        behind = Unsubscribe(1, (unsubscribe,)).encode(version) if unsubscribe else b""
+        self._socket.sendall(connect.encode() + behind)
         self.connack = self.expect(Connack)
 
     def __enter__(self) -> Self:

@@ -182,6 +182,10 @@ class Unsubscribe:
     identifier: int
     filters: tuple[str, ...]
 
+    def encode(self, version: int) -> bytes:
+        body = self.identifier.to_bytes(2) + properties({}, version)
+        return frame(Kind.UNSUBSCRIBE, 2, body + b"".join(binary(each) for each in self.filters))
+
     @classmethod
     def decode(cls, flags: int, body: Cursor) -> Self:
         identifier, _, filters = body.number(2), body.properties(), []

@@ -31,8 +31,8 @@ class SimulatedBroker:
         self._window = window
         self._session = ModelSession(identifiers, window)
         self._current: Connection | None = None
-        self._exists = False  # whether the session exists
-        self._deaf = False
+        self._exists = False  # the session
+        self._deaf = self._away = False
         self._accepting = self._broker.always(self._accept)
         self.publishes = 0  # PUBLISH packets sent, including resends
 
@@ -62,11 +62,13 @@ class SimulatedBroker:
             self._pump()
             return sending.serial
 
-    def cut(self, *, reset: bool = False) -> None:
-        """End the connection, if there is one."""
+    def cut(self, *, reset: bool = False, away: bool = False) -> None:
+        """End the connection, if there is one. `away`: the next one is closed before CONNACK, as a balancer
+        does that has just been restarted.
+        """
         with self._broker.changed:
             connection, self._current = self._current, None
-            self._deaf = False
+            self._deaf, self._away = False, away
         if connection is not None:
             if reset:
                 connection.reset()
@@ -112,6 +114,10 @@ class SimulatedBroker:
     def _accept(self, connection: Connection) -> None:
         hello = connection.hello
         assert hello is not None
+        if self._away:
+            self._away = False
+            connection.reset()
+            return
         connection.connack(session_present=self._exists and not hello.clean_start)
         connection.on_packet = lambda packet: self._packet(connection, packet)
         self._exists = True

@@ -75,6 +75,7 @@ class Bridge:
         self.ended += 1
         self.ledger.disconnected()
 
+    def subscribed(self) -> None: ...
     def session_lost(self) -> None: ...
     def taken_over(self) -> None:
         self.ledger.forget_session()

@@ -3,8 +3,12 @@
 import pytest
 
 from tests.harness.fields import Property
+from tests.harness.packets import Subscribe
 from tests.harness.scripted import ScriptedBroker
+from tests.harness.scripted_connection import Connection
 from tests.integration.scripted.conftest import NewBridge, Values
+
+NOT_AUTHORIZED = 0x87
 
 
 def routes(topic: str) -> list[dict[str, str]]:
@@ -15,6 +19,25 @@ def routes(topic: str) -> list[dict[str, str]]:
     ]
 
 
+def subscribed(connection: Connection) -> dict[str, int]:
+    """The identifiers, by filter, once both filters were granted without."""
+    first = connection.expect_subscribe()
+    assert len(first.filters) == 2
+    assert Property.SUBSCRIPTION_IDENTIFIER not in first.properties
+    identifiers = {}
+    for _ in range(2):
+        subscribe = connection.expect_subscribe()
+        (identifier,) = subscribe.properties[Property.SUBSCRIPTION_IDENTIFIER]
+        identifiers[subscribe.filters[0].filter] = identifier
+    return identifiers
+
+
+def publish_copy(connection: Connection, payload: bytes, number: int, *identifiers: int) -> None:
+    """A copy of house/kitchen/temp that these subscriptions bring."""
+    properties = {Property.SUBSCRIPTION_IDENTIFIER: list(identifiers)} if identifiers else {}
+    connection.publish(b"house/kitchen/temp", payload, qos=1, identifier=number, properties=properties)
+
+
 def test_of_several_copies_only_the_first_routes_is_produced(
     broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
 ) -> None:
@@ -23,11 +46,7 @@ def test_of_several_copies_only_the_first_routes_is_produced(
     bridge.start()
     with broker.connection() as connection:
         connection.connack()
-        identifiers = {}
-        for _ in range(2):
-            subscribe = connection.expect_subscribe()
-            (identifier,) = subscribe.properties[Property.SUBSCRIPTION_IDENTIFIER]
-            identifiers[subscribe.filters[0].filter] = identifier
+        identifiers = subscribed(connection)
         assert len(set(identifiers.values())) == 2
         bridge.wait_live()
 
@@ -59,9 +78,7 @@ def test_one_copy_that_names_both_subscriptions_is_produced_once(
     bridge.start()
     with broker.connection() as connection:
         connection.connack()
-        both = [
-            connection.expect_subscribe().properties[Property.SUBSCRIPTION_IDENTIFIER][0] for _ in range(2)
-        ]
+        both = list(subscribed(connection).values())
         bridge.wait_live()
         connection.publish(
             b"house/kitchen/temp",
@@ -72,6 +89,64 @@ def test_one_copy_that_names_both_subscriptions_is_produced_once(
         )
         connection.expect_puback(1)
     assert values(topic) == [b"x"]
+
+
+def refuses_kitchen(subscribe: Subscribe) -> list[int]:
+    return [NOT_AUTHORIZED if "kitchen" in each.filter else each.qos for each in subscribe.filters]
+
+
+def test_a_copy_that_comes_before_the_refusal_is_produced(
+    broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
+) -> None:
+    """The first route's copy will never come, for the broker refuses its subscription."""
+    bridge = new_bridge(routes(topic), {"protocol": "5"})
+    bridge.start()
+    with broker.connection() as connection:
+        connection.answers_subscribe = False
+        connection.connack()
+        asked = {}  # identifiers, by filter
+        first = connection.expect_subscribe()
+        waiting = [first]
+        if len(first.filters) == 1:
+            waiting.append(connection.expect_subscribe())
+        for subscribe in waiting:
+            for each in subscribe.filters:
+                asked[each.filter] = subscribe.properties.get(Property.SUBSCRIPTION_IDENTIFIER, [])
+        publish_copy(connection, b"before", 1, *asked["house/+/temp"])
+        for subscribe in waiting:
+            connection.suback(subscribe, *refuses_kitchen(subscribe))
+        bridge.wait_for("mqtt.subscribe_refused", filter="house/kitchen/+")
+        connection.answers_subscribe = True
+        connection.expect_puback(1)
+    assert values(topic) == [b"before"]
+
+
+def test_a_copy_waits_for_the_answer_of_a_resumed_session_too(
+    broker: ScriptedBroker, new_bridge: NewBridge, topic: str, values: Values
+) -> None:
+    """The rights of the first route's filter were taken away while the bridge was not connected."""
+    bridge = new_bridge(routes(topic), {"protocol": "5"})
+    bridge.start()
+    with broker.connection() as connection:
+        connection.connack()
+        identifiers = subscribed(connection)
+        bridge.wait_live()
+    with broker.connection():
+        pass  # a balancer without a node: so no other client had the session
+    for refused in (False, True):
+        with broker.connection() as resumed:
+            resumed.answers_subscribe = False
+            resumed.connack(session_present=True)
+            asked = [resumed.expect_subscribe() for _ in range(2)]
+            publish_copy(resumed, b"refused" if refused else b"granted", 1, identifiers["house/+/temp"])
+            resumed.expect_silence(0.5)
+            resumed.answers_subscribe = True
+            for each in asked:
+                resumed.suback(each, *(refuses_kitchen(each) if refused else [1]))
+            resumed.expect_puback(1)
+        with broker.connection():
+            pass
+    assert values(topic) == [b"refused"]
 
 
 def test_a_filter_that_covers_another_is_subscribed_alone(

@@ -131,3 +131,23 @@ def test_an_envelope_holds_any_payload(
             connection.publish(b"t", payload, qos=1, identifier=identifier)
             connection.expect_puback(identifier)
     assert [json.loads(record.value)["topic"] for record in in_kafka(topic)] == ["t"] * 4
+
+
+def test_the_largest_message_that_the_broker_may_send_fits_into_the_units_memory(
+    broker: ScriptedBroker, new_bridge: NewBridge, topic: str
+) -> None:
+    """One that does not would end the service, and come again at each start. Kafka takes 1 MB, so this one
+    is a dead letter, which costs most.
+    """
+    bridge = new_bridge({"t": topic}, spool={"after": "1s"})
+    bridge.start()
+    with broker.connection() as connection:
+        hello = connection.hello
+        assert hello is not None
+        connection.connack()
+        connection.publish(
+            b"t", bytes(hello.properties[Property.MAXIMUM_PACKET_SIZE] - 20), qos=1, identifier=1
+        )
+        connection.expect_puback(1, deadline=30)
+        assert bridge.terminate() == 0
+    assert bridge.peak_mb < 256

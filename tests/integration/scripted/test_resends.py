@@ -308,6 +308,7 @@ def test_an_acknowledgement_is_never_sent_on_another_connection(
     second.publish(b"later/t", b"second", qos=1, identifier=5)
     held_topic.release()
     wait_until(lambda: values(held_topic.name) == [b"first"], 15, "Kafka has the first message")
+    second.expect_subscribe()
     second.expect_silence(0.5)
     later.release()
 

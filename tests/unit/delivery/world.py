@@ -179,8 +179,10 @@ class Disk:
 
 
 class World:
-    def __init__(self, *, moves: bool = False, **mqtt: object) -> None:
-        settings = Settings(mqtt={"host": "h", **mqtt}, kafka={"bootstrap_servers": "k:9092"}, routes=ROUTES)
+    def __init__(
+        self, *, moves: bool = False, routes: Sequence[RouteSettings] = ROUTES, **mqtt: object
+    ) -> None:
+        settings = Settings(mqtt={"host": "h", **mqtt}, kafka={"bootstrap_servers": "k:9092"}, routes=routes)
         self.kafka, self.session, self.disk = Kafka(), Session(), Disk(moves)
         self.pipeline = Pipeline(settings, Router(settings.routes), self.kafka, self.disk)
         self.pipeline.session = self.session

@@ -8,14 +8,18 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
 from bridge.mqtt import connector
 from bridge.mqtt import session as session_module
+from bridge.mqtt.protocol_version import ProtocolVersion
 from bridge.mqtt.session import Session, State
 from bridge.routing.topics import Subscription
 from bridge.settings import MqttSettings
+from tests.harness.conditions import wait_until
+from tests.harness.fields import Property
 from tests.harness.packets import (
     Ack,
     Connack,
@@ -42,7 +46,7 @@ class Handler:
     def __init__(self) -> None:
         self.told: list[Any] = []
         self.received: list[Message] = []
-        self.handed = 0
+        self.handed = self.certain = 0
         self.settles = False
 
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
@@ -50,6 +54,9 @@ class Handler:
 
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         self.told.append(("connected", session_present, mqtt5))
+
+    def subscribed(self) -> None:
+        self.certain += 1
 
     def session_lost(self) -> None:
         self.told.append("session lost")
@@ -164,8 +171,12 @@ class World:
         self.broker.close()
         self.turn()
 
-    def go_live(self, session_present: bool = False) -> None:
-        self.connect()
+    def speak(self, version: int) -> None:
+        """The one MQTT that the settings allow, before the first connection."""
+        self.session._protocol = ProtocolVersion("5" if version == 5 else "3.1.1")
+
+    def go_live(self, session_present: bool = False, version: int = 5) -> None:
+        self.connect(version)
         self.send(Connack(session_present))
         for packet in self.heard():
             if isinstance(packet, Subscribe):
@@ -227,13 +238,19 @@ def test_a_message_before_connack_ends_the_connection(world: World) -> None:
     assert world.session.state is not State.SUBSCRIBING
 
 
-def test_a_resumed_session_with_the_same_filters_is_live_without_subscribe(world: World) -> None:
+def test_on_mqtt_5_a_resumed_session_is_subscribed_again_before_it_is_live(world: World) -> None:
+    """The broker alone knows what its session is subscribed to."""
     world.go_live()
     world.lose()
     world.connect()
     world.send(Connack(session_present=True))
+    assert world.session.state is State.SUBSCRIBING
+    (subscribe,) = world.heard()
+    assert [each.retain_handling for each in subscribe.filters] == [1]
+    assert world.handler.certain == 1
+    world.send(Suback(Kind.SUBACK, subscribe.identifier, (1,)))
     assert world.session.state is State.LIVE
-    assert world.heard() == []
+    assert world.handler.certain == 2
 
 
 def test_a_session_that_is_gone_is_said_and_subscribed_anew(world: World) -> None:
@@ -339,11 +356,84 @@ def test_a_busy_broker_is_tried_again_soon(world: World) -> None:
     assert world.connections == 2
 
 
-def test_who_is_taken_over_steps_back(world: World) -> None:
+def test_who_is_taken_over_once_is_back_soon(world: World) -> None:
+    """It may have been a tool, for a moment. EMQ's queue fills, or drops, until the bridge is back."""
     world.go_live()
-    world.send(Disconnect(0x8E))
+    with capture_logs() as lines:
+        world.send(Disconnect(0x8E))
     assert "taken over" in world.handler.told
+    assert [line["evidence"] for line in lines if line["event"] == "mqtt.taken_over"]
+    assert world.turn() < 1
+
+
+def test_who_is_taken_over_again_steps_back(world: World) -> None:
+    world.go_live()
+    world.session._live_since -= 3.0
+    world.send(Disconnect(0x8E))
+    world.go_live(session_present=True)
+    world.send(Disconnect(0x8E))
     assert world.turn() > 25
+
+
+@pytest.mark.parametrize("version", [5, 4])
+def test_who_is_closed_again_and_again_by_a_broker_that_answers_has_a_twin(
+    world: World, version: int
+) -> None:
+    """mosquitto before 2.1 sends no DISCONNECT, on either version."""
+    world.speak(version)
+    for _ in range(2):
+        world.go_live(version=version)
+        world.lose(lived=2.0)
+        assert world.session.state is not State.BACKING_OFF
+    world.go_live(version=version)
+    with capture_logs() as lines:
+        world.lose(lived=2.0)
+    (taken_over,) = [line for line in lines if line["event"] == "mqtt.taken_over"]
+    assert "closed 3 times in a row" in taken_over["evidence"]
+    assert world.turn() > 25
+
+
+def test_a_balancer_that_is_restarted_often_is_no_twin(world: World) -> None:
+    for _ in range(4):
+        world.go_live()
+        world.refuse = ConnectionRefusedError(111, "Connection refused")
+        world.lose(lived=2.0)
+        world.refuse = None
+        wait_until(lambda: world.turn(1) and world.session.state is State.CONNECTING, 5.0, "it tries again")
+    assert "taken over" not in world.handler.told
+
+
+@pytest.mark.parametrize(
+    ("unread", "reason"),
+    [
+        (False, "the peer closed the connection (FIN), without DISCONNECT"),
+        (True, "Connection reset by peer"),
+    ],
+    ids=["FIN", "RST"],
+)
+def test_the_log_says_what_the_socket_said(world: World, unread: bool, reason: str) -> None:
+    world.go_live()
+    if unread:
+        world.session.acknowledge([Message.of(b"t", 2, 1, None, b"v")])
+    with capture_logs() as lines:
+        world.broker.close()
+        world.turn()
+    assert [line["reason"] for line in lines if line["event"] == "mqtt.closed"] == [reason]
+
+
+def test_attempts_that_fail_alike_are_logged_once_a_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one every two seconds, for as long as the broker is away."""
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    now = session_module.time.monotonic()
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: now)
+    with capture_logs() as lines:
+        for _ in range(65):
+            now += 1.0
+            world.turn()
+    assert world.connections > 60
+    assert len([line for line in lines if line["event"] == "mqtt.connect_failed"]) == 2
 
 
 def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> None:
@@ -396,6 +486,53 @@ def test_who_says_that_it_knows_no_mqtt_5_is_asked_on_3_1_1_at_once(world: World
     world.connect()
     world.send(Connack(reason=0x84))
     world.connect(version=4)
+
+
+def on_3_1_1(world: World) -> None:
+    world.speak(4)
+    world.go_live(version=4)
+
+
+def answer_resumed(world: World) -> list[Any]:
+    """A resumed session on MQTT 3.1.1: what the bridge says to its CONNACK."""
+    world.connect(version=4)
+    world.send(Connack(session_present=True))
+    return world.heard()
+
+
+def test_on_3_1_1_a_session_is_left_alone_after_a_balancer_was_away(world: World) -> None:
+    """A SUBSCRIBE would bring all retained messages again."""
+    on_3_1_1(world)
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    world.lose()
+    world.refuse = None
+    wait_until(lambda: world.turn(1) and world.session.state is State.CONNECTING, 5.0, "it tries again")
+    assert answer_resumed(world) == []
+    assert world.session.state is State.LIVE
+
+
+def test_on_3_1_1_a_close_by_a_broker_that_answers_at_once_may_be_a_take_over(world: World) -> None:
+    on_3_1_1(world)
+    world.lose()
+    with capture_logs() as lines:
+        assert isinstance(answer_resumed(world)[0], Subscribe)
+    assert "take-over" in next(
+        line["reason"] for line in lines if line["event"] == "mqtt.subscriptions_unknown"
+    )
+
+
+def test_on_3_1_1_each_start_subscribes_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another host may have had its turn meanwhile, or a backup was put back: the record tells neither."""
+    on_3_1_1(world)
+    world.session.take_no_more()
+    world.session.say_goodbye()
+    world.turn()
+    again = World(tmp_path, SETTINGS, monkeypatch)
+    again.speak(4)
+    assert isinstance(answer_resumed(again)[0], Subscribe)
+    again.close()
 
 
 # -- stopping ----------------------------------------------------------------------------------------------
@@ -553,3 +690,124 @@ def test_pings_go_on_while_messages_flow(world: World, monkeypatch: pytest.Monke
     monkeypatch.setattr(paho, "time_func", lambda: paho_now() + later)
     world.send(message(1))
     assert world.heard() == [Ping(Kind.PINGREQ)]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the session's and paho's time forward by so many seconds."""
+    ahead = 0.0
+    monotonic, paho_time = session_module.time.monotonic, paho.time_func
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: monotonic() + ahead)
+    monkeypatch.setattr(paho, "time_func", lambda: paho_time() + ahead)
+
+    def pass_time(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    return pass_time
+
+
+@pytest.mark.parametrize("slow", [True, False], ids=["bytes come", "nothing comes"])
+def test_a_pingresp_may_wait_behind_a_message_that_takes_minutes(
+    world: World, clock: Callable[[float], None], slow: bool
+) -> None:
+    world.go_live()
+    data = message(1).encode(5)[:1] + b"\xff\x01" + bytes(300)  # a PUBLISH of 255 bytes, and not all of it
+    data = data[:200]
+    pings = 0
+    for number in range(100):  # 200 s
+        clock(2.0)
+        if slow:
+            world.broker.sendall(data[number : number + 1])
+        world.turn()
+        if world.connections > 1:
+            break
+        pings += sum(isinstance(packet, Ping) for packet in world.heard())
+    if slow:
+        assert world.connections == 1
+        assert pings == 3, "the broker must hear of the bridge all the same"
+    else:
+        assert world.connections == 2
+
+
+@pytest.mark.parametrize("server_keep_alive", [0, 3600])
+def test_a_broker_that_asks_for_fewer_pings_or_none_gets_them_all_the_same(
+    world: World, clock: Callable[[float], None], server_keep_alive: int
+) -> None:
+    """The balancer between would cut the connection, and a broker that hangs would never be noticed."""
+    world.connect()
+    world.send(Connack(properties={Property.SERVER_KEEP_ALIVE: server_keep_alive}))
+    world.heard()
+    clock(SETTINGS.keepalive + 1)
+    assert world.heard() == [Ping(Kind.PINGREQ)]
+
+
+def test_a_suback_may_come_behind_messages_that_take_longer_than_its_time_out(
+    world: World, clock: Callable[[float], None]
+) -> None:
+    """A resumed session sends its window first: 32 MB take minutes on a slow line."""
+    world.connect()
+    world.send(Connack(session_present=True))
+    (subscribe,) = world.heard()
+    for number in range(1, 5):
+        clock(SETTINGS.connack_timeout - 1)
+        world.send(message(number))
+    world.send(Suback(Kind.SUBACK, subscribe.identifier, (1,)))
+    assert world.session.state is State.LIVE
+    assert world.connections == 1
+
+
+def test_a_suback_that_never_comes_is_not_waited_for_because_messages_do(
+    world: World, clock: Callable[[float], None]
+) -> None:
+    world.connect()
+    world.send(Connack(session_present=True))
+    for number in range(1, 30):
+        clock(SETTINGS.connack_timeout / 2)
+        world.turn()
+        if world.session.state is State.BACKING_OFF:
+            break
+        world.broker.sendall(message(number).encode(5))
+    assert 10 < number < 29
+
+
+# -- what CONNACK restricts --------------------------------------------------------------------------------
+
+
+def test_what_connack_restricts_is_said_once(world: World) -> None:
+    restricted = {Property.SESSION_EXPIRY: 7200, Property.MAXIMUM_PACKET_SIZE: 1_000_000}
+    with capture_logs() as lines:
+        for _ in range(2):
+            world.connect()
+            world.send(Connack(properties=restricted))
+            world.broker.close()
+            world.turn()
+            wait_until(lambda: world.turn(1) and world.session.state is State.CONNECTING, 5.0, "again")
+    (line,) = [line for line in lines if line["event"] == "mqtt.broker_limits"]
+    assert line["limit"] == "Session Expiry Interval = 2h"
+    assert "7d" in line["meaning"]
+
+
+@pytest.mark.parametrize(
+    ("properties", "limits"),
+    [
+        ({}, ["Maximum Packet Size = none"]),
+        ({Property.MAXIMUM_PACKET_SIZE: 20_000_000}, ["Maximum Packet Size = 20MB"]),
+        ({Property.MAXIMUM_PACKET_SIZE: 1_048_576, Property.SESSION_EXPIRY: 604_800}, []),
+        (
+            {Property.MAXIMUM_PACKET_SIZE: 1_048_576, Property.SESSION_EXPIRY: 0},
+            ["Session Expiry Interval = 0"],
+        ),
+        (
+            {Property.MAXIMUM_PACKET_SIZE: 1_048_576, Property.RECEIVE_MAXIMUM: 1, Property.MAXIMUM_QOS: 1},
+            [],
+        ),
+    ],
+)
+def test_a_restriction_that_weakens_no_guarantee_is_not_said(
+    world: World, properties: dict[Any, Any], limits: list[str]
+) -> None:
+    world.connect()
+    with capture_logs() as lines:
+        world.send(Connack(properties=properties))
+    assert [line["limit"] for line in lines if line["event"] == "mqtt.broker_limits"] == limits

@@ -4,8 +4,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.errors import MalformedPacket
+from bridge.mqtt.broker_limits import BrokerLimits
 from bridge.mqtt.subscription_record import SubscriptionRecord
 from bridge.mqtt.subscriptions import Subscriptions
 from bridge.routing.topics import Subscription
@@ -22,6 +24,7 @@ class Session:
         self.record = SubscriptionRecord(directory, "bridge at broker:1884")
         self.subscriptions = Subscriptions(self._want, self.record)
         self.sent: list[tuple[str, list[str]]] = []
+        self.identifiers: dict[int, int | None] = {}  # by the number of the SUBSCRIBE
 
     def _want(self, refused: Collection[str]) -> Sequence[Subscription]:
         left = [each for each in self.wanted if each.filter not in refused]
@@ -29,15 +32,23 @@ class Session:
 
     def send_subscribe(self, subscriptions: list[Subscription]) -> int:
         self.sent.append(("subscribe", [each.filter for each in subscriptions]))
+        self.identifiers[len(self.sent)] = subscriptions[0].identifier
         return len(self.sent)
 
     def send_unsubscribe(self, filters: list[str]) -> int:
         self.sent.append(("unsubscribe", filters))
         return len(self.sent)
 
-    def connect(self, session_present: bool) -> None:
+    def connect(
+        self,
+        session_present: bool,
+        *,
+        mqtt5: bool = False,
+        doubt: str = "",
+        limits: BrokerLimits | None = None,
+    ) -> None:
         self.sent.clear()
-        self.subscriptions.connected(session_present)
+        self.subscriptions.connected(session_present, mqtt5, doubt, limits or BrokerLimits())
         self.subscriptions.apply(self)
 
     def grant(self, number: int, *reasons: int) -> None:
@@ -66,15 +77,136 @@ def test_a_new_session_asks_for_all_in_one_subscribe(tmp_path: Path) -> None:
     assert session.subscriptions.any_granted
 
 
-def test_filters_with_different_identifiers_are_asked_for_apart(tmp_path: Path) -> None:
-    session = Session(tmp_path, sub("a", identifier=1), sub("b", identifier=2), sub("c"))
-    session.connect(session_present=False)
-    assert sorted(session.sent) == [("subscribe", ["a"]), ("subscribe", ["b"]), ("subscribe", ["c"])]
+OVERLAPPING = sub("a", identifier=1), sub("b", identifier=2), sub("c")
+
+
+def test_filters_that_overlap_get_identifiers_once_all_are_granted(tmp_path: Path) -> None:
+    """A copy with an identifier may be skipped, for another subscription brings it: then that must exist."""
+    session = Session(tmp_path, *OVERLAPPING)
+    session.connect(session_present=False, mqtt5=True)
+    assert session.sent == [("subscribe", ["a", "b", "c"])]
+    assert session.identifiers[1] is None
     session.grant(1)
+    assert session.sent[1:] == [("subscribe", ["a"]), ("subscribe", ["b"])]
+    assert (session.identifiers[2], session.identifiers[3]) == (1, 2)
+    session.grant(2)
+    assert not session.subscriptions.settled
+    session.grant(3)
+    assert session.subscriptions.settled
+    assert session.record.applied == {"a": (1, 1), "b": (1, 2), "c": (1, 0)}
+
+
+def test_a_filter_that_is_refused_makes_no_identifier(tmp_path: Path) -> None:
+    session = Session(tmp_path, *OVERLAPPING)
+    session.connect(session_present=False, mqtt5=True)
+    session.wanted[1] = sub("b")  # as routing says where "a" is refused
+    session.grant(1, NOT_AUTHORISED, 1, 1)
+    assert session.sent[1:] == []
+    assert session.subscriptions.settled
+
+
+@pytest.mark.parametrize(("doubt", "asked"), [("", ["c"]), ("a rival", ["a", "b", "c"])])
+def test_a_resumed_session_that_overlaps_has_its_identifiers_unless_in_doubt(
+    tmp_path: Path, doubt: str, asked: list[str]
+) -> None:
+    session = Session(tmp_path, *OVERLAPPING)
+    session.connect(session_present=False, mqtt5=True)
+    for number in (1, 2, 3):
+        session.grant(number)
+    session.connect(session_present=True, mqtt5=True, doubt=doubt)
+    assert session.sent[0] == ("subscribe", asked)
+    assert session.identifiers[1] is None
+    assert len(session.sent) == (1 if doubt else 3)
+
+
+def test_a_filter_that_comes_to_overlap_is_granted_before_identifiers_are_given(tmp_path: Path) -> None:
+    session = Session(tmp_path, "a", "b")
+    session.connect(session_present=False, mqtt5=True)
+    session.grant(1)
+    session.wanted = [sub("a", identifier=1), sub("b"), sub("new", identifier=3)]
+    session.connect(session_present=True, mqtt5=True)
+    assert session.sent == [("subscribe", ["b", "new"])]
+    session.grant(1)
+    assert session.sent[1:] == [("subscribe", ["a"]), ("subscribe", ["new"])]
+
+
+def test_without_identifiers_at_the_broker_overlapping_filters_are_subscribed_all_the_same(
+    tmp_path: Path,
+) -> None:
+    session = Session(tmp_path, *OVERLAPPING)
+    session.connect(session_present=False, mqtt5=True, limits=BrokerLimits(subscription_identifiers=False))
+    session.grant(1)
+    assert session.sent == [("subscribe", ["a", "b", "c"])]
+    assert session.subscriptions.settled
+
+
+@pytest.mark.parametrize(
+    ("limits", "forbidden"),
+    [
+        (BrokerLimits(wildcards=False), ["a/#", "b/+", "$share/g/+"]),
+        (BrokerLimits(shared_subscriptions=False), ["$share/g/c", "$share/g/+"]),
+    ],
+)
+def test_what_connack_forbids_is_not_asked_for_and_said(
+    tmp_path: Path, limits: BrokerLimits, forbidden: list[str]
+) -> None:
+    """The broker would end the connection, again and again (MQTT 5, 3.2.2.3.11 and 3.2.2.3.13)."""
+    names = ["a/#", "b/+", "c", "$share/g/c", "$share/g/+"]
+    session = Session(tmp_path, *names)
+    with capture_logs() as lines:
+        session.connect(session_present=False, mqtt5=True, limits=limits)
+    assert session.sent == [("subscribe", [name for name in names if name not in forbidden])]
+    assert [line["filter"] for line in lines if line["event"] == "mqtt.subscribe_refused"] == forbidden
+    session.grant(1)
+    assert session.subscriptions.some_refused
+    session.subscriptions.ask_again(session)
+    assert len(session.sent) == 1
+
+
+def test_on_mqtt_5_a_resumed_session_is_asked_for_all_whatever_is_on_record(tmp_path: Path) -> None:
+    """Another client may have unsubscribed it since; Retain Handling 1 brings no retained message again."""
+    live(tmp_path, "a")
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True, mqtt5=True)
+    assert session.sent == [("subscribe", ["a"])]
+    assert not session.subscriptions.any_granted
+    session.grant(1)
+    assert session.subscriptions.any_granted
+
+
+def test_a_subscribe_that_changes_nothing_writes_nothing_to_disk(tmp_path: Path) -> None:
+    """A sync takes a second on a slow SD card, and there is one SUBSCRIBE at each connect."""
+    live(tmp_path, "a")
+    session = Session(tmp_path, "a")
+    (tmp_path / "subscriptions.json").unlink()
+    session.connect(session_present=True, mqtt5=True)
+    session.grant(1)
+    assert not (tmp_path / "subscriptions.json").exists()
+
+
+def test_a_subscription_that_is_refused_later_is_not_taken_off(tmp_path: Path) -> None:
+    """It still brings messages, and the refusal may be that of a user database that is away."""
+    live(tmp_path, "a", "b")
+    session = Session(tmp_path, "a", "b")
+    session.connect(session_present=True, mqtt5=True)
+    session.grant(1, 1, NOT_AUTHORISED)
+    assert session.sent == [("subscribe", ["a", "b"])]
+    assert session.record.uncertain == {"b"}
+    session.subscriptions.ask_again(session)
+    session.grant(2)
+    assert list(session.record.applied) == ["a", "b"]
+    assert not session.record.uncertain
+
+
+def test_on_3_1_1_a_resumed_session_is_asked_for_all_where_there_is_a_doubt(tmp_path: Path) -> None:
+    live(tmp_path, "a")
+    session = Session(tmp_path, "a")
+    session.connect(session_present=True, doubt="another client may have had it")
+    assert session.sent == [("subscribe", ["a"])]
     assert not session.subscriptions.settled
 
 
-def test_a_resumed_session_that_has_them_is_asked_for_nothing(tmp_path: Path) -> None:
+def test_on_3_1_1_a_resumed_session_that_has_them_is_asked_for_nothing(tmp_path: Path) -> None:
     live(tmp_path, "a")
     session = Session(tmp_path, "a")
     session.connect(session_present=True)

@@ -90,8 +90,8 @@ IN_THE_FILE = [
     ("a spool that is smaller than its dead letters may be", "spool", 'max_bytes = "100MB"',
      'dead_letters.max_bytes = "200MB" (default): must be at most spool.max_bytes, which is 100MB: dead letters are'
      " kept in the spool"),
-    ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "31s"',
-     'mqtt.reconnect.min_delay = "31s" (bridge.toml:10): is more than max_delay, which is 30s'),
+    ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "3s"',
+     'mqtt.reconnect.min_delay = "3s" (bridge.toml:10): is more than max_delay, which is 2s'),
     ("a password without a user", "mqtt", 'password_file = "/p"',
      'mqtt.password_file = "/p" (bridge.toml:3): does nothing without username'),
     ("a Kafka password without a user", "kafka", 'password_file = "/p"',
