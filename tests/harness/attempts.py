@@ -71,7 +71,7 @@ def kafka(settings: KafkaSettings, lines: io.StringIO) -> Callable[[], None]:
     cluster = Cluster(settings, loop)
 
     def attempt() -> None:
-        cluster._said.clear()  # or only one a minute would be logged
+        cluster._log_again_at.clear()  # or only one a minute would be logged
         cluster.rebuild()
         cluster.look_up("topic")
         gives_up = time.monotonic() + _GIVE_UP
@@ -86,6 +86,7 @@ def kafka(settings: KafkaSettings, lines: io.StringIO) -> Callable[[], None]:
 def main(kind: str, count: int, settings: dict[str, Any]) -> None:
     lines = io.StringIO()
     logging.set_up("warning", "json", lines)
+    sys.excepthook = sys.__excepthook__  # a failure of this program belongs on standard error
     attempt = mqtt(MqttSettings(**settings)) if kind == "mqtt" else kafka(KafkaSettings(**settings), lines)
     _spare_the_collector()  # as the service does
     logged: Counter[str] = Counter()
