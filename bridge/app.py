@@ -19,6 +19,7 @@ from bridge.mqtt.session import Session, State
 from bridge.observe import logging
 from bridge.observe.events import Event, log
 from bridge.observe.systemd import Notifier
+from bridge.routing import advice
 from bridge.routing.router import MEANING, Router
 from bridge.settings import Settings
 from bridge.spool.spool import LAST_COMMITS_TIMEOUT, Spool
@@ -28,12 +29,19 @@ _START_TAKES = 10.0  # seconds; after them systemd is told READY, although no br
 _FAREWELL_TAKES = LAST_COMMITS_TIMEOUT + 5.0  # seconds for DISCONNECT, the disk, and closing the rest
 
 
+# The kernel's default for each is to end the process, which then acknowledges nothing and leaves copies of
+# what was in flight. People send them to make a service read its settings or open its log again.
+_WITHOUT_EFFECT = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
 def run(settings: Settings) -> int:
     """Run the service until a signal stops it. Returns the exit status."""
+    for number in _WITHOUT_EFFECT:
+        signal.signal(number, signal.SIG_IGN)
     logging.set_up(settings.log.level, settings.log.format)
     router = Router(settings.routes)
     router.require_protocol(settings.mqtt.protocol)
-    for warning in settings.warnings():
+    for warning in [*settings.warnings(), *advice.warnings(settings.routes)]:
         log(Event.CONFIG_WARNING, warning=warning)
     return Service(settings, router).run()
 
@@ -46,7 +54,8 @@ class Service:
         self._settings = settings
         self._loop = Loop()
         self._kafka = Cluster(settings.kafka, self._loop)
-        routes = json.dumps([route.model_dump(mode="json") for route in settings.routes])
+        # `empty` leads no message to another topic, so what is on disk may stay where it is.
+        routes = json.dumps([route.model_dump(mode="json", exclude={"empty"}) for route in settings.routes])
         topic = settings.dead_letters.topic
         self._dead_letter_topic = DeadLetterTopic(settings.kafka, topic) if topic else None
         self._spool = Spool(
@@ -91,6 +100,7 @@ class Service:
         self._spool.close(self._pipeline.open_identifiers)
         if self._dead_letter_topic:
             self._dead_letter_topic.close()
+        self._pipeline.log_repeated()
         log(Event.SERVICE_STOPPED, **self._pipeline.counts.as_fields())
         return 1 if self._left_at_once else 0
 

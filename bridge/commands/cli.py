@@ -125,13 +125,14 @@ def _option(name: str, layers: Layers) -> str:
 
 
 def _show(configuration: Configuration) -> int:
+    from bridge.routing import advice
     from bridge.routing.router import Router
 
     settings = configuration.settings
     Router(settings.routes).require_protocol(settings.mqtt.protocol)  # this line finds wrong routes
     sys.stdout.write(as_toml(configuration))
     sys.stdout.flush()
-    for warning in settings.warnings():
+    for warning in [*settings.warnings(), *advice.warnings(settings.routes)]:
         sys.stderr.write(f"bridge: warning: {printable(warning)}\n")
     return SUCCESS
 

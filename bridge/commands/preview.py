@@ -61,8 +61,9 @@ class Preview:
             return
         if plan.action == "drop":
             self._print_left(message, plan, "drop", "dropped")
-        elif plan.skip_retained and message.retain:
-            self._print_left(message, plan, "skip", "retained, skipped")
+        elif plan.skips(message):
+            why = "retained" if plan.skip_retained and message.retain else "empty"
+            self._print_left(message, plan, "skip", f"{why}, skipped")
         else:
             self._print_produced(message, plan)
 
@@ -110,13 +111,12 @@ class Preview:
                 kafka_topic=plan.kafka_topic,
                 **text_or_base64("key", plan.key),
                 headers=[{"name": name, **text_or_base64("value", data)} for name, data in headers],
-                **text_or_base64("value", value),
+                **({"value": None} if value is None else text_or_base64("value", value)),
             )
             return
         shown = " ".join(f"{printable(name)}={preview(data)}" for name, data in headers)
-        self._print_line(
-            message, Text(f"{plan.kafka_topic} | {preview(plan.key)} | {shown} | {preview(value)}")
-        )
+        what = "(null, a tombstone)" if value is None else preview(value)
+        self._print_line(message, Text(f"{plan.kafka_topic} | {preview(plan.key)} | {shown} | {what}"))
 
     def _print_left(self, message: Message, plan: Plan, action: str, shown: str) -> None:
         self._count(message, plan.route, action)

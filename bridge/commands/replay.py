@@ -75,8 +75,9 @@ class Replay:
         plan = self._plans.get(message.topic)
         if plan is None:
             plan = self._plans[message.topic] = self._make_plan(message.topic)
-        if isinstance(plan, Plan) and plan.skip_retained and message.retain and not self._to:
-            return f'route "{plan.route}" skips retained messages'
+        if isinstance(plan, Plan) and plan.skips(message) and not self._to:
+            kind = "retained" if plan.skip_retained and message.retain else "empty"
+            return f'route "{plan.route}" skips {kind} messages'
         return plan
 
     def _make_plan(self, topic: bytes) -> Plan | str:

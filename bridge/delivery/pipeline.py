@@ -30,12 +30,13 @@ from bridge.delivery.spooling import Spool, Spooling
 from bridge.errors import Unroutable
 from bridge.message import NO_TIMESTAMP, RETAIN, Message, OpenIdentifier, Packet, Release
 from bridge.observe.events import Event, log
-from bridge.routing.router import Plan, Router
+from bridge.observe.repeated import Repeated
+from bridge.routing.router import DROP, Plan, Router
 from bridge.routing.topics import Subscription
 from bridge.settings import Settings
 
 _PLANS = 20_000  # MQTT topics whose plans are kept; if there are more, all plans are made again
-_LOOK_AT_CLOCK_EVERY = 60.0  # seconds
+_LOOK_AT_CLOCK_EVERY = 60.0  # seconds; the pipeline logs counted events then too
 _FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
 
@@ -82,6 +83,7 @@ class Pipeline:
         self._router = router
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._plans: dict[bytes, Plan] = {}
+        self._skipping: dict[bytes, Plan] = {}  # plans of routes that skip what is empty
         self._lanes: dict[str, Lane] = {}
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
         self._sequence = 0
@@ -89,6 +91,7 @@ class Pipeline:
         self._undecided: list[Message] = []  # copies to be skipped, if it does grant them
         self._decides = False  # that is known now
         self._qos0 = Qos0(settings.mqtt.qos0_messages, settings.mqtt.qos0_bytes, self.counts)
+        self._repeated = Repeated()
         self._believes_clock = True
         self._look_at_clock_at = 0.0
         self._stampless: set[Lane] = set()  # whose topics refuse the time that this machine's clock shows
@@ -109,7 +112,7 @@ class Pipeline:
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
         router = Router(self._settings.routes, refused=refused)
         if router.subscriptions != self._router.subscriptions:
-            self._plans.clear()
+            self._forget_plans()
         self._router = router
         return router.subscriptions
 
@@ -250,6 +253,10 @@ class Pipeline:
             self._look_at_clock(now)
         return min(disk_due, self._next_due(now))
 
+    def log_repeated(self) -> None:
+        """Log the number of events that were counted instead of logged."""
+        self._repeated.log_counts()
+
     @property
     def has_work(self) -> bool:
         """Whether the next turn must come at once: a message can be acknowledged, or a lane can do more."""
@@ -283,13 +290,22 @@ class Pipeline:
     # -- routing ---------------------------------------------------------------------------------------
 
     def _make_plan(self, message: Message) -> Plan | None:
-        """Returns None if no route can take this message: it becomes a dead letter. An event is logged."""
-        if len(self._plans) >= _PLANS:
-            self._plans.clear()
+        """Returns None if no route can take this message: it becomes a dead letter. An event is logged.
+
+        A plan that depends on the payload is not in `_plans`, so that messages of other plans need no check.
+        """
+        plan = self._skipping.get(message.topic) or self._new_plan(message)
+        if plan is not None and plan.empty == "skip" and not message.payload:
+            return DROP
+        return plan
+
+    def _new_plan(self, message: Message) -> Plan | None:
+        if len(self._plans) + len(self._skipping) >= _PLANS:
+            self._forget_plans()
         try:
             plan = self._router.plan(message.topic)
         except Unroutable as error:
-            log(
+            self._repeated.log(
                 Event.ROUTE_UNROUTABLE,
                 topic=message.topic.decode("utf-8", "backslashreplace"),
                 size=len(message.payload),
@@ -300,8 +316,12 @@ class Pipeline:
             return None
         if plan.action == "produce":
             plan.lane = self._lane(plan.kafka_topic)
-        self._plans[message.topic] = plan
+        (self._skipping if plan.empty == "skip" else self._plans)[message.topic] = plan
         return plan
+
+    def _forget_plans(self) -> None:
+        self._plans.clear()
+        self._skipping.clear()
 
     def _lane(self, topic: str) -> Lane:
         lane = self._lanes.get(topic)
@@ -313,7 +333,8 @@ class Pipeline:
 
     def _route_again(self, message: Message) -> None:
         """Route a message that was read from disk. Only messages that have a route are stored there."""
-        message.plan = self._plans.get(message.topic) or self._make_plan(message)
+        topic = message.topic
+        message.plan = self._plans.get(topic) or self._skipping.get(topic) or self._new_plan(message)
 
     # -- producing -------------------------------------------------------------------------------------
 
@@ -386,7 +407,7 @@ class Pipeline:
         plan.lane.given_up(message)
         self._spooling.keep_letter(DeadLetter(message, reason, plan.route, plan.kafka_topic))
         self._held.add(plan.lane)
-        log(
+        self._repeated.log(
             Event.KAFKA_REFUSED,
             topic=plan.kafka_topic,
             mqtt_topic=message.topic.decode("utf-8", "backslashreplace"),
@@ -414,6 +435,7 @@ class Pipeline:
 
     def _look_at_clock(self, now: float) -> None:
         self._look_at_clock_at = now + _LOOK_AT_CLOCK_EVERY
+        self.log_repeated()
         self._try_timestamps()
         believes = is_believable()
         if believes != self._believes_clock:

@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Callable
 
-from bridge.errors import NoThread
+from bridge.errors import NoThread, without_frames
 from bridge.loop import start_thread
 from bridge.observe.events import Event, log
 from bridge.settings import MqttSettings, TcpSettings
@@ -24,21 +24,22 @@ def connect_in_background(settings: MqttSettings, done: Connected, shown: Shown)
     If no thread can be started, `done` is called at once with an OSError, and the session tries again later.
     """
 
-    def work() -> None:
-        try:
-            sock: socket.socket | OSError = connect(settings)
-            if isinstance(sock, ssl.SSLSocket) and (certificate := sock.getpeercert(binary_form=True)):
-                shown(f"{settings.host}:{settings.port}", certificate)
-        except OSError as error:
-            sock = error
-        except Exception as error:
-            sock = OSError(str(error))
-        done(sock)
-
     try:
-        start_thread(work, "connect")
+        start_thread(lambda: done(_attempt(settings, shown)), "connect")
     except NoThread as error:
         done(OSError(str(error)))
+
+
+def _attempt(settings: MqttSettings, shown: Shown) -> socket.socket | OSError:
+    try:
+        sock = connect(settings)
+        if isinstance(sock, ssl.SSLSocket) and (certificate := sock.getpeercert(binary_form=True)):
+            shown(f"{settings.host}:{settings.port}", certificate)
+    except OSError as error:
+        return without_frames(error)
+    except Exception as error:
+        return OSError(str(error))
+    return sock
 
 
 def connect(settings: MqttSettings) -> socket.socket:
@@ -60,12 +61,15 @@ def connect(settings: MqttSettings) -> socket.socket:
                 sock = _shake_hands(sock, context, settings)
             sock.setblocking(False)
         except OSError as error:
-            failure = error
+            failure = without_frames(error)
             if sock:
                 sock.close()
         else:
             return sock
-    raise failure or OSError(f"{settings.host} has no address")
+    try:
+        raise failure or OSError(f"{settings.host} has no address")
+    finally:
+        del failure  # this frame, which the exception keeps, would keep the exception
 
 
 def _shake_hands(sock: socket.socket, context: ssl.SSLContext, settings: MqttSettings) -> ssl.SSLSocket:

@@ -10,6 +10,7 @@ bridge handles no PUBLISH before the CONNACK in front of it. What leaves is outg
 
 import socket
 
+from bridge.errors import without_frames
 from bridge.message import Packet
 from bridge.mqtt import packet_codec
 from bridge.mqtt.outgoing import NOT_NOW, Outgoing
@@ -69,7 +70,7 @@ class Tap:
         except NOT_NOW:
             return False
         except OSError as error:
-            self.error = error
+            self.error = without_frames(error)
             chunk = b""
         if not chunk:
             self._ended = True

@@ -31,7 +31,6 @@ from bridge.routing.envelope import envelope
 from bridge.routing.routes import WHOLE_TOPIC, Route, RouteEntry, Source, Template, check
 from bridge.routing.topics import (
     Subscription,
-    covers,
     kafka_legal,
     matches,
     overlaps,
@@ -59,14 +58,17 @@ class Plan:
 
     The producer reads `by_flags` and `raw` for each message, to save calls of `headers` and `value`:
     `by_flags[message.flags]` is the finished list of headers for a message without MQTT 5 properties, or None
-    if it has not been needed yet. If `raw` is true, the value is the payload.
+    if it has not been needed yet. If `raw` is true, the value is the payload. If `empty` is "skip", the
+    pipeline checks the payload of each message of this topic.
     """
 
     __slots__ = (
         "_carried",
+        "_envelope",
         "_fixed",
         "action",
         "by_flags",
+        "empty",
         "kafka_topic",
         "key",
         "lane",
@@ -81,6 +83,7 @@ class Plan:
     route: str
     action: Literal["produce", "drop"]
     skip_retained: bool
+    empty: Literal["keep", "tombstone", "skip"]  # what the route does with an empty payload
     subscription: str  # the filter whose copy is taken; empty: no subscription brings this topic
     others: frozenset[int]  # identifiers of the subscriptions whose copies are skipped
     kafka_topic: str
@@ -89,6 +92,7 @@ class Plan:
     by_flags: list[Headers | None]
     overhead: int  # most bytes of key and headers in a Kafka record, without MQTT 5 properties
     lane: Any  # set by the pipeline: its lane for this Kafka topic
+    _envelope: bool
     _fixed: tuple[tuple[str, bytes | None], ...]  # headers; None: the value depends on the flags
     _carried: frozenset[str]  # those of routes.PROPERTY_HEADERS that the route lists
 
@@ -98,7 +102,9 @@ class Plan:
         self.skip_retained = route.skip_retained
         self.subscription = subscription
         self.others = others
-        self.raw = not route.envelope
+        self.empty = route.empty
+        self.raw = not route.envelope and route.empty != "tombstone"
+        self._envelope = route.envelope
         self.by_flags = [None] * 16
         self.lane = None
         self._carried = route.properties
@@ -132,9 +138,18 @@ class Plan:
         properties = message.properties
         return headers if properties is None else self._with_properties(headers, properties)
 
-    def value(self, message: Message) -> bytes:
-        """The Kafka value: the payload's bytes, unchanged, unless the route asks for an envelope."""
-        return message.payload if self.raw else envelope(message)
+    def value(self, message: Message) -> bytes | None:
+        """The Kafka value: the payload's bytes, unchanged, unless the route asks for an envelope.
+
+        None is Kafka's null value, a tombstone.
+        """
+        if not message.payload and self.empty == "tombstone":
+            return None
+        return envelope(message) if self._envelope else message.payload
+
+    def skips(self, message: Message) -> bool:
+        """Whether the route has this message acknowledged and not produced."""
+        return (self.skip_retained and message.retain) or (self.empty == "skip" and not message.payload)
 
     def takes(self, message: Message) -> bool:
         """Whether to take this copy. False: it belongs to another subscription, and the right copy comes too.
@@ -163,6 +178,14 @@ class Plan:
         if properties.correlation_data is not None and "correlation-data" in carried:
             found.append(("correlation-data", properties.correlation_data))
         return found
+
+
+def _drop() -> Plan:
+    source = Source("", None, "#", ())
+    return Plan(Route("", source, 0, None, WHOLE_TOPIC, (), frozenset(), False, False), "", "", frozenset())
+
+
+DROP = _drop()  # of one message, where its topic's plan leaves out what is empty
 
 
 class Router:
@@ -233,7 +256,7 @@ class Router:
         if why := why_bad_topic(text):
             raise Unroutable(f"MQTT does not allow this topic: {why}")
         for route in self._routes:
-            if matches(route.source.pattern, text):
+            if route.source.takes(text):
                 return Plan(route, text, *self._copy_for(route.source, text))
         raise Unroutable("no route has a filter that matches")
 
@@ -299,7 +322,7 @@ def _check_all(entries: Sequence[RouteEntry]) -> tuple[Route, ...]:
             problems += error.problems
             continue
         for earlier in routes:
-            if covers(earlier.source.pattern, route.source.pattern):
+            if earlier.source.takes_all_of(route.source):
                 problems.append(
                     f'route "{route.name}": filter = "{entry.filter}": gets nothing, because route '
                     f'"{earlier.name}" before it takes all its messages; move this route up or remove it'

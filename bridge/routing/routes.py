@@ -5,6 +5,8 @@
     key    = "{rest}"                   becomes a/b
 
 `{name}` in a filter means `+`, and `{name#}` at its end means `#`. `{topic}` is always the whole MQTT topic.
+A name may take a part of a level, as in `v3/{app}@{tenant}/up`. MQTT has no such filter, so the bridge
+subscribes `v3/+/up`, and a topic without the `@` in that level goes to the next route.
 A template is text with names in braces. To write a brace itself, write it twice, as in Python.
 """
 
@@ -17,7 +19,14 @@ from string import Formatter
 from typing import Literal, Protocol
 
 from bridge.errors import ConfigurationError
-from bridge.routing.topics import covers, is_utf8, split_share, why_bad_filter, why_bad_kafka_topic
+from bridge.routing.topics import (
+    covers,
+    is_utf8,
+    matches,
+    split_share,
+    why_bad_filter,
+    why_bad_kafka_topic,
+)
 
 # Standard headers by the source of their values. The value of "mqtt.topic" is made from the topic, like that
 # of a header with a template.
@@ -25,6 +34,11 @@ FLAG_HEADERS = ("mqtt.qos", "mqtt.retained", "mqtt.duplicate")
 PROPERTY_HEADERS = ("content-type", "response-topic", "correlation-data", "user-properties")
 
 _NAMED_LEVEL = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(#?)\}")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_IN_BRACES = re.compile(r"\{([^{}]*)\}")
+# How other programs mark a name: ${topic} (shells, Telegraf), %{topic} (Logstash), #{topic} (Ruby).
+_MARKED_NAME = re.compile(r"[$%#](?=\{)")
+_NAME_IN_TWO_BRACES = re.compile(r"\{\{\s*[.$]?([A-Za-z_]\w*)\s*\}\}")  # Jinja, Go and Mustache
 
 
 class RouteEntry(Protocol):
@@ -43,6 +57,8 @@ class RouteEntry(Protocol):
     @property
     def retained(self) -> Literal["keep", "skip"]: ...
     @property
+    def empty(self) -> Literal["keep", "tombstone", "skip"]: ...
+    @property
     def action(self) -> Literal["produce", "drop"]: ...
     @property
     def envelope(self) -> Literal["none", "json"]: ...
@@ -59,6 +75,42 @@ class Template:
     def render(self, values: Mapping[str, str]) -> str:
         return "".join([literal + (values[name] if name else "") for literal, name in self.parts])
 
+    @property
+    def literals(self) -> str:
+        """The text around the names."""
+        return "".join([literal for literal, _ in self.parts])
+
+
+@dataclass(frozen=True, slots=True)
+class SplitLevel:
+    """A level with names in parts of it: `{app}@{tenant}` is ("", "@", "") and ("app", "tenant")."""
+
+    depth: int  # the level's number in the topic, from 0
+    literals: tuple[str, ...]  # before, between and behind the names; those between are not empty
+    names: tuple[str, ...]
+
+    def values(self, level: str) -> list[str] | None:
+        """The value of each name, or None if the level does not have this form.
+
+        Each value has at least one character, and all but the last are as short as possible. This is one
+        pass over the level: a regular expression could take quadratic time for a hostile topic.
+        """
+        first, *between, last = self.literals
+        start = len(first)
+        if not level.startswith(first):
+            return None
+        found = []
+        for literal in between:
+            end = level.find(literal, start + 1)
+            if end < 0:
+                return None
+            found.append(level[start:end])
+            start = end + len(literal)
+        end = len(level) - len(last)
+        if end <= start or not level.endswith(last):
+            return None
+        return [*found, level[start:end]]
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -66,8 +118,34 @@ class Source:
 
     subscription: str
     group: str | None  # of $share/<group>/
-    pattern: str
+    pattern: str  # `+` for each level in `split`
     captures: tuple[tuple[str, slice], ...]  # a name, and which levels of the topic are its value
+    split: tuple[SplitLevel, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.captures] + [name for level in self.split for name in level.names]
+
+    def takes(self, topic: str) -> bool:
+        """Whether the topic matches, and each level in `split` has its text."""
+        if not matches(self.pattern, topic):
+            return False
+        if not self.split:
+            return True
+        levels = topic.split("/")
+        return all(level.values(levels[level.depth]) is not None for level in self.split)
+
+    def takes_all_of(self, other: "Source") -> bool:
+        """Whether this source takes every topic that `other` takes."""
+        if not covers(self.pattern, other.pattern):
+            return False
+        levels = other.pattern.split("/")
+        shapes = {(level.depth, level.literals) for level in other.split}
+        return all(
+            (level.depth, level.literals) in shapes
+            or (levels[level.depth] != "+" and level.values(levels[level.depth]) is not None)
+            for level in self.split
+        )
 
     def brings(self, other: "Source") -> bool:
         """Whether a subscription of this filter brings all messages of `other`: same group, and it covers."""
@@ -77,9 +155,11 @@ class Source:
         return replace(self, subscription=self.pattern, group=None)
 
     def values(self, topic: str) -> dict[str, str]:
-        """The value of each name, in a topic that the pattern matches."""
+        """The value of each name, in a topic that this source takes."""
         levels = topic.split("/")
         values = {name: "/".join(levels[where]) for name, where in self.captures}
+        for level in self.split:
+            values.update(zip(level.names, level.values(levels[level.depth]) or (), strict=True))
         values["topic"] = topic
         return values
 
@@ -97,6 +177,7 @@ class Route:
     properties: frozenset[str]  # which of PROPERTY_HEADERS the Kafka record gets
     skip_retained: bool
     envelope: bool
+    empty: Literal["keep", "tombstone", "skip"] = "keep"  # what becomes of an empty payload
 
 
 WHOLE_TOPIC = Template((("", "topic"),))
@@ -121,7 +202,7 @@ def check(entry: RouteEntry) -> Route:
         if drop and source.group is not None:
             raise ValueError(f'action = "drop" subscribes nothing; write "{split_share(entry.filter)[1]}"')
     # If the filter can't be parsed, its names are not known, so no name is reported as unknown.
-    names = None if source is None else [name for name, _ in source.captures] + ["topic"]
+    names = None if source is None else [*source.names, "topic"]
 
     topic: Template | None = None
     if not drop:
@@ -154,6 +235,7 @@ def check(entry: RouteEntry) -> Route:
         properties=frozenset(PROPERTY_HEADERS).intersection(entry.headers),
         skip_retained=entry.retained == "skip",
         envelope=entry.envelope == "json",
+        empty=entry.empty,
     )
 
 
@@ -161,24 +243,72 @@ def _parse_filter(text: str) -> Source:
     group, named = split_share(text)
     levels = named.split("/")
     captures: list[tuple[str, slice]] = []
+    split: list[SplitLevel] = []
     for depth, level in enumerate(levels):
         if "{" not in level and "}" not in level:
             continue
-        match = _NAMED_LEVEL.fullmatch(level)
-        if match is None:
-            raise ValueError(f"{level!r}: a name takes a whole level: {{name}} for '+', or {{name#}} for '#'")
-        name, rest = match.groups()
-        if name == "topic":
-            raise ValueError("{topic} is the whole MQTT topic already; use another name")
-        if name in [known for known, _ in captures]:
-            raise ValueError(f"{{{name}}} occurs twice")
-        captures.append((name, slice(depth, None if rest else depth + 1)))
-        levels[depth] = "#" if rest else "+"
+        if match := _NAMED_LEVEL.fullmatch(level):
+            name, rest = match.groups()
+            captures.append((name, slice(depth, None if rest else depth + 1)))
+            levels[depth] = "#" if rest else "+"
+        else:
+            split.append(_split_level(level, depth))
+            levels[depth] = "+"
     pattern = "/".join(levels)
     if why := why_bad_filter(pattern):
         raise ValueError(why)
     subscription = pattern if group is None else f"$share/{group}/{pattern}"
-    return Source(subscription, group, pattern, tuple(captures))
+    source = Source(subscription, group, pattern, tuple(captures), tuple(split))
+    for name in source.names:
+        if name == "topic":
+            raise ValueError("{topic} is the whole MQTT topic already; use another name")
+        if source.names.count(name) > 1:
+            raise ValueError(f"{{{name}}} occurs twice")
+    return source
+
+
+def _split_level(level: str, depth: int) -> SplitLevel:
+    """Raises ValueError where it is no text with names in it."""
+    if in_two := _NAME_IN_TWO_BRACES.search(level):
+        raise ValueError(f"{level!r}: write {{{in_two[1]}}}, with one brace on each side")
+    parts = _IN_BRACES.split(level)  # a literal, a name, a literal ...
+    literals, names = tuple(parts[::2]), tuple(parts[1::2])
+    if any("{" in literal or "}" in literal for literal in literals):
+        raise ValueError(f"{level!r}: a brace has no partner")
+    for name in names:
+        if name.endswith("#") and _NAME.fullmatch(name[:-1]):
+            raise ValueError(f"{level!r}: {{{name}}} stands for '#', which takes whole levels")
+        if not _NAME.fullmatch(name):
+            raise ValueError(_why_no_name(name))
+    if marked := _MARKED_NAME.search(level):
+        raise ValueError(f"{level!r}: write {{{names[0]}}}, without the {marked[0]!r} before it")
+    if any("+" in literal or "#" in literal for literal in literals):
+        raise ValueError(f"{level!r}: '+' and '#' take a whole level, and so they can't stand beside a name")
+    if "" in literals[1:-1]:
+        raise ValueError(
+            f"{level!r}: two names need text between them, so that the bridge knows where the first one ends"
+        )
+    if depth == 0 and literals[0].startswith("$"):
+        raise ValueError(
+            f"{level!r}: '+' is subscribed for it, which matches no topic that begins with '$'; write the"
+            " first level without a name"
+        )
+    return SplitLevel(depth, literals, names)
+
+
+def _why_no_name(name: str) -> str:
+    """What is wrong with `{name}`, and what to write instead."""
+    if not name:
+        return "only a {name} is allowed in braces; to write a brace itself, write it twice"
+    if re.fullmatch(r"\w*\[-?\d+\]|\d+", name):  # {topic[1]}, {1}
+        return (
+            f"{{{name}}}: no name takes a level by its number; name the level in the filter, as in"
+            " sensors/{site}/temp, and write {site}"
+        )
+    better = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
+    better = f"_{better}" if better[:1].isdigit() else better
+    way_out = f"; write {{{better}}}" if better else ""
+    return f"{{{name}}}: a name is made of letters a-z, digits and _, and begins with no digit{way_out}"
 
 
 def _parse_template(text: str, names: Collection[str] | None) -> Template:
@@ -190,12 +320,27 @@ def _parse_template(text: str, names: Collection[str] | None) -> Template:
     except ValueError:
         raise ValueError("a brace has no partner; to write a brace itself, write it twice") from None
     for literal, name, spec, conversion in parsed:
-        if name is not None and (spec or conversion or not name.isidentifier()):
+        if name is not None and (spec or conversion):
             raise ValueError("only a {name} is allowed in braces; to write a brace itself, write it twice")
+        if name is not None and not _NAME.fullmatch(name):
+            raise ValueError(_why_no_name(name))
         if name is not None and names is not None and name not in names:
             raise ValueError(f"unknown {{{name}}}; known: {', '.join(f'{{{known}}}' for known in names)}")
         parts.append((literal, name))
     return Template(tuple(parts))
+
+
+def habit_in(text: str) -> str | None:
+    """Where a template marks a name as another program does: what to write, in words.
+
+    >>> habit_in("iot.${site}")
+    "write {site}, without the '$' before it"
+    """
+    if in_two := _NAME_IN_TWO_BRACES.search(text):
+        return f"write {{{in_two[1]}}}, with one brace on each side"
+    if (marked := _MARKED_NAME.search(text)) and (name := _IN_BRACES.match(text, marked.end())):
+        return f"write {name[0]}, without the {marked[0]!r} before it"
+    return None
 
 
 def _kafka_topic(text: str, names: Collection[str] | None) -> Template:
@@ -203,7 +348,8 @@ def _kafka_topic(text: str, names: Collection[str] | None) -> Template:
     # The values from MQTT are not known yet. The text around them must be legal with an "x" for each value.
     sample = template.render(dict.fromkeys((name for _, name in template.parts if name), "x"))
     if why := why_bad_kafka_topic(sample):
-        raise ValueError(why)
+        meant = habit_in(text)
+        raise ValueError(f"{why}; {meant}" if meant else why)
     return template
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
+from bridge.settings.host import why_bad_host
 from bridge.settings.kafka_options import Option, is_secret, why_refused, without_effect
 from bridge.settings.section import Allowed, Key, Section, Wrong
 
-_BROKER = re.compile(r"(\[[0-9a-fA-F:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?")
+_BROKER = re.compile(r"(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>\d+))?")
 
 # With these librdkafka settings TLS encrypts, but no longer proves who the broker is.
 _LOOSE = {
@@ -19,6 +20,7 @@ _LOOSE = {
 }
 
 _BROKERS = "host:port, separated by commas"
+_LAST_PORT = 65535  # librdkafka takes 99999 modulo 65536
 
 
 def _joined(value: Any) -> Any:
@@ -29,10 +31,12 @@ def _brokers(value: str) -> str:
     brokers = [broker.strip() for broker in value.split(",")]
     for broker in brokers:
         found = _BROKER.fullmatch(broker)
-        if not found:
+        if not found or (found["address"] and ":" not in found["address"]):
             raise Wrong(((), f'must be {_BROKERS}; "{broker}" is not'))
-        if found[2] and not 1 <= int(found[2]) <= 65535:  # librdkafka takes the rest of a division
-            raise Wrong(((), f'must be {_BROKERS}, with a port of 1 to 65535; "{broker}" has none'))
+        if why := why_bad_host(found["address"] or found["name"]):
+            raise Wrong(((), f'must be {_BROKERS}; the host of "{broker}" {why}'))
+        if found["port"] and not 1 <= int(found["port"]) <= _LAST_PORT:
+            raise Wrong(((), f'must be {_BROKERS}, with a port of 1 to {_LAST_PORT}; "{broker}" has none'))
     return ",".join(brokers)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+from pydantic_settings import EnvSettingsSource
 
 from bridge.errors import ConfigurationError
 from bridge.settings import describe, problems
@@ -19,6 +19,7 @@ from bridge.settings.kafka_options import flat
 from bridge.settings.layers import Layer, Layers
 from bridge.settings.root import Settings
 from bridge.settings.section import Key, nearest
+from bridge.settings.text import NotUtf8, decode
 
 DEFAULT_FILE = Path("/etc/mqtt-kafka-bridge/bridge.toml")
 
@@ -43,7 +44,7 @@ def load(flags: Layer, file: Path | None = None, *, without_kafka: bool = False)
         unused = {"kafka": {"bootstrap_servers": "unused:9092"}}
         below.append(Layer(unused, lambda _: "not needed by --dry-run"))
     layers = Layers([flags, *below])
-    found = [*_unknown_variables(), *_secrets_in(flags)]
+    found = [*_unknown_variables(), *_secrets_in(flags), *_null_characters(layers)]
     try:
         settings = Settings(**layers.merged())
     except ValidationError as error:
@@ -80,14 +81,18 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
             if explicit:
                 raise ConfigurationError(f"cannot read {file} (--config): there is no file of that name")
             return
-        values = TomlConfigSettingsSource(Settings, toml_file=file)()
-        lines = _lines(file.read_text(encoding="utf-8"))
+        text = decode(file.read_bytes())
+        values = tomllib.loads(text.replace("\r\n", "\n"))
+        lines = _lines(text)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigurationError(
             f"cannot read {file}: {reason} (it must be readable for the user that the bridge runs as)"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except NotUtf8 as error:
+        way_out = error.way_out.replace("FILE", str(file))
+        raise ConfigurationError(f"cannot read {file}: {error.reason} ({way_out})") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
 
     def name_of(key: Key) -> str:
@@ -147,6 +152,24 @@ def _secrets_in(flags: Layer) -> Iterator[str]:
                 f"{describe.dotted(key)} = *** ({flags.name_of(key)}): everybody here can read the flags;"
                 f" use {key[0]}.password_file, the file or the environment"
             )
+
+
+def _null_characters(layers: Layers) -> Iterator[str]:
+    """A string of C ends at one, so the kernel, librdkafka and most brokers would see another value.
+
+    What [[routes]] may hold is for routing to say.
+    """
+
+    def leaves(value: Any, key: Key = ()) -> Iterator[tuple[Key, str]]:
+        if isinstance(value, Mapping):
+            for name, below in value.items():
+                yield from leaves(below, (*key, name))
+        elif isinstance(value, str):
+            yield key, value
+
+    for key, text in leaves({name: value for name, value in layers.merged().items() if name != "routes"}):
+        if "\0" in text:
+            yield f"{problems.head(key, layers)}: holds a null character (\\u0000); leave it out"
 
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")

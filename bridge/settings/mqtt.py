@@ -3,13 +3,13 @@
 docs/explanation/timeouts.md derives the numbers from each other and from the balancer's 3 h.
 """
 
-import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
 
+from bridge.settings.host import why_bad_host
 from bridge.settings.section import Section, Wrong
 from bridge.units import DURATION, Count, Duration, Size
 
@@ -21,6 +21,8 @@ _PING_MARGIN = 1.5
 
 # While one EMQ node hangs, the healthy node sends its CONNACK after this many seconds.
 _CONNACK_BESIDE_A_HUNG_NODE = 60
+
+_LONGEST = 65_535  # bytes of a string in MQTT: its length goes in two bytes (MQTT 5, 1.5.4)
 
 
 class TlsSettings(Section):
@@ -114,12 +116,25 @@ class ReconnectSettings(Section):
 def _host(value: str) -> str:
     if "://" in value or "/" in value:
         raise Wrong(((), "must be a name or an address alone, without mqtt:// before it or a path behind it"))
-    if ":" in value:
-        try:
-            ipaddress.IPv6Address(value.partition("%")[0])
-        except ValueError:
-            raise Wrong(((), "must be a name or an address alone; the port is mqtt.port")) from None
+    if value.startswith("["):
+        raise Wrong(((), "must be a name or an address alone, without brackets; the port is mqtt.port"))
+    if why := why_bad_host(value):
+        raise Wrong(((), f"{why}; must be a name or an address alone, and the port is mqtt.port"))
     return value
+
+
+def _mqtt_text(value: str) -> str:
+    if any(ord(character) < 0x20 or ord(character) == 0x7F for character in value):
+        raise Wrong(
+            ((), "holds a control character, for which a broker may close the connection; leave it out")
+        )
+    if len(value.encode()) > _LONGEST:
+        raise Wrong(((), f"is longer than {_LONGEST} bytes, which MQTT does not allow"))
+    return value
+
+
+MqttText = Annotated[str, AfterValidator(_mqtt_text)]
+"""A UTF-8 Encoded String of CONNECT (MQTT 5, 1.5.4)."""
 
 
 class MqttSettings(Section):
@@ -130,7 +145,7 @@ class MqttSettings(Section):
     port: Count = Field(
         default=1884, ge=1, le=65535, description="TCP port. The balancer has port 1884 for subscribers."
     )
-    client_id: str = Field(
+    client_id: MqttText = Field(
         default="mqtt-kafka-bridge",
         min_length=1,
         max_length=256,
@@ -188,7 +203,7 @@ class MqttSettings(Section):
         " healthy node answers after 60 s, and a bridge that gives up earlier connects only after EMQ has"
         " dropped the hung node.",
     )
-    username: str | None = Field(default=None, min_length=1, description="User name.")
+    username: MqttText | None = Field(default=None, min_length=1, description="User name.")
     password: SecretStr | None = Field(
         default=None,
         description="Password. Prefer password_file. The bridge refuses a password given as a flag, because"

@@ -9,6 +9,9 @@ from pathlib import Path
 from bridge.errors import BridgeError
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
+from bridge.settings.text import NotUtf8, decode
+
+_LONGEST = 65_535  # bytes; MQTT's CONNECT counts them in two bytes (MQTT 5, 1.5.4)
 
 _WAYS_OUT = {
     errno.EACCES: "let the bridge's user read it: sudo chgrp GROUP FILE and sudo chmod 640 FILE",
@@ -30,16 +33,29 @@ def read_kafka_password(settings: KafkaSettings) -> str | None:
 
 
 def _read(path: Path, setting: str) -> str:
+    """The file's one line, without what an editor adds to it: line breaks at the end, a byte-order mark."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = decode(path.read_bytes())
     except OSError as error:
         way_out = _WAYS_OUT.get(error.errno or 0, f"{setting} names it")
         raise BridgeError(
             f"cannot read {path}: {(error.strerror or str(error)).lower()} ({way_out})"
         ) from None
-    except UnicodeDecodeError:
-        raise BridgeError(f"cannot read {path}: it is not UTF-8 (it must hold the password alone)") from None
-    password = text.removesuffix("\n").removesuffix("\r")
+    except NotUtf8 as error:
+        way_out = error.way_out.replace("FILE", str(path))
+        raise BridgeError(f"cannot read {path}: {error.reason} ({way_out})") from None
+    password = text.rstrip("\r\n")
     if not password:
         raise BridgeError(f"cannot use {path}: it is empty (it must hold the password alone)")
+    if "\n" in password or "\r" in password:
+        lines = len(password.splitlines())
+        raise BridgeError(
+            f"cannot use {path}: it has {lines} lines (it must hold the password alone, in one line)"
+        )
+    if "\0" in password:
+        raise BridgeError(f"cannot use {path}: it holds a null character (it must hold the password alone)")
+    if len(password.encode()) > _LONGEST:
+        raise BridgeError(
+            f"cannot use {path}: it holds more than {_LONGEST} bytes (it must hold the password alone)"
+        )
     return password

@@ -1,6 +1,5 @@
 """The whole configuration. Its fields are the tables of the file."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,8 +13,6 @@ from bridge.settings.routes import RouteSettings, unique
 from bridge.settings.section import Section, Wrong
 from bridge.settings.spool import DeadLetterSettings, SpoolSettings
 from bridge.units import SIZE, Duration
-
-_ONE_PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
 class LogSettings(Section):
@@ -72,13 +69,6 @@ class Settings(BaseSettings):
         """Yield one sentence for each setting that is allowed but has an easily overlooked cost."""
         yield from self.mqtt.warnings()
         yield from self.kafka.warnings()
-        for number, route in enumerate(self.routes):
-            if route.topic and _ONE_PLACEHOLDER.fullmatch(route.topic):
-                yield (
-                    f'routes[{number}].topic = "{route.topic}" (route "{route.name}"): any device that'
-                    " publishes names the Kafka topic, and may name one of another program; write text of"
-                    f' your own before the placeholder, such as "iot.{route.topic}"'
-                )
 
     @model_validator(mode="after")
     def _letters_fit_into_the_spool(self) -> "Settings":

@@ -37,7 +37,8 @@ class RouteSettings(Section):
     filter: str = Field(
         min_length=1,
         description="MQTT topic filter. Levels can have names: sensors/{site}/{device}/temp subscribes"
-        " sensors/+/+/temp. A final # can have a name too. The filter may begin with $share/<group>/.",
+        " sensors/+/+/temp. A name can take a part of a level: {app}@{tenant}. A final # can have a name too."
+        " The filter may begin with $share/<group>/.",
     )
     qos: Literal[0, 1, 2] = Field(default=1, description="Highest QoS at which the broker delivers.")
     topic: str | None = Field(
@@ -54,6 +55,11 @@ class RouteSettings(Section):
         default="keep",
         description="Whether to produce retained messages. The broker sends them again for each new"
         " subscription.",
+    )
+    empty: Literal["keep", "tombstone", "skip"] = Field(
+        default="keep",
+        description="What the bridge produces for a message with an empty payload, which in MQTT deletes a"
+        " retained message: an empty value, Kafka's null (a compacted topic forgets the key), or nothing.",
     )
     action: Literal["produce", "drop"] = Field(
         default="produce",
@@ -73,7 +79,7 @@ class RouteSettings(Section):
         if self.action == "produce" and self.topic is None:
             yield "topic", 'is required, unless action = "drop"'
         if self.action == "drop":
-            for name in ("topic", "key", "retained", "envelope", "headers"):
+            for name in ("topic", "key", "retained", "empty", "envelope", "headers"):
                 if name in self.model_fields_set:
                     yield name, 'does nothing where action = "drop"'
 

@@ -142,7 +142,8 @@ def logged_fields() -> dict[str, list[str]]:
             if isinstance(target, ast.Name)
         }
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-            if isinstance(call.func, ast.Name) and call.func.id in ("log", "log_at"):
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if name in ("log", "log_at") and call.args:
                 # The event itself, or a table of this module in which the call looks up the event.
                 chosen = [*call.args, *(tables[name] for name in _names(call.args) if name in tables)]
                 for event in _events_in(chosen):

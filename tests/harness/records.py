@@ -12,9 +12,10 @@ Headers = tuple[tuple[str, bytes], ...]
 
 class Record(NamedTuple):
     key: bytes | None
-    value: bytes
+    value: bytes  # empty for a tombstone
     headers: Headers
     timestamp: int | None  # ms since 1970; None: the record has none
+    is_tombstone: bool = False  # the value is Kafka's null
 
     def header(self, name: str) -> bytes | None:
         """The first header of this name."""
@@ -70,5 +71,9 @@ def _record(message: Message) -> Record:
     kind, stamp = message.timestamp()
     headers: Any = message.headers() or ()
     return Record(
-        message.key(), message.value() or b"", tuple(headers), stamp if kind and stamp >= 0 else None
+        message.key(),
+        message.value() or b"",
+        tuple(headers),
+        stamp if kind and stamp >= 0 else None,
+        message.value() is None,
     )

@@ -1,5 +1,6 @@
 """Routes against a broker that sends one copy of a message for each subscription that matches."""
 
+import re
 from contextlib import suppress
 from itertools import product
 from typing import Literal
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from bridge.errors import ConfigurationError, Unroutable
 from bridge.message import Message, Properties
 from bridge.routing.router import MAX_IDENTIFIER, Router
+from bridge.routing.routes import SplitLevel
 from bridge.routing.topics import Subscription, kafka_legal, matches, split_share, why_bad_kafka_topic
 from bridge.settings import RouteSettings
 
@@ -150,3 +152,71 @@ def test_a_topic_that_mqtt_forbids_is_unroutable_whatever_stands_around_it(
     )
     with pytest.raises(Unroutable):
         router.plan(before + wrong + behind)
+
+
+# -- names that take a part of a level -----------------------------------------------------------------------
+
+_literals = st.text("@-.", min_size=1, max_size=2)
+_ends = st.text("@-.", max_size=2)
+_levels = st.text("ab@-.", max_size=12)
+
+
+@given(first=_ends, between=st.lists(_literals, max_size=3), last=_ends, level=_levels)
+@settings(max_examples=500, deadline=None)
+def test_a_level_is_split_as_a_regular_expression_would(
+    first: str, between: list[str], last: str, level: str
+) -> None:
+    literals = (first, *between, last)
+    assume(literals != ("", ""))
+    names = tuple(f"n{number}" for number in range(len(literals) - 1))
+    expected = re.fullmatch("(.+?)".join(map(re.escape, literals)), level)
+    found = SplitLevel(0, literals, names).values(level)
+    assert found == (list(expected.groups()) if expected else None)
+
+
+_parts = st.lists(
+    st.sampled_from(["a", "+", "{x}@{y}", "{x}-b", "a@b", "a-b"]), min_size=1, max_size=3
+).filter(lambda levels: sum("{" in level for level in levels) < 2)
+_SPLIT_TOPICS = [
+    "/".join(levels)
+    for depth in (1, 2, 3)
+    for levels in product(["a", "a@b", "a-b", "@", "b@-b"], repeat=depth)
+]
+
+
+@given(st.lists(_parts, min_size=1, max_size=4))
+@within_ci
+def test_the_first_route_that_fits_takes_a_topic_and_what_is_refused_got_nothing(
+    filters: list[list[str]],
+) -> None:
+    def fits(levels: list[str], topic: str) -> bool:
+        shapes = {"+": ".*", "{x}@{y}": ".+@.+", "{x}-b": ".+-b"}
+        found = topic.split("/")
+        return len(found) == len(levels) and all(
+            re.fullmatch(shapes.get(level, re.escape(level)), text)
+            for level, text in zip(levels, found, strict=True)
+        )
+
+    routes: list[RouteSettings] = []
+    taken: list[list[str]] = []
+    for number, levels in enumerate(filters):
+        new = RouteSettings(name=f"r{number}", filter="/".join(levels), topic="t")
+        try:
+            Router([*routes, new])
+        except ConfigurationError:
+            for topic in _SPLIT_TOPICS:
+                assert not fits(levels, topic) or any(fits(before, topic) for before in taken)
+            continue
+        routes.append(new)
+        taken.append(levels)
+    router = Router(routes)
+    for topic in _SPLIT_TOPICS:
+        expected = next(
+            (r.name for r, levels in zip(routes, taken, strict=True) if fits(levels, topic)), None
+        )
+        if expected is None:
+            with pytest.raises(Unroutable):
+                router.plan(topic.encode())
+        else:
+            assert router.plan(topic.encode()).route == expected
+            assert arriving(router, topic)

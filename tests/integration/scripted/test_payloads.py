@@ -151,3 +151,25 @@ def test_the_largest_message_that_the_broker_may_send_fits_into_the_units_memory
         connection.expect_puback(1, deadline=30)
         assert bridge.terminate() == 0
     assert bridge.peak_mb < 256
+
+
+@pytest.mark.parametrize("envelope", ["none", "json"])
+def test_an_empty_payload_becomes_kafka_s_null_where_the_route_says_tombstone(
+    envelope: str, broker: ScriptedBroker, new_bridge: NewBridge, topic: str, in_kafka: InKafka
+) -> None:
+    route = {"name": "r", "filter": "t/#", "topic": topic, "empty": "tombstone", "envelope": envelope}
+    bridge = new_bridge([route])
+    bridge.start()
+    connection = broker.next_connection()
+    connection.connack()
+    connection.expect_subscribe()
+    bridge.wait_live()
+    connection.publish(b"t/1", b"21.5", qos=1, identifier=1)
+    connection.publish(b"t/1", b"", qos=1, identifier=2)
+    connection.expect_pubacks([1, 2])
+    kept, deleted = in_kafka(topic)
+    assert kept.value
+    assert not kept.is_tombstone
+    assert deleted.key == b"t/1"
+    assert deleted.is_tombstone
+    assert bridge.terminate() == 0

@@ -9,6 +9,7 @@ from bridge.delivery import pipeline as pipeline_module
 from bridge.delivery.lanes import CAUTIOUS_LIMIT
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.message import DUP, NO_TIMESTAMP, Message, Release
+from bridge.observe import repeated
 from tests.unit.delivery.world import LIMIT, World
 
 
@@ -124,6 +125,30 @@ def test_a_retained_message_is_skipped_where_the_route_says_so() -> None:
     assert world.session.acknowledged == [1]
     assert world.counts.skipped == 1
     assert world.produced == []
+
+
+def test_an_empty_message_is_skipped_where_the_route_says_so_and_the_others_are_not() -> None:
+    world = World()
+    for payload in (b"", b"1", b"", b"2"):
+        world.receive(b"full/1", payload=payload)
+    world.answer("full")
+    world.kafka.deliver()
+    world.turn()
+    assert world.session.acknowledged == [1, 2, 3, 4]
+    assert world.counts.skipped == 2
+    assert world.produced == [2, 4]
+
+
+def test_many_messages_without_a_route_are_a_few_lines_and_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[dict[str, object]] = []
+    monkeypatch.setattr(repeated, "log", lambda _, **fields: lines.append(fields))
+    world = World()
+    for _ in range(1500):
+        world.receive(b"elsewhere/1", qos=0)
+    world.turn()
+    world.pipeline.log_repeated()
+    assert len(lines) == repeated.LINES + 1
+    assert lines[-1]["more"] == 1500 - repeated.LINES
 
 
 def test_a_topic_that_is_no_utf8_is_given_up(world: World) -> None:

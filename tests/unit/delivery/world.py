@@ -24,6 +24,7 @@ from bridge.settings import RouteSettings, Settings
 ROUTES = [
     RouteSettings(name="noise", filter="s/debug", action="drop"),
     RouteSettings(name="fresh", filter="fresh/{device}", topic="fresh", retained="skip"),
+    RouteSettings(name="full", filter="full/{device}", topic="full", empty="skip"),
     RouteSettings(name="site", filter="site/{name}", topic="iot.{name}"),
     RouteSettings(name="sensors", filter="s/#", topic="sensors"),
 ]

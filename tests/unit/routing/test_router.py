@@ -46,16 +46,18 @@ def test_where_routes_lead_is_pinned_for_what_is_on_disk() -> None:
         [
             route("a", "a/{site}/{rest#}", "iot.{site}"),
             drop("b", "b/#"),
+            route("bare", "d/{x}", "{x}"),
             route("rest", "#", "mqtt.{topic}"),
         ]
     )
-    topics = (b"a/kitchen/x/y", b"b/c", b"c/d e", b"$SYS/x", b"..")
+    topics = (b"a/kitchen/x/y", b"b/c", b"c/d e", b"$SYS/x", b"..", b"d/__x")
     assert [router.destination(topic)[0] for topic in topics] == [
         "iot.kitchen",
         "",
         "mqtt.c.d-e",
         "",
         "mqtt...",
+        "",
     ]
     assert MEANING == 2
 
@@ -428,8 +430,7 @@ class TestRefusedAtStart:
         ("wrong", "line"),
         [
             (lambda: route("r", "a/#/b"), "filter = \"a/#/b\": '#' is allowed only at the end"),
-            (lambda: route("r", "a/x{b}"), "a name takes a whole level"),
-            (lambda: route("r", "a/{b-c}"), "a name takes a whole level"),
+            (lambda: route("r", "a/{b-c}"), "a name is made of letters a-z, digits and _"),
             (lambda: route("r", "a/{b#}/c"), "'#' is allowed only at the end"),
             (lambda: route("r", "{a}/{a}"), "{a} occurs twice"),
             (lambda: route("r", "{topic}/x"), "{topic} is the whole MQTT topic already"),
@@ -482,3 +483,109 @@ def test_a_nul_does_not_cut_a_header_short() -> None:
 
 def test_a_nul_in_the_name_of_an_own_header_is_refused() -> None:
     assert "NUL" in problems(route("any", "#", headers=["a\0b={topic}"]))[0]
+
+
+# -- a name takes a part of a level ------------------------------------------------------------------------
+
+TTN = "v3/{app}@{tenant}/devices/{device}/up"
+
+
+def test_a_name_takes_a_part_of_a_level_as_the_things_network_has_it() -> None:
+    router = Router([route("ttn", TTN, "ttn.{tenant}", key="{app}/{device}"), route("rest", "v3/#", "rest")])
+    plan = router.plan(b"v3/my-app@ttn/devices/d1/up")
+    assert (plan.route, plan.kafka_topic, plan.key) == ("ttn", "ttn.ttn", b"my-app/d1")
+    assert [each.filter for each in router.subscriptions] == ["v3/#"]
+
+
+def test_a_part_of_a_level_is_subscribed_as_plus_and_what_does_not_fit_goes_to_the_next_route() -> None:
+    assert subscribed(route("ttn", TTN)) == ["v3/+/devices/+/up"]
+    router = Router([route("ttn", TTN), route("rest", "v3/{x}/devices/{y}/up", "rest")])
+    assert router.plan(b"v3/plain/devices/d1/up").route == "rest"
+    assert router.plan(b"v3/@ttn/devices/d1/up").route == "rest"  # a name takes at least one character
+
+
+def test_what_fits_no_route_is_unroutable() -> None:
+    with pytest.raises(Unroutable, match="no route has a filter that matches"):
+        Router([route("ttn", TTN)]).plan(b"v3/plain/devices/d1/up")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "gets_nothing"),
+    [
+        ("a/{x}@{y}", "a/{z}", False),
+        ("a/{x}@{y}", "a/{p}@{q}", True),
+        ("a/{x}@{y}", "a/p@q", True),
+        ("a/{x}@{y}", "a/pq", False),
+        ("a/{x}@{y}", "a/{x}-{y}", False),
+        ("a/{z}", "a/{x}@{y}", True),
+    ],
+)
+def test_a_route_that_gets_nothing_is_found_with_parts_of_levels_too(
+    first: str, second: str, gets_nothing: bool
+) -> None:
+    routes = [route("first", first), route("second", second)]
+    if gets_nothing:
+        assert "gets nothing" in problems(*routes)[0]
+    else:
+        Router(routes)
+
+
+@pytest.mark.parametrize(
+    ("filter_", "why"),
+    [
+        ("a/{x}{y}", "two names need text between them"),
+        ("a/b-{x#}", "stands for '#', which takes whole levels"),
+        ("a/+{x}", "'+' and '#' take a whole level"),
+        ("a/{x}@{x}", "{x} occurs twice"),
+        ("a/{x}@{topic}", "{topic} is the whole MQTT topic already"),
+        ("$x{y}/b", "matches no topic that begins with '$'"),
+        ("a/b{", "a brace has no partner"),
+    ],
+)
+def test_what_no_level_can_be_split_into(filter_: str, why: str) -> None:
+    (said,) = problems(route("r", filter_))
+    assert why in said
+
+
+# -- names of Kafka's own ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("topic", "mqtt"), [("{x}", "a/__consumer_lag"), ("_{x}", "a/_schemas"), ("{x}", "a/__x")]
+)
+def test_a_placeholder_never_makes_a_name_of_kafka_s_own(topic: str, mqtt: str) -> None:
+    with pytest.raises(Unroutable, match="begins with __"):
+        Router([route("r", "a/{x}", topic)]).plan(mqtt.encode())
+
+
+def test_text_of_a_route_may_begin_with_two_underscores() -> None:
+    assert Router([route("r", "a/{x}", "__own.{x}")]).plan(b"a/b").kafka_topic == "__own.b"
+
+
+# -- an empty payload --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("envelope", ["none", "json"])
+def test_an_empty_payload_is_kafka_s_null_where_the_route_makes_tombstones(envelope: str) -> None:
+    plan = Router([route("r", "a/{x}", empty="tombstone", envelope=envelope)]).plan(b"a/b")
+    assert not plan.raw
+    assert plan.value(message("a/b", b"")) is None
+    assert plan.value(message("a/b", b"1")) is not None
+
+
+def test_an_empty_payload_is_an_empty_value_unless_the_route_says_otherwise() -> None:
+    plan = Router([route("r", "a/{x}")]).plan(b"a/b")
+    assert plan.raw
+    assert plan.value(message("a/b", b"")) == b""
+
+
+def test_only_an_empty_payload_is_skipped() -> None:
+    plan = Router([route("r", "a/{x}", empty="skip")]).plan(b"a/b")
+    assert plan.skips(message("a/b", b""))
+    assert not plan.skips(message("a/b", b"0"))
+
+
+def test_a_null_character_in_a_user_property_s_name_is_replaced() -> None:
+    plan = Router([route("r", "a/{x}", headers=["user-properties"])]).plan(b"a/b")
+    properties = Properties(user=(("si\0te", "a\0b"),))
+    assert plan.headers(message("a/b", properties=properties)) == [("si\ufffdte", b"a\0b")]

@@ -44,9 +44,17 @@ def test_a_password_is_read_from_its_file_at_every_call(tmp_path: Path) -> None:
 
 def test_a_password_keeps_its_blanks(tmp_path: Path) -> None:
     file = tmp_path / "password"
-    file.write_text(" a b \n\n")
+    file.write_text(" a b \n")
 
-    assert read_mqtt_password(mqtt(password_file=file)) == " a b \n"
+    assert read_mqtt_password(mqtt(password_file=file)) == " a b "
+
+
+@pytest.mark.parametrize("written", [b"s\n\n", b"s\r\n\r\n", b"\xef\xbb\xbfs\n", b"\xef\xbb\xbfs"])
+def test_a_password_is_without_what_an_editor_adds(written: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(written)
+
+    assert read_mqtt_password(mqtt(password_file=file)) == "s"
 
 
 def test_a_password_can_stand_in_the_settings() -> None:
@@ -85,7 +93,13 @@ def test_systemd_s_credential_is_used_and_an_own_password_beside_it_is_refused(
         (None, "cannot read {}: no such file or directory (create it, or correct the path in the settings)"),
         (b"", "cannot use {}: it is empty (it must hold the password alone)"),
         (b"\n", "cannot use {}: it is empty (it must hold the password alone)"),
-        (b"\xff\xfe", "cannot read {}: it is not UTF-8 (it must hold the password alone)"),
+        (
+            b"s\xfc",
+            "cannot read {0}: line 1 is not UTF-8: byte 0xfc, as in a file in Latin-1 or Windows-1252 (save it as"
+            " UTF-8, or: iconv -f WINDOWS-1252 -t UTF-8 {0} > NEW)",
+        ),
+        (b"s\nt\n", "cannot use {}: it has 2 lines (it must hold the password alone, in one line)"),
+        (b"s\0", "cannot use {}: it holds a null character (it must hold the password alone)"),
     ],
 )
 def test_a_password_file_that_is_of_no_use(tmp_path: Path, content: bytes | None, said: str) -> None:
@@ -105,7 +119,7 @@ def test_a_password_file_that_may_not_be_read_names_the_way_out(
     def refuse(*_: object, **__: object) -> str:  # tests may run as root, which may read everything
         raise PermissionError(13, os.strerror(13))
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
 
     with pytest.raises(BridgeError, match=r"permission denied \(let the bridge's user read it: sudo chgrp"):
         read_mqtt_password(mqtt(password_file=tmp_path / "password"))

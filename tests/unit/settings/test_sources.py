@@ -170,13 +170,6 @@ def test_what_bridge_config_prints_can_be_read_again(machine: Machine) -> None:
     assert again.settings == before.settings
 
 
-def test_a_topic_that_a_device_chooses_alone_is_warned_of(machine: Machine) -> None:
-    machine.write(WORKS.replace('filter = "#"\ntopic = "mqtt"', 'filter = "{site}/#"\ntopic = "{site}"'))
-    (warning,) = machine.read().settings.warnings()
-    assert 'routes[0].topic = "{site}"' in warning
-    assert '"iot.{site}"' in warning
-
-
 def test_warnings_tell_the_price_of_what_is_allowed(machine: Machine) -> None:
     machine.write(WORKS)
     assert list(machine.read().settings.warnings()) == []

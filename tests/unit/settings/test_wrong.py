@@ -1,5 +1,6 @@
 """Every kind of mistake in a configuration, with its error message."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,8 @@ IN_THE_FILE = [
      'mqtt.host = "mqtt://emq" (bridge.toml:2): must be a name or an address alone, without mqtt:// before it'
      " or a path behind it"),
     ("a host with its port", "mqtt", 'host = "emq:1883"',
-     'mqtt.host = "emq:1883" (bridge.toml:2): must be a name or an address alone; the port is mqtt.port'),
+     'mqtt.host = "emq:1883" (bridge.toml:2): is no address of IPv6, and no name holds \':\';'
+     " must be a name or an address alone, and the port is mqtt.port"),
     ("an empty host", "mqtt", 'host = ""', 'mqtt.host = "" (bridge.toml:2): must be text that is not empty'),
     ("brokers with blanks between them", "kafka", 'bootstrap_servers = "a:9092 b:9092"',
      'kafka.bootstrap_servers = "a:9092 b:9092" (bridge.toml:4): must be host:port, separated by commas;'
@@ -237,9 +239,128 @@ def test_the_file_is_no_toml(machine: Machine, text: str, said: str) -> None:
     assert machine.problems() == [said]
 
 
+_ALONE = "; must be a name or an address alone, and the port is mqtt.port"
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        (" emq", "has a space or a line break around it; leave it out"),
+        ("emq 1", "holds a space or a control character, which no name and no address has"),
+        ("999.1.1.1", "is no address: it takes four numbers from 0 to 255, without zeros before them"),
+        ("10.0.0", "is no address: it takes four numbers from 0 to 255, without zeros before them"),
+        (
+            "::1:1883",
+            "ends in what looks like a port; write ::1, and the port in its own place, or"
+            " 0000:0000:0000:0000:0000:0000:0001:1883 if that is the address",
+        ),
+        ("fe80::1%", "has no name of an interface behind the %"),
+        ("emq..lan", "is no name of a host: each part between two dots has 1 to 63 characters"),
+    ],
+)
+def test_a_host_that_can_never_be_reached(machine: Machine, host: str, said: str) -> None:
+    machine.write(WORKS.replace('"emq"', json.dumps(host)))
+
+    assert machine.problems() == [f'mqtt.host = "{host}" (bridge.toml:2): {said}{_ALONE}']
+
+
+@pytest.mark.parametrize(
+    "host", ["emq", "emq_1.lan", "bücher.example", "::1", "fe80::1%lo", "2001:db8::1:2", "10.0.0.9", "emq."]
+)
+def test_a_host_that_may_be_reached(machine: Machine, host: str) -> None:
+    machine.write(WORKS.replace('"emq"', json.dumps(host, ensure_ascii=False)))
+
+    assert machine.read().settings.mqtt.host == host
+
+
+@pytest.mark.parametrize(
+    ("servers", "said"),
+    [
+        ("kafka1:99999", 'with a port of 1 to 65535; "kafka1:99999" has none'),
+        ("kafka1:9092,kafka2:0", 'with a port of 1 to 65535; "kafka2:0" has none'),
+        (
+            "10.0.0.256:9092",
+            'the host of "10.0.0.256:9092" is no address: it takes four numbers from 0 to 255, without zeros'
+            " before them",
+        ),
+        ("[kafka1]:9092", '"[kafka1]:9092" is not'),
+        ("::1:9092", '"::1:9092" is not'),
+    ],
+)
+def test_a_kafka_broker_that_can_never_be_reached(machine: Machine, servers: str, said: str) -> None:
+    machine.write(WORKS.replace("kafka1:9092", servers))
+
+    (problem,) = machine.problems()
+    assert "must be host:port, separated by commas" in problem
+    assert problem.endswith(said)
+
+
+@pytest.mark.parametrize("servers", ["[fe80::1%lo]:9092", "[::1]:9092,kafka2", "10.0.0.9:65535"])
+def test_a_kafka_broker_that_may_be_reached(machine: Machine, servers: str) -> None:
+    machine.write(WORKS.replace("kafka1:9092", servers))
+
+    assert machine.read().settings.kafka.bootstrap_servers == servers
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "value"),
+    [
+        ("mqtt", "client_id", '"a\\u0000b"'),
+        ("mqtt", "password_file", '"/a\\u0000b"'),
+        ("mqtt.tls", "ca_file", '"/a\\u0000b"'),
+        ("kafka.options", "client.rack", '"a\\u0000b"'),
+    ],
+)
+def test_a_null_character_is_refused_wherever_a_string_of_c_comes_of_it(
+    machine: Machine, table: str, name: str, value: str
+) -> None:
+    machine.write(with_setting(table, f'"{name}" = {value}'))
+
+    assert any(f"{name}" in said and "holds a null character" in said for said in machine.problems())
+
+
+@pytest.mark.parametrize("client_id", ["a\udcff", "a\x1fb"])
+def test_a_client_id_that_a_broker_may_not_take_is_refused(machine: Machine, client_id: str) -> None:
+    machine.set({"BRIDGE_MQTT__CLIENT_ID": client_id})
+    machine.write(WORKS)
+
+    (said,) = machine.problems()
+    assert said.startswith("mqtt.client_id = ")
+
+
+_SAVE = "save it as UTF-8, or: iconv -f"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-16", f"it is UTF-16, as its first bytes say ({_SAVE} UTF-16 -t UTF-8"),
+        ("utf-32", f"it is UTF-32, as its first bytes say ({_SAVE} UTF-32 -t UTF-8"),
+        ("utf-16-le", "it is UTF-16LE without a byte-order mark"),
+        ("utf-16-be", "it is UTF-16BE without a byte-order mark"),
+        ("latin-1", "line 4 is not UTF-8: byte 0xfc, as in a file in Latin-1 or Windows-1252"),
+    ],
+)
+def test_a_file_in_another_encoding_is_told_which_it_is_and_what_to_do(
+    machine: Machine, encoding: str, said: str
+) -> None:
+    machine.file.write_bytes(WORKS.replace('"kafka1', '"küche').encode(encoding))
+
+    (problem,) = machine.problems()
+    assert problem.startswith(f"cannot read bridge.toml: {said}")
+
+
+def test_a_file_with_a_byte_order_mark_and_the_line_ends_of_windows_is_read(machine: Machine) -> None:
+    machine.file.write_bytes(WORKS.replace("\n", "\r\n").encode("utf-8-sig"))
+
+    assert machine.read().settings.mqtt.host == "emq"
+
+
 def test_the_file_is_no_text(machine: Machine) -> None:
     machine.file.write_bytes(b"\xff\xfe")
 
     (said,) = machine.problems()
 
-    assert said.startswith("bridge.toml is not valid TOML: 'utf-8' codec can't decode byte 0xff")
+    assert said.startswith(
+        "cannot read bridge.toml: it is UTF-16, as its first bytes say (save it as UTF-8, or: iconv -f UTF-16"
+    )
