@@ -4,6 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from weakref import ref
 
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
@@ -252,13 +253,14 @@ class Cluster:
         producer = Producer(
             producer_options(self._settings, self._batch_size),
             wake=lambda: self._loop.post(_nothing),
-            on_error=lambda code, text: self._loop.post(lambda: self._error(producer, code, text)),
+            on_error=lambda code, text: self._loop.post(partial(self._error, built(), code, text)),
         )
+        built = ref(producer)  # a strong reference would keep a replaced producer until the collector runs
         return producer
 
     # -- errors that are not of one message ------------------------------------------------------------
 
-    def _error(self, producer: Producer, code: int, text: str) -> None:
+    def _error(self, producer: Producer | None, code: int, text: str) -> None:
         if self._rests:
             return  # a late error of the producer that was closed
         kind = error_verdicts.kind(code, text)

@@ -8,6 +8,7 @@ producer has failed fatally, or a file that it has read was replaced, the next l
 import time
 from collections.abc import Sequence
 from threading import Lock
+from weakref import ref
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.results import Verdict
@@ -67,7 +68,8 @@ class DeadLetterTopic:
         self._files_read = tls.stamp(self._files)
         tls.require_usable(self._settings)
         options = {**producer_options(self._settings, BATCH_SIZE), **OPTIONS}
-        producer = Producer(options, wake=lambda: self._take_reports(producer), on_error=lambda *_: None)
+        producer = Producer(options, wake=lambda: self._take_reports(built()), on_error=lambda *_: None)
+        built = ref(producer)  # a strong reference would keep a replaced producer until the collector runs
         return producer
 
     def _renew(self) -> None:
@@ -103,8 +105,10 @@ class DeadLetterTopic:
         record.plan.by_flags[message.flags] = headers(letter)
         return record
 
-    def _take_reports(self, producer: Producer) -> None:
+    def _take_reports(self, producer: Producer | None) -> None:
         """Take delivery reports and log failures. Runs in the producer's thread."""
+        if producer is None:
+            return
         self._count(-len(taken(producer.delivered)))
         for record, code, text in taken(producer.failed):
             if record.timestamp != NO_TIMESTAMP and error_verdicts.verdict(code) is Verdict.BAD_TIMESTAMP:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from threading import Semaphore
 from typing import Any, TypeVar
+from weakref import ref
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RdProducer
@@ -54,12 +55,11 @@ class Producer:
         self._gate = Semaphore(0)
         self._waits = False
         self._closed = False
+        me = ref(self)  # librdkafka's client keeps its callback, so a strong reference would be a cycle
         require_threads(_THREADS)
         start_thread(self._wait_for_reports, "reports")
         try:
-            self._rd = RdProducer(
-                {**options, "error_cb": lambda error: self._note_error(error.code(), error.str())}
-            )
+            self._rd = RdProducer({**options, "error_cb": partial(_note_error, me)})
         except KafkaException as error:
             self._closed = True
             self._gate.release()
@@ -142,7 +142,8 @@ class Producer:
             self._rd.purge()
             self._rd.close()
 
-    def _note_error(self, code: int, text: str) -> None:
+    def note_error(self, code: int, text: str) -> None:
+        """librdkafka has an error that is not of one message."""
         if error_verdicts.is_without_brokers(code, text):
             self.is_broken = True
         self._on_error(code, text)
@@ -182,6 +183,11 @@ def _report(producer: Producer, message: Message, error: Any, _record: object) -
         producer.delivered.append(message)
     else:
         producer.failed.append((message, error.code(), error.str()))
+
+
+def _note_error(of: Callable[[], Producer | None], error: Any) -> None:
+    if producer := of():
+        producer.note_error(error.code(), error.str())
 
 
 def taken(reports: list[_Report]) -> list[_Report]:

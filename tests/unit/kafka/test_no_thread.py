@@ -114,7 +114,7 @@ def test_a_producer_is_closed_without_a_thread_of_its_own(kafka: MockKafka, thre
 
 def test_a_producer_without_any_broker_thread_is_replaced(kafka: MockKafka, threads: Threads) -> None:
     world = World(kafka.bootstrap)
-    world.cluster._producer._note_error(-187, "No brokers configured")
+    world.cluster._producer.note_error(-187, "No brokers configured")
     assert world.cluster._producer.is_broken
     world.until(lambda: world.cluster.is_broken)
     world.cluster.rebuild()

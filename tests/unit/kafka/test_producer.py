@@ -1,6 +1,8 @@
 """One librdkafka producer, and how the bridge handles its errors; on librdkafka's own mock of Kafka."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,8 +17,9 @@ from bridge.kafka import cluster as cluster_module
 from bridge.kafka import tls
 from bridge.kafka import topic_lookup as topic_lookup_module
 from bridge.kafka.cluster import Cluster
+from bridge.kafka.dead_letter_topic import DeadLetterTopic
 from bridge.kafka.options import BATCH_SIZE, producer_options
-from bridge.kafka.producer import Producer, taken
+from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.kafka.topic_lookup import TopicLookup
 from bridge.loop import Loop
 from bridge.message import Message
@@ -446,3 +449,28 @@ def test_a_smaller_limit_asks_for_a_successor_with_smaller_batches(world: World)
     assert not world.cluster.wants_successor
     world.cluster._take_answer(TopicAnswer("b", exists=True, limit=BATCH_SIZE))
     assert not world.cluster.wants_successor
+
+
+def test_a_producer_that_is_closed_is_freed_without_the_collector() -> None:
+    """The service's collector runs after 100,000 objects, and librdkafka's client takes megabytes."""
+    gc.disable()
+    try:
+        cluster = Cluster(KafkaSettings(bootstrap_servers=NOBODY, options={"log_level": 0}), Loop())
+        first = weakref.ref(cluster._producer)
+        cluster.rebuild()
+        wait_until(lambda: first() is None, 20, "the producer that was replaced is freed")
+        cluster.close()
+    finally:
+        gc.enable()
+
+
+def test_a_producer_of_dead_letters_that_is_closed_is_freed_without_the_collector() -> None:
+    gc.disable()
+    try:
+        topic = DeadLetterTopic(KafkaSettings(bootstrap_servers=NOBODY, options={"log_level": 0}), "dead")
+        first = weakref.ref(topic._producer)
+        topic._producer.close()
+        topic._producer = NoProducer("replaced")
+        wait_until(lambda: first() is None, 20, "the producer is freed")
+    finally:
+        gc.enable()
