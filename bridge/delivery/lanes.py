@@ -334,6 +334,7 @@ class Lane:
         for messages in (self.in_flight, self.behind):
             for message in messages:
                 message.sequence += last
+        self._back = {key: sequence + last for key, sequence in self._back.items()}
         candidates = [*self.in_flight, *self.behind] if self.late else list(self.behind)
         # A write that was handed over before is refused, and then `refused` puts its messages back.
         self._unwritten = [message for message in candidates if message not in self.rows]
@@ -412,6 +413,9 @@ class Lane:
             cleared = {each for each in self._size_suspects if not self._exceeds_limit(each)}
             self._suspects -= cleared
             self._size_suspects -= cleared
+            self._cleared.intersection_update(
+                [*self.in_flight, *self.waiting]
+            )  # what a LIVE lane delivered stays in no set
             self._cleared |= cleared
         if self.state is LaneState.ASKING:
             self.state = LaneState.DRAINING
@@ -444,7 +448,7 @@ class Lane:
 
     def _may_fly(self, message: Message) -> bool:
         """A message larger than `plain` arrived. True: produce it. False: the lane has left LIVE."""
-        if self._tries_stamp:
+        if self._tries_stamp and message.timestamp != NO_TIMESTAMP:
             self._tries_stamp = False
             self._tried = message
             self._suspects.add(message)

@@ -119,6 +119,7 @@ class Pipeline:
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         self._ledger.connected(session_present, window_known=mqtt5)
         self._is_certain = not mqtt5  # on MQTT 3.1.1 no copy is skipped
+        self._decides = bool(self._undecided) and not session_present
 
     def subscribed(self) -> None:
         self._is_certain = True
@@ -128,8 +129,8 @@ class Pipeline:
         self.counts.sessions_lost += 1
 
     def disconnected(self) -> None:
+        # Copies that are undecided wait for the SUBACK of the next connection, where the broker resends them.
         self._ledger.disconnected()
-        self._decides = bool(self._undecided)
 
     def taken_over(self) -> None:
         self._ledger.forget_session()
@@ -203,6 +204,8 @@ class Pipeline:
 
     def _take_up_undecided(self, messages: Iterable[Message]) -> Iterator[Message]:
         for message in messages:
+            self._sequence += 1  # a lane relies on rising numbers, and newer messages went ahead
+            message.sequence = self._sequence
             plan = message.plan = self._plans.get(message.topic) or self._make_plan(message)
             if plan is None:
                 continue

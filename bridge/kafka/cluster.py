@@ -336,11 +336,12 @@ class Cluster:
         self._producer = NoProducer(str(error))
         self._rest(str(error), delay)
 
-    def _rest(self, why: str, delay: float = _REST) -> None:
-        """Close all producers and wait until it is time to `rebuild`, `delay` seconds from now."""
+    def _rest(self, why: str, delay: float | None = None) -> None:
+        """Close all producers and wait until it is time to `rebuild`: after `delay` seconds, or _REST."""
         self._refused = why
         self._rests = self._fatal = True
-        self._rebuilt_at, self._rebuild_delay = time.monotonic(), delay
+        self._rebuilt_at = time.monotonic()
+        self._rebuild_delay = _REST if delay is None else delay
         self.close()
 
     def _say_no_thread(self, error: NoThread) -> None:

@@ -70,9 +70,9 @@ class BrokerLimits:
                 " produced; give the routes filters that do not overlap",
             )
         size = self.maximum_packet_size
-        if size is None or size > settings.max_packet_size:
+        if size is not None and size > settings.max_packet_size:
             yield (
-                f"Maximum Packet Size = {SIZE.format(size) if size is not None else 'none'}",
+                f"Maximum Packet Size = {SIZE.format(size)}",
                 "the broker takes larger messages from devices than mqtt.max_packet_size, which is"
                 f" {SIZE.format(settings.max_packet_size)}, and drops them without a word to the bridge; set"
                 " the broker's limit to that, so that it refuses such messages to the device",

@@ -121,8 +121,9 @@ class TappedClient(Client):
     ) -> None:
         """Set the callbacks. `closed` gets paho's reason, and whether the broker sent it in a DISCONNECT."""
 
-        def on_connect(_c: Client, _u: Any, flags: ConnectFlags, reason: ReasonCode, found: Any) -> None:
-            self._limit_keepalive()
+        def on_connect(client: Client, _u: Any, flags: ConnectFlags, reason: ReasonCode, found: Any) -> None:
+            if isinstance(client, TappedClient):  # not `self`: paho's client would then hold itself
+                client._limit_keepalive()
             connack(flags.session_present, reason, BrokerLimits.of(found))
 
         def on_subscribe(_c: Client, _u: Any, mid: int, reasons: list[ReasonCode], _p: Any) -> None:

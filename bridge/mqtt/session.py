@@ -122,7 +122,7 @@ class Session:
         """Begin to stop: the session reads nothing more, but still sends acknowledgements."""
         if self._connection:
             self._loop.forget(self._connection.fileno())
-        self._connect_at = self._ask_again_at = 0.0
+        self._connect_at = self._ask_again_at = self._answer_by = 0.0
         self.state = State.STOPPING if self._connection else State.STOPPED
 
     def say_goodbye(self) -> None:

@@ -69,15 +69,20 @@ class _Lines:
         self._poll: select.poll | None = None
         with contextlib.suppress(OSError, ValueError):  # a stream without a file behind it never blocks
             poll = select.poll()
-            poll.register(stream.fileno(), select.POLLOUT)
+            self._descriptor = _that_never_blocks(stream)
+            poll.register(self._descriptor, select.POLLOUT)
             self._poll = poll
 
     def msg(self, line: str) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):
+        with self._lock:
             if self._lost and not self._is_telling:
                 self._tell_lost()
-            if self._lost or not self._write(line + "\n"):
-                self._lost += 1
+            try:
+                if not self._lost and self._write(line + "\n"):
+                    return
+            except (OSError, ValueError):
+                pass
+            self._lost += 1
 
     def _tell_lost(self) -> None:
         """Write how many lines are lost, if there is room for that now."""
@@ -102,11 +107,30 @@ class _Lines:
             if not self._poll.poll(0):
                 self._is_cut |= begin > 0
                 return False
-            os.write(self._stream.fileno(), data[begin : begin + select.PIPE_BUF])
+            part = data[begin : begin + select.PIPE_BUF]
+            try:
+                written = os.write(self._descriptor, part)
+            except BlockingIOError:
+                written = 0
+            if written < len(part):
+                self._is_cut |= begin + written > 0
+                return False
         self._is_cut = False
         return True
 
     debug = info = warning = error = critical = msg
+
+
+def _that_never_blocks(stream: TextIO) -> int:
+    """The stream's descriptor. A terminal is opened once more: poll() calls one writable that is nearly full.
+
+    O_NONBLOCK on the stream's own descriptor would bind every program that shares it, such as the shell.
+    """
+    if stream.isatty():
+        with contextlib.suppress(OSError):
+            name = os.ttyname(stream.fileno())
+            return os.open(name, os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+    return stream.fileno()
 
 
 class _FromLibraries(logging.Handler):

@@ -65,6 +65,11 @@ class DeadLetterLimits:
             self._of, self._seen = database, seen
         (self._last,) = database.execute("SELECT ifnull(max(id), 0) FROM dead_letters").fetchone()
 
+    def total(self, database: sqlite3.Connection) -> int:
+        """Bytes that all dead letters take."""
+        self._measure(database)
+        return self._size
+
     def oldest(self, database: sqlite3.Connection, wanted: int) -> list[int]:
         """The oldest letters that together take about `wanted` bytes; some of them, where they are many."""
         numbers: list[int] = []

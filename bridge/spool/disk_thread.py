@@ -167,7 +167,7 @@ class DiskThread:
             store = self._file.open()
             room, bound, limit = self._room(store) if job.writes else (0, "", "")
             taken, left = job.fitting(room)
-            while left.writes and self._has_made_room(store, left.size, bound):
+            while left.writes and self._has_made_room(store, left.size, room, bound):
                 room, bound, limit = self._room(store)
                 taken, left = job.fitting(room)
             if taken.writes or self.undeleted:
@@ -202,9 +202,13 @@ class DiskThread:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
 
-    def _has_made_room(self, store: Store, wanted: int, bound: str) -> bool:
-        """Remove the oldest dead letters before messages stop being acknowledged. False: there are none."""
-        if removed := store.make_room(self._limits, wanted, bound):
+    def _has_made_room(self, store: Store, wanted: int, room: int, bound: str) -> bool:
+        """Remove the oldest dead letters before messages stop being acknowledged.
+
+        False: there are none, or all of them together would not make room.
+        """
+        lacks = max(0, -room)
+        if removed := store.make_room(self._limits, wanted + lacks, lacks, bound):
             self._log_removed(removed)
         return removed is not None
 
@@ -284,7 +288,7 @@ class DiskThread:
         """Open the file that could not be opened at the start. Its messages take the numbers before ours."""
         self._go_on_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
         try:
-            store = self._file.open()
+            store = self._file.start()  # open() would move rows, and `last` is not known yet
             found = store.backlogs()
             store.take_identifiers(self._session)  # they were good for the start alone
         except SpoolUnusable as error:
@@ -295,6 +299,7 @@ class DiskThread:
         self.again_at = 0.0
         self._say_usable(store)
         if found:
+            self.backlogs = found
             self._file.last = max(each.last for each in found)
             self._numbering += 1
             self._moving = True

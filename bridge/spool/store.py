@@ -309,12 +309,16 @@ class Store:
             bound, numbers = bounds.beyond(self._db)
             return self._remove(bounds, bound, numbers)
 
-    def make_room(self, bounds: DeadLetterLimits, wanted: int, bound: str) -> Removed | None:
+    def make_room(self, bounds: DeadLetterLimits, wanted: int, lacks: int, bound: str) -> Removed | None:
         """Remove some of the oldest dead letters, for `wanted` bytes of messages. None: there were none.
 
-        `bound` is the setting that leaves no room otherwise. What was freed goes back to the file system.
+        `lacks` of these bytes are missing before any message fits; where all letters together take less, none
+        is removed. `bound` is the setting that leaves no room otherwise. The freed space goes back to the
+        file system.
         """
         with self._translated():
+            if bounds.total(self._db) <= lacks:  # another program fills the disk: nothing is gained
+                return None
             removed = self._remove(bounds, bound, bounds.oldest(self._db, wanted))
             if removed:
                 self._shrink()

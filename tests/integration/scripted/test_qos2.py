@@ -128,8 +128,9 @@ def test_every_pubrel_is_answered(broker: ScriptedBroker, first: Connection) -> 
     third.expect_pubcomp(7)
 
     unknown = UNKNOWN_IDENTIFIER if third.version == 5 else 0
-    assert second.received[-1] == Ack(Kind.PUBCOMP, 7)
-    assert third.received[-1] == Ack(Kind.PUBCOMP, 7, unknown)
+    for resumed_session, reason in ((second, 0), (third, unknown)):
+        answers = [packet for packet in resumed_session.received if isinstance(packet, Ack)]
+        assert answers[-1] == Ack(Kind.PUBCOMP, 7, reason)
 
 
 def test_a_pubrel_that_leads_shows_that_identifiers_are_kept(

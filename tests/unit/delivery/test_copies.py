@@ -2,7 +2,7 @@
 
 import pytest
 
-from bridge.message import Message, Properties
+from bridge.message import DUP, Message, Properties
 from bridge.settings import RouteSettings
 from tests.unit.delivery.world import World
 
@@ -83,13 +83,37 @@ def test_a_copy_is_produced_where_the_subscription_that_should_bring_it_is_refus
     assert copies.session.acknowledged == copies.produced
 
 
-def test_where_the_connection_ends_before_the_answer_the_copy_is_produced(copies: Copies) -> None:
+def test_where_the_connection_ends_before_the_answer_the_next_answer_decides(copies: Copies) -> None:
+    """The broker resends both copies: were the undecided one produced meanwhile, Kafka would have both."""
+    copies.connect()
+    sent = [copies.receive_copy_of(KITCHEN), copies.receive_copy_of(TEMPERATURE)]
+    copies.connect()
+    for each in sent:
+        copies.receive(each.topic, each.payload, number=each.packet_id, flags=DUP, properties=each.properties)
+    copies.pipeline.subscribed()
+    copies.confirm()
+    assert copies.produced == [sent[0].packet_id]
+    assert sorted(copies.session.acknowledged) == sorted(each.packet_id for each in sent)
+    assert copies.pipeline.is_empty
+
+
+def test_where_the_session_is_gone_an_undecided_copy_is_produced(copies: Copies) -> None:
     copies.connect()
     copy = copies.receive_copy_of(TEMPERATURE)
-    copies.connect()
+    copies.connect(session_present=False)
     copies.confirm()
     assert copies.produced == [copy.packet_id]
     assert copies.pipeline.is_empty
+
+
+def test_an_undecided_copy_goes_to_disk_behind_what_has_gone_there_meanwhile(copies: Copies) -> None:
+    """Rows are read in the order of their numbers, up to the last one written."""
+    copies.connect()
+    undecided = copies.receive_copy_of(TEMPERATURE)
+    newer = copies.receive_copy_of(KITCHEN)
+    copies.connect(session_present=False)
+    copies.confirm()
+    assert undecided.sequence > newer.sequence
 
 
 def test_a_stop_does_not_wait_for_an_answer(copies: Copies) -> None:

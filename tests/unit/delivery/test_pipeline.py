@@ -487,6 +487,27 @@ def test_a_clock_that_was_set_gives_records_their_timestamps_again(
     assert [line["event"] for line in said] == ["kafka.timestamps_taken"]
 
 
+def test_a_record_without_a_timestamp_does_not_prove_that_the_topic_takes_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.receive()
+    for _ in range(2):
+        world.kafka.fail(Verdict.BAD_TIMESTAMP)
+        world.turn()
+    world.kafka.deliver()
+    world.turn()
+    monkeypatch.setattr(pipeline_module, "is_believable", lambda: False)
+    after(monkeypatch, 61.0)
+    world.turn()
+    with capture_logs() as said:
+        world.receive()
+        world.turn()
+        world.kafka.deliver()
+        after(monkeypatch, 61.0)
+        world.turn()
+    assert "kafka.timestamps_taken" not in [line["event"] for line in said]
+
+
 def test_what_waited_too_long_is_no_wrong_clock(world: World) -> None:
     message = world.receive()
     message.timestamp -= 86_400_000
@@ -561,3 +582,21 @@ def test_a_filter_that_is_refused_makes_other_plans(world: World) -> None:
     assert "s/#" in {each.filter for each in subscriptions}
     assert "s/#" not in {each.filter for each in world.pipeline.subscriptions(refused=("s/#",))}
     assert not world.pipeline._plans
+
+
+def test_limits_that_are_lowered_again_and_again_leave_nothing_in_memory() -> None:
+    world = World()
+    world.receive()
+    world.answer(limit=1000)
+    world.kafka.deliver()
+    world.turn()
+    for limit in (900, 899, 898):
+        for _ in range(50):
+            world.receive(payload=b"x" * 100)
+        world.kafka.fail(Verdict.TOO_LARGE)
+        world.turn()
+        world.answer(limit=limit)
+        while world.kafka.in_flight or world.kafka.delivered:
+            world.kafka.deliver()
+            world.turn()
+    assert len(world.pipeline._lanes["sensors"]._cleared) <= 50

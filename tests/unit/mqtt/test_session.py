@@ -2,6 +2,7 @@
 
 import queue
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -791,7 +792,7 @@ def test_what_connack_restricts_is_said_once(world: World) -> None:
 @pytest.mark.parametrize(
     ("properties", "limits"),
     [
-        ({}, ["Maximum Packet Size = none"]),
+        ({}, []),
         ({Property.MAXIMUM_PACKET_SIZE: 20_000_000}, ["Maximum Packet Size = 20MB"]),
         ({Property.MAXIMUM_PACKET_SIZE: 1_048_576, Property.SESSION_EXPIRY: 604_800}, []),
         (
@@ -811,3 +812,15 @@ def test_a_restriction_that_weakens_no_guarantee_is_not_said(
     with capture_logs() as lines:
         world.send(Connack(properties=properties))
     assert [line["limit"] for line in lines if line["event"] == "mqtt.broker_limits"] == limits
+
+
+def test_a_stop_before_suback_still_sends_the_acknowledgements(world: World) -> None:
+    """SUBACK is not read any more, so nothing may end the connection for its absence."""
+    world.session._settings = SETTINGS.model_copy(update={"connack_timeout": 0.05})
+    world.connect()
+    world.send(Connack(session_present=True), message(7))
+    world.session.take_no_more()
+    over = time.monotonic() + 0.2
+    wait_until(lambda: world.turn() or time.monotonic() > over, 10, "the answer is overdue")
+    world.session.acknowledge(world.handler.received)
+    assert [each.identifier for each in world.heard() if isinstance(each, Ack)][-1:] == [7]

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import pty
 import subprocess
 import sys
 import threading
@@ -228,6 +229,22 @@ def test_a_log_that_nobody_reads_holds_up_nobody_and_says_later_what_it_has_lost
     assert came == list(range(len(came)))
     assert (lost["event"], lost["level"], lost["lines"]) == ("log.lines_lost", "warning", 3001 - len(came))
     assert live["event"] == "mqtt.live"
+
+
+def test_a_terminal_that_nobody_reads_holds_up_nobody() -> None:
+    main, terminal = pty.openpty()
+    with open(terminal, "w", encoding="utf-8") as writer:
+        set_up("info", "json", writer)
+        finished = threading.Event()
+
+        def many() -> None:
+            for number in range(2000):
+                log(Event.MQTT_CLOSED, reason="x" * 50, number=number)
+            finished.set()
+
+        threading.Thread(target=many, daemon=True).start()
+        assert finished.wait(10), "nobody read, so a line waited"
+        os.close(main)
 
 
 def test_a_line_that_does_not_fit_as_a_whole_spoils_no_other() -> None:

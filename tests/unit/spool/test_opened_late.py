@@ -15,7 +15,7 @@ from bridge.routing.router import Router
 from bridge.settings import RouteSettings, Settings, SpoolSettings
 from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool.spool import Spool
-from bridge.spool.store import Store
+from bridge.spool.store import DiskFull, Store
 from tests.harness.conditions import wait_until
 from tests.unit.delivery.world import Kafka, Session
 from tests.unit.spool.test_spool import World, message
@@ -24,17 +24,17 @@ from tests.unit.spool.test_spool import World, message
 class Run:
     """A bridge of one route, without its MQTT side."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, topic: str = "sensors") -> None:
         settings = Settings(
             mqtt={"host": "h"},
             kafka={"bootstrap_servers": "k:9092"},
-            routes=[RouteSettings(name="all", filter="s/#", topic="sensors")],
+            routes=[RouteSettings(name="all", filter="s/#", topic=topic)],
             spool={"after": "200ms"},
         )
         router = Router(settings.routes)
         self.kafka, self.session, self.loop = Kafka(), Session(), Loop()
         self.spool = Spool(
-            SpoolSettings(keep_free=0), directory, self.loop, "routes", router.destination, "me"
+            SpoolSettings(keep_free=0), directory, self.loop, f"to {topic}", router.destination, "me"
         )
         self.pipeline = Pipeline(settings, router, self.kafka, self.spool)
         self.pipeline.take_up(self.spool.backlogs, self.spool.identifiers)
@@ -61,7 +61,7 @@ def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
     """A spool with three rows and an open identifier, whose directory is not there until this is called."""
     monkeypatch.setattr(disk_thread_module, "_AGAIN_WHEN_UNUSABLE", 0.05)
     spool = tmp_path / "spool"
-    first = World(spool)
+    first = World(spool, "to sensors")
     for number in (1, 2, 3):
         first.write(message(number, b"old"))
     first.result()
@@ -140,7 +140,7 @@ def test_a_database_that_was_locked_at_the_start_is_used_once_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk_thread_module, "_AGAIN_WHEN_UNUSABLE", 0.05)
-    first = World(tmp_path)
+    first = World(tmp_path, "to sensors")
     first.write(message(1, b"old"))
     first.result()
     first.close()
@@ -152,3 +152,41 @@ def test_a_database_that_was_locked_at_the_start_is_used_once_it_is_not(
     locker.close()
     run.until(lambda: run.pipeline.counts.restored == 1, "what waits is known")
     run.close()
+
+
+@pytest.mark.parametrize("starts_again", [False, True])
+def test_what_waits_in_it_goes_where_changed_routes_lead(
+    tmp_path: Path, away: Callable[[], None], starts_again: bool
+) -> None:
+    run = Run(tmp_path / "spool", "elsewhere")
+    away()
+    run.until(lambda: run.pipeline.counts.restored == 3, "what waits is known")
+    if starts_again:
+        run.close()
+        run = Run(tmp_path / "spool", "elsewhere")
+    run.kafka.answers.append(TopicAnswer("elsewhere", exists=True, limit=10**6))
+    run.until(lambda: len(run.kafka.produced) == 3, "it is produced")
+    assert {each.plan.kafka_topic for each in run.kafka.produced} == {"elsewhere"}
+    run.kafka.deliver()
+    run.until(lambda: run.pipeline.counts.delivered == 3, "it is delivered")
+    run.close()
+
+
+def test_a_move_that_fails_is_said_for_what_waits(
+    tmp_path: Path,
+    away: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise DiskFull("full")
+
+    run = Run(tmp_path / "spool")
+    monkeypatch.setattr(disk_thread_module, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(disk_thread_module, "_TRY_AGAIN", 0.02)
+    monkeypatch.setattr(Store, "reassign", full)
+    away()
+    run.until(lambda: run.pipeline._spooling._moves, "it is opened")
+    run.until(lambda: not run.pipeline._spooling._moves, "the move is given up")
+    run.close()
+    assert "spool.unreadable" in capsys.readouterr().out

@@ -71,6 +71,20 @@ def test_the_oldest_dead_letters_make_room_before_messages_are_refused(
     world.close()
 
 
+def test_no_dead_letter_is_removed_where_that_makes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program has filled the disk."""
+    world = World(tmp_path)
+    world.spool.write_letters([DeadLetter(message(number), "why") for number in range(1, 100)])
+    assert isinstance(world.result(), Written)
+    monkeypatch.setattr(disk_module, "free_bytes", lambda _: -1_000_000_000)
+    world.write(message(100))
+    assert isinstance(world.result(), Refused)
+    assert sum(map(len, StoredLetters(tmp_path).pages(Selection()))) == 99
+    world.close()
+
+
 def test_what_is_written_leaves_the_disk_room_to_take_it_out_of_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
