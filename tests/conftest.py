@@ -61,20 +61,23 @@ def _no_process_is_left_behind() -> Iterator[None]:
         actor.kill9()
     assert not left, f"left running: {left}"
     try:
-        wait_until(lambda: _other_children() <= others, 2.0, "")
+        wait_until(lambda: _other_children().keys() <= others.keys(), 2.0, "")
     except NotInTime:
-        pytest.fail(f"left running, beside the harness's actors: {sorted(_other_children() - others)}")
+        found = [command for pid, command in _other_children().items() if pid not in others]
+        pytest.fail(f"left running, beside the harness's actors: {found}")
 
 
-def _other_children() -> set[str]:
-    """This process's living children that the harness did not start, each as "pid command line"."""
+def _other_children() -> dict[str, str]:
+    """This process's living children that the harness did not start: "pid command line" by pid. The command
+    line of a child changes when it runs its program.
+    """
     actors = {str(actor.pid) for actor in process.running()}
-    found = set()
+    found = {}
     for listing in Path("/proc/self/task").glob("*/children"):
         for pid in set(_read(listing).decode().split()) - actors:
             command = _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode(errors="replace")
             if command:  # a zombie has no command line
-                found.add(f"{pid} {command.strip()}")
+                found[pid] = f"{pid} {command.strip()}"
     return found
 
 

@@ -148,7 +148,7 @@ def test_the_largest_message_that_the_broker_may_send_fits_into_the_units_memory
         connection.publish(
             b"t", bytes(hello.properties[Property.MAXIMUM_PACKET_SIZE] - 20), qos=1, identifier=1
         )
-        connection.expect_puback(1, deadline=30)
+        connection.expect_puback(1, deadline=60)
         assert bridge.terminate() == 0
     assert bridge.peak_mb < 256
 
