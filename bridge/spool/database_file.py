@@ -29,8 +29,8 @@ class DatabaseFile:
 
     def start(self) -> Store:
         """Open the file at the start, whether messages are in it or not. Raises SpoolUnusable."""
-        store = self.store = self._opened()
-        return store
+        self.store = self._opened()
+        return self.store
 
     def open(self) -> Store:
         """Open the file again, if it is not open.
@@ -65,11 +65,13 @@ class DatabaseFile:
 
     def abandon(self) -> None:
         """Close the file. It can't be used for now."""
-        self._shut()
+        if self.store:
+            self.store.close()
+            self.store = None
 
     def give_up(self, error: SpoolUnusable) -> None:
         """The file can't be used for now: close it. A damaged file is set aside, if that is possible."""
-        self._shut()
+        self.abandon()
         if isinstance(error, CorruptStore):
             with suppress(SpoolUnusable):
                 self._set_aside(error.reason)
@@ -81,14 +83,9 @@ class DatabaseFile:
         self.open()
 
     def close(self) -> None:
-        self._shut()
+        self.abandon()
         if self._lock is not None:
             os.close(self._lock)
-
-    def _shut(self) -> None:
-        if self.store:
-            self.store.close()
-            self.store = None
 
     def _opened(self) -> Store:
         try:

@@ -60,7 +60,7 @@ class DeadLetterAges:
     def mark(self, first: int, last: int) -> None:
         """Write down that the letters from `first` to `last` exist. Call it in a transaction."""
         lived = self._lived
-        wall = time.time_ns() // 1_000_000 if is_synchronised() else 0
+        wall = _wall()
         marks = [mark for mark in self._marks if mark.number >= first > 0]
         if last and (not marks or (marks[-1].number < last and lived >= marks[-1].lived + self._interval)):
             marks.append(_Mark(last, lived, wall))
@@ -72,7 +72,7 @@ class DeadLetterAges:
     def too_old(self) -> int:
         """The number up to which letters are older than max_age for certain; 0: none is."""
         lived = self._lived
-        wall = time.time_ns() // 1_000_000 if is_synchronised() else 0
+        wall = _wall()
         return max(
             (
                 mark.number
@@ -82,3 +82,8 @@ class DeadLetterAges:
             ),
             default=0,
         )
+
+
+def _wall() -> int:
+    """Ms since 1970 by NTP's word; 0: the clock is not synchronised."""
+    return time.time_ns() // 1_000_000 if is_synchronised() else 0

@@ -464,15 +464,20 @@ def test_a_wrong_clock_is_said_once_and_later_records_go_without_timestamp(world
     assert {message.timestamp for message in later} == {NO_TIMESTAMP}
 
 
-def test_a_clock_that_was_set_gives_records_their_timestamps_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def refuse_the_clock(world: World) -> None:
+    """A message alone is refused for its timestamp, and taken without one."""
     world.receive()
     for _ in range(2):
         world.kafka.fail(Verdict.BAD_TIMESTAMP)
         world.turn()
     world.kafka.deliver()
     world.turn()
+
+
+def test_a_clock_that_was_set_gives_records_their_timestamps_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_the_clock(world)
     after(monkeypatch, 61.0)
     world.turn()
     tried = world.receive()
@@ -490,12 +495,7 @@ def test_a_clock_that_was_set_gives_records_their_timestamps_again(
 def test_a_record_without_a_timestamp_does_not_prove_that_the_topic_takes_them(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.receive()
-    for _ in range(2):
-        world.kafka.fail(Verdict.BAD_TIMESTAMP)
-        world.turn()
-    world.kafka.deliver()
-    world.turn()
+    refuse_the_clock(world)
     monkeypatch.setattr(pipeline_module, "is_believable", lambda: False)
     after(monkeypatch, 61.0)
     world.turn()
