@@ -16,6 +16,7 @@ FLOORS = (
     {"commands"},
     {"app"},
     {"mqtt", "kafka", "spool"},
+    {"status"},
     {"delivery"},
     {"settings"},
     {"routing", "tls"},
@@ -50,6 +51,7 @@ PURE = {
     "routing.topics",
     "spool.job",
     "spool.contents",
+    "status.snapshot",
     "tls.certificate",
     "units",
 }

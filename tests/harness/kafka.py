@@ -24,6 +24,8 @@ _DATA = Path(__file__).parent / "kafka"
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 # A topic of the harness with one partition led by each broker, to check that writes work.
 _READY = "harness.ready"
+# Seconds. A broker starts within 10 s; a busy machine took 95 s for one with the topics of 300 tests.
+_START = 300.0
 _QUIET: dict[str, Any] = {
     "log_level": 0,
     "error_cb": lambda _: None,  # this harness makes brokers unreachable on purpose
@@ -124,7 +126,7 @@ class KafkaCluster:
         for node in self._nodes:
             node.wait_ready()
         for works in (self._has_ready_topic, self._acknowledges):
-            wait_until(works, 60.0, lambda: f"Kafka acknowledges acks=all{self.node(1).log_tail()}")
+            wait_until(works, _START, lambda: f"Kafka acknowledges acks=all{self.node(1).log_tail()}")
 
     def __enter__(self) -> Self:
         try:
@@ -226,7 +228,7 @@ class KafkaCluster:
             command=self._java("kafka.Kafka", self._settings(number)),
             log=self._directory / f"{host.name}.log",
             ready=lambda: self._in_sync(number),
-            deadline=90.0,
+            deadline=_START,
         )
 
     def _format(self, node: KafkaNode) -> Process:

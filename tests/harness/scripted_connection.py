@@ -57,6 +57,7 @@ class Connection:
         self._changed = changed
         self._forget = forget
         self._segment: bytearray | None = None
+        self._sending = threading.Lock()  # a packet leaves whole: answers come from the broker's own thread
 
     @property
     def version(self) -> int:
@@ -104,12 +105,13 @@ class Connection:
             self._segment += data
             return
         view = memoryview(data)
-        while view:
-            try:
-                view = view[self.socket.send(view) :]
-            except BlockingIOError:
-                if not select.select([], [self.socket], [], DEADLINE)[1]:
-                    raise NotInTime(f"the bridge reads {len(view)} bytes more") from None
+        with self._sending:
+            while view:
+                try:
+                    view = view[self.socket.send(view) :]
+                except BlockingIOError:
+                    if not select.select([], [self.socket], [], DEADLINE)[1]:
+                        raise NotInTime(f"the bridge reads {len(view)} bytes more") from None
 
     def close(self) -> None:
         """Send FIN after all pending data; read and discard what the bridge still sends."""
@@ -250,7 +252,7 @@ class Connection:
             self._answer(answer)
 
     def _answer(self, packet: Suback | Ping) -> None:
-        with contextlib.suppress(OSError):  # the bridge may have closed already
+        with contextlib.suppress(OSError), self._sending:  # the bridge may have closed already
             self.socket.send(packet.encode(self.version))
 
     def _end(self, how: str) -> None:

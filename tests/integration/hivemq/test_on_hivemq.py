@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.client import Client
+from tests.harness.client import take_session
 from tests.harness.haproxy import HAProxy
 from tests.harness.hivemq import HiveMQ
 from tests.harness.host import Network
@@ -78,7 +78,7 @@ def test_another_client_takes_the_session(
     with flow_of(protocol="5") as flow:
         client_id = flow.bridge.wait_live()["client_id"]
         with flow.bridge.log_contains("mqtt.live"), flow.bridge.log_contains("mqtt.taken_over"):
-            rival = Client(network.emq[0].address, client_id)
+            rival = take_session(network.emq[0].address, client_id)
         with rival:
             assert rival.connack.session_present
         flow.goes_on()
