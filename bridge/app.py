@@ -23,6 +23,7 @@ from bridge.routing import advice
 from bridge.routing.router import MEANING, Router
 from bridge.settings import Settings
 from bridge.spool.spool import LAST_COMMITS_TIMEOUT, Spool
+from bridge.status.collector import Collector
 
 _MINUTE = 60.0
 _START_TAKES = 10.0  # seconds; after them systemd is told READY, although no broker has answered yet
@@ -74,6 +75,7 @@ class Service:
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )
         self._pipeline.session = self._session
+        self._collector = Collector(settings, self._pipeline, self._session, self._kafka, self._spool.disk)
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived
@@ -87,13 +89,18 @@ class Service:
             signal.signal(number, lambda *_: self._loop.post(self._on_signal))
         log(Event.SERVICE_STARTED)
         _spare_the_collector()
+        self._collector.state = "running"
+        began = time.monotonic()
         while not self._is_over():
             due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
             if self._pipeline.has_work:
                 due = 0.0
+            now = time.monotonic()
+            due = min(due, self._collector.turn(now, now - began))
             if due > 0:
                 self._kafka.sleep()
             self._loop.wait(min(due, self._tell_systemd()))
+            began = time.monotonic()
         self._kafka.close()
         self._spool.finish()
         self._pipeline.leave()
@@ -121,6 +128,7 @@ class Service:
             self._settings.stop_timeout, self._pipeline.counts, time.monotonic()
         )
         self._systemd.stopping("stopping", self._settings.stop_timeout + _FAREWELL_TAKES)
+        self._collector.state = "stopping"
         self._session.take_no_more()
         self._pipeline.stop_reading()
 
