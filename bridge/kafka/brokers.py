@@ -1,12 +1,13 @@
 """Which brokers are up, as librdkafka's statistics tell.
 
 librdkafka makes the statistics as one JSON text. Its part "topics" grows with the topics, to megabytes; the
-part "brokers" stands before it, and only that part is parsed (docs/decisions/0019).
+part "brokers" stands before it, and only that part is parsed (docs/decisions/0019-which-brokers-are-up.md).
 """
 
 import json
 import time
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 
 _BROKERS = '"brokers":'
 _NOBODY = -1  # the node id of a bootstrap address, and of librdkafka's own entries
@@ -28,17 +29,26 @@ class Broker:
 class Brokers:
     """The brokers by the newest statistics. `take` may run in any thread; it swaps `known` in whole.
 
-    `any_up`: a broker, or a bootstrap address, has a connection that works. `since`: of its last change.
+    `taken_at`: monotonic seconds of the newest statistics; 0: none came yet.
+    `any_up`: a broker, or a bootstrap address, has a connection that works.
     `ever_up`: one has had a connection since the start.
     """
 
     def __init__(self) -> None:
         self.known: tuple[Broker, ...] = ()
         self.any_up = self.ever_up = False
-        self.since = time.monotonic()
+        self.taken_at = 0.0
 
     def take(self, statistics: str) -> None:
-        """Take statistics.interval.ms's JSON (librdkafka's STATISTICS.md)."""
+        """Take librdkafka's statistics (its STATISTICS.md).
+
+        This runs in librdkafka's callback. An error there would end the loop, so a format that this code does
+        not know only leaves the brokers as they were.
+        """
+        with suppress(KeyError, TypeError, ValueError, AttributeError):
+            self._take(statistics)
+
+    def _take(self, statistics: str) -> None:
         begin = statistics.find(_BROKERS)
         if begin < 0:
             return
@@ -64,10 +74,9 @@ class Brokers:
             )
             after[number] = broker
         for number, earlier in before.items():
-            after.setdefault(number, earlier if not earlier.is_up else replace(earlier, since=earlier.since))
+            after.setdefault(number, earlier)
         any_up = any(each["state"] == "UP" for each in found.values())
-        if any_up != self.any_up:
-            self.since = now
         self.known = tuple(after[number] for number in sorted(after))
         self.any_up = any_up
+        self.taken_at = now
         self.ever_up |= any_up

@@ -261,20 +261,20 @@ class Cluster:
     def _build(self) -> Producer:
         """Build the main producer. Raises BridgeError for a bad file, ConfigurationError for a bad option."""
         files = tls.stamp(self._files)
-        producer = self._new()
+        producer = self._new(self.brokers.take)
         self._batch_made, self._files_read = self._batch_size, files
         self._files_changed = self._has_delivered = self._rests = False
         self._refused = ""
         return producer
 
-    def _new(self) -> Producer:
+    def _new(self, on_statistics: Callable[[str], None] | None = None) -> Producer:
         """Build a producer. Raises the same errors as `_build`."""
         tls.require_usable(self._settings)
         producer = Producer(
             producer_options(self._settings, self._batch_size),
             wake=lambda: self._loop.post(_nothing),
             on_error=lambda code, text: self._loop.post(partial(self._error, built(), code, text)),
-            on_statistics=self.brokers.take,
+            on_statistics=on_statistics,
         )
         built = ref(producer)  # a strong reference would keep a replaced producer until the collector runs
         return producer

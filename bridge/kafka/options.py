@@ -39,7 +39,6 @@ _OPTIONS: dict[str, str | int | bool] = {
     "socket.keepalive.enable": True,
     "log.connection.close": False,  # brokers close idle connections, which is normal
     "client.id": "mqtt-kafka-bridge",
-    "statistics.interval.ms": 5000,  # which brokers are up: docs/decisions/0019
 }
 
 

@@ -26,6 +26,7 @@ _ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA: the partitioner decides
 _QUEUE_FULL = -184  # _QUEUE_FULL and _FATAL of rdkafka.h
 _FATAL = -150
 _THREADS = 8  # librdkafka's own two, one for each bootstrap broker, one of ours, and some to spare
+_STATISTICS_EVERY = 10_000  # ms; docs/decisions/0019-which-brokers-are-up.md has the cost
 _WAIT = 1.0  # seconds; the longest single poll of the thread, which polls again when nothing has come
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
@@ -65,10 +66,10 @@ class Producer:
         require_threads(_THREADS)
         start_thread(self._wait_for_reports, "reports")
         callbacks: dict[str, Any] = {"error_cb": partial(_note_error, me)}
-        if on_statistics and "statistics.interval.ms" in options:
-            callbacks["stats_cb"] = on_statistics
+        if on_statistics:
+            callbacks |= {"stats_cb": on_statistics, "statistics.interval.ms": _STATISTICS_EVERY}
         try:
-            self._rd = RdProducer({**options, **callbacks})
+            self._rd = RdProducer({**callbacks, **options})
         except KafkaException as error:
             self._closed = True
             self._gate.release()

@@ -99,6 +99,7 @@ class Brokers(Protocol):
 
     any_up: bool
     ever_up: bool
+    taken_at: float
 
     @property
     def known(self) -> Sequence[BrokerSeen]: ...
@@ -259,15 +260,20 @@ class Collector:
         )
 
     def _of_kafka(self, now: float) -> Kafka:
-        kafka = self._kafka
+        kafka, brokers = self._kafka, self._kafka.brokers
+        # The statistics come every ten seconds; a delivery report, or an error, may tell more since then.
         down = RECENT.age(Event.KAFKA_ALL_BROKERS_DOWN, now)
+        down_at = 0.0 if down is None else now - down
         confirmed_at = self._pipeline.sampled.delivered_at
+        newest = max(brokers.taken_at, down_at, confirmed_at)
         if kafka.rests:
             state = "resting"
-        elif kafka.brokers.any_up or now - confirmed_at < EVERY < now:
+        elif not newest:
+            state = "connecting"
+        elif confirmed_at == newest or (brokers.taken_at == newest and brokers.any_up):
             state = "live"
         else:
-            state = "away" if kafka.brokers.ever_up or confirmed_at or down is not None else "connecting"
+            state = "away" if brokers.ever_up or confirmed_at or down_at else "connecting"
         if state == "live":
             self._kafka_live_at = now
         if state != self._kafka_state:
@@ -278,7 +284,7 @@ class Collector:
             state_age=now - self._kafka_since,
             brokers=tuple(
                 KafkaBroker(each.number, each.address, each.is_up, now - each.since, each.round_trip_p99)
-                for each in kafka.brokers.known
+                for each in brokers.known
             ),
             producer_queue=kafka.producer_queue,
             rebuilds=kafka.rebuilds,
