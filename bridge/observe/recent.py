@@ -56,7 +56,7 @@ class Recent:
 
     def counts(self) -> dict[str, int]:
         with self._lock:
-            return {str(event): count for event, count in self._counts.items()}
+            return self._counts.copy()
 
     def last(self) -> list[Noted]:
         """The last events of INFO and above, newest first."""

@@ -45,6 +45,7 @@ _RATE_OVER, _GROWTH_OVER = 10, 60  # seconds
 _MOST_MARKS = 4096
 _MOST_HELD = 50
 
+_NO_EVENTS = dict.fromkeys((str(event) for event in Event), 0)
 _OF_MQTT = frozenset(event for event in Event if event.startswith("mqtt."))
 _OF_KAFKA = frozenset(
     {
@@ -178,7 +179,8 @@ class Collector:
         self._restored_up_to = pipeline.sequence
         self._marks = deque([(self._began, pipeline.sequence)])  # when a sequence number had been reached
         self._seen: deque[tuple[float, int, int, int]] = deque(maxlen=_GROWTH_OVER + 1)
-        self._history: deque[tuple[float, float, float, int]] = deque(maxlen=_POINTS)
+        self._points: deque[tuple[float, float, float, int]] = deque(maxlen=_POINTS)
+        self._history = History(float(_STEP))
         self._oldest_since_step = 0.0
         self._seconds = 0
         self._held_since: dict[str, tuple[str, float]] = {}
@@ -230,8 +232,8 @@ class Collector:
             queue=neighbours.queue if neighbours else None,
             certificates=self._certificates(),
             happened=tuple(_happened(noted, now) for noted in RECENT.last()),
-            events={str(event): 0 for event in Event} | RECENT.counts(),
-            history=self._history_now(),
+            events=_NO_EVENTS | RECENT.counts(),
+            history=self._history,
             loop_turn_seconds=_histogram(self._turns),
             reloaded_age=None if self.reloaded_at is None else now - self.reloaded_at,
             reload_trouble=self.reload_trouble,
@@ -398,18 +400,10 @@ class Collector:
         self._oldest_since_step = max(self._oldest_since_step, oldest)
         self._seconds += 1
         if self._seconds % _STEP == 0:
-            self._history.append((received_rate, delivered_rate, self._oldest_since_step, spooled))
+            self._points.append((received_rate, delivered_rate, self._oldest_since_step, spooled))
+            received, delivered, ages, on_disk = zip(*self._points, strict=True)
+            self._history = History(float(_STEP), received, delivered, ages, on_disk)
             self._oldest_since_step = 0.0
-
-    def _history_now(self) -> History:
-        points = list(self._history)
-        return History(
-            step=float(_STEP),
-            received_rate=tuple(point[0] for point in points),
-            delivered_rate=tuple(point[1] for point in points),
-            oldest_undelivered_age=tuple(point[2] for point in points),
-            spooled=tuple(point[3] for point in points),
-        )
 
     # -- routes and topics -------------------------------------------------------------------------------
 
