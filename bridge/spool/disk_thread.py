@@ -382,7 +382,8 @@ class DiskThread:
         try:
             store = self._file.start()
             self.backlogs = store.backlogs()
-            self.oldest = store.oldest_received()
+            with suppress(SpoolUnusable):  # an age for people is no reason to do without the file
+                self.oldest = store.oldest_received()
             self._file.last = max((each.last for each in self.backlogs), default=0)
             try:
                 self.moves = not self._file.has_moved(_MOVE_BEFORE)
