@@ -152,11 +152,13 @@ class DiskThread:
         while True:
             goes_on = self._moving or self._unread or not self._was_opened
             due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else wait_for_job
-            self._measure()
+            if not goes_on:  # the move comes first
+                self._measure()
             with suppress(Empty):
                 return self._jobs.get(timeout=due)
             if goes_on:
                 self._go_on()
+                self._measure()
                 continue
             self._tidy()
             self._give_back(Store.give_all_back)
