@@ -3,7 +3,8 @@
 Decided here: what a setting allows, which source wins, and the error message for a wrong value.
 Not here: what filters and templates of a route mean (routing).
 
-    mqtt.py kafka.py routes.py spool.py neighbours.py   the tables of the file, with the rules between settings
+    mqtt.py kafka.py routes.py spool.py   the tables of the file, with the rules between settings
+    neighbours.py                         the tables of the neighbours' monitoring
     root.py                               the file as a whole
     kafka_options.py                      which librdkafka settings are refused, and why
     load.py layers.py                     flags win over environment, file and defaults, in this order

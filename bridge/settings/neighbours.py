@@ -26,8 +26,8 @@ def _url(value: str) -> str:
         raise Wrong(((), "holds a user or a password, which every log would show; use the other settings"))
     if port == 0:
         raise Wrong(((), f"must be {_URL}, with a port above 0"))
-    if parts.fragment or any(character.isspace() or not character.isprintable() for character in value):
-        raise Wrong(((), f"must be {_URL}, without spaces and without #"))
+    if parts.fragment or not value.isascii() or any(character.isspace() for character in value):
+        raise Wrong(((), f"must be {_URL}, in ASCII, without spaces and without #"))
     if why := why_bad_host(host):
         raise Wrong(((), f"must be {_URL}; its host {why}"))
     return value
