@@ -81,7 +81,9 @@ def _queue(length: int, dropped: int = 0, limit: int = 1000) -> Queue:
 
 def test_a_new_session_does_not_set_the_drop_counter_back() -> None:
     history = History()
-    assert [history.add(_queue(0, dropped), 5.0 * n).dropped for n, dropped in enumerate([7, 9, 2, 2, 3])] == [
+    assert [
+        history.add(_queue(0, dropped), 5.0 * n).dropped for n, dropped in enumerate([7, 9, 2, 2, 3])
+    ] == [
         7,
         9,
         11,
