@@ -16,6 +16,7 @@ from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
 from bridge.loop import Loop
 from bridge.mqtt.session import Session, State
+from bridge.neighbours.neighbours import Neighbours
 from bridge.observe import logging
 from bridge.observe.events import Event, log
 from bridge.observe.systemd import Notifier
@@ -74,6 +75,7 @@ class Service:
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )
         self._pipeline.session = self._session
+        self._neighbours = Neighbours(settings)
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived
@@ -86,6 +88,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._loop.post(self._on_signal))
         log(Event.SERVICE_STARTED)
+        self._neighbours.start()
         _spare_the_collector()
         while not self._is_over():
             due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
@@ -94,6 +97,7 @@ class Service:
             if due > 0:
                 self._kafka.sleep()
             self._loop.wait(min(due, self._tell_systemd()))
+        self._neighbours.close()
         self._kafka.close()
         self._spool.finish()
         self._pipeline.leave()

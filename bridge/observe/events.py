@@ -103,6 +103,8 @@ class Event(StrEnum):
     QOS0_DROPPED               = "qos0.dropped",               WARNING, "the bridge dropped QoS 0 messages beyond mqtt.qos0_messages or qos0_bytes"
     FLOW_MINUTE                = "flow.minute",                INFO,    "counts of the last minute, if any messages flowed"
 
+    NEIGHBOUR_UNAVAILABLE      = "neighbour.unavailable",      WARNING, "HAProxy's statistics or EMQX's API gave no useful answer; messages flow all the same; logged once an hour for each reason"
+
     LOG_LINES_LOST             = "log.lines_lost",             WARNING, "the reader of the log was too slow, and the bridge did not wait for it: so many lines before this one are lost"
 
     LIBRARY_PAHO               = "library.paho",               DEBUG,   "a line of paho-mqtt's own log, at its own level, but WARNING at most"
