@@ -200,13 +200,13 @@ class Service:
                 for warning in advice.warnings(found.routes):
                     log(Event.CONFIG_WARNING, warning=warning)
         self._session.use_password(found.mqtt)
-        if found.log.level != before.log.level:
-            logging.change_level(found.log.level)
         self._settings = before.model_copy(update=update)
         self.reloaded_at, self.reload_trouble = time.monotonic(), ""
         log(Event.CONFIG_RELOADED, changed=[name for name in changed if name not in waits])
         if waits:
             log(Event.CONFIG_NEEDS_RESTART, settings=waits, reason="; ".join(reasons))
+        if found.log.level != before.log.level:  # last: the lines above follow the level that was in force
+            logging.change_level(found.log.level)
 
     # -- time ------------------------------------------------------------------------------------------
 
