@@ -37,6 +37,9 @@ class Event(StrEnum):
     SERVICE_FAILED             = "service.failed",             ERROR,   "an error that the bridge cannot handle; it exits, and systemd starts it again"
     SERVICE_NO_THREAD          = "service.no_thread",          ERROR,   "this machine or its limits allow no further thread; what needs one is tried again, and messages go to disk meanwhile"
     CONFIG_WARNING             = "config.warning",             WARNING, "a setting is allowed, but has an easily overlooked cost"
+    CONFIG_RELOADED            = "config.reloaded",            INFO,    "the bridge has read its settings again, and uses what has changed"
+    CONFIG_RELOAD_REFUSED      = "config.reload_refused",      ERROR,   "the bridge has read its settings again, and they are wrong; nothing has changed"
+    CONFIG_NEEDS_RESTART       = "config.needs_restart",       WARNING, "the bridge has read its settings again, and some of what has changed takes effect at the next start only"
     CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock cannot be trusted; records get no timestamp, and Kafka may duplicate them when a broker dies"
     CLOCK_RIGHT                = "clock.right",                INFO,    "the clock is right again; records get timestamps"
 
@@ -114,6 +117,12 @@ class Event(StrEnum):
 
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def use_new_configuration() -> None:
+    """Log by structlog's present configuration: a logger keeps that of its first line."""
+    global _logger
+    _logger = structlog.get_logger()
 
 
 def log(event: Event, **fields: object) -> None:
