@@ -7,21 +7,26 @@ import gc
 import json
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 
 from bridge import __version__
 from bridge.delivery.counts import STATES
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.stop_deadline import StopDeadline
+from bridge.errors import BridgeError, ConfigurationError, NoThread, without_frames
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
-from bridge.loop import Loop
+from bridge.loop import Loop, start_thread
 from bridge.mqtt.session import Session, State
+from bridge.neighbours.neighbours import Neighbours
 from bridge.observe import logging
 from bridge.observe.events import Event, log
 from bridge.observe.systemd import Notifier
 from bridge.routing import advice
 from bridge.routing.router import MEANING, Router
 from bridge.settings import Settings
+from bridge.settings.changes import TAKEN_WHILE_RUNNING, changes
 from bridge.spool.spool import LAST_COMMITS_TIMEOUT, Spool
 from bridge.status.collector import Collector
 
@@ -31,12 +36,16 @@ _FAREWELL_TAKES = LAST_COMMITS_TIMEOUT + 5.0  # seconds for DISCONNECT, the disk
 
 
 # The kernel's default for each is to end the process, which then acknowledges nothing and leaves copies of
-# what was in flight. People send them to make a service read its settings or open its log again.
+# what was in flight. People send them to make a service open its log again. SIGHUP has an effect later.
 _WITHOUT_EFFECT = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def run(settings: Settings) -> int:
-    """Run the service until a signal stops it. Returns the exit status."""
+def run(settings: Settings, read_again: Callable[[], Settings]) -> int:
+    """Run the service until a signal stops it. Returns the exit status.
+
+    At SIGHUP a thread calls `read_again`, which reads the settings from the same places again. It raises
+    BridgeError.
+    """
     for number in _WITHOUT_EFFECT:
         signal.signal(number, signal.SIG_IGN)
     logging.set_up(settings.log.level, settings.log.format)
@@ -44,15 +53,24 @@ def run(settings: Settings) -> int:
     router.require_protocol(settings.mqtt.protocol)
     for warning in [*settings.warnings(), *advice.warnings(settings.routes)]:
         log(Event.CONFIG_WARNING, warning=warning)
-    return Service(settings, router).run()
+    return Service(settings, router, read_again).run()
 
 
 class Service:
-    """The bridge as systemd runs it."""
+    """The bridge as systemd runs it.
 
-    def __init__(self, settings: Settings, router: Router) -> None:
+    `reloaded_at`: when the settings were last read again and used, in monotonic seconds; None: never.
+    `reload_trouble`: why the last reload changed nothing; empty if it was good, or there was none.
+    """
+
+    def __init__(self, settings: Settings, router: Router, read_again: Callable[[], Settings]) -> None:
         log(Event.SERVICE_STARTING, version=__version__)
         self._settings = settings
+        self._read_again = read_again
+        self._reads_again = False  # a thread reads the settings
+        self._reload_again = False  # SIGHUP came meanwhile
+        self.reloaded_at: float | None = None
+        self.reload_trouble = ""
         self._loop = Loop()
         self._kafka = Cluster(settings.kafka, self._loop)
         # `empty` leads no message to another topic, so what is on disk may stay where it is.
@@ -76,6 +94,8 @@ class Service:
         )
         self._pipeline.session = self._session
         self._collector = Collector(settings, self._pipeline, self._session, self._kafka, self._spool.disk)
+        self._neighbours = Neighbours(settings)
+        self._collector.neighbours = self._neighbours
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived
@@ -87,7 +107,9 @@ class Service:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._loop.post(self._on_signal))
+        signal.signal(signal.SIGHUP, lambda *_: self._loop.post(self._reload))
         log(Event.SERVICE_STARTED)
+        self._neighbours.start()
         _spare_the_collector()
         self._collector.state = "running"
         began = time.monotonic()
@@ -101,6 +123,7 @@ class Service:
                 self._kafka.sleep()
             self._loop.wait(min(due, self._tell_systemd()))
             began = time.monotonic()
+        self._neighbours.close()
         self._kafka.close()
         self._spool.finish()
         self._pipeline.leave()
@@ -132,6 +155,75 @@ class Service:
         self._session.take_no_more()
         self._pipeline.stop_reading()
 
+    # -- reload ----------------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """Read the settings again, in a thread: a slow disk must not hold up messages."""
+        if self._reads_again:
+            self._reload_again = True
+        elif not self._stop_deadline:
+            self._reads_again = True
+            try:
+                start_thread(self._read_settings, "reload")
+            except NoThread as error:
+                self._take_settings(error)
+
+    def _read_settings(self) -> None:
+        found: Settings | BridgeError
+        try:
+            found = self._read_again()
+        except BridgeError as error:
+            found = without_frames(error)
+        except Exception as defect:
+            found = BridgeError(f"{defect!r} (report it, with the settings)")
+        self._loop.post(partial(self._take_settings, found))
+
+    def _take_settings(self, found: Settings | BridgeError) -> None:
+        self._reads_again = False
+        if self._reload_again:  # what the thread has read may be old
+            self._reload_again = False
+            self._reload()
+        elif not self._stop_deadline and isinstance(found, Settings):
+            self._use(found)
+        elif isinstance(found, BridgeError):
+            problems = found.problems if isinstance(found, ConfigurationError) else (str(found),)
+            self.reload_trouble = self._collector.reload_trouble = "; ".join(problems)
+            for problem in problems:
+                log(Event.CONFIG_RELOAD_REFUSED, problem=problem)
+
+    def _use(self, found: Settings) -> None:
+        """Take over the settings that can change without a restart, and log the others."""
+        before = self._settings
+        changed = changes(before, found)
+        waits = [name for name in changed if name not in TAKEN_WHILE_RUNNING]
+        reasons = ["they are read at the start alone"] if waits else []
+        update: dict[str, object] = {
+            "log": before.log.model_copy(update={"level": found.log.level}),
+            "mqtt": before.mqtt.model_copy(
+                update={"password": found.mqtt.password, "password_file": found.mqtt.password_file}
+            ),
+        }
+        if "routes" in changed:
+            if why := self._pipeline.change_routes(found.routes):
+                waits.append("routes")
+                reasons.append(f"routes: {why}")
+            else:
+                update["routes"] = found.routes
+                self._session.routes_changed()
+                for warning in advice.warnings(found.routes):
+                    log(Event.CONFIG_WARNING, warning=warning)
+        self._session.use_password(found.mqtt)
+        self._settings = before.model_copy(update=update)
+        self.reloaded_at, self.reload_trouble = time.monotonic(), ""
+        self._collector.reloaded_at, self._collector.reload_trouble = self.reloaded_at, ""
+        log(Event.CONFIG_RELOADED, changed=[name for name in changed if name not in waits])
+        if waits:
+            log(Event.CONFIG_NEEDS_RESTART, settings=waits, reason="; ".join(reasons))
+        if found.log.level != before.log.level:  # last: the lines above follow the level that was in force
+            logging.change_level(found.log.level)
+
+    # -- time ------------------------------------------------------------------------------------------
+
     def _keep_time(self) -> float:
         now = time.monotonic()
         if now >= self._minute_ends:
@@ -152,10 +244,11 @@ class Service:
         Returns within how many seconds to call this again; infinite without systemd's watchdog.
         """
         state = self._session.state
+        refused = "; the last reload was refused: see the log" if self.reload_trouble else ""
         if state is State.LIVE:
-            self._systemd.ready("live")
+            self._systemd.ready(f"live{refused}")
         elif not self._stop_deadline and (state is State.BACKING_OFF or time.monotonic() >= self._started_by):
-            self._systemd.ready(f"waiting for the broker at {self._settings.mqtt.host}")
+            self._systemd.ready(f"waiting for the broker at {self._settings.mqtt.host}{refused}")
         return self._systemd.alive()
 
     def _say_what_flowed(self) -> None:

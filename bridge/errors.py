@@ -3,6 +3,7 @@
     BridgeError                 a sentence for a person, with the way out           exit status 1
     ├── ConfigurationError      one line for each wrong setting                     exit status 2
     ├── Unroutable              no route can take this message
+    │   └── NoRoute             no route's filter matches its topic
     ├── MalformedPacket         the broker sent a packet that MQTT forbids
     ├── CorruptSegment          a row of the spool was damaged on disk
     ├── SpoolUnusable           the spool can't be opened, read or written
@@ -36,6 +37,10 @@ class Unroutable(BridgeError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class NoRoute(Unroutable):
+    """No route's filter matches the topic of a message."""
 
 
 class MalformedPacket(BridgeError):

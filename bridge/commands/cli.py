@@ -13,7 +13,7 @@ from bridge import __version__
 from bridge.commands import arguments
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.observe.printable import printable
-from bridge.settings import problems
+from bridge.settings import Settings, problems
 from bridge.settings.describe import OPTIONS
 from bridge.settings.flags import Flags
 from bridge.settings.layers import Layers
@@ -89,8 +89,16 @@ def _run(words: Sequence[str]) -> int:
         return dry_run(settings, options.count, options.json, options.client_id)
     if command.name == arguments.SERVICE:
         from bridge import app
+        from bridge.routing.router import Router
 
-        return app.run(settings)
+        def read_again() -> Settings:
+            """Raises BridgeError where the service could not start with what it reads."""
+            again = load(flags.layer(options), options.config)
+            _require_options(again)
+            Router(again.settings.routes).require_protocol(again.settings.mqtt.protocol)
+            return again.settings
+
+        return app.run(settings, read_again)
     if command.name == arguments.SPOOL_STATUS:
         from bridge.commands.spool_status import spool_status
 

@@ -31,7 +31,8 @@ it has the same identifier, topic, payload and QoS as the known message, and mee
    broker may have received the acknowledgement and used the identifier again. So besides rule 2 the ledger
    must know that this broker counts upward: it has sent an identifier above its window and above the largest
    number of messages that were ever unacknowledged at once, and identifiers have never gone back.
-   The ledger remembers the last acknowledged messages, as many as the window holds.
+   The ledger remembers the last acknowledged messages: twice as many as the window holds, because mosquitto
+   was seen to have 106 messages in flight with a Receive Maximum of 100.
    At QoS 2 the identifier stays taken until PUBREL, whether the broker received the acknowledgement or not,
    so rule 2 is enough.
 4. A PUBLISH with DUP=0 never joins: it replaces the known message. In doubt, produce.
@@ -55,6 +56,8 @@ _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this run
 # MQTT 3.1.1 has no Receive Maximum, so the window of such a broker is unknown. The ledger
 # assumes this many messages.
 UNKNOWN_WINDOW = 1000
+
+_WINDOWS = 2  # acknowledged messages are remembered for so many windows: rule 3
 
 # How many messages of earlier connections the ledger knows when a session is resumed. The ledger forgets
 # older messages; if the broker resends one of those, the bridge produces it again.
@@ -80,7 +83,7 @@ class Ledger:
         self._again: set[Message] = set()  # messages of _handed that are acknowledged once more
         self._begins_resumed = False  # the session was resumed, and no identifier has arrived since
         self._above = window  # a broker that takes the lowest free identifier never exceeds this
-        self._remembered = window  # how many acknowledged messages rule 3 may need
+        self._remembered = _WINDOWS * window  # how many acknowledged messages rule 3 may need
         self._last_id = 0  # of the last PUBLISH with DUP=0; 0: none yet
         self._highest_id = 0
         self._went_back = False
@@ -92,7 +95,8 @@ class Ledger:
         self.epoch += 1
         self._order.clear()  # messages of the last read of the old connection
         self._offered.clear()
-        self._above = self._remembered = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
+        self._above = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
+        self._remembered = _WINDOWS * self._above
         self._begins_resumed = session_present
         if not session_present:
             self.forget_session()

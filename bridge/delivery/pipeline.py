@@ -15,6 +15,7 @@ session passes on arriving messages in its own turn.
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
@@ -29,13 +30,13 @@ from bridge.delivery.qos0 import Qos0
 from bridge.delivery.results import Failure, Found, Verdict
 from bridge.delivery.sampled import Sampled
 from bridge.delivery.spooling import Spool, Spooling
-from bridge.errors import Unroutable
+from bridge.errors import NoRoute, Unroutable
 from bridge.message import NO_TIMESTAMP, RETAIN, Message, OpenIdentifier, Packet, Release
 from bridge.observe.events import Event, log
 from bridge.observe.repeated import Repeated
-from bridge.routing.router import DROP, Plan, Router
+from bridge.routing.router import DROP, Plan, Router, plain_plan
 from bridge.routing.topics import Subscription
-from bridge.settings import Settings
+from bridge.settings import RouteSettings, Settings
 
 _PLANS = 20_000  # MQTT topics whose plans are kept; if there are more, all plans are made again
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds; the pipeline logs counted events then too
@@ -90,13 +91,17 @@ class Pipeline:
         """`router` is made of the settings' routes, before any broker has refused a filter."""
         self.counts = Counts()
         self.sampled = Sampled()
-        self._settings = settings
+        self.routes: Sequence[RouteSettings] = settings.routes
         self._kafka = kafka
         self._router = router
+        self._earlier: list[Router] = []  # of the routes before each reload, the newest first
+        self._refused: Collection[str] = ()  # filters that the broker refuses
+        self._spool = spool
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._only_route = settings.routes[0].name if len(settings.routes) == 1 else ""
         self._plans: dict[bytes, Plan] = {}
         self._skipping: dict[bytes, Plan] = {}  # plans of routes that skip what is empty
+        self._row_plans: dict[tuple[bytes, str], Plan] = {}  # of rows that follow earlier routes
         self._lanes: dict[str, Lane] = {}
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
         self._sequence = 0
@@ -126,10 +131,28 @@ class Pipeline:
         self.counts.spooled = self.counts.restored
         self._ledger.restore(identifiers)
 
+    def change_routes(self, routes: Sequence[RouteSettings]) -> str:
+        """Route what arrives from now on by `routes`. Returns why that needs a restart; empty: it is done.
+
+        A message that was received before keeps its Kafka topic, in memory and on disk. The caller must then
+        tell the session. docs/decisions/0025 has the states and invariants.
+        """
+        router = Router(routes, refused=self._refused)
+        if why := router.why_restart(self._router):
+            return why
+        before = self._router
+        self._earlier = [before, *(each for each in self._earlier if each.routes != before.routes)]
+        self.routes, self._router = routes, router
+        self._only_route = ""  # messages of an earlier route may still be on their way
+        self._forget_plans()
+        self._spool.routes_changed()
+        return ""
+
     # -- the session's handler -------------------------------------------------------------------------
 
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
-        router = Router(self._settings.routes, refused=refused)
+        self._refused = frozenset(refused)
+        router = Router(self.routes, refused=refused)
         if router.subscriptions != self._router.subscriptions:
             self._forget_plans()
         self._router = router
@@ -360,7 +383,7 @@ class Pipeline:
         if len(self._plans) + len(self._skipping) >= _PLANS:
             self._forget_plans()
         try:
-            plan = self._router.plan(message.topic)
+            plan = self._plan(message.topic)
         except Unroutable as error:
             self._repeated.log(
                 Event.ROUTE_UNROUTABLE,
@@ -376,9 +399,24 @@ class Pipeline:
         (self._skipping if plan.empty == "skip" else self._plans)[message.topic] = plan
         return plan
 
+    def _plan(self, topic: bytes) -> Plan:
+        """The plan by the routes in force. Raises Unroutable.
+
+        If a reload has removed the topic's route, EMQ may still send messages that it had queued before it
+        unsubscribed: they go the way of the removed route.
+        """
+        try:
+            return self._router.plan(topic)
+        except NoRoute:
+            for router in self._earlier:
+                with suppress(NoRoute):
+                    return router.plan(topic)
+            raise
+
     def _forget_plans(self) -> None:
         self._plans.clear()
         self._skipping.clear()
+        self._row_plans.clear()
 
     def _lane(self, topic: str) -> Lane:
         lane = self._lanes.get(topic)
@@ -388,10 +426,35 @@ class Pipeline:
             self._kafka.look_up(topic)
         return lane
 
-    def _route_again(self, message: Message) -> None:
-        """Route a message that was read from disk. Only messages that have a route are stored there."""
+    def _route_again(self, message: Message, kafka_topic: str) -> None:
+        """Route a message that was read from disk, where it was stored for `kafka_topic`.
+
+        The routes in force may lead its MQTT topic elsewhere since a reload. The message stays in its lane:
+        only the next start moves rows.
+        """
         topic = message.topic
-        message.plan = self._plans.get(topic) or self._skipping.get(topic) or self._new_plan(message)
+        plan = self._plans.get(topic) or self._skipping.get(topic)
+        if plan is None or plan.kafka_topic != kafka_topic:
+            key = topic, kafka_topic
+            plan = self._row_plans.get(key)
+            if plan is None:
+                if len(self._row_plans) >= _PLANS:
+                    self._row_plans.clear()
+                plan = self._row_plans[key] = self._row_plan(topic, kafka_topic)
+        message.plan = plan
+
+    def _row_plan(self, topic: bytes, kafka_topic: str) -> Plan:
+        """The plan of the newest routes that lead this MQTT topic to this Kafka topic."""
+        found = None
+        for router in (self._router, *self._earlier):
+            with suppress(Unroutable):
+                plan = router.plan(topic)
+                if plan.kafka_topic == kafka_topic:
+                    found = plan
+                    break
+        plan = found or plain_plan(topic, kafka_topic)
+        plan.lane = self._lane(kafka_topic)
+        return plan
 
     # -- producing -------------------------------------------------------------------------------------
 

@@ -45,6 +45,7 @@ class Spool(Protocol):
     def delete(self, topic: str, segments: Sequence[Segment]) -> None: ...
     def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None: ...
     def turn(self, now: float) -> float: ...
+    def routes_changed(self) -> None: ...
 
 
 class Spooling:
@@ -55,7 +56,7 @@ class Spooling:
 
     `watch_at`: when `watch` looks for late lanes again, in monotonic seconds. `lane` returns a topic's lane,
     and makes a missing one with `new_lane`. `settle` is called for each message that is on disk, synced, and
-    may be acknowledged; `route` for each message that was read back.
+    may be acknowledged; `route` for each message that was read back, with the Kafka topic of its lane.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class Spooling:
         counts: Counts,
         lane: Callable[[str], Lane],
         settle: Callable[[Message], None],
-        route: Callable[[Message], None],
+        route: Callable[[Message, str], None],
         sampled: Sampled,
     ) -> None:
         self._sampled = sampled
@@ -193,7 +194,7 @@ class Spooling:
                 lane = lanes[result.topic]
                 for segment in result.segments:
                     for message in segment.messages:
-                        self._route(message)
+                        self._route(message, result.topic)
                 self._counts.unreadable += lane.read(result.segments)
                 stirred.append(lane)
                 continue

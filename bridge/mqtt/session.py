@@ -153,6 +153,17 @@ class Session:
             answer = packet_codec.pubcomp(packet_id, known, self._connection.mqtt5)
             self._send(self._connection, answer, acknowledgements=False)
 
+    def routes_changed(self) -> None:
+        """The handler wants other subscriptions now. A connection that is not up yet will ask for them."""
+        if self._connection and self._connection.accepted and self.state is not State.STOPPING:
+            self._subscriptions.wanted_changed(self._connection.client)
+            self._live_when_subscribed()
+
+    def use_password(self, settings: MqttSettings) -> None:
+        """Use the password, or password file, of `settings` from the next connection on."""
+        given = {"password": settings.password, "password_file": settings.password_file}
+        self._settings = self._settings.model_copy(update=given)
+
     def take_no_more(self) -> None:
         """Begin to stop: the session reads nothing more, but still sends acknowledgements."""
         if self._connection:
@@ -386,8 +397,9 @@ class Session:
             self._live_when_subscribed()
 
     def _on_unsuback(self, number: int, reasons: list[int]) -> None:
-        self._subscriptions.taken_off(number, reasons)
-        self._live_when_subscribed()
+        if self._connection:
+            self._subscriptions.taken_off(self._connection.client, number, reasons)
+            self._live_when_subscribed()
 
     def _live_when_subscribed(self) -> None:
         connection = self._connection

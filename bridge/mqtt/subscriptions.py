@@ -55,6 +55,7 @@ class Subscriptions:
         self._refused: set[str] = set()
         self._asked: dict[int | None, list[Subscription]] = {}  # no SUBACK yet; by paho's number
         self._taken_off: dict[int | None, list[str]] = {}  # no UNSUBACK yet
+        self._again = False  # what is wanted has changed while the broker owes an answer
         self._lowered: set[str] = set()  # filters of which a lower QoS was logged
 
     @property
@@ -93,6 +94,7 @@ class Subscriptions:
         self._asked.clear()
         self._taken_off.clear()
         self._refused.clear()
+        self._again = False
         self._limits = limits
         record = self._record
         if not session_present:
@@ -130,7 +132,19 @@ class Subscriptions:
             applied = {name: granted for name, granted in record.applied.items() if name in wanted}
             record.record(applied, surplus | (record.uncertain & self._refused))
             filters = sorted(surplus)
+            for name in filters:
+                self._confirmed.pop(name, None)  # a reload may want it again on this connection
             self._taken_off[sender.send_unsubscribe(filters)] = filters
+
+    def wanted_changed(self, sender: Sender) -> None:
+        """A reload has changed what is wanted. New filters are subscribed before old ones are unsubscribed.
+
+        While the broker owes an answer this waits: an UNSUBACK must not be taken for an answer about a filter
+        that is subscribed again meanwhile.
+        """
+        self._again = not self.settled
+        if not self._again:
+            self.apply(sender)
 
     def ask_again(self, sender: Sender) -> None:
         """Subscribe the refused filters again: a person may have corrected the broker's access rules."""
@@ -170,10 +184,12 @@ class Subscriptions:
             _log_refused(name, f"0x{reason:02x}")
         self._record.record(applied, uncertain)
         self._refused = refused
-        if not self._asked:  # filters that a refused wide filter covers become wanted, or unwanted again
+        # Filters that a refused wide filter covers become wanted, or unwanted again.
+        if not self._asked and not (self._again and self._taken_off):
+            self._again = False
             self.apply(sender)
 
-    def taken_off(self, number: int, reasons: Sequence[int]) -> None:
+    def taken_off(self, sender: Sender, number: int, reasons: Sequence[int]) -> None:
         """The broker sent UNSUBACK. `reasons`: one for each filter; MQTT 3.1.1 has none and can't refuse."""
         filters = self._taken_off.pop(number, [])
         refused = [name for name, reason in zip(filters, reasons, strict=False) if reason >= _REFUSED]
@@ -185,6 +201,9 @@ class Subscriptions:
             log(Event.MQTT_UNSUBSCRIBED, filters=gone)
         if refused:
             log(Event.MQTT_UNSUBSCRIBE_REFUSED, filters=refused)
+        if self._again and self.settled:
+            self._again = False
+            self.apply(sender)
 
     # -- what to ask for -------------------------------------------------------------------------------
 

@@ -39,6 +39,9 @@ class Event(StrEnum):
     SERVICE_FAILED             = "service.failed",             ERROR,   "an error that the bridge cannot handle; it exits, and systemd starts it again"
     SERVICE_NO_THREAD          = "service.no_thread",          ERROR,   "this machine or its limits allow no further thread; what needs one is tried again, and messages go to disk meanwhile"
     CONFIG_WARNING             = "config.warning",             WARNING, "a setting is allowed, but has an easily overlooked cost"
+    CONFIG_RELOADED            = "config.reloaded",            INFO,    "the bridge has read its settings again, and uses what has changed"
+    CONFIG_RELOAD_REFUSED      = "config.reload_refused",      ERROR,   "the bridge has read its settings again, and they are wrong; nothing has changed"
+    CONFIG_NEEDS_RESTART       = "config.needs_restart",       WARNING, "the bridge has read its settings again, and some of what has changed takes effect at the next start only"
     CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock cannot be trusted; records get no timestamp, and Kafka may duplicate them when a broker dies"
     CLOCK_RIGHT                = "clock.right",                INFO,    "the clock is right again; records get timestamps"
 
@@ -105,6 +108,8 @@ class Event(StrEnum):
     QOS0_DROPPED               = "qos0.dropped",               WARNING, "the bridge dropped QoS 0 messages beyond mqtt.qos0_messages or qos0_bytes"
     FLOW_MINUTE                = "flow.minute",                INFO,    "counts of the last minute, if any messages flowed"
 
+    NEIGHBOUR_UNAVAILABLE      = "neighbour.unavailable",      WARNING, "HAProxy's statistics or EMQX's API gave no useful answer; messages flow all the same; logged once an hour for each reason"
+
     LOG_LINES_LOST             = "log.lines_lost",             WARNING, "the reader of the log was too slow, and the bridge did not wait for it: so many lines before this one are lost"
 
     LIBRARY_PAHO               = "library.paho",               DEBUG,   "a line of paho-mqtt's own log, at its own level, but WARNING at most"
@@ -114,6 +119,12 @@ class Event(StrEnum):
 
 
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def use_new_configuration() -> None:
+    """Log by structlog's present configuration: a logger keeps that of its first line."""
+    global _logger
+    _logger = structlog.get_logger()
 
 
 def log(event: Event, **fields: object) -> None:

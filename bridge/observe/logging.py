@@ -15,6 +15,7 @@ from typing import Any, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from bridge.observe import events
 from bridge.observe.events import Event, log, log_at
 from bridge.observe.printable import printable, printable_json
 
@@ -51,6 +52,16 @@ def set_up(level: str, form: Literal["auto", "json", "console"], stream: TextIO 
     logging.captureWarnings(capture=True)
     sys.excepthook = lambda _kind, error, _trace: _uncaught(error)
     threading.excepthook = lambda crash: _uncaught(crash.exc_value, getattr(crash.thread, "name", ""))
+
+
+def change_level(level: str) -> None:
+    """Log every line from `level` up from now on, to the same stream."""
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        **{**structlog.get_config(), "wrapper_class": structlog.make_filtering_bound_logger(threshold)}
+    )
+    logging.getLogger().setLevel(threshold)
+    events.use_new_configuration()
 
 
 class _Lines:

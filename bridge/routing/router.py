@@ -25,7 +25,7 @@ from itertools import combinations
 from typing import Any, Literal
 from zlib import crc32
 
-from bridge.errors import ConfigurationError, Unroutable
+from bridge.errors import ConfigurationError, NoRoute, Unroutable
 from bridge.message import DUP, RETAIN, Message, Properties
 from bridge.routing.envelope import envelope
 from bridge.routing.routes import WHOLE_TOPIC, Route, RouteEntry, Source, Template, check
@@ -238,6 +238,37 @@ class Router:
         """The routes' names, in their order."""
         return tuple(route.name for route in self._routes)
 
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        return self._routes
+
+    def why_restart(self, before: "Router") -> str:
+        """Why a connection with `before`'s subscriptions can't get these without a restart; empty: it can.
+
+        Until the broker has unsubscribed the old filters, it has old and new ones. If two of them overlap, it
+        may send a message once for each. Nothing tells those copies apart: a copy that was queued under
+        `before` has an identifier that was made of the routes of `before`.
+        """
+        if self.subscriptions == before.subscriptions:
+            return ""
+        for router in (before, self):
+            if router.needs_mqtt5:
+                first, second = router.needs_mqtt5
+                return (
+                    f'routes "{first}" and "{second}" overlap, so identifiers made of all routes tell'
+                    " copies apart"
+                )
+        old = {one.filter: source.pattern for source, one in before._arrivals}
+        new = {one.filter: source.pattern for source, one in self._arrivals}
+        for added in new.keys() - old.keys():
+            for removed in old.keys() - new.keys():
+                if overlaps(new[added], old[removed]):
+                    return (
+                        f"the new filter {added} overlaps {removed}, which is removed: while the broker has"
+                        " both, it may send a message once for each"
+                    )
+        return ""
+
     def require_protocol(self, protocol: str) -> None:
         """Raises ConfigurationError if `mqtt.protocol` allows an MQTT that can't serve these routes."""
         if self.needs_mqtt5 and protocol != "5":
@@ -258,7 +289,7 @@ class Router:
         for route in self._routes:
             if route.source.takes(text):
                 return Plan(route, text, *self._copy_for(route.source, text))
-        raise Unroutable("no route has a filter that matches")
+        raise NoRoute("no route has a filter that matches")
 
     def destination(self, topic: bytes) -> tuple[str, str]:
         """The Kafka topic for messages of this MQTT topic; or an empty one, and why there is none."""

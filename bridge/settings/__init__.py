@@ -4,6 +4,7 @@ Decided here: what a setting allows, which source wins, and the error message fo
 Not here: what filters and templates of a route mean (routing).
 
     mqtt.py kafka.py routes.py spool.py   the tables of the file, with the rules between settings
+    neighbours.py                         the tables of the neighbours' monitoring
     root.py                               the file as a whole
     kafka_options.py                      which librdkafka settings are refused, and why
     load.py layers.py                     flags win over environment, file and defaults, in this order
@@ -18,6 +19,7 @@ Start with `load.load`.
 
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings, ReconnectSettings, TcpSettings, TlsSettings
+from bridge.settings.neighbours import EmqxSettings, HaproxySettings
 from bridge.settings.passwords import read_kafka_password, read_mqtt_password
 from bridge.settings.root import LogSettings, Settings
 from bridge.settings.routes import STANDARD_HEADERS, RouteSettings
@@ -26,6 +28,8 @@ from bridge.settings.spool import DeadLetterSettings, SpoolSettings
 __all__ = [
     "STANDARD_HEADERS",
     "DeadLetterSettings",
+    "EmqxSettings",
+    "HaproxySettings",
     "KafkaSettings",
     "LogSettings",
     "MqttSettings",

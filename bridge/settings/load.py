@@ -113,6 +113,8 @@ def _from_systemd() -> Layer:
             file = Path(directory, f"{section}-password")
             if os.path.exists(file):
                 values[section] = {"password_file": str(file)}
+        if os.path.exists(file := Path(directory, "emqx-key")):
+            values["emqx"] = {"key_file": str(file)}
     return Layer(
         values, lambda key: "$STATE_DIRECTORY" if key == ("state_directory",) else "$CREDENTIALS_DIRECTORY"
     )

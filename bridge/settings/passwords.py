@@ -1,4 +1,4 @@
-"""Reads the password files: at each MQTT connect, and again after a refusal by Kafka.
+"""Reads the password files: at each MQTT connect, after a refusal by Kafka, each time a neighbour is asked.
 
 So a changed password takes effect without a restart.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from bridge.errors import BridgeError
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
+from bridge.settings.neighbours import EmqxSettings, HaproxySettings
 from bridge.settings.text import NotUtf8, decode
 
 _LONGEST = 65_535  # bytes; MQTT's CONNECT counts them in two bytes (MQTT 5, 1.5.4)
@@ -30,6 +31,24 @@ def read_mqtt_password(settings: MqttSettings) -> str | None:
 def read_kafka_password(settings: KafkaSettings) -> str | None:
     """The value for sasl.password; None if no file is set. Raises BridgeError if it can't be read."""
     return _read(settings.password_file, "kafka.password_file") if settings.password_file else None
+
+
+def read_haproxy_password(settings: HaproxySettings) -> str | None:
+    """The console's password; None if no file is set. Raises BridgeError if it can't be read."""
+    return _read(settings.password_file, "haproxy.password_file") if settings.password_file else None
+
+
+def read_emqx_key(settings: EmqxSettings) -> tuple[str, str]:
+    """API key and secret key. Raises BridgeError if the file can't be read or has another form."""
+    if settings.key_file is None:
+        raise BridgeError("emqx.key_file is missing: EMQX's API answers nobody without a key")
+    key, colon, secret = _read(settings.key_file, "emqx.key_file").partition(":")
+    if not colon or not key or not secret:
+        raise BridgeError(
+            f"cannot use {settings.key_file}: it has no colon between two texts (it must hold the API key, a"
+            " colon and the secret key, in one line)"
+        )
+    return key, secret
 
 
 def _read(path: Path, setting: str) -> str:

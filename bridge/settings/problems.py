@@ -1,5 +1,6 @@
 """Words each problem with the settings as one line: key, value, source, and what is allowed."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from bridge.settings.layers import Layers
 from bridge.settings.section import Key, Wrong, nearest
 
 _LONGEST_VALUE = 60  # characters of a wrong value that are shown
+_LOGIN_IN_URL = re.compile(r"//[^/\s]*@")
 
 
 def sentences(error: ValidationError, layers: Layers, file: str) -> list[str]:
@@ -72,5 +74,5 @@ def _shown(key: Key, value: Any) -> str:
         return ""  # the value may contain a secret
     if describe.secret(key):
         return " = ***"
-    text = describe.written(None, value)
+    text = _LOGIN_IN_URL.sub("//***@", describe.written(None, value))
     return f" = {text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + '...'}"

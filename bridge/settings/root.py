@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
+from bridge.settings.neighbours import EmqxSettings, HaproxySettings
 from bridge.settings.routes import RouteSettings, unique
 from bridge.settings.section import Section, Wrong
 from bridge.settings.spool import DeadLetterSettings, SpoolSettings
@@ -57,6 +58,14 @@ class Settings(BaseSettings):
     )
     dead_letters: DeadLetterSettings = Field(
         default_factory=lambda: DeadLetterSettings(), description="Messages that Kafka can never take"
+    )
+    haproxy: HaproxySettings = Field(
+        default_factory=lambda: HaproxySettings(),
+        description="HAProxy's statistics: which EMQ nodes are up, for the page and the metrics",
+    )
+    emqx: EmqxSettings = Field(
+        default_factory=lambda: EmqxSettings(),
+        description="EMQX's API: how many messages wait for the bridge, and how many EMQX has dropped",
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 

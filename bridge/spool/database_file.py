@@ -25,6 +25,7 @@ class DatabaseFile:
         self._routes = routes
         self._lane_of = lru_cache(_TOPICS)(lane_of)
         self._moved = 0
+        self._routes_changed = False
         self._lock: int | None = None
 
     def start(self) -> Store:
@@ -63,6 +64,12 @@ class DatabaseFile:
             self._moved = 0
         return True
 
+    def note_changed_routes(self) -> None:
+        """The service has other routes than at the start: rows may follow either, until the next start."""
+        self._routes_changed = True
+        if self.store:
+            self.store.routes_changed = True
+
     def abandon(self) -> None:
         """Close the file. It can't be used for now."""
         if self.store:
@@ -95,10 +102,12 @@ class DatabaseFile:
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
         try:
-            return Store(self._directory)
+            store = Store(self._directory)
         except CorruptStore as error:
             self._set_aside(error.reason)
-            return Store(self._directory)
+            store = Store(self._directory)
+        store.routes_changed = self._routes_changed
+        return store
 
     def _set_aside(self, reason: str) -> None:
         """Rename a damaged file, so that the bridge can begin an empty one.

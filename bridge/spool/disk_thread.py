@@ -166,6 +166,8 @@ class DiskThread:
 
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
+        if job.routes_changed:
+            self._file.note_changed_routes()
         if not self._was_opened:
             self._open_late()
         if not self._was_opened or job.numbering != self._numbering:

@@ -39,6 +39,8 @@ _REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, bytes of one ste
 _WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new rows fill them
 _WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
+_NOT_ALONE = " and others"  # behind the routes of a start, where the service has taken others since
+
 LaneOf = Callable[[bytes], tuple[str, str]]
 """Returns the Kafka topic for an MQTT topic by the current routes; or an empty one, and the reason."""
 
@@ -78,6 +80,7 @@ class Store:
         self.path = directory / self.FILE
         self._lanes: dict[str, int] = {}
         self._is_settled = False  # all messages are in the Kafka topics of this run's routes
+        self.routes_changed = False  # the service has taken other routes since it started
         with self._translated():
             directory.mkdir(mode=0o750, parents=True, exist_ok=True)
             # SQLite creates its log with the permissions that the database has at that time.
@@ -118,7 +121,9 @@ class Store:
         The commit is on disk, synced, when this method returns.
         """
         with self._translated(), self._transaction():
-            if not self._is_settled:  # the rows no longer all follow the last run's routes
+            if (
+                not self._is_settled or self.routes_changed
+            ):  # the rows no longer all follow the last run's routes
                 self._db.execute("DELETE FROM facts WHERE name = 'routes'")
             for topic, segment, body in segments:
                 self._insert(topic, segment, body)
@@ -198,6 +203,8 @@ class Store:
         if all are in the right place. The database may hold gigabytes, so one call does one step, in a commit
         of its own. The next call continues after that step, even after a restart.
         """
+        if self.routes_changed:  # rows of other routes may follow: no start must believe that all is moved
+            routes += _NOT_ALONE
         with self._translated():
             if self._fact("routes") == routes:
                 self._is_settled = True

@@ -152,8 +152,8 @@ class Neighbours(Protocol):
 class Collector:
     """`latest`: the newest snapshot, None before the first.
 
-    app.py sets `state`, and `neighbours` where there are any. A reload sets `reloaded_at` (monotonic seconds)
-    and `reload_trouble`, and calls `routes_changed`.
+    app.py sets `state` and `neighbours`. A reload sets `reloaded_at` (monotonic seconds) and
+    `reload_trouble`.
     """
 
     def __init__(
@@ -198,10 +198,6 @@ class Collector:
             self._longest_turn = 0.0
             self.latest = self.make(now)
         return self._due - now
-
-    def routes_changed(self, settings: Settings) -> None:
-        """The routes, or other settings, are new."""
-        self._settings = settings
 
     def make(self, now: float) -> Snapshot:
         """Make a snapshot of this moment. Between two turns of the loop the sums add up."""
@@ -417,7 +413,7 @@ class Collector:
                 counts.delivered_by_route[route.name],
                 counts.skipped_by_route[route.name],
             )
-            for route in self._settings.routes
+            for route in self._pipeline.routes
         )
 
     def _held(self, now: float, not_live: Sequence[Lane]) -> tuple[tuple[HeldTopic, ...], int, int]:

@@ -108,7 +108,8 @@ as_service() { # VERSION UNIT ARGUMENT...
     shift 2
     systemd-run --quiet --pipe --wait --collect --service-type=exec -p "User=$NAME" -p "Group=$NAME" \
         -p "LoadCredential=mqtt-password:$unit.mqtt-password" \
-        -p "LoadCredential=kafka-password:$unit.kafka-password" --setenv="STATE_DIRECTORY=$(state_of "$unit")" \
+        -p "LoadCredential=kafka-password:$unit.kafka-password" \
+        -p "LoadCredential=emqx-key:$unit.emqx-key" --setenv="STATE_DIRECTORY=$(state_of "$unit")" \
         "$VERSIONS/$version/bin/$NAME" "$@" --config "$(configuration_of "$unit")"
 }
 

@@ -196,7 +196,7 @@ def _command_line() -> Iterator[str]:
 
 The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It
 reads passwords from a file (`mqtt.password_file`, `kafka.password_file`), from systemd's credentials
-`mqtt-password` and `kafka-password`, or from the environment.
+`mqtt-password`, `kafka-password` and `emqx-key`, or from the environment.
 
 ## spool status
 

@@ -15,7 +15,7 @@ FLOORS = (
     {"__main__"},
     {"commands"},
     {"app"},
-    {"mqtt", "kafka", "spool"},
+    {"mqtt", "kafka", "spool", "neighbours"},
     {"status"},
     {"delivery"},
     {"settings"},
@@ -25,7 +25,7 @@ FLOORS = (
     {"errors"},
     {"bridge"},
 )
-EDGES = {"mqtt", "kafka", "spool"}
+EDGES = {"mqtt", "kafka", "spool", "neighbours"}
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # Modules that decide do no I/O, so they can be tested and understood without it.
@@ -45,6 +45,8 @@ PURE = {
     "mqtt.packet_codec",
     "mqtt.protocol_version",
     "mqtt.reasons",
+    "neighbours.emqx_session",
+    "neighbours.haproxy_stats",
     "routing.envelope",
     "routing.router",
     "routing.routes",

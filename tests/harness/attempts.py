@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,11 @@ from bridge.mqtt.session import Session, State
 from bridge.observe import logging
 from bridge.routing.topics import Subscription
 from bridge.settings import KafkaSettings, MqttSettings
+from tests.harness.conditions import NotInTime, wait_until
 
 WARM_UP = 100  # attempts before memory is looked at: caches fill, allocators take their pools
 _GIVE_UP = 120.0  # seconds
+_FEW_THREADS = 16  # of one session or cluster; each producer that is still about to end has four or five
 
 
 class _Handler:
@@ -100,12 +103,19 @@ def main(kind: str, count: int, settings: dict[str, Any]) -> None:
             lines.truncate()
 
     attempts(WARM_UP)
-    before = rss_mb()
+    before = settled_mb()
     attempts(count)
-    grown = rss_mb() - before
+    grown = settled_mb() - before
     sys.stdout.write(json.dumps({"attempts": count, "grown_mb": round(grown, 2), "failed": logged}) + "\n")
     sys.stdout.flush()
     os._exit(0)  # threads of librdkafka may still be about to close
+
+
+def settled_mb() -> float:
+    """The resident memory, in MB, once clients that were closed have ended their threads."""
+    with suppress(NotInTime):
+        wait_until(lambda: len(os.listdir("/proc/self/task")) <= _FEW_THREADS, _GIVE_UP, "threads end")
+    return rss_mb()
 
 
 def rss_mb() -> float:

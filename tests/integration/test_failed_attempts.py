@@ -4,6 +4,8 @@ Each way to fail has a process of its own, and all run side by side. `--full` ma
 """
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +22,7 @@ from tests.harness.tls import Authority, TlsDoor
 from tests.integration.conftest import KAFKA_PASSWORD
 
 MOST_MB = 3.0
+_UNIT = (ROOT / "deploy/systemd/mqtt-kafka-bridge.service").read_text()
 _NOT_AUTHORIZED = 0x87
 _NOBODY = {"host": "127.0.0.1", "port": 1}
 
@@ -109,6 +112,7 @@ def processes(
                     *(str(_count(way, full)), json.dumps(settings)),
                 ],
                 cwd=ROOT,
+                env={**os.environ, **dict(re.findall(r"(?m)^Environment=(\w+)=(.*)$", _UNIT))},
                 stdout=subprocess.PIPE,
             )
             for way, settings in ways.items()
@@ -123,9 +127,9 @@ def processes(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_failed_attempts_leave_nothing_in_memory(
-    way: str, processes: dict[str, "subprocess.Popen[bytes]"]
+    way: str, processes: dict[str, "subprocess.Popen[bytes]"], request: pytest.FixtureRequest
 ) -> None:
-    output, _ = processes[way].communicate(timeout=600)
+    output, _ = processes[way].communicate(timeout=3000 if request.config.getoption("--full") else 600)
     found = json.loads(output)
     assert WAYS[way] in found["failed"], found
     assert found["grown_mb"] <= MOST_MB, found

@@ -91,6 +91,8 @@ class Chain:
             "mqtt": {"host": host, "port": port},
             "kafka": {"bootstrap_servers": self.kafka.bootstrap},
             "routes": _ROUTES,
+            # `rounds` leads the bridge through a relay, whose port tells it nothing of a balancer.
+            "haproxy": {"stats": f"http://{self.haproxy.host.address}:{CONSOLE}/metrics?scope=server"},
             "stop_timeout": "5s",
         }
 

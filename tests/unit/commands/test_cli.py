@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,7 @@ def test_without_arguments_it_is_the_service(machine: Machine, monkeypatch: pyte
     machine.write(WORKS)
     started: list[Settings] = []
 
-    def service(settings: Settings) -> int:
+    def service(settings: Settings, _: object) -> int:
         started.append(settings)
         return 0
 
@@ -196,6 +197,26 @@ def test_without_arguments_it_is_the_service(machine: Machine, monkeypatch: pyte
 
     assert cli.main([]) == 0
     assert started[0].mqtt.host == "emq"
+
+
+def test_the_service_reads_file_and_flags_again_for_a_reload(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.write(WORKS)
+    again: list[Settings] = []
+
+    def service(settings: Settings, read_again: Callable[[], Settings]) -> int:
+        machine.write(WORKS.replace('"emq"', '"other"'))
+        again.append(read_again())
+        machine.write("nonsense")
+        with pytest.raises(ConfigurationError):
+            read_again()
+        return 0
+
+    monkeypatch.setattr(bridge.app, "run", service)
+
+    assert cli.main(["--mqtt.port", "1885"]) == 0
+    assert (again[0].mqtt.host, again[0].mqtt.port) == ("other", 1885)
 
 
 def test_dry_run_hands_on_its_flags(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,7 +249,7 @@ def test_an_error_of_the_app_becomes_the_exit_status(
     status: int,
     said: str,
 ) -> None:
-    def fails(_: Settings) -> int:
+    def fails(*_: object) -> int:
         raise error
 
     machine.write(WORKS)

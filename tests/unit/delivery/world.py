@@ -132,6 +132,7 @@ class Disk:
         self.letters: list[tuple[str, bytes]] = []  # reason and payload
         self.deleted: list[int] = []
         self._writing: list[tuple[str, Segment, bytes]] = []
+        self.has_other_routes = False
         self._writing_letters: list[DeadLetter] = []
 
     @property
@@ -161,6 +162,9 @@ class Disk:
 
     def turn(self, now: float) -> float:
         return 60.0
+
+    def routes_changed(self) -> None:
+        self.has_other_routes = True
 
     @property
     def has_work(self) -> bool:

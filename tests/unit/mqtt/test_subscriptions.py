@@ -246,7 +246,7 @@ def test_what_the_settings_no_longer_name_is_taken_off(tmp_path: Path) -> None:
     session.connect(session_present=True)
     assert session.sent == [("unsubscribe", ["b"])]
     assert not session.subscriptions.settled
-    session.subscriptions.taken_off(1, [0])
+    session.subscriptions.taken_off(session, 1, [0])
     assert session.subscriptions.settled
     assert list(session.record.applied) == ["a"]
 
@@ -258,7 +258,7 @@ def test_what_the_broker_does_not_take_off_is_tried_again(
     live(tmp_path, "a", "b")
     session = Session(tmp_path, "a")
     session.connect(session_present=True)
-    session.subscriptions.taken_off(1, reasons)
+    session.subscriptions.taken_off(session, 1, reasons)
     assert session.subscriptions.settled
     session.sent.clear()
     session.connect(session_present=True)
@@ -365,7 +365,7 @@ def test_answers_to_what_was_not_asked_change_nothing(tmp_path: Path) -> None:
     session.connect(session_present=False)
     with pytest.raises(MalformedPacket):
         session.grant(7, 1)
-    session.subscriptions.taken_off(7, [])
+    session.subscriptions.taken_off(session, 7, [])
     assert not session.subscriptions.any_granted
 
 
@@ -373,3 +373,54 @@ def test_a_session_is_expected_where_one_is_on_record(tmp_path: Path) -> None:
     assert not Session(tmp_path, "a").subscriptions.expects_session
     live(tmp_path, "a")
     assert Session(tmp_path, "a").subscriptions.expects_session
+
+
+# -- reload ------------------------------------------------------------------------------------------
+
+
+def test_a_reload_subscribes_the_new_filter_before_it_unsubscribes_the_old_one(tmp_path: Path) -> None:
+    session = live(tmp_path, "a", "b")
+    session.wanted = [sub("b"), sub("c")]
+    session.subscriptions.wanted_changed(session)
+    assert session.sent[1:] == [("subscribe", ["c"])]
+    session.grant(2)
+    assert session.sent[2:] == [("unsubscribe", ["a"])]
+    session.subscriptions.taken_off(session, 3, [0])
+    assert session.subscriptions.settled
+    assert session.record.applied.keys() == {"b", "c"}
+    assert not session.record.uncertain
+
+
+def test_a_filter_that_a_second_reload_brings_back_is_subscribed_again(tmp_path: Path) -> None:
+    session = live(tmp_path, "a", "b")
+    session.wanted = [sub("a")]
+    session.subscriptions.wanted_changed(session)
+    assert session.sent[1:] == [("unsubscribe", ["b"])]
+    session.wanted = [sub("a"), sub("b")]
+    session.subscriptions.wanted_changed(session)
+    assert len(session.sent) == 2, "the UNSUBACK may not be taken for an answer about the new subscription"
+    session.subscriptions.taken_off(session, 2, [0])
+    assert session.sent[2:] == [("subscribe", ["b"])]
+    session.grant(3)
+    assert session.record.applied.keys() == {"a", "b"}
+
+
+def test_a_reload_while_a_subscribe_is_unanswered_waits_for_the_answer(tmp_path: Path) -> None:
+    session = Session(tmp_path, "a")
+    session.connect(session_present=False)
+    session.wanted = [sub("b")]
+    session.subscriptions.wanted_changed(session)
+    assert session.sent == [("subscribe", ["a"])]
+    session.grant(1)
+    assert session.sent[1:] == [("subscribe", ["b"])]
+    session.grant(2)
+    assert session.sent[2:] == [("unsubscribe", ["a"])]
+
+
+def test_a_reload_that_changes_the_qos_subscribes_the_same_filter_again(tmp_path: Path) -> None:
+    session = live(tmp_path, "a")
+    session.wanted = [sub("a", qos=2)]
+    session.subscriptions.wanted_changed(session)
+    session.grant(2)
+    assert session.sent[1:] == [("subscribe", ["a"])]
+    assert session.record.applied == {"a": (2, 0)}

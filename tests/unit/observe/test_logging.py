@@ -18,7 +18,7 @@ import structlog
 
 from bridge.observe import events
 from bridge.observe.events import Event, log
-from bridge.observe.logging import set_up
+from bridge.observe.logging import change_level, set_up
 
 ROOT = Path(__file__).parents[3]
 
@@ -174,7 +174,7 @@ def test_a_python_warning_goes_through_the_same_log() -> None:
 
 _RAISES = """
 import sys, threading
-from bridge.observe.logging import set_up
+from bridge.observe.logging import change_level, set_up
 set_up("info", "json")
 def connect(password):
     raise OSError("the cable is out")
@@ -315,3 +315,18 @@ def test_the_service_carries_no_rich_and_a_dry_run_may_still_have_it() -> None:
     check = "import sys, bridge.app, bridge.commands.cli; assert 'rich' not in sys.modules; import rich.table"
 
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, timeout=30)
+
+
+# -- reload ------------------------------------------------------------------------------------------
+
+
+def test_a_changed_level_holds_for_the_next_line_of_the_bridge_and_of_libraries() -> None:
+    stream = started("warning")
+    log(Event.MQTT_LIVE)
+    change_level("info")
+    log(Event.MQTT_LIVE)
+    logging.getLogger("paho").info("seen")
+    change_level("error")
+    log(Event.MQTT_CLOSED)
+    logging.getLogger("paho").warning("not seen")
+    assert [line["event"] for line in lines(stream)] == ["mqtt.live", "library.paho"]

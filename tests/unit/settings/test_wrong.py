@@ -62,6 +62,15 @@ IN_THE_FILE = [
     ("an empty client id", "mqtt", 'client_id = ""',
      'mqtt.client_id = "" (bridge.toml:3): must be text of 1 to 256 characters'),
     # single values with rules of their own
+    ("a host where a URL belongs", "haproxy", 'stats = "haproxy:8081"',
+     'haproxy.stats = "haproxy:8081" (bridge.toml:10): must be an address that begins with http:// or https://'),
+    ("a password in a URL", "emqx", 'key_file = "k"\napi = "http://key:secret@emq:18083"',
+     'emqx.api = "http://***@emq:18083" (bridge.toml:11): holds a user or a password, which every log would show;'
+     " use the other settings"),
+    ("an API without a key", "emqx", 'api = "http://emq:18083"',
+     "emqx.key_file: is missing: EMQX's API answers nobody without a key"),
+    ("a user of a console that is not named", "haproxy", 'username = "admin"\npassword_file = "p"',
+     'haproxy.username = "admin" (bridge.toml:10): does nothing without the address of the console in stats'),
     ("a URL as host", "mqtt", 'host = "mqtt://emq"',
      'mqtt.host = "mqtt://emq" (bridge.toml:2): must be a name or an address alone, without mqtt:// before it'
      " or a path behind it"),

@@ -249,7 +249,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         counts,
         lane=lambda topic: Lane(topic, Room(1, 1)),
         settle=lambda _: None,
-        route=lambda _: None,
+        route=lambda *_: None,
         sampled=Sampled(),
     )
     letters = [letter(bytes(400_000)) for _ in range(3)]

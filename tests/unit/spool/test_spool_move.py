@@ -363,3 +363,52 @@ def test_on_its_way_to_kafka_what_is_moved_stays_before_what_comes_meanwhile(
     store = Store(tmp_path)
     assert store.backlogs() == []
     store.close()
+
+
+# -- routes that change while the service runs ----------------------------------------------------------
+
+
+def store_with(directory: Path, *topics: str) -> Store:
+    store = Store(directory)
+    for number, topic in enumerate(topics, start=1):
+        for segment in cut([message(number)]):
+            store.write([(topic, segment, pack(segment.messages))])
+    return store
+
+
+def all_moved(store: Store, routes: str, now: tuple[str, str]) -> int:
+    found = 0
+    while (step := store.reassign(routes, lambda _: now)) is not None:
+        found += step
+    return found
+
+
+def test_after_a_reload_no_start_believes_that_all_rows_follow_its_routes(tmp_path: Path) -> None:
+    """A start with the first routes must also move what was written under those of the reload."""
+    store = Store(tmp_path)
+    assert all_moved(store, "first", OLD) == 0
+    store.routes_changed = True
+    for segment in cut([message(1)]):
+        store.write([("new", segment, pack(segment.messages))])
+    store.close()
+    again = Store(tmp_path)
+    assert all_moved(again, "first", OLD) == 1
+    assert [each.topic for each in again.backlogs()] == ["sensors"]
+    again.close()
+
+
+@pytest.mark.usefixtures("steps")
+def test_a_reload_while_rows_move_leaves_no_false_record_of_the_move(tmp_path: Path) -> None:
+    store_with(tmp_path, "a", "b").close()
+    store = Store(tmp_path)
+    assert store.reassign("first", lambda _: OLD, 2) == 1  # the first of two steps
+    store.routes_changed = True
+    for segment in cut([message(3)]):
+        store.write([("new", segment, pack(segment.messages))])
+    while store.reassign("first", lambda _: OLD, 2) is not None:
+        pass
+    store.close()
+    again = Store(tmp_path)
+    assert all_moved(again, "first", OLD) == 1
+    assert [(each.topic, each.messages) for each in again.backlogs()] == [("sensors", 3)]
+    again.close()
