@@ -32,8 +32,8 @@ def test_librdkafka_names_the_brokers_that_are_up() -> None:
             "stats_cb": brokers.take,
         }
     )
-    for partition in range(3):
-        producer.produce("topic", b"x", partition=partition)
+    for number in range(80):  # the mock cluster chooses leaders at random
+        producer.produce(f"topic{number // 4}", b"x", partition=number % 4)
 
     def are_up() -> bool:
         producer.poll(0.1)
