@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     )
     emqx: EmqxSettings = Field(
         default_factory=lambda: EmqxSettings(),
-        description="EMQX's API: how many messages wait for the bridge, and how many EMQX has dropped",
+        description="EMQX's API: what waits for the bridge, and what EMQX has dropped",
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 
