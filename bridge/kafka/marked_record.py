@@ -39,15 +39,16 @@ class MarkedRecord:
     def __enter__(self) -> Self:
         try:
             found = self._consumer.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic]
-            if found.error is not None:
-                raise KafkaException(found.error)
+            reason = found.error.str() if found.error else ""
             self._consumer.assign([self._end(number) for number in found.partitions])
         except KafkaException as error:
+            reason = error.args[0].str()
+        if reason:
             self._consumer.close()
             raise BridgeError(
-                f"{self._topic} can't be read: {error.args[0].str()} (let the bridge's user read this topic: --send looks for its"
-                " message there)"
-            ) from None
+                f"{self._topic} can't be read: {reason} (let the bridge's Kafka user read this topic: --send"
+                " looks for its message there)"
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,9 +1,9 @@
 """Reads Kafka's clock, without writing anything.
 
-DescribeQuorum (API key 55, version 1: Kafka 3.3 and later) tells for each controller when the leader of the
-quorum last heard of it. For the leader itself this is the present time of its clock. librdkafka has no call for
-this request, so this module sends it by hand, where the listener wants no login. Source: Kafka protocol guide,
-"DescribeQuorum"; KIP-836.
+DescribeQuorum (API key 55, version 1: Kafka 3.3 and later) tells for each controller when the leader of
+the quorum last heard of it. For the leader itself this is the present time of its clock. librdkafka has no
+call for this request, so this module sends it itself, where the listener wants no login. Source: Kafka
+protocol guide, "DescribeQuorum"; KIP-836.
 """
 
 import struct
@@ -69,7 +69,8 @@ def latest(answer: bytes) -> float:
         raise ValueError(f"DescribeQuorum: error {error}")
     if count() != 2:  # one topic
         raise ValueError("DescribeQuorum: not one topic")
-    at += count() - 1  # its name
+    length = count() - 1  # of its name; `at += count()` would read `at` before count() changes it
+    at += length
     if count() != 2:
         raise ValueError("DescribeQuorum: not one partition")
     take(">i")

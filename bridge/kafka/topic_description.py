@@ -1,4 +1,4 @@
-"""What Kafka tells of an existing topic: partitions, replicas, settings, the bridge's own rights. It blocks."""
+"""What Kafka tells of an existing topic: partitions, replicas, settings, the bridge's rights. It blocks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ _TIMEOUT = 5.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`replicas`, `in_sync`: of the partition with the fewest. `behind`: brokers whose replica is not in sync.
+    """What Kafka tells of a topic.
 
+    `replicas`, `in_sync`: of the partition with the fewest. `behind`: brokers whose replica is not in sync.
     `may_write` None, and no `config`: Kafka does not tell.
     """
 

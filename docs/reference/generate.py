@@ -1,4 +1,4 @@
-"""Writes settings.md, events.md, command-line.md and checks.md from the code: python docs/reference/generate.py
+"""Writes settings.md, events.md, command-line.md and checks.md: python docs/reference/generate.py
 
 tests/artefacts/test_reference_in_step.py fails if a page differs from the code.
 """
@@ -180,9 +180,9 @@ def _events_in(nodes: list[ast.expr]) -> Iterator[str]:
 def _checks() -> Iterator[str]:
     yield """# Checks
 
-`bridge check` makes these checks, in this order within each group. The ids are an interface. A check that can't
-be made is skipped, and says why. `--offline` makes only the checks that ask no other machine. Each check ends
-after its time-out at the latest."""
+`bridge check` makes these checks, in this order within each group. The ids are an interface. A check that
+can't be made is skipped, and says why. `--offline` makes only the checks that ask no other machine. Each
+check ends after its time-out at the latest."""
     for group in Group:
         yield f"\n## {group.capitalize() if group.islower() else group[0].upper() + group[1:]}\n"
         yield "| id | what it checks | remedy | offline | time-out |\n|---|---|---|---|---|"
@@ -214,7 +214,7 @@ def _command_line() -> Iterator[str]:
 | exit status | means |
 |---|---|
 | 0 | done, or stopped on request (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; `check`: a check failed, or with `--strict` warns; `dead-letters replay`: some dead letters stay |
+| 1 | failed; `check`: a check failed (`--strict`: or warns); `dead-letters replay`: some dead letters stay |
 | 2 | the command line or the settings are wrong; each line on standard error names one problem |
 
 The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It
@@ -223,14 +223,14 @@ reads passwords from a file (`mqtt.password_file`, `kafka.password_file`), from 
 
 ## check
 
-`check` examines settings, this machine, both sides of the chain, the spool and the running service, and changes
-nothing: [Checks](checks.md) lists what it looks at. It connects with a client id of its own (`--client-id`), so
-it can run beside the service. `--offline` asks no other machine. `--haproxy-cfg` names a copy of HAProxy's file;
-without it the check reads /etc/haproxy/haproxy.cfg if it can.
+`check` examines settings, this machine, both sides of the chain, the spool and the running service, and
+changes nothing: [Checks](checks.md) lists what it looks at. It connects with a client id of its own
+(`--client-id`), so it can run beside the service. `--offline` asks no other machine. `--haproxy-cfg`
+names a copy of HAProxy's file; without it the check reads /etc/haproxy/haproxy.cfg if it can.
 
-`--send TOPIC` publishes one marked message to this MQTT topic and waits until it is in Kafka. It needs a running
-service, a route that takes the topic, and the right to read the route's Kafka topic. One record stays in Kafka.
-If no route takes the topic, nothing is sent.
+`--send TOPIC` publishes one marked message to this MQTT topic and waits until it is in Kafka. It needs a
+running service, a route that takes the topic, and the right to read the route's Kafka topic. One record
+stays in Kafka. If no route takes the topic, nothing is sent.
 
 `--json` prints one object for each outcome, and the verdict as the last one:
 
@@ -239,7 +239,7 @@ If no route takes the topic, nothing is sent.
 | `id`, `group` | the check |
 | `level` | `good`, `warning`, `failed` or `skipped` |
 | `found` | what the check found, or why it was skipped |
-| `remedy`, `runbook` | what to do, and the entry of the runbook; null unless `level` is `warning` or `failed` |
+| `remedy`, `runbook` | what to do, and the runbook's entry; null if the check is good or skipped |
 | `seconds` | how long the check took |
 | `verdict`, `sentence` | only in the last object: the worst level, and one sentence |
 

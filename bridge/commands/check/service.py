@@ -81,14 +81,13 @@ def unit(site: Site) -> Iterator[Outcome]:
     elif shown.get("ActiveState") != "active":
         yield failed(f"{unit_name(site.settings_file)} is {shown.get('ActiveState')}", "systemctl start it")
     else:
-        files = [
-            Path(name) for name in [shown["FragmentPath"], *shown.get("DropInPaths", "").split()] if name
-        ]
+        names = [shown["FragmentPath"], *shown.get("DropInPaths", "").split()]
+        files = [Path(name) for name in names if name]
         yield unit_verdict(shown.get("NeedDaemonReload") == "yes", _newer(files, _started(site, shown)))
 
 
 def unit_verdict(needs_reload: bool, changed: list[str]) -> Outcome:
-    """`needs_reload`: systemd's NeedDaemonReload. `changed`: files that are newer than the service's start."""
+    """`needs_reload`: systemd's NeedDaemonReload. `changed`: files newer than the service's start."""
     if needs_reload:
         return warning(
             "the unit's file changed, and systemd has not read it",
@@ -124,7 +123,9 @@ def _unit(site: Site) -> dict[str, str]:
         return {}
     words = ["systemctl", "show", "--timestamp=unix", f"--property={_SHOWN}", unit_name(site.settings_file)]
     try:
-        answer = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT, check=True)
+        answer = subprocess.run(  # noqa: S603
+            words, capture_output=True, text=True, timeout=_TIMEOUT, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
     return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)

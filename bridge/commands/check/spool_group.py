@@ -59,10 +59,8 @@ def sync(site: Site) -> Iterator[Outcome]:
     try:
         times = disk_check.sync_times(directory)
     except OSError as error:
-        yield skipped(
-            f"{directory}: no file can be written for the measurement ({(error.strerror or str(error)).lower()});"
-            " run the check as root"
-        )
+        why = (error.strerror or str(error)).lower()
+        yield skipped(f"{directory}: nothing can be written there ({why}); run the check as root")
         return
     snapshot = site.snapshot
     queue = snapshot.get("queue") or {}
