@@ -74,6 +74,7 @@ def test_a_whole_chain_fails_nothing_and_says_what_it_found(look: Look, haproxy:
     for id_ in ("mqtt.name", "mqtt.tcp", "mqtt.connack", "kafka.bootstrap", "kafka.brokers", "kafka.topic"):
         assert levels(found, id_) == [Level.GOOD], found[id_]
     assert levels(found, "mqtt.subscription") == [Level.GOOD] * 2
+    assert levels(found, "mqtt.nodes") == [Level.GOOD] * 2, found["mqtt.nodes"]
     assert levels(found, "mqtt.haproxy_timeouts") == [Level.GOOD] * 2
     assert levels(found, "kafka.topic_copies") == [Level.GOOD], found["kafka.topic_copies"]
     assert levels(found, "kafka.topic_retention") == [Level.GOOD]
@@ -117,11 +118,23 @@ def test_a_plain_broker_without_a_balancer_is_examined_without_a_word_of_haproxy
     assert not [text for text in texts if "haproxy" in text.lower()]
 
 
+def test_one_emq_node_is_down_and_named_while_the_chain_works(
+    look: Look, emq: Brokers, haproxy: HAProxy
+) -> None:
+    with emq.node(1).dead():
+        haproxy.wait_state(1, "DOWN")
+        found = look()
+    assert levels(found, "mqtt.nodes") == [Level.WARNING, Level.GOOD]
+    assert f"server1 ({emq.addresses[0]}) DOWN" in found["mqtt.nodes"][0].found
+    assert levels(found, "mqtt.subscription") == [Level.GOOD] * 2
+
+
 def test_no_emq_node_is_up_behind_haproxy(look: Look, emq: Brokers, haproxy: HAProxy) -> None:
     with emq.node(1).dead(), emq.node(2).dead():
         for number in (1, 2):
             haproxy.wait_state(number, "DOWN")
         found = look()
+    assert levels(found, "mqtt.nodes") == [Level.FAILED] * 2
     assert levels(found, "mqtt.connack") == [Level.FAILED]
     assert "which HAProxy does while no EMQ node is up" in found["mqtt.connack"][0].found
 

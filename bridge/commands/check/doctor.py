@@ -49,8 +49,7 @@ def check(site: Site, say: Callable[[str], object], *, as_json: bool = False, st
 
 def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[Result]:
     """Run the checks, one after another. Parts that the checks have opened are closed at the end."""
-    with suppress(OSError):
-        service.read_status(site)
+    service.read_status(site)
     unusable: set[str] = set()
     try:
         for each in sorted(checks, key=lambda each: list(Group).index(each.group)):

@@ -1,16 +1,18 @@
-"""Checks of the MQTT side: name, TCP and TLS, CONNECT, SUBSCRIBE, HAProxy's timeouts, EMQ's queue."""
+"""Checks of the MQTT side: name, TCP and TLS, CONNECT, SUBSCRIBE, HAProxy, EMQ's queue."""
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from bridge.commands.check import haproxy_cfg
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
 from bridge.errors import BridgeError
 from bridge.mqtt.broker_check import BrokerCheck, reach, resolve
+from bridge.neighbours.answer import Unavailable
+from bridge.neighbours.neighbours import Emqx, ask_haproxy
 from bridge.settings import MqttSettings
+from bridge.status.snapshot import BrokerNode, SessionQueue
 from bridge.units import DURATION
 
 INSTALLED = Path("/etc/haproxy/haproxy.cfg")
@@ -25,7 +27,8 @@ _NEARLY_FULL = 0.5
 def has_balancer(site: Site) -> bool:
     """Whether HAProxy seems to stand in front of the broker. If not, no text speaks of HAProxy."""
     mqtt = site.settings.mqtt
-    return mqtt.port in _BALANCERS_PORTS or site.haproxy_cfg is not None
+    told = site.haproxy_cfg is not None or bool(site.settings.haproxy.address(mqtt.host, mqtt.port))
+    return told or mqtt.port in _BALANCERS_PORTS
 
 
 def name(site: Site) -> Iterator[Outcome]:
@@ -133,19 +136,49 @@ def timeouts_verdict(file: str, found: dict[str, float | None], keepalive: float
             yield good(f"{timeout} {DURATION.format(seconds)}, mqtt.keepalive {DURATION.format(keepalive)}")
 
 
-def broker_queue(site: Site) -> Iterator[Outcome]:
-    snapshot = site.snapshot
-    if not snapshot:
-        yield skipped("the running service does not answer, and only the service asks EMQX's API")
-    elif not isinstance(snapshot.get("queue"), dict):
-        yield skipped("[emqx] is not configured, or EMQX's API has not answered")
+def nodes(site: Site) -> Iterator[Outcome]:
+    mqtt, haproxy = site.settings.mqtt, site.settings.haproxy
+    url = haproxy.address(mqtt.host, mqtt.port)
+    if not url:
+        return
+    try:
+        found = ask_haproxy(url, haproxy)
+    except Unavailable as error:
+        if haproxy.is_a_guess:
+            yield skipped(f"HAProxy does not tell the nodes' states: {error.reason}")
+        else:
+            yield warning(f"{url.partition('?')[0]}: {error.reason}", error.way_out)
     else:
-        yield from queue_verdict(snapshot["queue"], float(snapshot["flow"]["received_rate"]))
+        yield from nodes_verdict(found)
 
 
-def queue_verdict(queue: dict[str, Any], rate: float) -> Iterator[Outcome]:
-    """Judge EMQX's queue (snapshot.SessionQueue). `rate`: messages a second that the bridge receives."""
-    length, limit, dropped = queue["length"], queue["limit"], queue["dropped"]
+def nodes_verdict(nodes: Sequence[BrokerNode]) -> Iterator[Outcome]:
+    """Judge the EMQ nodes as HAProxy sees them. The chain works as long as one of them is up."""
+    none_is_up = not any(node.is_up for node in nodes)
+    for node in nodes:
+        name = f"{node.name} ({node.address})" if node.address else node.name
+        if node.is_up:
+            yield good(f"HAProxy calls EMQ node {name} {node.status}; {node.sessions} sessions")
+        else:
+            judged = failed if none_is_up else warning
+            yield judged(f"HAProxy calls EMQ node {name} {node.status}")
+
+
+def broker_queue(site: Site) -> Iterator[Outcome]:
+    if not site.settings.emqx.api:
+        return
+    rate = float(site.snapshot.get("flow", {}).get("received_rate", 0.0))
+    try:
+        queue = Emqx(site.settings.emqx, site.settings.mqtt.client_id)()
+    except Unavailable as error:
+        yield warning(f"EMQX's API: {error.reason}", error.way_out)
+    else:
+        yield from queue_verdict(queue, rate)
+
+
+def queue_verdict(queue: SessionQueue, rate: float) -> Iterator[Outcome]:
+    """Judge EMQX's queue for the bridge's session. `rate`: messages a second that the bridge receives."""
+    length, limit, dropped = queue.length, queue.limit, queue.dropped
     if dropped:
         yield failed(f"EMQX has dropped {dropped} messages of the bridge's session: they are lost")
     if limit and length >= _NEARLY_FULL * limit:
@@ -157,8 +190,8 @@ def queue_verdict(queue: dict[str, Any], rate: float) -> Iterator[Outcome]:
         )
     elif not dropped:
         yield good(f"EMQX's queue holds {length} of {limit or 'any number of'} messages")
-    if queue["window_limit"] and queue["window"] >= queue["window_limit"]:
+    if queue.window_limit and queue.window >= queue.window_limit:
         yield warning(
-            f"EMQX's window of {queue['window_limit']} messages is full: EMQX waits for acknowledgements",
+            f"EMQX's window of {queue.window_limit} messages is full: EMQX waits for acknowledgements",
             "raise EMQX's max_inflight, if Kafka and the disk are fast enough",
         )

@@ -1,6 +1,6 @@
 """Checks of the running service: its own words, and what has changed since it started."""
 
-import http.client
+import http
 import json
 import subprocess
 import time
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
+from bridge.neighbours.answer import Unavailable, ask
 from bridge.settings import Settings
 from bridge.settings.load import DEFAULT_FILE
 
-_TIMEOUT = 3.0  # seconds
-_LARGEST = 10_000_000  # bytes of /status.json
+_TIMEOUT = 3.0  # seconds for systemctl
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 _DEFAULT_LISTEN = "127.0.0.1:9464"
 _SHOWN = "LoadState,ActiveState,NeedDaemonReload,FragmentPath,DropInPaths,ExecMainStartTimestamp"
@@ -27,23 +27,19 @@ def read_status(site: Site) -> None:
         site.no_status = '[http] listen is "": the service serves no page'
         return
     host, _, port = listen.rpartition(":")
-    address = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104
-    connection = http.client.HTTPConnection(address, int(port), timeout=_TIMEOUT)
+    reachable = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+    url = f"http://{reachable}:{port}/status.json"
     try:
-        connection.request("GET", "/status.json")
-        answer = connection.getresponse()
-        text = answer.read(_LARGEST)
-        found = json.loads(text) if answer.status == http.client.OK else None
+        answer = ask(url)
+        found = json.loads(answer.body) if answer.status == http.HTTPStatus.OK else None
         if isinstance(found, dict) and isinstance(found.get("snapshot"), dict):
             site.status = found
         else:
-            site.no_status = f"http://{listen}/status.json answers {answer.status} and no snapshot"
-    except OSError as error:
-        site.no_status = f"nothing answers at http://{listen} ({(error.strerror or str(error)).lower()})"
-    except (ValueError, http.client.HTTPException) as error:
-        site.no_status = f"http://{listen}/status.json is no status of a bridge ({error})"
-    finally:
-        connection.close()
+            site.no_status = f"{url}: HTTP status {answer.status}, and no snapshot"
+    except Unavailable as error:
+        site.no_status = f"{url}: {error.reason}"
+    except ValueError as error:
+        site.no_status = f"{url}: no status of a bridge ({error})"
 
 
 def _listen(settings: Settings) -> str:

@@ -47,6 +47,8 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         "mqtt.password_file": settings.mqtt.password_file,
         "mqtt.tls.key_file": settings.mqtt.tls.key_file,
         "kafka.password_file": settings.kafka.password_file,
+        "haproxy.password_file": settings.haproxy.password_file,
+        "emqx.key_file": settings.emqx.key_file,
     }
     named |= {
         f'kafka.options."{name}"': Path(str(settings.kafka.options[name]))

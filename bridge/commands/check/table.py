@@ -79,6 +79,16 @@ CHECKS: tuple[Check, ...] = (
         offline=True,
     ),
     Check(
+        "mqtt.nodes",
+        Group.MQTT,
+        "Each EMQ node is up, as HAProxy's checks see it (`[haproxy]`).",
+        "start EMQ on this node, or restart it if it hangs; HAProxy uses the other node meanwhile",
+        "check-mqttnodes",
+        mqtt_side.nodes,
+        seconds=20.0,
+        needs=("mqtt.name",),
+    ),
+    Check(
         "mqtt.haproxy_timeouts",
         Group.MQTT,
         "HAProxy's timeouts are longer than mqtt.keepalive. Reads `--haproxy-cfg` or"
@@ -91,10 +101,11 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "mqtt.broker_queue",
         Group.MQTT,
-        "EMQX's queue and window for the bridge's session, as the running service knows them.",
+        "EMQX's queue and window for the bridge's session (`[emqx]`).",
         "raise EMQX's max_mqueue_len, and find out why the bridge takes messages too slowly",
         "check-mqttbroker_queue",
         mqtt_side.broker_queue,
+        seconds=20.0,
     ),
     Check(
         "kafka.bootstrap",

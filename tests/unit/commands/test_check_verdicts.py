@@ -26,6 +26,7 @@ from bridge.kafka.quorum_clock import latest
 from bridge.kafka.topic_description import Description
 from bridge.settings import Settings
 from bridge.spool import disk_check
+from bridge.status.snapshot import BrokerNode, SessionQueue
 from tests.harness.haproxy import CONFIGURATION
 
 
@@ -132,7 +133,7 @@ def test_session_expiry(seconds: float, version: str, limited: bool, level: Leve
     assert mqtt_side.expiry_verdict(seconds, version, limited).level is level
 
 
-QUEUE = {"length": 0, "limit": 1000, "dropped": 0, "window": 3, "window_limit": 32}
+QUEUE = SessionQueue(length=0, limit=1000, dropped=0, window=3, window_limit=32)
 
 
 @pytest.mark.parametrize(
@@ -148,14 +149,23 @@ QUEUE = {"length": 0, "limit": 1000, "dropped": 0, "window": 3, "window_limit": 
     ],
 )
 def test_emqxs_queue(change: dict[str, int], rate: float, expected: list[Level]) -> None:
-    assert levels(mqtt_side.queue_verdict(QUEUE | change, rate)) == expected
+    assert levels(mqtt_side.queue_verdict(dataclasses.replace(QUEUE, **change), rate)) == expected
 
 
-def test_emqxs_queue_is_skipped_where_nobody_knows_it() -> None:
-    there = site()
-    assert levels(mqtt_side.broker_queue(there)) == [Level.SKIPPED]
-    there.status = {"snapshot": {"queue": None, "flow": {"received_rate": 1.0}}}
-    assert levels(mqtt_side.broker_queue(there)) == [Level.SKIPPED]
+def test_emqxs_queue_is_not_mentioned_to_who_has_not_configured_it() -> None:
+    assert list(mqtt_side.broker_queue(site())) == []
+
+
+def node(name: str, *, is_up: bool) -> BrokerNode:
+    return BrokerNode(name, "10.0.0.1:1883", is_up, "UP" if is_up else "DOWN", 1.0)
+
+
+def test_an_emq_node_that_is_down_is_named() -> None:
+    first, second = mqtt_side.nodes_verdict([node("emq1", is_up=False), node("emq2", is_up=True)])
+    assert (first.level, first.found) == (Level.WARNING, "HAProxy calls EMQ node emq1 (10.0.0.1:1883) DOWN")
+    assert second.level is Level.GOOD
+    both = mqtt_side.nodes_verdict([node("emq1", is_up=False), node("emq2", is_up=False)])
+    assert levels(both) == [Level.FAILED, Level.FAILED]
 
 
 # -- Kafka -------------------------------------------------------------------------------------------------
