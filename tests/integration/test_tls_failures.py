@@ -310,7 +310,7 @@ def test_bridge_check_says_the_same(site: Site, new_door: NewDoor, monkeypatch: 
     assert check(Examined(settings, "looks", Path("/nowhere")), said.append) == 1
     failed = [f"{line} {said[at + 1]}" for at, line in enumerate(said) if line.startswith("  FAILED")]
     by_id = {line.split()[1]: line for line in failed}
-    assert by_id.keys() == {"mqtt.connack", "kafka.brokers", "machine.certificates"}
+    assert by_id.keys() == {"mqtt.connack", "kafka.brokers"}
     assert f"{emq.address}:{emq.port} wants a certificate, and got none" in by_id["mqtt.connack"]
     assert "-> name a certificate" in by_id["mqtt.connack"]
     assert f"127.0.0.1:{broker.port} has expired" in by_id["kafka.brokers"]
