@@ -4,10 +4,11 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bridge.delivery.dead_letter import Selection
 from bridge.errors import ConfigurationError
-from bridge.routing.topics import why_bad_filter, why_bad_kafka_topic
+from bridge.routing.topics import why_bad_filter, why_bad_kafka_topic, why_bad_topic
 from bridge.settings.section import nearest
 from bridge.units import DURATION
 
@@ -23,7 +24,7 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     SERVICE: (),
     DRY_RUN: ("--count", "--json", "--client-id"),
     CONFIG: (),
-    CHECK: ("--client-id",),
+    CHECK: ("--client-id", "--json", "--offline", "--strict", "--haproxy-cfg", "--send"),
     SPOOL_STATUS: ("--json", "--watch"),
     LIST: ("--json", *_CHOOSING),
     SHOW: ("--json",),
@@ -53,6 +54,25 @@ def add_flags(parser: ArgumentParser) -> None:
     dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
     dry_run.add_argument(
         "--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run, or -check)"
+    )
+    doctor = parser.add_argument_group(
+        "check", "Changes nothing, and does not touch the session of the running service."
+    )
+    doctor.add_argument("--offline", action="store_true", help="ask no other machine")
+    doctor.add_argument("--strict", action="store_true", help="exit status 1 for warnings too")
+    doctor.add_argument(
+        "--haproxy-cfg",
+        metavar="FILE",
+        type=Path,
+        help="check this file's timeouts (default: /etc/haproxy/haproxy.cfg if it can be read)",
+    )
+    doctor.add_argument(
+        "--send",
+        metavar="TOPIC",
+        nargs="?",
+        const="mqtt-kafka-bridge/check",
+        help="publish one marked message to this MQTT topic (default mqtt-kafka-bridge/check), and wait until"
+        " it is in Kafka, where it stays",
     )
     status = parser.add_argument_group("spool status", "Can run beside the service, and changes nothing.")
     status.add_argument("--watch", action="store_true", help="show this every second until no message waits")
@@ -96,6 +116,10 @@ def command(options: Namespace, words: Sequence[str]) -> Command:
         raise ConfigurationError(f"--count {options.count}: must be 1 or more")
     if options.topic is not None and (why := why_bad_filter(options.topic)):
         raise ConfigurationError(f'--topic "{options.topic}": {why}')
+    if options.send is not None and (why := why_bad_topic(options.send)):
+        raise ConfigurationError(f'--send "{options.send}": {why}')
+    if options.send is not None and options.offline:
+        raise ConfigurationError("--send: not with --offline")
     if options.to is not None and (why := why_bad_kafka_topic(options.to)):
         raise ConfigurationError(f'--to "{options.to}": {why}')
     return Command(name, _selection(options, numbers))

@@ -28,7 +28,8 @@ _WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.R
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
        bridge --dry-run [--count N] [--json]         show what would be produced
        bridge config                                 show the settings in force
-       bridge check                                  check the chain to Kafka
+       bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE]
+                    [--send [TOPIC]]                 examine chain and machine
        bridge spool status [--json] [--watch]        show messages on disk
        bridge dead-letters list|show|export|replay|purge [ID ...]
                                                      undeliverable messages
@@ -79,10 +80,18 @@ def _run(words: Sequence[str]) -> int:
     if command.name == arguments.CONFIG:
         return _show(configuration)
     if command.name == arguments.CHECK:
-        from bridge.commands.check import check
+        from bridge.commands.check.doctor import check
+        from bridge.commands.check.outcome import Site
 
-        client_id = options.client_id or f"{settings.mqtt.client_id}-check"
-        return SUCCESS if check(settings, client_id, print) else FAILURE
+        site = Site(
+            settings,
+            options.client_id or f"{settings.mqtt.client_id}-check",
+            (options.config or DEFAULT_FILE).absolute(),
+            haproxy_cfg=options.haproxy_cfg,
+            send=options.send,
+            offline=options.offline,
+        )
+        return check(site, print, as_json=options.json, strict=options.strict)
     if command.name == arguments.DRY_RUN:
         from bridge.commands.dry_run import dry_run
 

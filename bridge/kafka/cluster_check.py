@@ -15,8 +15,9 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.errors import BridgeError, ConfigurationError
-from bridge.kafka import error_verdicts, listeners, tls, topic_lookup
+from bridge.kafka import error_verdicts, listeners, tls, topic_description, topic_lookup
 from bridge.kafka.options import BATCH_SIZE, producer_options
+from bridge.kafka.topic_description import Description
 from bridge.settings import KafkaSettings
 
 _TIMEOUT = 10.0  # seconds
@@ -82,6 +83,13 @@ class ClusterCheck:
             return topic_lookup.look_up(self._admin, name, self._settings.bootstrap_servers)
         except KafkaException as error:
             return NoTopicAnswer(name, self._why(error.args[0]))
+
+    def describe(self, name: str) -> Description | None:
+        """Return what Kafka tells of an existing topic; None: it tells nothing."""
+        try:
+            return topic_description.describe(self._admin, name)
+        except KafkaException:
+            return None
 
     def _poll(self, seconds: float) -> int:
         try:

@@ -129,6 +129,16 @@ def host_and_port(server: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def ask(server: str, key: int, version: int, body: bytes, *, tls: bool) -> bytes:
+    """Send one request to host:port without a login. Returns the answer's body; empty: it hung up.
+
+    Raises OSError.
+    """
+    host, port = host_and_port(server)
+    with _connected(host, port, tls=tls) as sock:
+        return _call(sock, key, version, body)
+
+
 def _connected(host: str, port: int, *, tls: bool) -> socket.socket:
     """Raises OSError. Nobody is trusted: nothing is sent but questions."""
     sock = socket.create_connection((host, port), timeout=_TIMEOUT)

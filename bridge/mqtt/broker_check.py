@@ -37,26 +37,34 @@ def resolve(settings: MqttSettings) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-def reach(settings: MqttSettings) -> socket.socket:
-    """Connect by TCP, and by TLS where the settings enable it."""
+def reach(settings: MqttSettings, *, balancer: bool = True) -> socket.socket:
+    """Connect by TCP, and by TLS where the settings enable it. `balancer`: HAProxy stands there."""
     try:
         return connect(settings)
     except TlsFailed as failed:
         raise BridgeError(failed.sentence) from None
     except OSError as error:
         raise BridgeError(
-            f"{settings.host}:{settings.port}: {error.strerror or error} (does HAProxy run there, and does"
-            " a firewall refuse the port?)"
+            f"{settings.host}:{settings.port}: {error.strerror or error} (does"
+            f" {'HAProxy' if balancer else 'the broker'} run there, and does a firewall refuse the port?)"
         ) from None
 
 
 class BrokerCheck:
-    """An MQTT session for the check. `version`: the MQTT version that the broker accepted."""
+    """An MQTT session for the check.
+
+    `version`: the MQTT version that the broker accepted. `limits`: what its CONNACK restricts.
+    """
 
     version: str
 
-    def __init__(self, settings: MqttSettings, client_id: str) -> None:
-        """Connect, with each version that the settings allow. Raises BridgeError when all are refused."""
+    def __init__(self, settings: MqttSettings, client_id: str, *, balancer: bool = True) -> None:
+        """Connect, with each version that the settings allow. Raises BridgeError when all are refused.
+
+        `balancer`: HAProxy stands in front of the broker; the texts of errors name it.
+        """
+        self._balancer = balancer
+        self.limits = BrokerLimits()
         self._granted: dict[int | None, list[int]] = {}
         tried = {"5": ("5",), "3.1.1": ("3.1.1",), "auto": ("5", "3.1.1")}[settings.protocol]
         for self.version in tried:
@@ -73,11 +81,19 @@ class BrokerCheck:
         answers: list[ReasonCode] = []
         password = read_mqtt_password(settings)
         mqtt5 = self.version == "5"
-        connection = Connection(reach(settings), settings, client_id, mqtt5, clean=True, password=password)
+        connection = Connection(
+            reach(settings, balancer=self._balancer),
+            settings,
+            client_id,
+            mqtt5,
+            clean=True,
+            password=password,
+        )
         self._connection = connection
 
-        def on_connack(_session_present: bool, reason: ReasonCode, _limits: BrokerLimits) -> None:
+        def on_connack(_session_present: bool, reason: ReasonCode, limits: BrokerLimits) -> None:
             answers.append(reason)
+            self.limits = limits
             connection.accepted = not reason.is_failure
 
         def on_closed(reason: ReasonCode, by_broker: bool) -> None:
@@ -94,6 +110,8 @@ class BrokerCheck:
             return f"CONNACK: {answer} ({way_out})"
         if isinstance(self._connection.error, TlsFailed):
             return self._connection.error.sentence
+        if self._connection.closed_because and not self._balancer:
+            return f"closed before CONNACK: {self._connection.closed_because} (is it an MQTT port?)"
         if self._connection.closed_because:
             return "closed before CONNACK, which HAProxy does while no EMQ node is up (see HAProxy's console)"
         return f"no CONNACK within {_TIMEOUT:.0f} s (does an EMQ node hang?)"
@@ -110,6 +128,20 @@ class BrokerCheck:
                 f"{subscription.filter}: refused, SUBACK 0x{reason:02x} (allow it in EMQ's access rules)"
             )
         return reason
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish one message at QoS 1, and wait for the PUBACK. Raises BridgeError."""
+        answers: list[ReasonCode] = []
+        client = self._connection.client
+        client.on_publish = lambda _c, _u, _mid, reason, _p: answers.append(reason)
+        client.publish(topic, payload, qos=1)
+        self._wait(lambda: answers)
+        if not answers:
+            raise BridgeError(
+                f"{topic}: no PUBACK within {_TIMEOUT:.0f} s ({self._connection.closed_because})"
+            )
+        if answers[0].is_failure:
+            raise BridgeError(f"{topic}: refused, PUBACK: {answers[0]} (allow it in EMQ's access rules)")
 
     def close(self) -> None:
         """Close the connection, with a DISCONNECT first if the broker still listens."""

@@ -40,13 +40,13 @@ class Neighbours:
             self._haproxy = _Asked(
                 "HAProxy",
                 url,
-                lambda: _ask_haproxy(url, settings.haproxy),
+                lambda: ask_haproxy(url, settings.haproxy),
                 HAPROXY_PERIOD,
                 settings.haproxy.is_a_guess,
             )
         if settings.emqx.api:
             self._emqx = _Asked(
-                "EMQX", settings.emqx.api, _Emqx(settings.emqx, settings.mqtt.client_id), EMQX_PERIOD
+                "EMQX", settings.emqx.api, Emqx(settings.emqx, settings.mqtt.client_id), EMQX_PERIOD
             )
 
     def start(self) -> None:
@@ -174,7 +174,7 @@ def _shown(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}{parts.path}"
 
 
-def _ask_haproxy(url: str, settings: HaproxySettings) -> tuple[BrokerNode, ...]:
+def ask_haproxy(url: str, settings: HaproxySettings) -> tuple[BrokerNode, ...]:
     password = read_haproxy_password(settings)
     login = (settings.username, password) if settings.username and password is not None else None
     answer = ask(url, login)
@@ -203,7 +203,7 @@ class _SessionMissing(Unavailable):
     """EMQX answered well, and has no session."""
 
 
-class _Emqx:
+class Emqx:
     """The question for EMQX, with what earlier answers said. EMQX's version shows in its answer."""
 
     def __init__(self, settings: EmqxSettings, client_id: str) -> None:

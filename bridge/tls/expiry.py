@@ -4,7 +4,7 @@ Where TLS is used, a thread looks at the certificates every 6 hours. Each warnin
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -78,6 +78,20 @@ class Expiry:
             known = [item for item in self._shown.items() if item[0] not in self._peers]
         for peer, der in known:
             self.shown(peer, der)
+
+    def dates(self, *, ask_peers: bool) -> Iterator[tuple[str, datetime | str]]:
+        """Yield each certificate with its expiry, or with why that can't be read. Blocks for peers."""
+        for file in self._files:
+            name = f"{file.setting} = {file.path}"
+            try:
+                yield name, file.expires()
+            except OSError as error:
+                yield name, error.strerror or str(error)
+            except ValueError:
+                yield name, "there is no certificate in it"
+        for peer, ask in self._peers.items() if ask_peers else ():
+            if der := ask():
+                yield f"shown by {peer}", not_after(der)
 
     def _say_if_soon(self, certificate: str, expires: Callable[[], datetime]) -> None:
         with suppress(OSError, ValueError):  # an unreadable file is logged where it is used

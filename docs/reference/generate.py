@@ -1,4 +1,4 @@
-"""Writes settings.md, events.md and command-line.md from the code: python docs/reference/generate.py
+"""Writes settings.md, events.md, command-line.md and checks.md: python docs/reference/generate.py
 
 tests/artefacts/test_reference_in_step.py fails if a page differs from the code.
 """
@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from bridge.commands import cli  # noqa: E402
+from bridge.commands.check.outcome import Group  # noqa: E402
+from bridge.commands.check.table import CHECKS  # noqa: E402
 from bridge.observe.events import Event  # noqa: E402
 from bridge.settings import describe  # noqa: E402
 from bridge.settings.kafka_options import REFUSALS  # noqa: E402
@@ -28,6 +30,7 @@ def pages() -> dict[Path, str]:
     """The text of each page, by its path."""
     here = Path(__file__).parent
     made = {"settings.md": _settings(), "events.md": _events(), "command-line.md": _command_line()}
+    made["checks.md"] = _checks()
     return {here / name: "\n".join([_MADE, *lines, ""]) for name, lines in made.items()}
 
 
@@ -171,6 +174,26 @@ def _events_in(nodes: list[ast.expr]) -> Iterator[str]:
                 yield node.attr
 
 
+# -- checks -----------------------------------------------------------------------------------------------
+
+
+def _checks() -> Iterator[str]:
+    yield """# Checks
+
+`bridge check` makes these checks, in this order within each group. The ids are an interface. A check that
+can't be made is skipped, and says why. `--offline` makes only the checks that ask no other machine. Each
+check ends after its time-out at the latest."""
+    for group in Group:
+        yield f"\n## {group.capitalize() if group.islower() else group[0].upper() + group[1:]}\n"
+        yield "| id | what it checks | remedy | offline | time-out |\n|---|---|---|---|---|"
+        for each in CHECKS:
+            if each.group is group:
+                entry = f"[`{each.id}`](../runbook.md#{each.runbook})"
+                offline = "yes" if each.offline else "no"
+                cells = (entry, _cell(each.what), _cell(each.remedy), offline, f"{each.seconds:.0f} s")
+                yield f"| {' | '.join(cells)} |"
+
+
 # -- the command line ----------------------------------------------------------------------------------
 
 
@@ -180,7 +203,7 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge [--config FILE] [--mqtt.host HOST ...]
     mqtt-kafka-bridge --dry-run [--count N] [--json] [--client-id ID]
     mqtt-kafka-bridge config
-    mqtt-kafka-bridge check [--client-id ID]
+    mqtt-kafka-bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE] [--send [TOPIC]]
     mqtt-kafka-bridge spool status [--json] [--watch]
     mqtt-kafka-bridge dead-letters list|show|export|replay|purge [ID ...]
     mqtt-kafka-bridge --version
@@ -191,12 +214,34 @@ def _command_line() -> Iterator[str]:
 | exit status | means |
 |---|---|
 | 0 | done, or stopped on request (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; `check`: the chain is broken; `dead-letters replay`: some dead letters stay |
+| 1 | failed; `check`: a check failed (`--strict`: or warns); `dead-letters replay`: some dead letters stay |
 | 2 | the command line or the settings are wrong; each line on standard error names one problem |
 
 The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It
 reads passwords from a file (`mqtt.password_file`, `kafka.password_file`), from systemd's credentials
 `mqtt-password`, `kafka-password` and `emqx-key`, or from the environment.
+
+## check
+
+`check` examines settings, this machine, both sides of the chain, the spool and the running service, and
+changes nothing: [Checks](checks.md) lists what it looks at. It connects with a client id of its own
+(`--client-id`), so it can run beside the service. `--offline` asks no other machine. `--haproxy-cfg`
+names a copy of HAProxy's file; without it the check reads /etc/haproxy/haproxy.cfg if it can.
+
+`--send TOPIC` publishes one marked message to this MQTT topic and waits until it is in Kafka. It needs a
+running service, a route that takes the topic, and the right to read the route's Kafka topic. One record
+stays in Kafka. If no route takes the topic, nothing is sent.
+
+`--json` prints one object for each outcome, and the verdict as the last one:
+
+| key | means |
+|---|---|
+| `id`, `group` | the check |
+| `level` | `good`, `warning`, `failed` or `skipped` |
+| `found` | what the check found, or why it was skipped |
+| `remedy`, `runbook` | what to do, and the runbook's entry; null if the check is good or skipped |
+| `seconds` | how long the check took |
+| `verdict`, `sentence` | only in the last object: the worst level, and one sentence |
 
 ## spool status
 

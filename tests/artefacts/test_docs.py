@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bridge.commands import cli
+from bridge.commands.check.table import CHECKS
 from bridge.commands.preview import Preview
 from bridge.delivery.counts import Counts
 from bridge.message import Message
@@ -97,6 +98,7 @@ _NO_NAMES_OF_OURS |= {"mqtt.session_expiry_interval", "mqtt.shared_subscription_
 @pytest.mark.parametrize("page", ALL, ids=name)
 def test_events_settings_and_headers_that_are_named_exist(page: Path) -> None:
     ours = {event.value for event in Event} | _SETTINGS | set(STANDARD_HEADERS)
+    ours |= {each.id for each in CHECKS}
     named = {found.rstrip(".") for found in _NAMED.findall(page.read_text())}
     files = {found for found in named if found.endswith((".py", ".md", ".toml", ".db"))}
     assert named - files - ours - _NO_NAMES_OF_OURS == set()

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.commands.check import check
+from bridge.commands.check.doctor import check
+from bridge.commands.check.outcome import Site as Examined
 from bridge.errors import BridgeError
 from bridge.kafka import cluster as cluster_module
 from bridge.kafka import cluster_check as look_module
@@ -306,8 +307,10 @@ def test_bridge_check_says_the_same(site: Site, new_door: NewDoor, monkeypatch: 
         }
     )
     said: list[str] = []
-    assert not check(settings, "looks", said.append)
-    failed = [line for line in said if line.startswith("FAILED")]
-    assert len(failed) == 2
-    assert f"{emq.address}:{emq.port} wants a certificate, and got none (name a certificate" in failed[0]
-    assert f"127.0.0.1:{broker.port} has expired" in failed[1]
+    assert check(Examined(settings, "looks", Path("/nowhere")), said.append) == 1
+    failed = [f"{line} {said[at + 1]}" for at, line in enumerate(said) if line.startswith("  FAILED")]
+    by_id = {line.split()[1]: line for line in failed}
+    assert by_id.keys() == {"mqtt.connack", "kafka.brokers"}
+    assert f"{emq.address}:{emq.port} wants a certificate, and got none" in by_id["mqtt.connack"]
+    assert "-> name a certificate" in by_id["mqtt.connack"]
+    assert f"127.0.0.1:{broker.port} has expired" in by_id["kafka.brokers"]

@@ -1,0 +1,161 @@
+"""Runs the checks of table.py, prints their outcomes and the verdict."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+from bridge.commands.check import service
+from bridge.commands.check.outcome import Check, Group, Level, Outcome, Site, failed, skipped
+from bridge.commands.check.table import CHECKS
+from bridge.errors import BridgeError
+from bridge.loop import start_thread
+from bridge.observe.printable import printable, printable_json
+
+RUNBOOK = "docs/runbook.md"
+
+_GOOD, _BAD = 0, 1  # exit status
+_BLOCKING = (Level.FAILED, Level.SKIPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A check with all its outcomes. `seconds`: how long it took."""
+
+    check: Check
+    outcomes: Sequence[Outcome]
+    seconds: float
+
+
+def check(site: Site, say: Callable[[str], object], *, as_json: bool = False, strict: bool = False) -> int:
+    """Print one line for each outcome, and the verdict. Returns the exit status."""
+    results = []
+    group: Group | None = None
+    for result in examine(site):
+        results.append(result)
+        if not as_json and result.outcomes and result.check.group is not group:
+            group = result.check.group
+            say(f"{group}:")
+        for outcome in result.outcomes:
+            for line in [_as_json(result, outcome)] if as_json else _lines(result.check, outcome):
+                say(line)
+    level, sentence = verdict(results)
+    say(json.dumps({"verdict": level.value.lower(), "sentence": sentence}) if as_json else f"\n{sentence}")
+    bad = level is Level.FAILED or (strict and level is Level.WARNING)
+    return _BAD if bad else _GOOD
+
+
+def examine(site: Site, checks: Sequence[Check] = CHECKS) -> Iterator[Result]:
+    """Run the checks, one after another. Parts that the checks have opened are closed at the end."""
+    service.read_status(site)
+    unusable: set[str] = set()
+    try:
+        for each in sorted(checks, key=lambda each: list(Group).index(each.group)):
+            if each.group is Group.SEND and site.send is None:
+                continue
+            began = time.monotonic()
+            needed = next((name for name in each.needs if name in unusable), None)
+            if site.offline and not each.offline:
+                outcomes: Sequence[Outcome] = [skipped("--offline")]
+            elif needed:
+                outcomes = [skipped(f"needs {needed}")]
+            else:
+                outcomes = _run(each, site)
+            if _blocks(outcomes):
+                unusable.add(each.id)
+            yield Result(each, outcomes, time.monotonic() - began)
+    finally:
+        _close(site)
+
+
+def _blocks(outcomes: Sequence[Outcome]) -> bool:
+    """Whether checks that need this one are skipped: nothing of it was good."""
+    return bool(outcomes) and all(outcome.level in _BLOCKING for outcome in outcomes)
+
+
+def _run(each: Check, site: Site) -> Sequence[Outcome]:
+    """Run one check in a thread, since name resolution and some calls of libraries take no time-out."""
+    found: list[Outcome] = []
+    done: SimpleQueue[None] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            found.extend(each.run(site))
+        except BridgeError as error:
+            found.append(failed(*parted(str(error))))
+        except Exception as defect:  # the other checks still run
+            found.append(failed(f"this check has a defect: {defect!r}", "please report this line"))
+        done.put(None)
+
+    start_thread(work, each.id)
+    try:
+        done.get(timeout=each.seconds)
+    except Empty:
+        return [failed(f"no answer within {each.seconds:.0f} s")]
+    return found
+
+
+def _close(site: Site) -> None:
+    for part in (site.broker, site.cluster):
+        if part is not None:
+            with suppress(OSError, BridgeError):
+                part.close()
+
+
+def parted(text: str) -> tuple[str, str]:
+    """Split "reason (way out)" into reason and way out. The way out may itself have parentheses."""
+    if not text.endswith(")"):
+        return text, ""
+    depth = 0
+    for at in range(len(text) - 1, 0, -1):
+        depth += (text[at] == ")") - (text[at] == "(")
+        if depth == 0:
+            return text[:at].rstrip(), text[at + 1 : -1]
+    return text, ""
+
+
+def verdict(results: Sequence[Result]) -> tuple[Level, str]:
+    """The worst level of all outcomes, and one sentence."""
+    by_level = {
+        level: [result.check.id for result in results for each in result.outcomes if each.level is level]
+        for level in Level
+    }
+
+    def names(level: Level) -> str:
+        return ", ".join(dict.fromkeys(by_level[level]))
+
+    if by_level[Level.FAILED]:
+        more = f"; warnings: {names(Level.WARNING)}" if by_level[Level.WARNING] else ""
+        return Level.FAILED, f"FAILED: {names(Level.FAILED)}{more}"
+    if by_level[Level.WARNING]:
+        return Level.WARNING, f"The chain works, with warnings: {names(Level.WARNING)}"
+    checked, left_out = len(by_level[Level.GOOD]), len(by_level[Level.SKIPPED])
+    return Level.GOOD, f"All is well: {checked} good, {left_out} skipped"
+
+
+def _lines(each: Check, outcome: Outcome) -> Iterator[str]:
+    yield f"  {outcome.level.value:<8}{each.id:<22} {printable(outcome.found)}"
+    if outcome.level in (Level.WARNING, Level.FAILED):
+        remedy = printable(outcome.remedy or each.remedy)
+        yield f"{'':10}-> {remedy} ({RUNBOOK}#{each.runbook})"
+
+
+def _as_json(result: Result, outcome: Outcome) -> str:
+    each = result.check
+    bad = outcome.level in (Level.WARNING, Level.FAILED)
+    return printable_json(
+        json.dumps(
+            {
+                "id": each.id,
+                "group": each.group.value,
+                "level": outcome.level.value.lower(),
+                "found": outcome.found,
+                "remedy": (outcome.remedy or each.remedy) if bad else None,
+                "runbook": f"{RUNBOOK}#{each.runbook}" if bad else None,
+                "seconds": round(result.seconds, 3),
+            },
+            ensure_ascii=False,
+        )
+    )

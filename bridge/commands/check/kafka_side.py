@@ -1,0 +1,192 @@
+"""Checks of the Kafka side: brokers, topics, rights, the difference of the clocks."""
+
+import socket
+from collections.abc import Iterator
+
+from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
+from bridge.delivery.results import NoTopicAnswer
+from bridge.errors import BridgeError
+from bridge.kafka import quorum_clock
+from bridge.kafka.cluster_check import ClusterCheck
+from bridge.kafka.listeners import host_and_port
+from bridge.kafka.topic_description import Description
+from bridge.settings import Settings
+from bridge.units import DURATION, SIZE
+
+_CLOSE_ENOUGH = 5.0  # seconds between two clocks
+_HOUR = 3600.0  # Kafka refuses records that are further ahead (message.timestamp.after.max.ms)
+_SHORT_RETENTION = 86400.0  # seconds
+_NEARLY = 0.95  # EMQX's default limit is 116 bytes more than what fits into Kafka's default
+
+
+def bootstrap(site: Site) -> Iterator[Outcome]:
+    refusing, servers = [], site.settings.kafka.bootstrap_servers.split(",")
+    for server in servers:
+        try:
+            socket.create_connection(host_and_port(server), timeout=3.0).close()
+        except OSError as error:
+            refusing.append(f"{server}: {error.strerror or error}")
+    if len(refusing) == len(servers):
+        yield failed(f"no broker can be reached: {'; '.join(refusing)}")
+        return
+    for text in refusing:
+        yield warning(text, "start this broker, or take it out of kafka.bootstrap_servers")
+    yield good(f"{len(servers) - len(refusing)} of {len(servers)} bootstrap servers accept connections")
+
+
+def brokers(site: Site) -> Iterator[Outcome]:
+    site.cluster = ClusterCheck(site.settings.kafka)
+    found = site.cluster.brokers()
+    reached = [broker.address for broker in found if not broker.why_not]
+    site.brokers_up = len(reached)
+    if reached:
+        yield good(f"{len(reached)} broker{'s' * (len(reached) != 1)}: {', '.join(reached)}")
+    for broker in found:
+        if broker.why_not:
+            yield failed(f"{broker.address}: {broker.why_not}")
+
+
+def fixed_topics(settings: Settings) -> list[str]:
+    """The Kafka topics that the settings name without placeholders."""
+    named = [route.topic for route in settings.routes if route.topic and "{" not in route.topic]
+    return list(dict.fromkeys([*named, *filter(None, [settings.dead_letters.topic])]))
+
+
+def topic(site: Site) -> Iterator[Outcome]:
+    names = fixed_topics(site.settings)
+    for each in names:
+        answer = site.opened_cluster.topic(each)
+        if isinstance(answer, NoTopicAnswer):
+            raise BridgeError(f"{each}: {answer.reason}")
+        if not answer.exists:
+            yield failed(f"{each} does not exist", answer.way_out)
+            continue
+        described = site.opened_cluster.describe(each)
+        if described:
+            site.topics.append(described)
+        partitions = f", {described.partitions} partitions" if described else ""
+        if answer.timestamps:
+            yield warning(
+                f"{each}{partitions}; it {answer.timestamps}: the bridge leaves those out",
+                "keep this machine's clock right, or widen the topic's limit",
+            )
+        else:
+            yield good(f"{each} exists{partitions}")
+    if not names:
+        yield skipped("all routes make their topics from the MQTT topic")
+
+
+def topic_copies(site: Site) -> Iterator[Outcome]:
+    for described in site.topics:
+        yield copies_verdict(described, site.brokers_up)
+    if not site.topics:
+        yield skipped("no topic could be described")
+
+
+def copies_verdict(topic: Description, brokers_up: int) -> Outcome:
+    """Judge replicas, in-sync replicas and min.insync.replicas of a topic."""
+    wanted = topic.number("min.insync.replicas") or 1
+    text = f"{topic.name}: {topic.replicas} replicas, min.insync.replicas {wanted}"
+    if topic.leaderless:
+        return failed(
+            f"{topic.name}: {topic.leaderless} partitions have no leader", "start the brokers that are down"
+        )
+    if topic.in_sync < wanted:
+        return failed(
+            f"{text}, but only {topic.in_sync} in sync: Kafka refuses records",
+            f"start broker {', '.join(map(str, topic.behind))}",
+        )
+    if topic.behind:
+        return warning(
+            f"{text}; broker {', '.join(map(str, topic.behind))} is not in sync",
+            "start this broker; it catches up by itself",
+        )
+    if topic.replicas == 1:
+        if brokers_up <= 1:
+            return good(f"{text}: one broker has the only copy")
+        return warning(f"{text}: one broker has the only copy", "give the topic 3 replicas")
+    if wanted == 1:
+        return warning(
+            f"{text}: Kafka confirms a record that one broker alone has", "set min.insync.replicas to 2"
+        )
+    if wanted == topic.replicas:
+        return warning(
+            f"{text}: Kafka refuses records as soon as one broker is down",
+            f"set min.insync.replicas to {wanted - 1}, or add a replica",
+        )
+    return good(text)
+
+
+def topic_size(site: Site) -> Iterator[Outcome]:
+    largest = site.broker.limits.maximum_packet_size if site.broker else None
+    if largest is None:
+        yield skipped("the broker does not tell its Maximum Packet Size")
+        return
+    for described in site.topics:
+        yield size_verdict(described, largest)
+
+
+def size_verdict(topic: Description, largest: int) -> Outcome:
+    """Judge max.message.bytes. `largest`: bytes of the largest packet that the broker takes from a device."""
+    limit = topic.number("max.message.bytes")
+    if limit is None:
+        return skipped(f"{topic.name}: Kafka does not tell max.message.bytes")
+    if limit < _NEARLY * largest:
+        return warning(
+            f"{topic.name} takes records of {SIZE.format(limit)}, but the broker takes packets of"
+            f" {SIZE.format(largest)} from devices: larger messages become dead letters",
+            f"set the topic's max.message.bytes to {largest + 1000}, or lower the broker's limit",
+        )
+    return good(f"{topic.name} takes records of {SIZE.format(limit)}")
+
+
+def topic_retention(site: Site) -> Iterator[Outcome]:
+    for described in site.topics:
+        yield retention_verdict(described)
+
+
+def retention_verdict(topic: Description) -> Outcome:
+    """Judge retention.ms and retention.bytes against a consumer that is away for a day."""
+    if "delete" not in topic.config.get("cleanup.policy", "delete"):
+        return good(f"{topic.name} keeps the last record of each key")
+    size, milliseconds = topic.number("retention.bytes"), topic.number("retention.ms")
+    if milliseconds is None:
+        return skipped(f"{topic.name}: Kafka does not tell retention.ms")
+    by_size = f", and at most {SIZE.format(size)} of each partition" if size is not None and size >= 0 else ""
+    if milliseconds < 0:
+        return good(f"{topic.name} keeps records for ever{by_size}")
+    text = f"{topic.name} keeps records for {DURATION.format(milliseconds / 1000)}{by_size}"
+    if milliseconds / 1000 < _SHORT_RETENTION:
+        return warning(f"{text}: a consumer that is away for longer loses records", "raise retention.ms")
+    return good(text)
+
+
+def topic_rights(site: Site) -> Iterator[Outcome]:
+    for described in site.topics:
+        if described.may_write is None:
+            yield skipped(f"{described.name}: Kafka does not tell the bridge's rights")
+        elif described.may_write:
+            yield good(f"the bridge may write to {described.name}")
+        else:
+            user = site.settings.kafka.sasl_username or "ANONYMOUS"
+            yield failed(
+                f"the bridge may not write to {described.name}",
+                f"kafka-acls.sh ... --add --allow-principal User:{user} --operation Write"
+                f" --topic {described.name}",
+            )
+
+
+def clock(site: Site) -> Iterator[Outcome]:
+    ahead = quorum_clock.seconds_ahead(site.settings.kafka)
+    if isinstance(ahead, str):
+        yield skipped(ahead)
+    else:
+        yield clock_verdict(ahead)
+
+
+def clock_verdict(ahead: float) -> Outcome:
+    """`ahead`: seconds by which this machine's clock is ahead of Kafka's; negative: behind."""
+    text = f"this machine's clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} Kafka's"
+    if ahead > _HOUR:
+        return failed(f"{text}: Kafka refuses the bridge's timestamps")
+    return good(text) if abs(ahead) <= _CLOSE_ENOUGH else warning(text)

@@ -1,0 +1,146 @@
+"""Checks of the running service: its own words, and what has changed since it started."""
+
+import http
+import json
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
+from bridge.neighbours.answer import Unavailable, ask
+from bridge.settings import Settings
+from bridge.settings.load import DEFAULT_FILE
+
+_TIMEOUT = 3.0  # seconds for systemctl
+_BOOTED = Path("/run/systemd/system")  # sd_booted(3)
+_DEFAULT_LISTEN = "127.0.0.1:9464"
+_SHOWN = "LoadState,ActiveState,NeedDaemonReload,FragmentPath,DropInPaths,ExecMainStartTimestamp"
+_CLOCK_MARGIN = 2.0  # seconds
+
+
+def read_status(site: Site) -> None:
+    """Ask the running service for /status.json, and keep the answer in the site."""
+    listen = _listen(site.settings)
+    if not listen:
+        site.no_status = '[http] listen is "": the service serves no page'
+        return
+    host, _, port = listen.rpartition(":")
+    reachable = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
+    url = f"http://{reachable}:{port}/status.json"
+    try:
+        answer = ask(url)
+        found = json.loads(answer.body) if answer.status == http.HTTPStatus.OK else None
+        if isinstance(found, dict) and isinstance(found.get("snapshot"), dict):
+            site.status = found
+        else:
+            site.no_status = f"{url}: HTTP status {answer.status}, and no snapshot"
+    except Unavailable as error:
+        site.no_status = f"{url}: {error.reason}"
+    except ValueError as error:
+        site.no_status = f"{url}: no status of a bridge ({error})"
+
+
+def _listen(settings: Settings) -> str:
+    return str(getattr(getattr(settings, "http", None), "listen", _DEFAULT_LISTEN))
+
+
+def answers(site: Site) -> Iterator[Outcome]:
+    if snapshot := site.snapshot:
+        yield good(f"version {snapshot.get('version')} runs since {_ago(float(snapshot.get('uptime', 0)))}")
+    elif _unit(site).get("ActiveState") == "active":
+        yield failed(f"the unit is active, but {site.no_status}")
+    else:
+        yield skipped(site.no_status)
+
+
+def diagnosis(site: Site) -> Iterator[Outcome]:
+    yield from diagnosis_verdict((site.status or {}).get("diagnosis") or {})
+
+
+def diagnosis_verdict(found: Mapping[str, Any]) -> Iterator[Outcome]:
+    """Pass on the service's own diagnosis (status.diagnosis.Diagnosis as JSON)."""
+    if not found:
+        yield skipped("the service gives no diagnosis")
+    elif not found.get("findings"):
+        yield good(str(found.get("sentence", "")))
+    for each in found.get("findings", ()):
+        judged = failed if each.get("level") == "broken" else warning
+        yield judged(f"{each.get('host')}: {each.get('what')}", str(each.get("remedy", "")))
+
+
+def unit(site: Site) -> Iterator[Outcome]:
+    shown = _unit(site)
+    if shown.get("LoadState") != "loaded":
+        yield skipped("the service is no systemd unit of this machine")
+    elif shown.get("ActiveState") != "active":
+        yield failed(f"{unit_name(site.settings_file)} is {shown.get('ActiveState')}", "systemctl start it")
+    else:
+        names = [shown["FragmentPath"], *shown.get("DropInPaths", "").split()]
+        files = [Path(name) for name in names if name]
+        yield unit_verdict(shown.get("NeedDaemonReload") == "yes", _newer(files, _started(site, shown)))
+
+
+def unit_verdict(needs_reload: bool, changed: list[str]) -> Outcome:
+    """`needs_reload`: systemd's NeedDaemonReload. `changed`: files newer than the service's start."""
+    if needs_reload:
+        return warning(
+            "the unit's file changed, and systemd has not read it",
+            "systemctl daemon-reload, then systemctl restart",
+        )
+    if changed:
+        return warning(f"changed since the service started: {', '.join(changed)}", "systemctl restart")
+    return good("the unit has not changed since the service started")
+
+
+def settings_file(site: Site) -> Iterator[Outcome]:
+    started = _started(site, _unit(site))
+    if started is None:
+        yield skipped("it is not known when the service started")
+    elif not site.settings_file.is_file():
+        yield skipped(f"{site.settings_file} does not exist")
+    elif _newer([site.settings_file], started):
+        yield warning(f"{site.settings_file} changed after the service read it")
+    else:
+        yield good(f"the service has read {site.settings_file} as it is")
+
+
+def unit_name(settings_file: Path) -> str:
+    """The unit that reads this settings file."""
+    if settings_file.parent == DEFAULT_FILE.parent and settings_file != DEFAULT_FILE:
+        return f"mqtt-kafka-bridge@{settings_file.stem}"
+    return "mqtt-kafka-bridge"
+
+
+def _unit(site: Site) -> dict[str, str]:
+    """What systemd knows of the unit; empty: no systemd runs, or the settings are not those of a unit."""
+    if not _BOOTED.is_dir() or site.settings_file.parent != DEFAULT_FILE.parent:
+        return {}
+    words = ["systemctl", "show", "--timestamp=unix", f"--property={_SHOWN}", unit_name(site.settings_file)]
+    try:
+        answer = subprocess.run(  # noqa: S603
+            words, capture_output=True, text=True, timeout=_TIMEOUT, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
+
+
+def _started(site: Site, shown: Mapping[str, str]) -> float | None:
+    """When the service read its settings, in seconds since 1970; None: unknown."""
+    if snapshot := site.snapshot:
+        reloaded = snapshot.get("reloaded_age")
+        return time.time() - float(snapshot["uptime"] if reloaded is None else reloaded)
+    stamp = shown.get("ExecMainStartTimestamp", "").removeprefix("@")
+    return float(stamp) if stamp.isdigit() else None
+
+
+def _newer(files: list[Path], than: float | None) -> list[str]:
+    if than is None:
+        return []
+    return [str(file) for file in files if file.exists() and file.stat().st_mtime > than + _CLOCK_MARGIN]
+
+
+def _ago(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

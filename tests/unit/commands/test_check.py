@@ -1,0 +1,216 @@
+"""bridge check: the table of checks, how they are run, the verdict and the exit status."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event as Signal
+from typing import Any
+
+import pytest
+
+from bridge.commands import cli
+from bridge.commands.check import doctor, service
+from bridge.commands.check.doctor import Result, examine, parted, verdict
+from bridge.commands.check.outcome import Check, Group, Outcome, Site, failed, good, skipped, warning
+from bridge.commands.check.table import CHECKS
+from bridge.errors import BridgeError
+from bridge.settings import Settings
+from tests.harness.kit import ROOT
+
+Run = Callable[[Site], Iterator[Outcome]]
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(service, "read_status", lambda _site: None)
+    settings = Settings.model_validate(
+        {
+            "mqtt": {"host": "127.0.0.1"},
+            "kafka": {"bootstrap_servers": "127.0.0.1:1"},
+            "routes": [{"name": "a", "filter": "a/#", "topic": "a"}],
+        }
+    )
+    return Site(settings, "looks", Path("/nowhere/bridge.toml"))
+
+
+def one(run: Run, id_: str = "x.one", **more: Any) -> Check:
+    group = more.pop("group", Group.SPOOL)
+    return Check(id_, group, "It is tried.", "the table's remedy", "here", run, **more)
+
+
+def says(*outcomes: Outcome) -> Run:
+    return lambda _site: iter(outcomes)
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+def test_ids_are_unique_and_each_check_needs_only_checks_of_the_table() -> None:
+    ids = [each.id for each in CHECKS]
+    assert len(ids) == len(set(ids))
+    assert {needed for each in CHECKS for needed in each.needs} <= set(ids)
+
+
+def test_a_check_runs_after_the_checks_that_it_needs() -> None:
+    order = [each.id for each in sorted(CHECKS, key=lambda each: list(Group).index(each.group))]
+    for each in CHECKS:
+        assert all(order.index(needed) < order.index(each.id) for needed in each.needs)
+
+
+@pytest.mark.parametrize("each", CHECKS, ids=lambda each: each.id)
+def test_the_runbook_has_the_entry_that_a_check_names(each: Check) -> None:
+    headings = re.findall(r"^#+ (.+)$", (ROOT / doctor.RUNBOOK).read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert each.runbook in anchors
+
+
+def test_the_runbook_has_no_entry_of_a_check_that_does_not_exist() -> None:
+    entries = re.findall(r"^#### check (\S+)$", (ROOT / doctor.RUNBOOK).read_text(), re.MULTILINE)
+    assert entries
+    assert set(entries) <= {each.id for each in CHECKS}
+
+
+# -- how checks are run ------------------------------------------------------------------------------------
+
+
+def test_a_check_without_an_answer_ends_at_its_time_out(site: Site) -> None:
+    ends = Signal()
+
+    def hangs(_site: Site) -> Iterator[Outcome]:
+        ends.wait(60)
+        yield good("late")
+
+    (result,) = examine(site, [one(hangs, seconds=0.05)])
+    ends.set()
+    assert result.outcomes == [failed("no answer within 0 s")]
+
+
+def test_an_error_of_the_bridge_is_a_failure_with_its_way_out(site: Site) -> None:
+    def breaks(_site: Site) -> Iterator[Outcome]:
+        yield good("the first half")
+        raise BridgeError("it is closed (open it (by hand))")
+
+    (result,) = examine(site, [one(breaks)])
+    assert result.outcomes == [good("the first half"), failed("it is closed", "open it (by hand)")]
+
+
+def test_a_defect_of_one_check_does_not_end_the_others(site: Site) -> None:
+    def breaks(_site: Site) -> Iterator[Outcome]:
+        raise ZeroDivisionError
+        yield
+
+    first, second = examine(site, [one(breaks), one(says(good("fine")), "x.two")])
+    assert "defect: ZeroDivisionError" in first.outcomes[0].found
+    assert second.outcomes == [good("fine")]
+
+
+def test_a_check_is_skipped_when_one_that_it_needs_failed_or_was_skipped(site: Site) -> None:
+    checks = [
+        one(says(failed("broken")), "x.one"),
+        one(says(good("never")), "x.two", needs=("x.one",)),
+        one(says(good("never")), "x.three", needs=("x.two",)),
+    ]
+    outcomes = [result.outcomes for result in examine(site, checks)][1:]
+    assert outcomes == [[skipped("needs x.one")], [skipped("needs x.two")]]
+
+
+def test_one_good_outcome_is_enough_for_the_checks_that_follow(site: Site) -> None:
+    checks = [
+        one(says(failed("topic a"), good("topic b")), "x.one"),
+        one(says(good("tried")), "x.two", needs=("x.one",)),
+    ]
+    assert list(examine(site, checks))[1].outcomes == [good("tried")]
+
+
+def test_offline_asks_no_other_machine(site: Site) -> None:
+    site.offline = True
+    results = examine(site, [one(says(good("asked"))), one(says(good("read")), "x.two", offline=True)])
+    assert [result.outcomes for result in results] == [[skipped("--offline")], [good("read")]]
+
+
+def test_nothing_is_sent_unless_the_user_asks_for_it(site: Site) -> None:
+    checks = [one(says(good("sent")), group=Group.SEND)]
+    assert list(examine(site, checks)) == []
+    site.send = "a/test"
+    assert len(list(examine(site, checks))) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("no way out", ("no way out", "")),
+        ("closed (see (a) and (b))", ("closed", "see (a) and (b)")),
+        ("(all of it)", ("(all of it)", "")),
+        ("odd)", ("odd)", "")),
+    ],
+)
+def test_reason_and_way_out_are_parted(text: str, expected: tuple[str, str]) -> None:
+    assert parted(text) == expected
+
+
+# -- the verdict -------------------------------------------------------------------------------------------
+
+CASES = [
+    pytest.param([good("a"), skipped("b")], 0, 0, "All is well: 1 good, 1 skipped", id="good"),
+    pytest.param([good("a"), warning("b")], 0, 1, "The chain works, with warnings: x.one", id="warning"),
+    pytest.param([warning("a"), failed("b")], 1, 1, "FAILED: x.one; warnings: x.one", id="failed"),
+]
+
+
+@pytest.mark.parametrize(("outcomes", "status", "strict", "sentence"), CASES)
+def test_the_last_line_is_the_verdict_and_the_exit_status_follows_it(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    outcomes: list[Outcome],
+    status: int,
+    strict: int,
+    sentence: str,
+) -> None:
+    result = Result(one(says()), outcomes, 0.0)
+    monkeypatch.setattr(doctor, "examine", lambda _site: iter([result]))
+    lines: list[str] = []
+    assert doctor.check(site, lines.append) == status
+    assert doctor.check(site, lambda _line: None, strict=True) == strict
+    assert lines[-1].strip() == sentence == verdict([result])[1]
+
+
+def test_a_failed_line_is_followed_by_its_remedy_and_the_runbooks_entry(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = Result(one(says()), [failed("broken \x1b[2J"), warning("odd", "its own remedy")], 0.0)
+    monkeypatch.setattr(doctor, "examine", lambda _site: iter([result]))
+    lines: list[str] = []
+    doctor.check(site, lines.append)
+    assert lines[0] == "the spool:"
+    assert lines[1].split(maxsplit=2) == ["FAILED", "x.one", "broken \\x1b[2J"]
+    assert lines[2].strip() == "-> the table's remedy (docs/runbook.md#here)"
+    assert lines[4].strip() == "-> its own remedy (docs/runbook.md#here)"
+
+
+def test_json_has_one_object_for_each_outcome_and_the_verdict_last(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = Result(one(says()), [good("a"), failed("b")], 0.25)
+    monkeypatch.setattr(doctor, "examine", lambda _site: iter([result]))
+    lines: list[str] = []
+    doctor.check(site, lines.append, as_json=True)
+    first, second, last = map(json.loads, lines)
+    assert first == {
+        "id": "x.one",
+        "group": "the spool",
+        "level": "good",
+        "found": "a",
+        "remedy": None,
+        "runbook": None,
+        "seconds": 0.25,
+    }
+    assert (second["level"], second["remedy"]) == ("failed", "the table's remedy")
+    assert last == {"verdict": "failed", "sentence": "FAILED: x.one"}
+
+
+def test_wrong_settings_are_exit_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text("[mqtt]\nport = 0\n")
+    assert cli.main(["--config", str(file), "check"]) == 2
+    assert "mqtt.port" in capsys.readouterr().err
