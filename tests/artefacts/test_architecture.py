@@ -53,6 +53,7 @@ PURE = {
     "routing.topics",
     "spool.job",
     "spool.contents",
+    "status.diagnosis",
     "status.snapshot",
     "tls.certificate",
     "units",
