@@ -47,6 +47,7 @@ PURE = {
     "mqtt.reasons",
     "neighbours.emqx_session",
     "neighbours.haproxy_stats",
+    "observe.words",
     "routing.envelope",
     "routing.router",
     "routing.routes",
