@@ -95,5 +95,6 @@ def _flow(s: Snapshot) -> str:
         return f"Messages flow {way}: {rate(flow.received_rate)} now, {delivered}."
     return (
         f"The way {way} is open, but no message has come {quiet}. That is no fault if no device has"
-        " published; otherwise check that the devices connect, and that a route's filter matches their topics."
+        " published; otherwise check that the devices connect, and that a route's filter matches their"
+        " topics."
     )

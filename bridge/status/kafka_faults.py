@@ -195,7 +195,7 @@ def late(s: Snapshot) -> Iterator[Finding]:
         yield warning(
             "delivery-late",
             _servers(s),
-            f"The oldest message has waited {duration(age)} for Kafka, although Kafka is up."
+            f"The oldest message has waited {duration(age)} for Kafka at {_servers(s)}, which is up."
             f" {behind_kafka(s)}",
             "Look at the brokers' disks and load. If this machine is overloaded, `top` shows it.",
         )

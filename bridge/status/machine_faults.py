@@ -28,15 +28,15 @@ _ERRORS = {
 }
 
 
-def stuck(s: Snapshot, age: float) -> Iterator[Finding]:
+def stuck(age: float) -> Iterator[Finding]:
     """`age`: seconds since the snapshot was made."""
     if age > STUCK_AFTER:
         yield broken(
             "bridge-stuck",
             _HERE,
-            f"The bridge on this machine has stopped working: its loop has not turned for {duration(age)}. What"
-            " is shown here is as old. Messages that it has not acknowledged wait in EMQ's queue; none that it"
-            " acknowledged is lost.",
+            f"The bridge on this machine has stopped working: its loop has not turned for {duration(age)}."
+            " What is shown here is as old. Messages that the bridge has not acknowledged wait in EMQ's"
+            " queue; none that it acknowledged is lost.",
             f"Restart it: sudo systemctl restart {_SERVICE}. Under systemd the watchdog does this by itself.",
         )
 
@@ -148,8 +148,8 @@ def dead_letters(s: Snapshot) -> Iterator[Finding]:
         yield warning(
             "dead-letters-removed",
             _HERE,
-            f"The bridge removed {count(removed, 'dead letter')} for good since its start, because a limit was"
-            f" reached. {count(letters, 'dead letter')} are left.",
+            f"The bridge removed {count(removed, 'dead letter')} for good since its start, because a limit"
+            f" was reached. Dead letters left: {letters:,}.",
             "Cure the reason that `bridge dead-letters list` shows; raise dead_letters.max_bytes or max_age.",
         )
     if letters:
@@ -184,15 +184,13 @@ def certificates(s: Snapshot) -> Iterator[Finding]:
         return
     for certificate in sorted(s.certificates, key=lambda each: each.expires_at):
         left = certificate.expires_at - now
-        remedy = (
-            "Renew it as docs/how-to/use-tls.md says, and restart nothing but the host that it belongs to."
-        )
+        remedy = "Renew it as docs/how-to/use-tls.md says, on the host that it belongs to."
         if left <= 0:
             yield broken(
                 "certificate-expired",
                 certificate.whose,
-                f"The certificate {certificate.whose} expired {duration(-left)} ago. The connection that is up"
-                " goes on; no new one succeeds.",
+                f"The certificate {certificate.whose} expired {duration(-left)} ago. The connection that is"
+                " up goes on; no new one succeeds.",
                 remedy,
             )
         elif left < _EXPIRES_SOON:

@@ -12,6 +12,7 @@ _RIVAL_NOW, _RIVAL_LATELY = 180.0, 3600.0  # seconds since another client took t
 _LOST_LATELY = 3600.0  # seconds for which a lost session is shown
 _OFTEN, _OFTEN_WITHIN = 4, 600.0  # so many ended connections within so many seconds are too many
 _CONNECTING_TOO_LONG = 10.0  # seconds
+_UNREACHABLE = "mqtt.connect_failed"
 _NO_NAME = ("name resolution", "name or service", "no address associated", "nodename")
 _NO_WAY = ("no route", "network is unreachable", "timed out", "host is down", "host is unreachable")
 
@@ -25,7 +26,8 @@ def rival(s: Snapshot) -> Iterator[Finding]:
     if age is None or age > _RIVAL_LATELY:
         return
     remedy = (
-        f'Find the other client: EMQ\'s dashboard, port 18083, shows the address of client "{s.mqtt.client_id}".'
+        "Find the other client: EMQ's dashboard, port 18083, shows the address of client"
+        f' "{s.mqtt.client_id}".'
         " It is usually a forgotten second bridge: stop it, or give it another mqtt.client_id."
     )
     if age > _RIVAL_NOW:
@@ -71,7 +73,8 @@ def nodes(s: Snapshot) -> Iterator[Finding]:
             _name(node),
             f"EMQ node {_name(node)} {state}, says HAProxy ({node.status}), for {duration(node.state_age)}."
             f" {flow} A session that lived on the dead node alone, and its queue, may be lost inside EMQ.",
-            f"On the host of {_name(node)} look with `systemctl status emqx`, then start EMQ again: {_EMQ}.",
+            f"On the host of {_name(node)} look with `systemctl status emqx`, then start EMQ again: {_EMQ}."
+            f"{_where(node)}",
         )
     for node in out:
         yield warning(
@@ -84,7 +87,7 @@ def nodes(s: Snapshot) -> Iterator[Finding]:
 
 def session(s: Snapshot) -> Iterator[Finding]:
     """Why the session with EMQ is not live."""
-    if is_live(s) or s.state == "starting" and not s.mqtt.trouble:
+    if is_live(s) or (s.state == "starting" and not s.mqtt.trouble):
         return
     if _knows_nodes(s) and _down(s) and not any(node.is_up for node in s.nodes):
         return  # nodes() has said so
@@ -92,7 +95,7 @@ def session(s: Snapshot) -> Iterator[Finding]:
         "mqtt.refused": _refused,
         "mqtt.tls_failed": _tls_failed,
         "mqtt.malformed_packet": _malformed,
-        "mqtt.connect_failed": _unreachable,
+        _UNREACHABLE: _unreachable,
         "mqtt.unavailable": _unavailable,
         "mqtt.connack_timeout": _hangs,
         "mqtt.keepalive_timeout": _hangs,
@@ -167,15 +170,15 @@ def _unreachable(s: Snapshot) -> Finding:
     return broken(
         "mqtt-unreachable",
         at,
-        f"HAProxy at {at} can't be reached{quoted(s.mqtt.reason)}. {fault}{stats} Devices that connect through"
-        f" this HAProxy can't publish now either. {behind_the_bridge(s)}",
+        f"HAProxy at {at} can't be reached{quoted(s.mqtt.reason)}. {fault}{stats} Devices that connect"
+        f" through this HAProxy can't publish now either. {behind_the_bridge(s)}",
         f"{remedy} {_HAPROXY}. If it runs, check that mqtt.host and mqtt.port are right.",
     )
 
 
 def _unavailable(s: Snapshot) -> Finding:
     at = mqtt_address(s)
-    if "closed before CONNACK" not in s.mqtt.reason:
+    if "before connack" not in s.mqtt.reason.lower():
         return broken(
             "emq-busy",
             at,
@@ -215,9 +218,10 @@ def _hangs(s: Snapshot) -> Finding:
             "emq-hangs",
             names,
             f"EMQ behind {at} does not answer the bridge yet, and HAProxy calls EMQ node {names}"
-            f" {listed([node.status for node in down])} for {duration(down[0].state_age)}. While a node hangs,"
-            f" the healthy node answers new clients only after a minute or more. {behind_the_bridge(s)}",
-            f"Restart EMQ on the host of {names}: {_EMQ}. The bridge connects by itself as soon as EMQ answers.",
+            f" {listed([node.status for node in down])} for {duration(down[0].state_age)}. While a node"
+            " hangs, the healthy node answers new clients only after a minute or more."
+            f" {behind_the_bridge(s)}",
+            f"Restart EMQ on the host of {names}: {_EMQ}. The bridge then connects by itself.",
         )
     unknown = (
         "HAProxy calls all nodes up."
@@ -255,10 +259,10 @@ def refused_filters(s: Snapshot) -> Iterator[Finding]:
         yield broken(
             "subscription-refused",
             mqtt_address(s),
-            f"EMQ refuses the subscription to {filters}: the bridge gets none of these messages. Other filters"
-            " work.",
-            "Let EMQ's access rules allow this user to subscribe (EMQX denies `#` and `$SYS/#` by default), or"
-            " change the route. The bridge asks again every minute.",
+            f"EMQ refuses the subscription to {filters}: the bridge gets none of these messages. Other"
+            " filters work.",
+            "Let EMQ's access rules allow this user to subscribe (EMQX denies `#` and `$SYS/#` by default),"
+            " or change the route. The bridge asks again every minute.",
         )
 
 
@@ -276,8 +280,8 @@ def queue(s: Snapshot) -> Iterator[Finding]:
     if is_live(s):
         cause = "messages come faster than the bridge acknowledges them."
         remedy = (
-            "If Kafka or the disk is named below, repair that first. Otherwise raise EMQX's max_mqueue_len and"
-            " max_inflight for this session."
+            "If Kafka or the disk is named below, repair that first. Otherwise raise EMQX's max_mqueue_len"
+            " and max_inflight for this session."
         )
     else:
         cause = "the bridge is not connected."
@@ -320,20 +324,20 @@ def flapping(s: Snapshot) -> Iterator[Finding]:
 
 def unasked(s: Snapshot) -> Iterator[Finding]:
     """Monitoring that does not answer: what the bridge can't know."""
-    if s.haproxy and s.haproxy.trouble and s.mqtt.trouble != "mqtt.connect_failed":
+    if s.haproxy and _is_stale(s.haproxy.trouble, s.haproxy.asked_age) and s.mqtt.trouble != _UNREACHABLE:
         yield warning(
             "haproxy-not-asked",
             s.haproxy.url,
-            f"HAProxy's statistics at {s.haproxy.url} give no answer ({s.haproxy.trouble}), so the bridge"
-            " can't know which EMQ nodes are up. Messages do not depend on it.",
+            f"HAProxy's statistics at {s.haproxy.url} give no answer{quoted(s.haproxy.trouble)}, so the"
+            " bridge can't know which EMQ nodes are up. Messages do not depend on it.",
             "Check the address under [haproxy], and that HAProxy's `listen stats` allows this machine.",
         )
     if s.emqx and s.emqx.trouble:
         yield warning(
             "emqx-not-asked",
             s.emqx.url,
-            f"EMQX's API at {s.emqx.url} gives no answer ({s.emqx.trouble}), so the bridge can't know how full"
-            " EMQX's queue is and what EMQX drops. Messages do not depend on it.",
+            f"EMQX's API at {s.emqx.url} gives no answer{quoted(s.emqx.trouble)}, so the bridge can't know"
+            " how full EMQX's queue is and what EMQX drops. Messages do not depend on it.",
             "Check the address and the key under [emqx], and whether the dashboard's port is open to this"
             " machine.",
         )
@@ -354,6 +358,11 @@ def _is_out(node: BrokerNode) -> bool:
 
 def _down(s: Snapshot) -> list[BrokerNode]:
     return [node for node in s.nodes if not node.is_up and not _is_out(node)]
+
+
+def _where(node: BrokerNode) -> str:
+    """HAProxy's Prometheus endpoint tells no addresses."""
+    return "" if node.address else f" `server {node.name}` in haproxy.cfg tells its address."
 
 
 def _name(node: BrokerNode) -> str:

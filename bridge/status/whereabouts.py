@@ -38,8 +38,8 @@ def behind_kafka(snapshot: Snapshot) -> str:
     if spool.state == "usable":
         lasts = f" The disk has room for about {duration(spool.full_in)} more." if spool.full_in else ""
         return (
-            f"No acknowledged message is lost: messages wait on this machine's disk in {spool.path},"
-            f" {count(spool.messages, 'message')} now.{lasts}"
+            f"No acknowledged message is lost: what Kafka does not confirm waits on this machine's disk in"
+            f" {spool.path}, {count(spool.messages, 'message')} now.{lasts}"
         )
     return f"This machine's disk takes no messages either ({spool.state}). {behind_the_bridge(snapshot)}"
 
