@@ -395,7 +395,7 @@ def test_what_is_buried_while_purge_asks_is_kept(
         (["show", "1", "2"], "dead-letters show: wants one ID"),
         (["list", "x"], '"x": no ID; bridge dead-letters list shows them'),
         (["list", "--yes"], "--yes: only with dead-letters purge"),
-        (["export", "--json"], "--json: only with --dry-run and spool status and dead-letters list and "),
+        (["export", "--json"], "--json: only with --dry-run and spool status and top and dead-letters list"),
         (["list", "--topic", "a/#/b"], """--topic "a/#/b": '#' is allowed only at the end"""),
         (["replay", "--to", "a b"], '--to "a b": '),
         (["list", "--older-than", "x"], "argument --older-than: x: a duration is a number and a unit"),
