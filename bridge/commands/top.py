@@ -205,7 +205,9 @@ def lines(status: Status, width: int) -> list[Text]:
 def _rows(s: Snapshot) -> list[tuple[str, str]]:
     flow, spool, mqtt = s.flow, s.spool, s.mqtt
     nodes = ", ".join(f"{node.name} {node.status} {duration(node.state_age)}" for node in s.nodes)
-    brokers = ", ".join(f"{each.address} {'up' if each.is_up else 'DOWN'}" for each in s.kafka.brokers)
+    known = s.kafka.brokers
+    down = ", ".join(each.address for each in known if not each.is_up)
+    brokers = f"{sum(each.is_up for each in known)} of {len(known)} up{f', DOWN: {down}' if down else ''}"
     dropped, letters = sum(flow.dropped.values()), sum(flow.dead_lettered.values())
     rows = [
         ("HAProxy", f"{mqtt.host}:{mqtt.port}"),
@@ -216,7 +218,8 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
         ),
         (
             "Kafka",
-            f"{s.kafka.state} for {duration(s.kafka.state_age)}: {brokers or s.kafka.bootstrap_servers}",
+            f"{s.kafka.state} for {duration(s.kafka.state_age)}:"
+            f" {brokers if known else s.kafka.bootstrap_servers}",
         ),
         ("rates", f"received {rate(flow.received_rate)}, delivered {rate(flow.delivered_rate)}"),
         ("oldest", f"waits for {duration(flow.oldest_undelivered_age)}, {flow.in_flight:,} in flight"),

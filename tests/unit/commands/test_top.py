@@ -80,6 +80,10 @@ def test_sentence_chain_and_sums_fit_into_24_lines(name: str) -> None:
         assert [line for line in shown if line.startswith(label)], (label, shown)
 
 
+def test_each_dead_broker_is_named() -> None:
+    assert "Kafka    live for 6 d 2 h: 2 of 3 up, DOWN: 172.30.1.33:9092" in text_of("one_kafka_down")
+
+
 def test_once_prints_the_sentence_the_chain_and_the_events(config: str, capsys: Any) -> None:
     with serving(document(STATES["one_emq_down"]())) as url:
         assert run(config, "--once", "--url", url) == 0
