@@ -94,3 +94,12 @@ def _no_truth(value: Any) -> Any:
 
 Count = Annotated[int, BeforeValidator(_no_truth)]
 """A whole number."""
+
+
+def size(count: float) -> str:
+    """A number of bytes with three digits, for people: 1.50 GB."""
+    amount, unit = float(count), "B"
+    for larger in ("KB", "MB", "GB"):
+        if amount >= 999.5:
+            amount, unit = amount / 1000, larger
+    return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"

@@ -13,6 +13,7 @@ from bridge.settings.section import nearest
 from bridge.units import DURATION
 
 SERVICE, DRY_RUN, CONFIG, CHECK, SPOOL_STATUS = "", "--dry-run", "config", "check", "spool status"
+TOP = "top"
 LIST, SHOW, EXPORT, REPLAY, PURGE = (
     f"dead-letters {verb}" for verb in ("list", "show", "export", "replay", "purge")
 )
@@ -26,6 +27,7 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     CONFIG: (),
     CHECK: ("--client-id", "--json", "--offline", "--strict", "--haproxy-cfg", "--send"),
     SPOOL_STATUS: ("--json", "--watch"),
+    TOP: ("--json", "--once", "--url"),
     LIST: ("--json", *_CHOOSING),
     SHOW: ("--json",),
     EXPORT: _CHOOSING,
@@ -76,6 +78,11 @@ def add_flags(parser: ArgumentParser) -> None:
     )
     status = parser.add_argument_group("spool status", "Can run beside the service, and changes nothing.")
     status.add_argument("--watch", action="store_true", help="show this every second until no message waits")
+    state = parser.add_argument_group("top", "Shows the state of the running service, again each second.")
+    state.add_argument("--once", action="store_true", help="show the state once; exit 1 if it is broken")
+    state.add_argument(
+        "--url", metavar="URL", help="of another bridge's page (default: http.listen of this machine)"
+    )
     letters = parser.add_argument_group(
         "dead-letters",
         "Undeliverable messages. Without IDs and flags a command selects all of them.",
@@ -149,7 +156,7 @@ def _meant(given: str) -> str:
     if begun := [name.removeprefix(f"{given} ") for name in known if name.startswith(f"{given} ")]:
         return f"it goes on with {' or '.join(begun)}"
     near = nearest(given, known)
-    return f"did you mean {near}?" if near else "there are config, check, spool and dead-letters"
+    return f"did you mean {near}?" if near else "there are config, check, top, spool and dead-letters"
 
 
 def _selection(options: Namespace, numbers: tuple[int, ...]) -> Selection:

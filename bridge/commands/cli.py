@@ -30,6 +30,7 @@ _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
        bridge config                                 show the settings in force
        bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE]
                     [--send [TOPIC]]                 examine chain and machine
+       bridge top [--once] [--json] [--url URL]      show the service's state
        bridge spool status [--json] [--watch]        show messages on disk
        bridge dead-letters list|show|export|replay|purge [ID ...]
                                                      undeliverable messages
@@ -112,6 +113,10 @@ def _run(words: Sequence[str]) -> int:
         from bridge.commands.spool_status import spool_status
 
         return spool_status(settings, options.json, options.watch)
+    if command.name == arguments.TOP:
+        from bridge.commands.top import service, top
+
+        return top(service(settings, options.url), options.json, options.once)
     from bridge.commands import dead_letters
 
     if command.name == arguments.REPLAY:

@@ -6,6 +6,7 @@ from typing import TextIO
 from rich.console import Console
 
 from bridge.observe.printable import printable
+from bridge.units import size as size
 
 PREVIEW_CHARACTERS = 80  # of a value
 PREVIEW_BYTES = 16  # of a value that is not text
@@ -21,15 +22,6 @@ def preview(data: bytes, whole: bool = False, most: int = PREVIEW_CHARACTERS) ->
     if whole or len(text) <= most:
         return printable(text)
     return f"{printable(text[:most])}… ({len(data)} bytes)"
-
-
-def size(count: int) -> str:
-    """A number of bytes with three digits, for people: 1.50 GB."""
-    amount, unit = float(count), "B"
-    for larger in ("KB", "MB", "GB"):
-        if amount >= 999.5:
-            amount, unit = amount / 1000, larger
-    return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"
 
 
 def console(stream: TextIO) -> Console:

@@ -35,8 +35,11 @@ class Answer:
     body: bytes
 
 
-def ask(url: str, login: tuple[str, str] | None = None) -> Answer:
-    """Get `url`, with `login` (user, password) by basic authentication. Blocks; raises Unavailable."""
+def ask(url: str, login: tuple[str, str] | None = None, trusted: ssl.SSLContext | None = None) -> Answer:
+    """Get `url`, with `login` (user, password) by basic authentication. Blocks; raises Unavailable.
+
+    `trusted`: which certificates to trust; None: those of the system's authorities.
+    """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port
     headers = {"Accept": "*/*", "Connection": "close"}
@@ -45,8 +48,8 @@ def ask(url: str, login: tuple[str, str] | None = None) -> Answer:
     connection: http.client.HTTPConnection
     try:
         if parts.scheme == "https":
-            trusted = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=trusted)
+            context = trusted or ssl.create_default_context()
+            connection = http.client.HTTPSConnection(host, port, timeout=TIMEOUT, context=context)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
         with closing(connection):

@@ -204,6 +204,7 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge --dry-run [--count N] [--json] [--client-id ID]
     mqtt-kafka-bridge config
     mqtt-kafka-bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE] [--send [TOPIC]]
+    mqtt-kafka-bridge top [--once] [--json] [--url URL]
     mqtt-kafka-bridge spool status [--json] [--watch]
     mqtt-kafka-bridge dead-letters list|show|export|replay|purge [ID ...]
     mqtt-kafka-bridge --version
@@ -214,7 +215,7 @@ def _command_line() -> Iterator[str]:
 | exit status | means |
 |---|---|
 | 0 | done, or stopped on request (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; `check`: a check failed (`--strict`: or warns); `dead-letters replay`: some dead letters stay |
+| 1 | failed; `check`: a check failed (`--strict`: or warns); `top --once`: the chain is broken; `dead-letters replay`: some dead letters stay |
 | 2 | the command line or the settings are wrong; each line on standard error names one problem |
 
 The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It
@@ -242,6 +243,15 @@ stays in Kafka. If no route takes the topic, nothing is sent.
 | `remedy`, `runbook` | what to do, and the runbook's entry; null if the check is good or skipped |
 | `seconds` | how long the check took |
 | `verdict`, `sentence` | only in the last object: the worst level, and one sentence |
+
+## top
+
+This command asks the running service for `/status.json` and shows the answer: one sentence that says whether
+all is well or what to do, the links of the chain, the sums, and the last events. A terminal shows it again
+each second until Ctrl-C. `--once`, or an output that is no terminal, shows it once. `--json` prints the
+document, with `snapshot` and `diagnosis`, once, on one line. `--url` asks the bridge of another machine.
+If no service answers, the command says so and exits with 1. [See what the bridge
+does](../how-to/see-what-it-does.md) explains the lines.
 
 ## spool status
 

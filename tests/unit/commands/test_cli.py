@@ -135,7 +135,10 @@ def test_the_reader_of_the_output_may_leave_early(tmp_path: Path) -> None:
         (["check", "--watch"], "--watch: only with spool status"),
         (["spool"], '"spool": no such command; it goes on with status (see bridge --help)'),
         (["spool", "stat"], '"spool stat": no such command; did you mean spool status? (see bridge --help)'),
-        (["x"], '"x": no such command; there are config, check, spool and dead-letters (see bridge --help)'),
+        (
+            ["x"],
+            '"x": no such command; there are config, check, top, spool and dead-letters (see bridge --help)',
+        ),
         (["config", "--watch"], "--watch: only with spool status"),
         (["config", "--client-id", "x"], "--client-id: only with --dry-run and check"),
         (["--dry-run", "--count", "0"], "--count 0: must be 1 or more"),
