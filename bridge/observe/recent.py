@@ -11,6 +11,7 @@ from logging import ERROR, INFO, WARNING
 from threading import Lock
 
 from bridge.observe.printable import printable
+from bridge.observe.words import words
 
 MOST = 20  # events that are kept for people
 _MOST_CHARACTERS = 300  # of one field's value, and of one event's text
@@ -29,7 +30,8 @@ class Noted:
 
     @property
     def text(self) -> str:
-        return ", ".join(f"{name}: {value}" for name, value in self.fields.items())[:_MOST_CHARACTERS]
+        """One plain sentence."""
+        return words(self.event, self.fields)
 
 
 class Recent:

@@ -215,7 +215,7 @@ def _command_line() -> Iterator[str]:
 | exit status | means |
 |---|---|
 | 0 | done, or stopped on request (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; `check`: a check failed (`--strict`: or warns); `top --once`: the chain is broken; `dead-letters replay`: some dead letters stay |
+| 1 | failed; `check` found a fault (`--strict`: or warns), so did `top --once`; a replay left dead letters |
 | 2 | the command line or the settings are wrong; each line on standard error names one problem |
 
 The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It

@@ -397,9 +397,8 @@ def test_what_is_buried_while_purge_asks_is_kept(
         (["list", "--yes"], "--yes: only with dead-letters purge"),
         (
             ["export", "--json"],
-            "--json: only with --dry-run and check and spool status and ",
+            "--json: only with --dry-run and check and spool status and top and dead-letters list",
         ),
-        (["export", "--json"], "--json: only with --dry-run and spool status and top and dead-letters list"),
         (["list", "--topic", "a/#/b"], """--topic "a/#/b": '#' is allowed only at the end"""),
         (["replay", "--to", "a b"], '--to "a b": '),
         (["list", "--older-than", "x"], "argument --older-than: x: a duration is a number and a unit"),
