@@ -13,11 +13,12 @@ from bridge.settings.section import nearest
 from bridge.units import DURATION
 
 SERVICE, DRY_RUN, CONFIG, CHECK, SPOOL_STATUS = "", "--dry-run", "config", "check", "spool status"
-TOP = "top"
+TOP, TOPICS = "top", "topics"
 LIST, SHOW, EXPORT, REPLAY, PURGE = (
     f"dead-letters {verb}" for verb in ("list", "show", "export", "replay", "purge")
 )
 
+_OF_CREATE = ("--partitions", "--replicas", "--min-insync", "--yes")
 _CHOOSING = ("--route", "--reason", "--topic", "--older-than", "--newer-than")
 
 # The flags of each command, without those of the settings.
@@ -28,6 +29,7 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     CHECK: ("--client-id", "--json", "--offline", "--strict", "--haproxy-cfg", "--send"),
     SPOOL_STATUS: ("--json", "--watch"),
     TOP: ("--json", "--once", "--url"),
+    TOPICS: ("--json", "--create", "--partitions", "--replicas", "--min-insync", "--yes"),
     LIST: ("--json", *_CHOOSING),
     SHOW: ("--json",),
     EXPORT: _CHOOSING,
@@ -83,6 +85,15 @@ def add_flags(parser: ArgumentParser) -> None:
     state.add_argument(
         "--url", metavar="URL", help="of another bridge's page (default: http.listen of this machine)"
     )
+    topics = parser.add_argument_group("topics", "The Kafka topics of the routes, and of dead_letters.topic.")
+    topics.add_argument("--create", action="store_true", help="create the missing ones; asks before that")
+    topics.add_argument("--partitions", metavar="N", type=int, help="of each new topic (default 3)")
+    topics.add_argument(
+        "--replicas", metavar="N", type=int, help="of each new topic (default 3, or the number of brokers)"
+    )
+    topics.add_argument(
+        "--min-insync", metavar="N", type=int, help="min.insync.replicas (default --replicas less 1)"
+    )
     letters = parser.add_argument_group(
         "dead-letters",
         "Undeliverable messages. Without IDs and flags a command selects all of them.",
@@ -102,7 +113,9 @@ def add_flags(parser: ArgumentParser) -> None:
     letters.add_argument(
         "--to", metavar="TOPIC", help="replay: to this Kafka topic instead of the routes' topics"
     )
-    letters.add_argument("--yes", action="store_true", help="purge: do not ask for confirmation")
+    letters.add_argument(
+        "--yes", action="store_true", help="purge, topics --create: do not ask for confirmation"
+    )
 
 
 def _duration(text: str) -> float:
@@ -121,6 +134,12 @@ def command(options: Namespace, words: Sequence[str]) -> Command:
             raise ConfigurationError(f"{flag}: only with {' and '.join(its)}")
     if options.count is not None and options.count < 1:
         raise ConfigurationError(f"--count {options.count}: must be 1 or more")
+    for flag in _OF_CREATE:
+        number = getattr(options, flag[2:].replace("-", "_"))
+        if _given(options, flag) and name == TOPICS and not options.create:
+            raise ConfigurationError(f"{flag}: only with topics --create")
+        if flag != "--yes" and number is not None and number < 1:
+            raise ConfigurationError(f"{flag} {number}: must be 1 or more")
     if options.topic is not None and (why := why_bad_filter(options.topic)):
         raise ConfigurationError(f'--topic "{options.topic}": {why}')
     if options.send is not None and (why := why_bad_topic(options.send)):
@@ -156,7 +175,7 @@ def _meant(given: str) -> str:
     if begun := [name.removeprefix(f"{given} ") for name in known if name.startswith(f"{given} ")]:
         return f"it goes on with {' or '.join(begun)}"
     near = nearest(given, known)
-    return f"did you mean {near}?" if near else "there are config, check, top, spool and dead-letters"
+    return f"did you mean {near}?" if near else "there are config, check, top, topics, spool and dead-letters"
 
 
 def _selection(options: Namespace, numbers: tuple[int, ...]) -> Selection:

@@ -22,7 +22,7 @@ from bridge.settings.section import nearest
 from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
-_WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.REPLAY)
+_WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.REPLAY, arguments.TOPICS)
 
 
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
@@ -31,6 +31,7 @@ _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
        bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE]
                     [--send [TOPIC]]                 examine chain and machine
        bridge top [--once] [--json] [--url URL]      show the service's state
+       bridge topics [--create] [--json]             show or create topics
        bridge spool status [--json] [--watch]        show messages on disk
        bridge dead-letters list|show|export|replay|purge [ID ...]
                                                      undeliverable messages
@@ -117,6 +118,11 @@ def _run(words: Sequence[str]) -> int:
         from bridge.commands.top import service, top
 
         return top(service(settings, options.url), options.json, options.once)
+    if command.name == arguments.TOPICS:
+        from bridge.commands.topics import Creation, topics
+
+        creation = Creation(options.partitions, options.replicas, options.min_insync, options.yes)
+        return topics(settings, creation if options.create else None, options.json)
     from bridge.commands import dead_letters
 
     if command.name == arguments.REPLAY:

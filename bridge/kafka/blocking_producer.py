@@ -30,7 +30,6 @@ class BlockingProducer:
         """Raises ConfigurationError when librdkafka refuses an option, BridgeError where a file can't be read
         or no thread can be started.
         """
-        self._settings = settings
         self._topics: dict[str, str] = {}
         self._reported = Signal()
         self._trouble = ""  # librdkafka's last error
@@ -68,7 +67,7 @@ class BlockingProducer:
 
     def _asked(self, topic: str) -> str:
         try:
-            answer = look_up(self._admin, topic, self._settings.bootstrap_servers)
+            answer = look_up(self._admin, topic)
         except KafkaException as error:
             answer = NoTopicAnswer(topic, str(error.args[0].str()))
         if isinstance(answer, NoTopicAnswer):

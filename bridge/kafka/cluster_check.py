@@ -15,14 +15,14 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.errors import BridgeError, ConfigurationError
-from bridge.kafka import error_verdicts, listeners, tls, topic_description, topic_lookup
+from bridge.kafka import listeners, tls, topic_description, topic_lookup
+from bridge.kafka.client_errors import ClientErrors
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.topic_description import Description
 from bridge.settings import KafkaSettings
 
 _TIMEOUT = 10.0  # seconds
 _LOOK_EVERY = 0.2
-_UNREACHED = {error_verdicts.TRANSPORT, error_verdicts.RESOLVE, error_verdicts.ALL_BROKERS_DOWN}
 _UP = ("UP", "UPDATE")  # librdkafka's states of a broker that a client is connected and logged in to
 
 
@@ -42,7 +42,7 @@ class ClusterCheck:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._errors: dict[str, dict[int, str]] = {}  # by address, "" for all others; by kind
+        self._errors = ClientErrors(settings)
         self._states: dict[str, str] = {}  # by address
         self._may_produce = False
         self._logger = getLogger("librdkafka.check")
@@ -53,14 +53,14 @@ class ClusterCheck:
             "enable.sparse.connections": False,  # to all brokers at once
             "statistics.interval.ms": round(_LOOK_EVERY * 1000),
             "stats_cb": self._look,
-            "error_cb": self._note,
+            "error_cb": self._errors.note,
             "logger": self._logger,
         }
         try:
             self._producer = Producer(producer_options(settings, BATCH_SIZE) | own)
         except KafkaException as error:
             raise ConfigurationError(f"librdkafka refuses kafka.options: {error.args[0].str()}") from None
-        self._admin = topic_lookup.new_admin(settings, error_cb=self._note, logger=self._logger)
+        self._admin = topic_lookup.new_admin(settings, error_cb=self._errors.note, logger=self._logger)
 
     def close(self) -> None:
         with suppress(KafkaException):  # a fatal error: brokers() has told of it
@@ -80,7 +80,7 @@ class ClusterCheck:
 
     def topic(self, name: str) -> TopicAnswer | NoTopicAnswer:
         try:
-            return topic_lookup.look_up(self._admin, name, self._settings.bootstrap_servers)
+            return topic_lookup.look_up(self._admin, name)
         except KafkaException as error:
             return NoTopicAnswer(name, self._why(error.args[0]))
 
@@ -95,7 +95,7 @@ class ClusterCheck:
         try:
             return self._producer.poll(seconds)
         except (KafkaException, SystemError) as fatal:  # it is raised instead of being told to error_cb
-            self._errors.setdefault("", {})[error_verdicts.FATAL] = str(fatal)
+            self._errors.note_fatal(str(fatal))
             return 0
 
     # -- what librdkafka tells -------------------------------------------------------------------------
@@ -107,11 +107,6 @@ class ClusterCheck:
             if broker["nodeid"] >= 0:
                 self._states[broker["name"].rpartition("/")[0]] = broker["state"]
 
-    def _note(self, error: KafkaError) -> None:
-        code, text = error.code(), error.str()
-        address = listeners.address_in(text)
-        self._errors.setdefault(address, {})[error_verdicts.kind(code, text)] = text
-
     def _is_up(self, address: str) -> bool:
         return self._states.get(address) in _UP
 
@@ -122,8 +117,7 @@ class ClusterCheck:
         found = listeners.look(host, port)
         if found and (wrong := listeners.explain(address, found, self._settings.client_options())):
             return wrong
-        errors = self._errors.get(address, {})
-        reason = self._explained(errors) or "it does not answer"
+        reason = self._errors.of(address) or "it does not answer"
         return (
             f"{reason}. The bridge uses the address that the broker advertises: advertised.listeners in its"
             " server.properties must name one that this machine reaches"
@@ -133,25 +127,4 @@ class ClusterCheck:
         """Return the cause of `error`. `error` is a mere time-out; librdkafka gives the cause to error_cb."""
         while self._admin.poll(0) or self._poll(0):  # nothing else calls error_cb
             pass
-        said = {kind: text for errors in self._errors.values() for kind, text in errors.items()}
-        if wrong := listeners.why(self._settings):
-            return wrong
-        reason = self._explained(said)
-        if reason.endswith(")") and not said.keys() <= _UNREACHED:
-            return reason
-        return (
-            f"{self._settings.bootstrap_servers}: {reason or error.str()} (do the brokers run, and is the way"
-            " to them open?)"
-        )
-
-    def _explained(self, errors: dict[int, str]) -> str:
-        """The most telling of them, in a sentence with its way out; empty: there is none."""
-        for text in errors.values():
-            if way_out := listeners.explain_words(text):
-                return f"{text} ({way_out})"
-        if error_verdicts.TLS in errors:
-            return tls.why(self._settings, errors[error_verdicts.TLS]).sentence
-        if error_verdicts.AUTHENTICATION in errors:
-            return f"{errors[error_verdicts.AUTHENTICATION]} ({listeners.LOG_IN})"
-        others = [text for kind, text in errors.items() if kind != error_verdicts.ALL_BROKERS_DOWN]
-        return others[0] if others else ""
+        return self._errors.why(error)

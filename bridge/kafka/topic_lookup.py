@@ -1,6 +1,6 @@
 """Asks Kafka whether a topic exists and how large a record may be. This blocks, so a thread does it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
@@ -21,6 +21,9 @@ _TIMEOUT = 5.0  # seconds for an answer
 _NO_BOUND = 2**63 - 1  # ms; Kafka's default for a timestamp's age
 _HOUR = 3_600_000  # ms; Kafka's default for how far ahead of its clock a timestamp may be
 _LIMIT_TIMEOUT = 2.0  # seconds; shorter, because the bridge works without the limit
+
+# The command's long name: /usr/sbin/bridge, which root finds first, is iproute2's.
+_CREATE = "mqtt-kafka-bridge topics --create"
 
 # Bytes. max.message.bytes limits a batch: the record, a batch header of 61 bytes and the record's length
 # fields (Kafka protocol guide, "Record Batch").
@@ -68,7 +71,7 @@ class TopicLookup:
                 continue
             try:
                 admin = admin or new_admin(self._settings)
-                answer: TopicAnswer | NoTopicAnswer = look_up(admin, topic, self._settings.bootstrap_servers)
+                answer: TopicAnswer | NoTopicAnswer = look_up(admin, topic)
             except KafkaException as error:
                 answer = NoTopicAnswer(topic, str(error.args[0].str()))
             except Exception as error:
@@ -96,7 +99,7 @@ def admin_options(settings: KafkaSettings) -> dict[str, Any]:
     return {**client_options(settings), **_without_producing(settings.client_options())}
 
 
-def look_up(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnswer | NoTopicAnswer:
+def look_up(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
     """Ask Kafka about one topic. Raises KafkaException where the cluster does not answer."""
     # With auto.create.topics.enable the brokers create the missing topic on this request.
     found = admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
@@ -104,11 +107,8 @@ def look_up(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnsw
         missing = found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
         if not missing:
             return NoTopicAnswer(topic, found.error.str())
-        way_out = _namesake(admin, topic) or (
-            f"kafka-topics.sh --bootstrap-server {bootstrap_servers.partition(',')[0]} --create"
-            f" --topic {topic} --partitions 3 --replication-factor 3"
-        )
-        return TopicAnswer(topic, exists=False, way_out=way_out)
+        clash = why_refused(topic, admin.list_topics(timeout=_TIMEOUT).topics)
+        return TopicAnswer(topic, exists=False, way_out=clash or _CREATE)
     config = _config(admin, topic)
     limit = config.get("max.message.bytes")
     return TopicAnswer(
@@ -119,10 +119,10 @@ def look_up(admin: AdminClient, topic: str, bootstrap_servers: str) -> TopicAnsw
     )
 
 
-def _namesake(admin: AdminClient, topic: str) -> str:
+def why_refused(topic: str, others: Iterable[str]) -> str:
     """Why Kafka will not create the topic, where a name that it takes for the same exists; or nothing."""
     alike = topic.replace(".", "_")
-    for other in admin.list_topics(timeout=_TIMEOUT).topics:
+    for other in others:
         if other != topic and other.replace(".", "_") == alike:
             return (
                 f"Kafka refuses to create {topic} beside {other}, since . and _ are the same in its metrics'"

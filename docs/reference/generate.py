@@ -205,6 +205,8 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge config
     mqtt-kafka-bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE] [--send [TOPIC]]
     mqtt-kafka-bridge top [--once] [--json] [--url URL]
+    mqtt-kafka-bridge topics [--json]
+    mqtt-kafka-bridge topics --create [--partitions N] [--replicas N] [--min-insync N] [--yes] [--json]
     mqtt-kafka-bridge spool status [--json] [--watch]
     mqtt-kafka-bridge dead-letters list|show|export|replay|purge [ID ...]
     mqtt-kafka-bridge --version
@@ -215,7 +217,7 @@ def _command_line() -> Iterator[str]:
 | exit status | means |
 |---|---|
 | 0 | done, or stopped on request (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; `check` found a fault (`--strict`: or warns), so did `top --once`; a replay left dead letters |
+| 1 | failed; `check` found a fault (`--strict`: or warns), so did `top --once`; `topics`: one is missing; a replay left dead letters |
 | 2 | the command line or the settings are wrong; each line on standard error names one problem |
 
 The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It
@@ -252,6 +254,30 @@ each second until Ctrl-C. `--once`, or an output that is no terminal, shows it o
 document, with `snapshot` and `diagnosis`, once, on one line. `--url` asks the bridge of another machine.
 If no service answers, the command says so and exits with 1. [See what the bridge
 does](../how-to/see-what-it-does.md) explains the lines.
+
+## topics
+
+This command shows each Kafka topic that a route or `dead_letters.topic` names, and what Kafka tells of it. For
+a route such as `topic = "iot.{site}"` it shows the topics for which messages wait on this machine's disk. It
+changes nothing. The states of a topic are:
+
+| state | means |
+|---|---|
+| `exists` | with partitions, replicas, brokers out of sync, `min.insync.replicas`, `max.message.bytes`, retention |
+| `missing` | Kafka has no such topic; or Kafka refuses to create it, and why |
+| `created` | this command has just created it |
+| `unknown` | Kafka does not allow the bridge's user to look, or does not answer |
+| `template` | a route's topic with names in braces |
+
+`--create` creates the missing topics. The command first says which ones, and how they will be; a terminal is
+asked, and elsewhere `--yes` is needed. Defaults: 3 partitions; 3 replicas, or as many as there are brokers;
+`min.insync.replicas` one less than the replicas, at least 1. Existing topics stay as they are. The exit status is 0 if all topics
+exist at the end. [What the bridge needs from Kafka](../how-to/prepare-kafka.md) gives the reasons.
+
+`--json` prints one object for each topic, after the creation: `topic`, `state`, `named_by`, `waiting` (messages
+on disk; null if the spool can't be read) and `reason`. Topics that exist also have `partitions`, `replicas` and
+`in_sync` (both of the partition with the fewest), `min_insync_replicas`, `max_message_bytes`, `retention_ms`,
+`retention_bytes` and `cleanup_policy`, null if Kafka does not tell. Templates have `seen`, their topics on disk.
 
 ## spool status
 

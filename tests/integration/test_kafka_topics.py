@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES, HAProxy
 from tests.harness.kafka import KafkaCluster
+from tests.harness.kit import ROOT
 from tests.harness.records import records
 
 LIMIT = 20_000  # bytes: max.message.bytes of a small topic
@@ -48,17 +50,16 @@ def route(topic: str, filter_: str = "t") -> dict[str, Any]:
 
 def test_a_missing_topic_is_named_with_the_command_that_creates_it_and_gets_all_once_it_is_there(
     new_bridge: Callable[..., BridgeProcess],
-    kafka: KafkaCluster,
     publish: Callable[..., None],
     values: Callable[[str, int], list[bytes]],
 ) -> None:
     with new_bridge(routes=[route("not.there.yet")]) as bridge:
         publish("t", b"1", b"2")
         said = bridge.wait_for("kafka.topic_missing", topic="not.there.yet")
-        assert "kafka-topics.sh" in said["way_out"]
-        assert "--create --topic not.there.yet" in said["way_out"]
+        assert said["way_out"] == "mqtt-kafka-bridge topics --create"
         publish("t", b"3")
-        kafka.create_topic("not.there.yet", partitions=1)
+        command = ["topics", "--create", "--yes", "--partitions", "1", "--config", str(bridge.settings)]
+        subprocess.run([sys.executable, "-m", "bridge", *command], cwd=ROOT, check=True, timeout=60)
         assert values("not.there.yet", 3) == [b"1", b"2", b"3"]
         bridge.wait_for("kafka.lane_live", topic="not.there.yet")
 

@@ -245,7 +245,8 @@ def _tutorial(step: Callable[[str], str], terminal: Terminal) -> None:
     assert step("deploy/lab publish garden/gate/open yes") == send
     terminal.good(send)
     says(bridge, '"kafka.topic_missing"')
-    terminal.good(step(".venv/bin/python - <<'END_OF_FILE'"))
+    created = terminal.good(step(".venv/bin/bridge topics --create --yes --config garden.toml"))
+    assert "created   garden  3 partitions, 3 replicas, min.insync.replicas 2" in created
     says(bridge, '"kafka.lane_live"')
     consumer = terminal.leave_running(step("deploy/lab consume garden"))
     wait_until(

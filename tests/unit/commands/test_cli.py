@@ -133,11 +133,16 @@ def test_the_reader_of_the_output_may_leave_early(tmp_path: Path) -> None:
         (["--client-id", "x"], "--client-id: only with --dry-run and check"),
         (["config", "check"], '"config check": no such command; did you mean config? (see bridge --help)'),
         (["check", "--watch"], "--watch: only with spool status"),
+        (["check", "--create"], "--create: only with topics"),
+        (["topics", "--partitions", "6"], "--partitions: only with topics --create"),
+        (["topics", "--yes"], "--yes: only with topics --create"),
+        (["topics", "--create", "--replicas", "0"], "--replicas 0: must be 1 or more"),
         (["spool"], '"spool": no such command; it goes on with status (see bridge --help)'),
         (["spool", "stat"], '"spool stat": no such command; did you mean spool status? (see bridge --help)'),
         (
             ["x"],
-            '"x": no such command; there are config, check, top, spool and dead-letters (see bridge --help)',
+            '"x": no such command; there are config, check, top, topics, spool and dead-letters (see bridge'
+            " --help)",
         ),
         (["config", "--watch"], "--watch: only with spool status"),
         (["config", "--client-id", "x"], "--client-id: only with --dry-run and check"),

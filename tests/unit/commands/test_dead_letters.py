@@ -394,10 +394,10 @@ def test_what_is_buried_while_purge_asks_is_kept(
         (["show"], "dead-letters show: wants one ID; bridge dead-letters list shows them"),
         (["show", "1", "2"], "dead-letters show: wants one ID"),
         (["list", "x"], '"x": no ID; bridge dead-letters list shows them'),
-        (["list", "--yes"], "--yes: only with dead-letters purge"),
+        (["list", "--yes"], "--yes: only with topics and dead-letters purge"),
         (
             ["export", "--json"],
-            "--json: only with --dry-run and check and spool status and top and dead-letters list",
+            "--json: only with --dry-run and check and spool status and top and topics and dead-letters list",
         ),
         (["list", "--topic", "a/#/b"], """--topic "a/#/b": '#' is allowed only at the end"""),
         (["replay", "--to", "a b"], '--to "a b": '),
