@@ -217,7 +217,7 @@ def _command_line() -> Iterator[str]:
 | exit status | means |
 |---|---|
 | 0 | done, or stopped on request (SIGTERM, SIGINT, `--count`) |
-| 1 | failed; `check` found a fault (`--strict`: or warns), so did `top --once`; `topics`: one is missing; a replay left dead letters |
+| 1 | failed; `check` or `top --once` found a fault; `topics`: one is missing; a replay left dead letters |
 | 2 | the command line or the settings are wrong; each line on standard error names one problem |
 
 The bridge refuses passwords as flags, because everybody on a machine can read the flags of a process. It
@@ -257,27 +257,35 @@ does](../how-to/see-what-it-does.md) explains the lines.
 
 ## topics
 
-This command shows each Kafka topic that a route or `dead_letters.topic` names, and what Kafka tells of it. For
-a route such as `topic = "iot.{site}"` it shows the topics for which messages wait on this machine's disk. It
-changes nothing. The states of a topic are:
+This command shows each Kafka topic that a route or `dead_letters.topic` names, and what Kafka tells of it.
+For a route such as `topic = "iot.{site}"` it shows the topics for which messages wait on this machine's
+disk. Without `--create` it changes nothing. A topic has one of these states:
 
 | state | means |
 |---|---|
-| `exists` | with partitions, replicas, brokers out of sync, `min.insync.replicas`, `max.message.bytes`, retention |
-| `missing` | Kafka has no such topic; or Kafka refuses to create it, and why |
+| `exists` | Kafka has it; the line shows partitions, replicas, the limit of a record batch, retention |
+| `missing` | Kafka has no such topic; the line says why, if Kafka refuses to create it |
 | `created` | this command has just created it |
-| `unknown` | Kafka does not allow the bridge's user to look, or does not answer |
+| `unknown` | Kafka does not answer, or does not allow the bridge's user to look |
 | `template` | a route's topic with names in braces |
 
-`--create` creates the missing topics. The command first says which ones, and how they will be; a terminal is
-asked, and elsewhere `--yes` is needed. Defaults: 3 partitions; 3 replicas, or as many as there are brokers;
-`min.insync.replicas` one less than the replicas, at least 1. Existing topics stay as they are. The exit status is 0 if all topics
-exist at the end. [What the bridge needs from Kafka](../how-to/prepare-kafka.md) gives the reasons.
+`--create` creates the missing topics. The command first says which topics it creates, and with what. Then it
+asks for confirmation at a terminal, and elsewhere needs `--yes`. A new topic has 3 partitions, 3 replicas (or
+as many as there are brokers, if there are fewer), and a `min.insync.replicas` of one less, but at least 1.
+Existing topics stay as they are. The exit status is 0 if all topics exist at the end. [What the bridge needs
+from Kafka](../how-to/prepare-kafka.md) gives the reasons.
 
-`--json` prints one object for each topic, after the creation: `topic`, `state`, `named_by`, `waiting` (messages
-on disk; null if the spool can't be read) and `reason`. Topics that exist also have `partitions`, `replicas` and
-`in_sync` (both of the partition with the fewest), `min_insync_replicas`, `max_message_bytes`, `retention_ms`,
-`retention_bytes` and `cleanup_policy`, null if Kafka does not tell. Templates have `seen`, their topics on disk.
+`--json` prints one object for each topic, with `--create` after the creation:
+
+| key | means |
+|---|---|
+| `topic`, `state`, `named_by` | the topic, one of the states above, the routes and settings that name it |
+| `waiting` | number of messages on disk for it; null if the spool can't be read |
+| `reason` | why the topic is missing or unknown, or why the spool can't be read; otherwise null |
+| `partitions`, `replicas`, `in_sync` | of a topic that exists; of the partition with the fewest replicas |
+| `min_insync_replicas`, `max_message_bytes` | its settings; null if Kafka does not tell |
+| `retention_ms`, `retention_bytes`, `cleanup_policy` | the same |
+| `seen` | only of a template: its topics with messages on disk |
 
 ## spool status
 
