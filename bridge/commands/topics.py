@@ -259,6 +259,7 @@ def _show(rows: Sequence[Row], made: Sequence[Made], unread: str, stream: TextIO
     for each in made:
         told = f"{_sentence(each.by)} makes its topics from MQTT topics: {_seen(each, unread)}"
         out.print(f"{'template':<8}  {printable(each.template):<{width}}  {printable(told)}", soft_wrap=True)
+    stream.flush()  # before a question on standard error
 
 
 def _told(row: Row) -> str:
