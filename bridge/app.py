@@ -197,11 +197,12 @@ class Service:
         changed = changes(before, found)
         waits = [name for name in changed if name not in TAKEN_WHILE_RUNNING]
         reasons = ["they are read at the start alone"] if waits else []
+        mqtt = before.mqtt.model_copy(
+            update={"password": found.mqtt.password, "password_file": found.mqtt.password_file}
+        )
         update: dict[str, object] = {
             "log": before.log.model_copy(update={"level": found.log.level}),
-            "mqtt": before.mqtt.model_copy(
-                update={"password": found.mqtt.password, "password_file": found.mqtt.password_file}
-            ),
+            "mqtt": mqtt,
         }
         if "routes" in changed:
             if why := self._pipeline.change_routes(found.routes):
@@ -212,7 +213,7 @@ class Service:
                 self._session.routes_changed()
                 for warning in advice.warnings(found.routes):
                     log(Event.CONFIG_WARNING, warning=warning)
-        self._session.use_password(found.mqtt)
+        self._session.use_password(mqtt)
         self._settings = before.model_copy(update=update)
         self.reloaded_at, self.reload_trouble = time.monotonic(), ""
         self._collector.reloaded_at, self._collector.reload_trouble = self.reloaded_at, ""

@@ -445,14 +445,13 @@ class Pipeline:
 
     def _row_plan(self, topic: bytes, kafka_topic: str) -> Plan:
         """The plan of the newest routes that lead this MQTT topic to this Kafka topic."""
-        found = None
         for router in (self._router, *self._earlier):
             with suppress(Unroutable):
                 plan = router.plan(topic)
                 if plan.kafka_topic == kafka_topic:
-                    found = plan
                     break
-        plan = found or plain_plan(topic, kafka_topic)
+        else:
+            plan = plain_plan(topic, kafka_topic)
         plan.lane = self._lane(kafka_topic)
         return plan
 

@@ -160,9 +160,8 @@ class Session:
             self._live_when_subscribed()
 
     def use_password(self, settings: MqttSettings) -> None:
-        """Use the password, or password file, of `settings` from the next connection on."""
-        given = {"password": settings.password, "password_file": settings.password_file}
-        self._settings = self._settings.model_copy(update=given)
+        """Use `settings` from the next connection on. Only the password, or its file, may be another one."""
+        self._settings = settings
 
     def take_no_more(self) -> None:
         """Begin to stop: the session reads nothing more, but still sends acknowledgements."""

@@ -61,11 +61,11 @@ class Settings(BaseSettings):
     )
     haproxy: HaproxySettings = Field(
         default_factory=lambda: HaproxySettings(),
-        description="HAProxy's statistics: which EMQ nodes are up, for the page and the metrics",
+        description="HAProxy's statistics: which EMQ nodes are up. Nothing shows it yet",
     )
     emqx: EmqxSettings = Field(
         default_factory=lambda: EmqxSettings(),
-        description="EMQX's API: what waits for the bridge, and what EMQX has dropped",
+        description="EMQX's API: what waits for the bridge. Nothing shows it yet",
     )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 

@@ -14,7 +14,7 @@ class Job:
     done: list[tuple[str, Segment]] = field(default_factory=list)
     replaces: bool = False  # some `segments` hold the rest of segments in `done`
     reads: list[tuple[str, Wanted]] = field(default_factory=list)
-    routes_changed: bool = False  # since the start: `segments` may follow other routes than the rows
+    routes_changed: bool = False  # segments may follow other routes than the rows from now on
     numbering: int = 0  # how often the messages in memory had been numbered anew when it was made
 
     @property

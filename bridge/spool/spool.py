@@ -52,7 +52,6 @@ class Spool:
         self._filled = 0  # bytes of the segments in the next job
         self._busy = False  # the disk thread has a job
         self._numbering = 0  # how often messages in memory were numbered anew
-        self._routes_changed = False
         self._stop_by = 0.0
         self._disk = DiskThread(
             settings,
@@ -128,7 +127,7 @@ class Spool:
 
         The rows that are on disk already keep their Kafka topics.
         """
-        self._routes_changed = True
+        self._next.routes_changed = True
 
     def turn(self, now: float) -> float:
         """Give the collected work to an idle thread. Returns for how many seconds no turn is needed."""
@@ -139,7 +138,6 @@ class Spool:
         if job.writes or job.reads or (deletes and now >= self._disk.delete_at):
             self._busy = True
             job.numbering = self._numbering
-            job.routes_changed = self._routes_changed
             self._next = Job()
             self._filled = 0
             self._disk.delete_at = now + _DELETE_EVERY
@@ -165,6 +163,5 @@ class Spool:
         """Write the remaining work and the open identifiers. Waits until LAST_COMMITS_TIMEOUT has passed."""
         self.finish()
         self._next.numbering = self._numbering
-        self._next.routes_changed = self._routes_changed
         self._disk.give(self._next)
         self._disk.end(identifiers, self._stop_by - time.monotonic())

@@ -121,9 +121,8 @@ class Store:
         The commit is on disk, synced, when this method returns.
         """
         with self._translated(), self._transaction():
-            if (
-                not self._is_settled or self.routes_changed
-            ):  # the rows no longer all follow the last run's routes
+            # The rows no longer all follow the last run's routes.
+            if not self._is_settled or self.routes_changed:
                 self._db.execute("DELETE FROM facts WHERE name = 'routes'")
             for topic, segment, body in segments:
                 self._insert(topic, segment, body)

@@ -1,8 +1,7 @@
-"""What the running service knows of itself and of its neighbours, and what that means to a person.
+"""What the running service knows of itself and of its neighbours.
 
-Decided here: what a snapshot holds (snapshot.py), and which one sentence, whose fault and what remedy follow
-from it (diagnosis.py).
-Not here: how a snapshot is shown (http/, commands/top.py), and what is done about a fault (each room).
+Decided here: what a snapshot holds. Only the neighbours' part of it is filled yet, and nothing shows it.
+Not here: who asks the neighbours (neighbours), and what is done about a fault (each room).
 
 Start with `snapshot.Snapshot`.
 """

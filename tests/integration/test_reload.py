@@ -14,10 +14,6 @@ from tests.integration.flow import assert_nothing_lost_or_doubled
 RELOADS = 20
 
 
-def rewrite(bridge: BridgeProcess, change: Callable[[str], str]) -> None:
-    bridge.settings.write_text(change(bridge.settings.read_text()))
-
-
 def reload(bridge: BridgeProcess, event: str = "config.reloaded") -> dict[str, Any]:
     with bridge.log_contains(event):
         bridge._signal(signal.SIGHUP)
