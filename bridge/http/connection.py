@@ -22,7 +22,9 @@ _FORM = {408: "the request took too long", 431: f"the request's head is longer t
 class Connection:
     """`since`: when the connection began to wait for its client, in the event loop's time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, site: Site, pace: Pace) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, site: Site, pace: Pace
+    ) -> None:
         self._reader = reader
         self._writer = writer
         self._site = site

@@ -129,7 +129,7 @@ class Server:
         return listener
 
     async def _accept(self, listener: socket.socket, secret: "_TlsFiles | None") -> None:
-        """Accept clients for ever, at the pace. Where all places are taken, the longest silent client goes."""
+        """Accept clients for ever, at the pace. If all places are taken, one client must go for the next."""
         loop = asyncio.get_running_loop()
         pace = Pace(self._rate, self._burst)
         try:
@@ -153,7 +153,7 @@ class Server:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def _make_room(self) -> None:
-        """End one client: the one that has been silent for longest; a TLS handshake is in progress otherwise."""
+        """End the client that has been silent for longest, or one that has not finished its TLS handshake."""
         silent = [(connection.since, task) for task, connection in self._clients.items() if connection]
         task = min(silent, key=lambda each: each[0])[1] if silent else next(iter(self._clients))
         task.cancel()

@@ -1,4 +1,4 @@
-"""What each request gets. No sockets here: a request comes in as plain values, an answer goes out as bytes."""
+"""What each request gets. No sockets here: a request comes as plain values, an answer goes as bytes."""
 
 import base64
 import binascii
@@ -74,9 +74,7 @@ class Site:
         self._names = _own_names() | {name.lower().rstrip(".") for name in settings.hosts}
         self._made: dict[str, tuple[Snapshot, bytes]] = {}  # by path: the body for the last snapshot
         files = importlib.resources.files("bridge.http") / "page"
-        self._files = {
-            path: _file((files / name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()
-        }
+        self._files = {path: _file((files / name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()}
 
     def answer(self, request: Request) -> Answer:
         """The answer to a request whose form is right. Costs less than a millisecond."""
@@ -89,7 +87,9 @@ class Site:
         path = request.target.partition("?")[0]
         if file := self._files.get(path):
             known = request.headers.get("if-none-match", "")
-            return Answer(304, b"", file.content_type, file.headers) if known == file.headers["ETag"] else file
+            return (
+                Answer(304, b"", file.content_type, file.headers) if known == file.headers["ETag"] else file
+            )
         match path:
             case "/status.json":
                 return self._of_snapshot(path, _JSON, lambda snapshot: document(snapshot, diagnose(snapshot)))

@@ -20,7 +20,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """`sentence` tells a person what is wrong and what to do. `findings`: worst first; empty if all is well."""
+    """`sentence` tells a person what is wrong and what to do. `findings`: worst first, or empty."""
 
     level: Literal["good", "warning", "broken"]
     sentence: str

@@ -32,6 +32,7 @@ function bytes(n) {
   return `${n} bytes`;
 }
 
+const times = (n) => (n === 1 ? "once" : `${count(n)} times`);
 const rate = (n) => `${n >= 100 ? count(n) : +n.toFixed(1)}/s`;
 const total = (reasons) => Object.values(reasons).reduce((sum, n) => sum + n, 0);
 
@@ -131,7 +132,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
   const stage = (arrow, hosts) => h("li", {}, arrow, h("div", { class: "stage" }, hosts));
   fill("chain", { role: "list" },
     stage(null, devices),
-    stage(hop("unknown", ""), balancer),
+    stage(hop(silent ? "unknown" : "", ""), balancer),
     stage(hop(noneUp ? "broken" : nodes.length ? "" : "unknown", noneUp ? "no node up" : ""), emq),
     stage(hop(live ? "" : "broken", live ? rate(flow.received_rate) : "not connected"), bridge),
     stage(hop(kafkaLive ? "" : "broken", kafkaLive ? rate(flow.delivered_rate) : "not delivered"), brokers));
@@ -149,12 +150,12 @@ function chart(title, now, step, lines, show, under) {
   return h("div", { class: "card" }, h("h3", {}, title), h("p", { class: "value" }, now),
     longest < 2
       ? h("p", { class: "muted" }, "The drawing begins in a few seconds.")
-      : [s("svg", { class: "chart", viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": words },
+      : [h("p", { class: "axis", "aria-hidden": "true" }, show(top)), s("svg", { class: "chart", viewBox: "0 0 100 40", preserveAspectRatio: "none", role: "img", "aria-label": words },
         s("line", { x1: 0, x2: 100, y1: 2, y2: 2 }), s("line", { x1: 0, x2: 100, y1: 21, y2: 21 }), s("line", { x1: 0, x2: 100, y1: 40, y2: 40 }),
         lines.length === 1 && s("polygon", { class: "area", points: `${first[0].split(",")[0]},40 ${first.join(" ")} 100,40` }),
         lines.map(({ values }, at) => s("polyline", { class: at ? "second" : "first", points: points(values).join(" ") }))),
-      h("p", { class: "axis", "aria-hidden": "true" }, h("span", {}, `${span((longest - 1) * step)} ago`),
-        h("span", {}, `top line: ${show(top)}`), h("span", {}, "now"))],
+      h("p", { class: "axis", "aria-hidden": "true" }, h("span", {}, `${span(longest * step > 120 ? Math.round(longest * step / 60) * 60 : (longest - 1) * step)} ago`),
+        h("span", {}, "now"))],
     under);
 }
 
@@ -190,7 +191,7 @@ function bar(part, kind) {
 }
 const hurry = (fullIn, soon) => (fullIn == null ? "good" : fullIn < soon / 10 ? "broken" : fullIn < soon ? "warning" : "good");
 
-function waits({ spool, queue, emqx, flow }) {
+function waits({ spool, queue, emqx }) {
   const spoolKind = spool.state === "usable" ? hurry(spool.full_in, 86400) : "broken";
   const disk = h("div", { class: "card" }, h("h3", {}, "Spool on disk"),
     h("p", { class: "value" }, many(spool.messages, "message")),
@@ -215,14 +216,17 @@ function waits({ spool, queue, emqx, flow }) {
   else emq = [h("p", { class: "value" }, "not asked"),
     h("p", { class: "muted" }, "With ", h("code", {}, "emqx.api"), " set, EMQ tells how many messages it holds for the bridge, and how many it dropped.")];
 
-  const letters = spool.dead_letters;
-  fill("waits", {}, disk, h("div", { class: "card" }, h("h3", {}, "EMQ’s queue for the bridge"), emq),
-    h("div", { class: "card" }, h("h3", {}, "Dead letters"), h("p", { class: "value" }, letters ? count(letters) : "none"),
-      letters > 0
-        ? [h("p", {}, level("warning", "Kafka can never take these as they are"), ` (${bytes(spool.dead_letter_bytes)}). They are kept on disk.`),
-          h("p", {}, h("code", {}, "mqtt-kafka-bridge dead-letters list"))]
-        : h("p", { class: "muted" }, "No message is kept because Kafka can never take it."),
-      flow.dead_letters_removed > 0 && h("p", {}, level("broken", `${count(flow.dead_letters_removed)} removed for good`), " since the start.")));
+  fill("waits", {}, disk, h("div", { class: "card" }, h("h3", {}, "EMQ’s queue for the bridge"), emq));
+}
+
+function letters({ spool, flow }) {
+  const kept = spool.dead_letters;
+  fill("letters", {}, h("p", { class: "value" }, kept ? count(kept) : "none"),
+    kept > 0
+      ? [h("p", {}, level("warning", "Kafka can never take these as they are"), ` (${bytes(spool.dead_letter_bytes)}). They are kept on disk.`),
+        h("p", {}, "To see them: ", h("code", {}, "mqtt-kafka-bridge dead-letters list"))]
+      : h("p", { class: "muted" }, "Kafka can take every message that came."),
+    flow.dead_letters_removed > 0 && h("p", {}, level("broken", `${count(flow.dead_letters_removed)} removed for good`), " since the start."));
 }
 
 function held({ held: topics, waiting_total: waiting }) {
@@ -265,7 +269,7 @@ function bridgeCard(snapshot) {
   const row = (name, ...text) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, text));
   fill("bridge", {}, h("table", {}, h("tbody", {},
     row("version", snapshot.version), row("client id", h("code", {}, mqtt.client_id)),
-    row("MQTT", `${mqtt.protocol}, connected ${mqtt.connects === 1 ? "once" : `${count(mqtt.connects)} times`}, session lost ${mqtt.sessions_lost === 1 ? "once" : `${count(mqtt.sessions_lost)} times`}`),
+    row("MQTT", `version ${mqtt.protocol}, connected ${times(mqtt.connects)}, session ${mqtt.sessions_lost ? `lost ${times(mqtt.sessions_lost)}` : "never lost"}`),
     mqtt.refused.length > 0 && row("refused filters", h("code", {}, mqtt.refused.join(" "))),
     snapshot.certificates.map(({ whose, expires_at: at }) => row(`certificate: ${whose}`,
       at < now ? level("broken", `expired ${span(now - at)} ago`)
@@ -323,7 +327,7 @@ async function ask() {
     madeAt = began - 1000 * Number(response.headers.get("Age") ?? 0);
     failedSince = 0;
     const { snapshot } = last;
-    for (const part of [chain, history, waits, held, sums, routes, bridgeCard, events]) part(snapshot);
+    for (const part of [chain, history, waits, letters, held, sums, routes, bridgeCard, events]) part(snapshot);
   } catch (error) {
     failedSince ||= began;
     reason = error.name === "TimeoutError" ? `none within ${TIMEOUT / 1000} s` : error instanceof TypeError ? "no connection" : error.message;
