@@ -67,7 +67,11 @@ class Connection:
             return False
         if not first:
             await self._pace.turn()
-        answer = self._answer(event)
+        # h11 checks the length of an incomplete head alone, and the last read may complete a longer one.
+        if self._got - len(self._http.trailing_data[0]) > HEAD_BYTES:
+            answer = Answer(431, f"{_FORM[431]}\n".encode(), ends=True)
+        else:
+            answer = self._answer(event)
         await self._send(answer, event.method)
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False

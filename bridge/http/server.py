@@ -141,22 +141,34 @@ class Server:
                     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                         await asyncio.sleep(1.0)
                     continue
-                if len(self._clients) >= CONNECTIONS:
-                    self._make_room()
+                if len(self._clients) >= CONNECTIONS and not self._make_room():
+                    client.close()
+                    continue
                 task = loop.create_task(self._serve(client, secret, pace))
                 self._clients[task] = None
-                task.add_done_callback(self._clients.pop)
+                task.add_done_callback(self._forget)
         finally:
             tasks = list(self._clients)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _make_room(self) -> None:
-        """End the client that has been silent for longest, or one that has not finished its TLS handshake."""
+    def _make_room(self) -> bool:
+        """End the client that has been silent for longest. Returns whether there was one.
+
+        Clients whose TLS handshake is not finished are left alone: they have 5 s.
+        """
         silent = [(connection.since, task) for task, connection in self._clients.items() if connection]
-        task = min(silent, key=lambda each: each[0])[1] if silent else next(iter(self._clients))
-        task.cancel()
+        if silent:
+            task = min(silent, key=lambda each: each[0])[1]
+            task.cancel()
+            del self._clients[task]
+        return bool(silent)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._clients.pop(task, None)
+        if not task.cancelled() and (defect := task.exception()):
+            self._say(repr(defect), "report it: this is a defect of the bridge")
 
     async def _serve(self, client: socket.socket, secret: "_TlsFiles | None", pace: Pace) -> None:
         loop = asyncio.get_running_loop()
@@ -174,9 +186,6 @@ class Server:
         except (OSError, TimeoutError):  # no TLS, or gone already
             client.close()
             return
-        except asyncio.CancelledError:
-            client.close()
-            raise
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         connection = Connection(reader, writer, self._site, pace)
         task = asyncio.current_task()

@@ -63,16 +63,15 @@ def target(monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     server = Server(HttpSettings(listen=f"127.0.0.1:{port}"), healthy, rate=FAST, burst=1000)
     server.start()
     made = Target(port, server)
-    wait_until(lambda: _reachable(port), 10, "the server listens")
-    assert made.get() == 200  # what is opened and loaded at the first request is there now
-    before = _descriptors()
-    yield made
-    assert made.get() == 200
-    wait_until(lambda: not server._clients, 10, lambda: f"no client is left: {len(server._clients)}")
-    wait_until(
-        lambda: _descriptors() <= before, 5, lambda: f"descriptors: {before} before, {_descriptors()} now"
-    )
-    server.close()
+    with contextlib.closing(server):
+        wait_until(lambda: _reachable(port), 10, "the server listens")
+        assert made.get() == 200  # what is opened and loaded at the first request is there now
+        wait_until(lambda: not server._clients, 10, "the first client is gone")
+        before = _descriptors()
+        yield made
+        assert made.get() == 200
+        wait_until(lambda: not server._clients, 10, lambda: f"no client is left: {len(server._clients)}")
+        wait_until(lambda: _descriptors() <= before, 5, lambda: f"{before} descriptors, now {_descriptors()}")
     assert server._thread is not None
     assert not server._thread.is_alive()
 
@@ -171,17 +170,18 @@ def test_requests_of_one_packet_are_answered_in_order(target: Target) -> None:
 
 
 def test_slow_clients_hold_no_place_for_long(target: Target) -> None:
-    clients = [target.connect() for _ in range(3 * CONNECTIONS)]
-    for client in clients:
-        client.sendall(b"GET / HTTP/1.1\r\nX: ")
-    assert target.get() == 200  # although all places were taken
-    assert len(target.server._clients) <= CONNECTIONS
-    for client in clients:
-        with contextlib.suppress(OSError):
-            client.sendall(b"a")
-        answer = _all(client)
-        client.close()
-        assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
+    with contextlib.ExitStack() as open_ones:
+        clients = [open_ones.enter_context(target.connect()) for _ in range(3 * CONNECTIONS)]
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.sendall(b"GET / HTTP/1.1\r\nX: ")
+        assert target.get() == 200  # although all places were taken
+        assert len(target.server._clients) <= CONNECTIONS
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.sendall(b"a")
+            answer = _all(client)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_clients_that_vanish_without_a_word_are_forgotten(target: Target) -> None:
@@ -328,13 +328,13 @@ def test_with_a_certificate_there_is_tls_alone_and_a_renewed_one_is_shown(tmp_pa
     context = ssl.create_default_context(cafile=authority.certificate)
 
     def serial() -> object:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
-            with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
-                client.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + CLOSE)
-                assert _all(client).startswith(b"HTTP/1.1 200 ")
-                certificate = client.getpeercert()
-                assert certificate is not None
-                return certificate["serialNumber"]
+        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
+            client.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + CLOSE)
+            assert _all(client).startswith(b"HTTP/1.1 200 ")
+            certificate = client.getpeercert()
+            assert certificate is not None
+            return certificate["serialNumber"]
 
     before = serial()
     assert Target(port, server).status(b"GET / HTTP/1.1\r\n" + HOST + CLOSE) == 0

@@ -131,7 +131,7 @@ def test_what_is_shown_follows_without_a_reload_and_keeps_the_focus(browser: Bro
     [
         ("healthy", ["emq1\nup", "Kafka 3\nup", "The sums add up.", "does not grow", "214/s"]),
         ("one_emq_down", ["emq2\ndown\nfor 1 min 35 s"]),
-        ("emq_down", ["no node up", "not connected, retries for 2 min 8 s", "Devices\nsilent"]),
+        ("emq_down", ["no node up", "not connected, retries for 2 min 8 s", "Devices\nnot known"]),
         (
             "kafka_down",
             ["Kafka 1\ndown\nfor 5 min 2 s", "64,290 messages", "full in 22 h 30 min at this rate"],

@@ -104,7 +104,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
   const kafkaKind = kafkaLive ? "good" : kafka.state === "connecting" ? "warning" : "broken";
   const noneUp = nodes.length > 0 && !nodes.some((node) => node.is_up);
 
-  const devices = host(silent ? "unknown" : "good", "Devices", silent ? "silent" : "sending",
+  const devices = host(silent ? "unknown" : "good", "Devices", !live ? "not known" : silent ? "silent" : "sending",
     flow.last_received_age == null ? "no message yet" : `last message ${span(flow.last_received_age)} ago`);
   const balancer = haproxy == null
     ? host(live ? "good" : "unknown", "HAProxy", live ? "lets the bridge through" : "not known", broker,
@@ -212,7 +212,8 @@ function waits({ spool, queue, emqx }) {
       h("p", {}, queue.dropped ? level("broken", `EMQ has dropped ${many(queue.dropped, "message")}: lost`) : "EMQ has dropped none."),
       h("p", { class: "muted" }, `${queue.limit ? `The limit is ${count(queue.limit)}` : "There is no limit"}; `
         + `${count(queue.window)} of ${count(queue.window_limit)} are on their way to the bridge.`)];
-  } else if (emqx) emq = [h("p", { class: "value" }, "not known"), h("p", {}, emqx.trouble || "EMQ has no session of this bridge.")];
+  } else if (emqx) emq = [h("p", { class: "value" }, "not known"), h("p", {}, emqx.trouble || "EMQ has no session of this bridge."),
+    emqx.asked_age != null && h("p", { class: "muted" }, `EMQ’s API last answered ${span(emqx.asked_age)} ago.`)];
   else emq = [h("p", { class: "value" }, "not asked"),
     h("p", { class: "muted" }, "With ", h("code", {}, "emqx.api"), " set, EMQ tells how many messages it holds for the bridge, and how many it dropped.")];
 
