@@ -15,6 +15,7 @@ from bridge.delivery.counts import STATES
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.stop_deadline import StopDeadline
 from bridge.errors import BridgeError, ConfigurationError, NoThread, without_frames
+from bridge.http.server import Server
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
 from bridge.loop import Loop, start_thread
@@ -93,6 +94,7 @@ class Service:
         )
         self._pipeline.session = self._session
         self._neighbours = Neighbours(settings)
+        self._page = Server(settings.http, lambda: None)  # with the collector: its last snapshot
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived
@@ -107,6 +109,7 @@ class Service:
         signal.signal(signal.SIGHUP, lambda *_: self._loop.post(self._reload))
         log(Event.SERVICE_STARTED)
         self._neighbours.start()
+        self._page.start()
         _spare_the_collector()
         while not self._is_over():
             due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
@@ -116,6 +119,7 @@ class Service:
                 self._kafka.sleep()
             self._loop.wait(min(due, self._tell_systemd()))
         self._neighbours.close()
+        self._page.close()
         self._kafka.close()
         self._spool.finish()
         self._pipeline.leave()

@@ -26,6 +26,7 @@ _PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/runbook": ("runbook.html", "text/html; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
@@ -101,7 +102,7 @@ class Site:
             case "/readyz":
                 why = self._why_not_ready()
                 return says(503, why) if why else says(200, "ready")
-        return says(404, "there are /, /status.json, /metrics, /livez and /readyz")
+        return says(404, "there are /, /runbook, /status.json, /metrics, /livez and /readyz")
 
     # -- who may ask -----------------------------------------------------------------------------------
 
@@ -142,7 +143,8 @@ class Site:
         return Answer(200, made[1], kind, {"Age": str(age), "Cache-Control": "no-store"})
 
     def _metrics(self) -> Answer:
-        from bridge.status import metrics  # prometheus_client takes 2 MB: only where somebody asks
+        # prometheus_client takes 2 MB: it is imported only where somebody asks.
+        from bridge.status import metrics
 
         return self._of_snapshot("/metrics", metrics.CONTENT_TYPE, metrics.render)
 

@@ -81,7 +81,8 @@ function verdict(kind, sentence, findings) {
     findings.length > 0 && h("ul", { role: "list" }, findings.map((found) => h("li", {},
       h("p", { class: "what" }, level(found.level, found.level === "broken" ? "Broken: " : "Warning: "), found.what),
       h("p", { class: "do" }, found.remedy),
-      h("p", { class: "muted" }, found.host && `Where: ${found.host}. `, "More: ", runbook(found.runbook))))));
+      h("p", { class: "muted" }, found.host && `Where: ${found.host}. `,
+        found.runbook && ["More: ", runbook(found.runbook)])))));
 }
 
 function host(kind, name, state, ...lines) {
@@ -306,7 +307,7 @@ function draw() {
   if (gone) {
     const since = span(Math.max(1, Math.round((performance.now() - failedSince) / 1000)));
     verdict("broken", `The bridge does not answer, since ${since}${last ? ". All below is old" : ""}.`, [{
-      level: "broken", host: location.host, runbook: "the-page-does-not-answer", what: `${location.host} gave no answer (${reason}).`,
+      level: "broken", host: location.host, what: `${location.host} gave no answer (${reason}).`,
       remedy: "On the bridge’s machine run: systemctl status mqtt-kafka-bridge. If that machine does not answer, it is off or its network is.",
     }]);
   } else if (stale) {

@@ -28,7 +28,9 @@ def ask(
     return Site(settings or HttpSettings(), latest).answer(Request(method, path, asked))
 
 
-@pytest.mark.parametrize("path", ["/", "/page.css", "/page.js", "/icon.svg", "/status.json", "/livez"])
+@pytest.mark.parametrize(
+    "path", ["/", "/runbook", "/page.css", "/page.js", "/icon.svg", "/status.json", "/livez"]
+)
 def test_what_exists_is_answered(path: str) -> None:
     answer = ask(path)
     assert (answer.status, bool(answer.body)) == (200, True)
