@@ -29,6 +29,7 @@ from bridge.routing.router import MEANING, Router
 from bridge.settings import Settings
 from bridge.settings.changes import TAKEN_WHILE_RUNNING, changes
 from bridge.spool.spool import LAST_COMMITS_TIMEOUT, Spool
+from bridge.status.collector import Collector
 
 _MINUTE = 60.0
 _START_TAKES = 10.0  # seconds; after them systemd is told READY, although no broker has answered yet
@@ -93,8 +94,10 @@ class Service:
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )
         self._pipeline.session = self._session
+        self._collector = Collector(settings, self._pipeline, self._session, self._kafka, self._spool.disk)
         self._neighbours = Neighbours(settings)
-        self._page = Server(settings.http, lambda: None)  # with the collector: its last snapshot
+        self._collector.neighbours = self._neighbours
+        self._page = Server(settings.http, lambda: self._collector.latest)
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived
@@ -111,13 +114,18 @@ class Service:
         self._neighbours.start()
         self._page.start()
         _spare_the_collector()
+        self._collector.state = "running"
+        began = time.monotonic()
         while not self._is_over():
             due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
             if self._pipeline.has_work:
                 due = 0.0
+            now = time.monotonic()
+            due = min(due, self._collector.turn(now, now - began))
             if due > 0:
                 self._kafka.sleep()
             self._loop.wait(min(due, self._tell_systemd()))
+            began = time.monotonic()
         self._neighbours.close()
         self._page.close()
         self._kafka.close()
@@ -147,6 +155,7 @@ class Service:
             self._settings.stop_timeout, self._pipeline.counts, time.monotonic()
         )
         self._systemd.stopping("stopping", self._settings.stop_timeout + _FAREWELL_TAKES)
+        self._collector.state = "stopping"
         self._session.take_no_more()
         self._pipeline.stop_reading()
 
@@ -182,7 +191,7 @@ class Service:
             self._use(found)
         elif isinstance(found, BridgeError):
             problems = found.problems if isinstance(found, ConfigurationError) else (str(found),)
-            self.reload_trouble = "; ".join(problems)
+            self.reload_trouble = self._collector.reload_trouble = "; ".join(problems)
             for problem in problems:
                 log(Event.CONFIG_RELOAD_REFUSED, problem=problem)
 
@@ -210,6 +219,7 @@ class Service:
         self._session.use_password(found.mqtt)
         self._settings = before.model_copy(update=update)
         self.reloaded_at, self.reload_trouble = time.monotonic(), ""
+        self._collector.reloaded_at, self._collector.reload_trouble = self.reloaded_at, ""
         log(Event.CONFIG_RELOADED, changed=[name for name in changed if name not in waits])
         if waits:
             log(Event.CONFIG_NEEDS_RESTART, settings=waits, reason="; ".join(reasons))

@@ -7,6 +7,11 @@ At any moment:  received + restored = settled + in flight + dropped
 from collections import Counter
 from dataclasses import dataclass, field
 
+# The closed lists of reasons. Each is a label of a metric.
+DROPPED = ("qos0_limit",)
+SKIPPED = ("route_drops", "retained", "empty", "other_subscription")
+DEAD_LETTERED = ("unroutable", "too_large", "bad_timestamp", "invalid")
+
 STATES = ("in_flight", "spooled")  # these are current values; the others count since the start
 
 
@@ -25,11 +30,27 @@ class Counts:
     joined: int = 0  # copies of messages that the ledger knows
     dropped: Counter[str] = field(default_factory=Counter)  # QoS 0 only, by reason
     sessions_lost: int = 0
+    # The rest is for people who watch the service. Each is counted for a batch at once.
+    received_flags: Counter[int] = field(default_factory=Counter)  # by the low nibble of the fixed header
+    delivered_bytes: int = 0  # of payload
+    delivered_by_route: Counter[str] = field(default_factory=Counter)
+    skipped_by_route: Counter[str] = field(default_factory=Counter)
+    skipped_by_reason: Counter[str] = field(default_factory=Counter)
+    dead_lettered_by_reason: Counter[str] = field(default_factory=Counter)
+    spooled_total: int = 0  # written to disk since the start
 
     @property
     def in_flight(self) -> int:
         settled = self.delivered + self.spooled + self.unreadable + self.dead_lettered + self.skipped
         return self.received + self.restored - settled - self.dropped.total()
+
+    @property
+    def received_by_qos(self) -> tuple[int, int, int]:
+        by_qos = [0, 0, 0, 0]
+        for flags, count in self.received_flags.items():
+            if flags >= 0:  # a PUBREL has -1
+                by_qos[flags >> 1 & 3] += count
+        return by_qos[0], by_qos[1], by_qos[2]
 
     def as_fields(self) -> dict[str, int]:
         return {

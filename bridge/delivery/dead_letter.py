@@ -14,6 +14,7 @@ class DeadLetter:
     reason: str
     route: str = ""
     kafka_topic: str = ""
+    kind: str = "unroutable"  # of counts.DEAD_LETTERED
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -52,6 +52,10 @@ class HeldLanes:
         """The lanes that are not LIVE, in the order in which they hand messages to the disk."""
         return list(self._lanes)
 
+    def reason(self, lane: Lane) -> str:
+        """Why the lane is held, as it was logged last; empty: it is not."""
+        return self._lanes.get(lane, "")
+
     @property
     def any_in_flight(self) -> bool:
         return any(lane.in_flight for lane in self._lanes)

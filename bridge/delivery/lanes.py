@@ -156,6 +156,28 @@ class Lane:
         return self.rows.stored + self.rows.kept
 
     @property
+    def undelivered(self) -> int:
+        """How many messages neither Kafka nor the dead letters hold, in memory and on disk."""
+        return len(self.in_flight) + len(self.waiting) + len(self.behind) + self.rows.stored
+
+    @property
+    def oldest(self) -> int:
+        """The sequence number of the oldest message that Kafka does not hold; 0: there is none.
+
+        Of messages on disk alone, only a number is known that is at most theirs.
+        """
+        first = next(iter(self.in_flight), None)
+        if self.state is _LIVE:
+            return first.sequence if first else 0
+        numbers = [message.sequence for message in self.waiting]
+        numbers += [message.sequence for message in self.in_flight]
+        if self.behind:
+            numbers.append(self.behind[0].sequence)
+        if self.rows.stored:
+            numbers.append(self.rows.next_stored)
+        return min(numbers, default=0)
+
+    @property
     def spools(self) -> bool:
         """Whether Kafka is late, or messages are on disk or on their way to disk."""
         return bool(self.late or self.behind or self.rows)

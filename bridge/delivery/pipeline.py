@@ -13,10 +13,11 @@ session passes on arriving messages in its own turn.
 """
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from bridge.delivery import held_lanes
 from bridge.delivery.clock import EARLIEST, is_believable
@@ -27,6 +28,7 @@ from bridge.delivery.lanes import EVERY_TIMESTAMP, Lane, LaneState
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.qos0 import Qos0
 from bridge.delivery.results import Failure, Found, Verdict
+from bridge.delivery.sampled import Sampled
 from bridge.delivery.spooling import Spool, Spooling
 from bridge.errors import NoRoute, Unroutable
 from bridge.message import NO_TIMESTAMP, RETAIN, Message, OpenIdentifier, Packet, Release
@@ -40,7 +42,8 @@ _PLANS = 20_000  # MQTT topics whose plans are kept; if there are more, all plan
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds; the pipeline logs counted events then too
 _FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
-
+_Value = TypeVar("_Value", int, str)
+_KINDS = {Verdict.TOO_LARGE: "too_large", Verdict.BAD_TIMESTAMP: "bad_timestamp"}
 
 _WRONG_CLOCK = (
     "this machine's clock, or Kafka's, is wrong by more than the topic's message.timestamp.after.max.ms (1 h"
@@ -48,6 +51,14 @@ _WRONG_CLOCK = (
     " a clock set message.timestamp.type=LogAppendTime for the topic"
 )
 _TOO_OLD = "it waited on disk for longer than the topic's message.timestamp.before.max.ms allows"
+
+
+def _count(counter: Counter[_Value], values: list[_Value]) -> None:
+    """Count the values of a batch. Most batches have one value alone, and a set finds that quickly."""
+    if len(set(values)) == 1:
+        counter[values[0]] += len(values)
+    else:
+        counter.update(values)
 
 
 class Acknowledger(Protocol):
@@ -79,6 +90,7 @@ class Pipeline:
     def __init__(self, settings: Settings, router: Router, kafka: Kafka, spool: Spool) -> None:
         """`router` is made of the settings' routes, before any broker has refused a filter."""
         self.counts = Counts()
+        self.sampled = Sampled()
         self.routes: Sequence[RouteSettings] = settings.routes
         self._kafka = kafka
         self._router = router
@@ -86,6 +98,7 @@ class Pipeline:
         self._refused: Collection[str] = ()  # filters that the broker refuses
         self._spool = spool
         self._ledger = Ledger(settings.mqtt.receive_maximum)
+        self._only_route = settings.routes[0].name if len(settings.routes) == 1 else ""
         self._plans: dict[bytes, Plan] = {}
         self._skipping: dict[bytes, Plan] = {}  # plans of routes that skip what is empty
         self._row_plans: dict[tuple[bytes, str], Plan] = {}  # of rows that follow earlier routes
@@ -101,7 +114,13 @@ class Pipeline:
         self._look_at_clock_at = 0.0
         self._stampless: set[Lane] = set()  # whose topics refuse the time that this machine's clock shows
         self._spooling = Spooling(
-            spool, settings.spool.after, self.counts, self._lane, self._settle, self._route_again
+            spool,
+            settings.spool.after,
+            self.counts,
+            self._lane,
+            self._settle,
+            self._route_again,
+            self.sampled,
         )
         self._held = HeldLanes(kafka, self._spooling, self._failed)
 
@@ -124,6 +143,7 @@ class Pipeline:
         before = self._router
         self._earlier = [before, *(each for each in self._earlier if each.routes != before.routes)]
         self.routes, self._router = routes, router
+        self._only_route = ""  # messages of an earlier route may still be on their way
         self._forget_plans()
         self._spool.routes_changed()
         return ""
@@ -178,6 +198,7 @@ class Pipeline:
             timestamp = NO_TIMESTAMP
         passed = self._ledger.receive(packets)
         counts.joined += len(packets) - len(passed)
+        _count(counts.received_flags, [packet.flags for packet in passed])
         for packet in passed:
             if type(packet) is Release:
                 self.session.complete(packet.packet_id, packet.known)
@@ -212,7 +233,16 @@ class Pipeline:
         self._sequence = sequence
 
     def _skip(self, message: Message) -> None:
+        plan: Plan = message.plan
+        if plan is DROP:
+            reason = "empty"
+        elif plan.lane is None:
+            reason = "route_drops"
+        else:
+            reason = "retained" if message.flags & RETAIN and plan.skip_retained else "other_subscription"
         self.counts.skipped += 1
+        self.counts.skipped_by_reason[reason] += 1
+        self.counts.skipped_by_route[plan.route] += 1
         self._settle(message)
 
     def _decide(self) -> None:
@@ -312,6 +342,31 @@ class Pipeline:
         """What `take_up` needs at the next start. Call this last, after every delivery report was handled."""
         return self._ledger.open_identifiers()
 
+    # -- seen from outside -------------------------------------------------------------------------------
+
+    @property
+    def sequence(self) -> int:
+        """The sequence number of the last message that was received."""
+        return self._sequence
+
+    @property
+    def believes_clock(self) -> bool:
+        return self._believes_clock
+
+    @property
+    def lanes(self) -> Collection[Lane]:
+        return self._lanes.values()
+
+    @property
+    def held(self) -> HeldLanes:
+        """Every lane that is not LIVE."""
+        return self._held
+
+    @property
+    def waiting_elsewhere(self) -> int:
+        """Messages in no lane: dead letters that are not on disk yet, and copies of which nobody decided."""
+        return self._spooling.letters_waiting + len(self._undecided)
+
     # -- routing ---------------------------------------------------------------------------------------
 
     def _make_plan(self, message: Message) -> Plan | None:
@@ -405,13 +460,24 @@ class Pipeline:
 
     def _take_delivered(self) -> None:
         delivered = self._kafka.take_delivered()
+        if not delivered:
+            return
+        counts = self.counts
+        self.sampled.delivered(delivered)
+        counts.delivered += len(delivered)
+        counts.delivered_bytes += sum(
+            [len(message.payload) for message in delivered]
+        )  # before payloads become digests
+        if self._only_route:
+            counts.delivered_by_route[self._only_route] += len(delivered)
+        else:
+            _count(counts.delivered_by_route, [message.plan.route for message in delivered])
         for message in delivered:
             lane: Lane = message.plan.lane
             if lane.state is _LIVE:  # Lane.delivered, written out
                 del lane.in_flight[message]
             else:
                 lane.delivered(message)
-        self.counts.delivered += len(delivered)
         self._settle(*delivered)
 
     def _settle(self, *messages: Message) -> None:
@@ -439,7 +505,7 @@ class Pipeline:
         elif verdict is Verdict.BAD_TIMESTAMP and message.timestamp != NO_TIMESTAMP:
             self._leave_out_timestamps(lane, message)
         else:
-            self._give_up(message, failure.reason)
+            self._give_up(message, failure.reason, _KINDS.get(verdict, "invalid"))
         if verdict is Verdict.TOO_LARGE:
             self._kafka.look_up(lane.topic)  # somebody may have lowered the limit
 
@@ -467,10 +533,10 @@ class Pipeline:
                 self._stampless.discard(lane)
                 log(Event.KAFKA_TIMESTAMPS_TAKEN, topic=lane.topic)
 
-    def _give_up(self, message: Message, reason: str) -> None:
+    def _give_up(self, message: Message, reason: str, kind: str) -> None:
         plan: Plan = message.plan
         plan.lane.given_up(message)
-        self._spooling.keep_letter(DeadLetter(message, reason, plan.route, plan.kafka_topic))
+        self._spooling.keep_letter(DeadLetter(message, reason, plan.route, plan.kafka_topic, kind))
         self._held.add(plan.lane)
         self._repeated.log(
             Event.KAFKA_REFUSED,

@@ -65,6 +65,11 @@ class Rows:
             self.stored += messages
             self._read_to, self._last = 0, max(self._last, last)
 
+    @property
+    def next_stored(self) -> int:
+        """A sequence number that is at most that of the oldest message on disk alone."""
+        return self._read_to + 1
+
     # -- writing -------------------------------------------------------------------------------------
 
     def cut(self, messages: Sequence[Message]) -> list[Segment]:

@@ -15,6 +15,7 @@ from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.lanes import Lane, LaneState, Room
 from bridge.delivery.results import Found, FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
+from bridge.delivery.sampled import Sampled
 from bridge.delivery.segment import Segment, Wanted, cut
 from bridge.message import Message
 from bridge.observe.events import Event, log
@@ -66,7 +67,9 @@ class Spooling:
         lane: Callable[[str], Lane],
         settle: Callable[[Message], None],
         route: Callable[[Message, str], None],
+        sampled: Sampled,
     ) -> None:
+        self._sampled = sampled
         self._spool = spool
         self._moves = spool.moves
         self._after = after
@@ -80,6 +83,7 @@ class Spooling:
         self.sequences_found = 0
         self._late: set[Lane] = set()  # SPOOL_EMPTY is logged once they have nothing on disk
         self._unwritten_letters: list[DeadLetter] = []
+        self.letters_waiting = 0  # dead letters that are not on disk yet
         self._reads = True
         self._sharing: list[Lane] = []
         self._rate = 0.0  # messages that arrive in a second
@@ -162,6 +166,7 @@ class Spooling:
     def keep_letter(self, letter: DeadLetter) -> None:
         """Have a dead letter written to disk. Once it is there, synced, its message is settled."""
         self._unwritten_letters.append(letter)
+        self.letters_waiting += 1
 
     def read_no_more(self) -> None:
         """The bridge is about to stop: messages on disk stay there for the next start."""
@@ -212,6 +217,9 @@ class Spooling:
     def _written(self, result: Written, lanes: dict[str, Lane]) -> None:
         for topic, segment in result.segments:
             messages = segment.messages
+            self._counts.spooled_total += segment.count
+            if not messages[0].state:
+                self._sampled.written(messages[0])
             lanes[topic].committed(segment)
             for message in messages:
                 self._settle(message)
@@ -219,6 +227,8 @@ class Spooling:
             if letter.kafka_topic:
                 lanes[letter.kafka_topic].dead_lettered(letter.message)
             self._counts.dead_lettered += 1
+            self._counts.dead_lettered_by_reason[letter.kind] += 1
+            self.letters_waiting -= 1
             self._settle(letter.message)
 
     def _opened(self, last: int, lanes: dict[str, Lane]) -> list[Lane]:

@@ -9,6 +9,7 @@ from weakref import ref
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
+from bridge.kafka.brokers import Brokers
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.kafka.topic_lookup import TopicLookup
@@ -72,12 +73,30 @@ class Cluster:
         self._look_at = 0.0
         self._retire_at = 0.0
         self._expiry = tls.watch_expiry(settings)
+        self.brokers = Brokers()
+        self.rebuilds = 0
         try:
             self._producer = self._build()
         except ConfigurationError:
             raise
         except BridgeError as error:
             self._do_without(error)
+
+    # -- seen from outside ---------------------------------------------------------------------------
+
+    @property
+    def rests(self) -> bool:
+        """No broker lets the producer in, or a file can't be used, until a person acts."""
+        return self._rests
+
+    @property
+    def producer_queue(self) -> int:
+        """Messages that librdkafka holds."""
+        return sum(len(producer) for producer in (self._producer, *self._others))
+
+    @property
+    def certificates(self) -> dict[str, float]:
+        return self._expiry.known() if self._expiry else {}
 
     # -- messages ------------------------------------------------------------------------------------
 
@@ -230,6 +249,7 @@ class Cluster:
         except BridgeError as error:
             self._do_without(error)
         else:
+            self.rebuilds += 1
             log(Event.KAFKA_REBUILT)
 
     def close(self) -> None:
@@ -241,19 +261,20 @@ class Cluster:
     def _build(self) -> Producer:
         """Build the main producer. Raises BridgeError for a bad file, ConfigurationError for a bad option."""
         files = tls.stamp(self._files)
-        producer = self._new()
+        producer = self._new(self.brokers.take)
         self._batch_made, self._files_read = self._batch_size, files
         self._files_changed = self._has_delivered = self._rests = False
         self._refused = ""
         return producer
 
-    def _new(self) -> Producer:
+    def _new(self, on_statistics: Callable[[str], None] | None = None) -> Producer:
         """Build a producer. Raises the same errors as `_build`."""
         tls.require_usable(self._settings)
         producer = Producer(
             producer_options(self._settings, self._batch_size),
             wake=lambda: self._loop.post(_nothing),
             on_error=lambda code, text: self._loop.post(partial(self._error, built(), code, text)),
+            on_statistics=on_statistics,
         )
         built = ref(producer)  # a strong reference would keep a replaced producer until the collector runs
         return producer

@@ -26,6 +26,7 @@ _ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA: the partitioner decides
 _QUEUE_FULL = -184  # _QUEUE_FULL and _FATAL of rdkafka.h
 _FATAL = -150
 _THREADS = 8  # librdkafka's own two, one for each bootstrap broker, one of ours, and some to spare
+_STATISTICS_EVERY = 10_000  # ms; docs/decisions/0019-which-brokers-are-up.md has the cost
 _WAIT = 1.0  # seconds; the longest single poll of the thread, which polls again when nothing has come
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
@@ -39,12 +40,18 @@ class Producer:
     `delivered`, `failed`: the reports that have come. `is_broken`: after a fatal error or a close the
     producer delivers and reports nothing more.
 
+    `on_statistics` gets librdkafka's statistics as JSON, in the thread that polls.
+
     The small thread calls `wake`. The thread that polls calls `on_error`, with code and text of an error that
     is not of one message.
     """
 
     def __init__(
-        self, options: dict[str, Any], wake: Callable[[], None], on_error: Callable[[int, str], None]
+        self,
+        options: dict[str, Any],
+        wake: Callable[[], None],
+        on_error: Callable[[int, str], None],
+        on_statistics: Callable[[str], None] | None = None,
     ) -> None:
         """Raises ConfigurationError when librdkafka refuses an option, NoThread without room for threads."""
         self.delivered: list[Message] = []
@@ -58,8 +65,11 @@ class Producer:
         me = ref(self)  # librdkafka's client keeps its callback, so a strong reference would be a cycle
         require_threads(_THREADS)
         start_thread(self._wait_for_reports, "reports")
+        callbacks: dict[str, Any] = {"error_cb": partial(_note_error, me)}
+        if on_statistics:
+            callbacks |= {"stats_cb": on_statistics, "statistics.interval.ms": _STATISTICS_EVERY}
         try:
-            self._rd = RdProducer({**options, "error_cb": partial(_note_error, me)})
+            self._rd = RdProducer({**callbacks, **options})
         except KafkaException as error:
             self._closed = True
             self._gate.release()
@@ -160,6 +170,13 @@ class Producer:
             self.is_broken = True
             return 1
 
+    def __len__(self) -> int:
+        """How many messages librdkafka holds."""
+        return 0 if self._closed else len(self._rd)
+
+    def __bool__(self) -> bool:
+        return True  # with no messages too
+
     @property
     def is_empty(self) -> bool:
         """librdkafka has reported every message, and the reports were taken."""
@@ -207,6 +224,9 @@ class NoProducer(Producer):
         self.delivered = []
         self.failed = []
         self.is_broken = True
+
+    def __len__(self) -> int:
+        return 0
 
     def produce_all(self, messages: Iterable[Message], failed: Callable[[FailedReport], None]) -> None:
         for message in messages:

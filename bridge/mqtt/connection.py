@@ -90,6 +90,10 @@ class Connection:
             return CLOSED_BY_PEER
         return f"paho could not read what the broker sent: {reason}"
 
+    @property
+    def bytes_read(self) -> int:
+        return self._tap.bytes_read
+
     # -- reading -------------------------------------------------------------------------------------
 
     def read(self, receive: Callable[[list[Packet]], None]) -> bool:

@@ -60,7 +60,11 @@ class Session:
         client_id: str,
         state_directory: Path | None,
     ) -> None:
-        self.state = State.BACKING_OFF
+        self._state = State.BACKING_OFF
+        self.state_since = time.monotonic()
+        self.connects = 0  # CONNACKs that accepted
+        self.disconnects = dict.fromkeys((end.name.lower() for end in End), 0)
+        self._read_earlier = 0  # bytes of the connections that have ended
         self._settings = settings
         self._loop = loop
         self._handler = handler
@@ -88,6 +92,37 @@ class Session:
         self._look_at = 0.0
         self._ask_again_at = 0.0
         self._farewell_by = 0.0
+
+    # -- seen from outside ---------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        if state is not self._state:
+            self._state = state
+            self.state_since = time.monotonic()
+
+    @property
+    def protocol(self) -> str:
+        """The version of MQTT that the session uses: "5" or "3.1.1"."""
+        return self._protocol.name
+
+    @property
+    def certificates(self) -> dict[str, float]:
+        return self._expiry.known()
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Filters that the broker has refused."""
+        return self._subscriptions.refused
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes that all connections have brought, after TLS."""
+        return self._read_earlier + (self._connection.bytes_read if self._connection else 0)
 
     # -- called by the service -----------------------------------------------------------------------
 
@@ -305,6 +340,7 @@ class Session:
         if connection.accepted:
             raise MalformedPacket("a second CONNACK")
         connection.accepted = True
+        self.connects += 1
         self._look_at = time.monotonic() + _PAHO_LOOKS_EVERY
         log(Event.MQTT_CONNECTED, session_present=session_present, protocol=self._protocol.name)
         expected = self._expects_session or (self._subscriptions.expects_session and not self._clean)
@@ -432,7 +468,9 @@ class Session:
             log(Event.MQTT_CLOSED, reason=because, live_seconds=round(lived, 1))
             self._backoff.was_live_for(lived)
             self._protocol.was_live_for(lived)
-            self._look_for_a_rival(self._end or connection.end, lived)
+            end = self._end or connection.end
+            self.disconnects[end.name.lower()] += 1
+            self._look_for_a_rival(end, lived)
         else:
             self._rival.failed()
         self._drop_connection()
@@ -465,6 +503,7 @@ class Session:
         if connection is None:
             return
         self._loop.forget(connection.fileno())
+        self._read_earlier += connection.bytes_read
         connection.close()
         self._report_handed_over(connection)
         self._answer_by = self._look_at = self._ask_again_at = self._farewell_by = 0.0

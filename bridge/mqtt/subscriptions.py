@@ -72,6 +72,10 @@ class Subscriptions:
         return bool(self._record.applied or self._record.uncertain)
 
     @property
+    def refused(self) -> tuple[str, ...]:
+        return tuple(sorted(self._refused))
+
+    @property
     def some_refused(self) -> bool:
         return bool(self._refused)
 

@@ -35,6 +35,7 @@ class Tap:
         self._ended = False
         self.error: OSError | None = None  # why the stream ended; None after the peer's FIN
         self._heard = False
+        self.bytes_read = 0
 
     # -- for paho ------------------------------------------------------------------------------------
 
@@ -76,6 +77,7 @@ class Tap:
             self._ended = True
             return False
         self._heard = True
+        self.bytes_read += len(chunk)
         if self._missing > len(chunk):
             self._begun += chunk
             self._missing -= len(chunk)

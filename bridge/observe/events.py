@@ -14,6 +14,8 @@ from logging import DEBUG, ERROR, INFO, WARNING
 
 import structlog
 
+from bridge.observe.recent import RECENT
+
 
 class Event(StrEnum):
     """An event. `level` is one of logging's numbers, `meaning` one line for the reference."""
@@ -129,10 +131,12 @@ def use_new_configuration() -> None:
 
 
 def log(event: Event, **fields: object) -> None:
-    """Log `event` at its level, from any thread. Costs almost nothing if the level is off."""
+    """Log `event` at its level, from any thread. It counts, and `recent` remembers it, at any log level."""
+    RECENT.note(event, event.level, fields)
     _logger.log(event.level, event, **fields)
 
 
 def log_at(level: int, event: Event, **fields: object) -> None:
     """Log `event` at another level than its own. Lines of libraries have their own levels."""
+    RECENT.note(event, level, fields)
     _logger.log(level, event, **fields)

@@ -22,6 +22,7 @@ from bridge.errors import SpoolUnusable
 from bridge.loop import Loop, start_thread
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
+from bridge.observe.observations import SHORT, Observations
 from bridge.settings import DeadLetterSettings, SpoolSettings
 from bridge.spool import disk_space
 from bridge.spool.database_file import DatabaseFile
@@ -33,10 +34,15 @@ _AGAIN_WHEN_FULL, _AGAIN_WHEN_UNUSABLE = 1.0, 5.0  # seconds
 _SLOW = 1.0  # seconds for one commit
 _SAY_SLOW_AFTER = 60.0  # seconds between two log lines about a slow disk
 _LOOK_AT_LIMITS_EVERY = 60.0  # seconds
+_MEASURE_EVERY = 10.0  # seconds between two looks at the disk's free space
 _QUIET_AFTER = 2.0  # seconds without a job; a spool in frequent use soon needs the unused space again
 # Seconds of a move before the bridge connects. A longer move goes on afterwards: EMQ's queue is short.
 _MOVE_BEFORE = 1.0
 _TRY_AGAIN, _TIMEOUT = 2.0, 60.0  # seconds; for reads and moves that failed
+_MAKE_ROOM = (
+    "let Kafka take the messages that wait, free space on this disk, or raise spool.max_bytes;"
+    " `bridge spool status` shows what takes the space"
+)
 
 
 class DiskThread:
@@ -80,6 +86,12 @@ class DiskThread:
         self.undeleted: list[tuple[str, Segment]] = []  # segments that a failed commit has not deleted
         self.again_at = 0.0  # monotonic seconds: when the disk is tried again
         self.delete_at = 0.0  # monotonic seconds: when rows are deleted next
+        self.state, self.state_since = "usable", time.monotonic()  # or "full", or "unusable"
+        self.why, self.way_out = "", ""  # it is full or unusable
+        self.commits = Observations(SHORT)
+        self.used = self.free = self.letters = self.letter_bytes = 0  # the newest numbers
+        self.oldest = -1  # time of receipt of the oldest message from before the start; ms since 1970, or -1
+        self._measure_at = 0.0
         self._troubled = False  # since the last refusal, nothing has been written
         self._refused_at = 0.0
         self._said = ""
@@ -129,6 +141,7 @@ class DiskThread:
                 for result in self._do(job):
                     self._tell(result)
                 self._loop.post(self._idle)
+                self._measure()
                 self._tidy()
         except BaseException as defect:
             # Without this thread nothing would be written, and nobody would notice: let the loop fail.
@@ -139,14 +152,17 @@ class DiskThread:
         while True:
             goes_on = self._moving or self._unread or not self._was_opened
             due = max(0.0, self._go_on_at - time.monotonic()) if goes_on else wait_for_job
+            if not goes_on:  # the move comes first
+                self._measure()
             with suppress(Empty):
                 return self._jobs.get(timeout=due)
             if goes_on:
                 self._go_on()
+                self._measure()
                 continue
             self._tidy()
             self._give_back(Store.give_all_back)
-            wait_for_job = _LOOK_AT_LIMITS_EVERY
+            wait_for_job = _MEASURE_EVERY
 
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
@@ -200,6 +216,7 @@ class DiskThread:
             self._letters_written(job.letters)
             self._look_at_limits_at = 0.0
         now = time.monotonic()
+        self.commits.observe(now - began)
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
@@ -229,6 +246,8 @@ class DiskThread:
     def _refuse(self, job: Job, reason: str, *, is_full: bool) -> Refused:
         self.again_at = time.monotonic() + (_AGAIN_WHEN_FULL if is_full else _AGAIN_WHEN_UNUSABLE)
         self._troubled, self._refused_at = True, time.monotonic()
+        if is_full:
+            self._is("full", reason, _MAKE_ROOM)
         return Refused(*job.split(), is_full, reason)
 
     def _read(self, topic: str, wanted: Wanted) -> None:
@@ -257,6 +276,24 @@ class DiskThread:
                 return
             log(Event.SPOOL_UNREADABLE, topic=topic, reason=reason)
         self._tell(ReadBack(topic, segments))
+
+    def _measure(self) -> None:
+        """Look how much is used and free. At most once in _MEASURE_EVERY, for the numbers are for people."""
+        now = time.monotonic()
+        if now < self._measure_at:
+            return
+        self._measure_at = now + _MEASURE_EVERY
+        with suppress(OSError):
+            self.free = disk_space.free_bytes(self._directory)
+        with suppress(SpoolUnusable):
+            if self._file.store:
+                self.used = self._file.store.size
+                self.letters, self.letter_bytes = self._file.store.letters(self._limits)
+
+    def _is(self, state: str, why: str = "", way_out: str = "") -> None:
+        if state != self.state:
+            self.state_since = time.monotonic()
+        self.state, self.why, self.way_out = state, why, way_out
 
     def _tidy(self) -> None:
         """Remove dead letters that exceed their limits. Give unused space back until the next job arrives."""
@@ -349,6 +386,8 @@ class DiskThread:
         try:
             store = self._file.start()
             self.backlogs = store.backlogs()
+            with suppress(SpoolUnusable):  # an age for people is no reason to do without the file
+                self.oldest = store.oldest_received()
             self._file.last = max((each.last for each in self.backlogs), default=0)
             try:
                 self.moves = not self._file.has_moved(_MOVE_BEFORE)
@@ -371,12 +410,14 @@ class DiskThread:
             raise
 
     def _say_usable(self, store: Store) -> None:
+        self._is("usable")
         if self._troubled:
             self._troubled, self._said = False, ""
             log(Event.SPOOL_USABLE, path=str(store.path))
 
     def _say_unusable(self, error: SpoolUnusable) -> None:
         """Log once for each reason, because the disk is tried again every few seconds."""
+        self._is("unusable", error.reason, error.way_out)
         self._troubled = True
         if error.reason != self._said:
             self._said = error.reason

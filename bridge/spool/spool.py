@@ -78,6 +78,11 @@ class Spool:
     def _is_idle(self) -> None:
         self._busy = False
 
+    @property
+    def disk(self) -> DiskThread:
+        """The disk thread: its public numbers and states may be read at any time."""
+        return self._disk
+
     # -- what the pipeline hands over ------------------------------------------------------------------
 
     @property

@@ -16,9 +16,18 @@ from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.results import Removed
-from bridge.delivery.segment import Segment, Wanted, cut, pack, properties_to_json, unpack
+from bridge.delivery.segment import (
+    BEGINNING,
+    Segment,
+    Wanted,
+    cut,
+    pack,
+    properties_to_json,
+    received_first,
+    unpack,
+)
 from bridge.errors import CorruptSegment, SpoolUnusable
-from bridge.message import Message, OpenIdentifier
+from bridge.message import NO_TIMESTAMP, Message, OpenIdentifier
 from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.schema import create, letter_bytes, require_known, used_bytes
 
@@ -158,6 +167,23 @@ class Store:
         with self._translated():
             rows = self._db.execute("SELECT topic, messages, bytes, last FROM lanes WHERE messages > 0")
             return [Backlog(*row) for row in rows.fetchall()]
+
+    def oldest_received(self) -> int:
+        """When the oldest message on disk was received, in ms since 1970; -1: not known.
+
+        Reads the beginning of one row of each lane.
+        """
+        oldest = NO_TIMESTAMP
+        with self._translated():
+            for (number,) in self._db.execute("SELECT id FROM lanes WHERE messages > 0").fetchall():
+                row = self._db.execute(
+                    "SELECT substr(body, 1, ?) FROM segments WHERE position > ? AND position < ?"
+                    " ORDER BY position LIMIT 1",
+                    (BEGINNING, number << SEQUENCE_BITS, (number + 1) << SEQUENCE_BITS),
+                ).fetchone()
+                if row and (received := received_first(row[0])) != NO_TIMESTAMP:
+                    oldest = received if oldest == NO_TIMESTAMP else min(oldest, received)
+        return oldest
 
     def backlogs_up_to(self, last: int) -> list[Backlog]:
         """Like `backlogs`, but only of rows whose sequence number is at most `last`. Looks at every row."""
@@ -315,6 +341,12 @@ class Store:
                     bounds.note_ages(self._db)
             bound, numbers = bounds.beyond(self._db)
             return self._remove(bounds, bound, numbers)
+
+    def letters(self, bounds: DeadLetterLimits) -> tuple[int, int]:
+        """How many dead letters there are, and the bytes that they take."""
+        with self._translated():
+            (count,) = self._db.execute("SELECT count(*) FROM dead_letters").fetchone()
+            return count, bounds.total(self._db)
 
     def make_room(self, bounds: DeadLetterLimits, wanted: int, lacks: int, bound: str) -> Removed | None:
         """Remove some of the oldest dead letters, for `wanted` bytes of messages. None: there were none.

@@ -46,6 +46,7 @@ class Expiry:
         self._peers = peers
         self._shown: dict[str, bytes] = {}
         self._logged_at: dict[str, datetime] = {}
+        self._expires: dict[str, float] = {}  # seconds since 1970
         self._lock = Lock()
         self._started = False
 
@@ -61,6 +62,11 @@ class Expiry:
         with self._lock:
             self._shown[peer] = der
         self._say_if_soon(f"shown by {peer}", lambda: not_after(der))
+
+    def known(self) -> dict[str, float]:
+        """When each certificate expires, in seconds since 1970, as it was seen last."""
+        with self._lock:
+            return dict(self._expires)
 
     def look(self) -> None:
         for file in self._files:
@@ -78,6 +84,7 @@ class Expiry:
             at = expires()
             now = datetime.now(UTC)
             with self._lock:
+                self._expires[certificate] = at.timestamp()
                 logged = self._logged_at.get(certificate)
                 if at - now > SOON or (logged and now - logged < _SAY_AGAIN_AFTER):
                     return

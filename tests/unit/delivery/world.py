@@ -20,6 +20,7 @@ from bridge.delivery.segment import Segment, Wanted, pack, unpack
 from bridge.message import Message, Packet, Properties
 from bridge.routing.router import Router
 from bridge.settings import RouteSettings, Settings
+from bridge.status.collector import unaccounted
 
 ROUTES = [
     RouteSettings(name="noise", filter="s/debug", action="drop"),
@@ -233,6 +234,11 @@ class World:
             counts.delivered + counts.spooled + counts.unreadable + counts.dead_lettered + counts.skipped
         )
         assert counts.received + counts.restored == settled + counts.in_flight + counts.dropped.total()
+        assert sum(counts.received_by_qos) == counts.received
+        assert counts.skipped_by_reason.total() == counts.skipped
+        assert counts.dead_lettered_by_reason.total() == counts.dead_lettered
+        assert counts.delivered_by_route.total() == counts.delivered
+        assert unaccounted(self.pipeline) == 0
 
     @property
     def produced(self) -> list[int]:

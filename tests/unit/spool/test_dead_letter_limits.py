@@ -11,6 +11,7 @@ from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter, Selection
 from bridge.delivery.lanes import Lane, Room
 from bridge.delivery.results import Removed
+from bridge.delivery.sampled import Sampled
 from bridge.delivery.spooling import Spooling
 from bridge.kafka import dead_letter_topic as dead_letter_topic_module
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
@@ -249,6 +250,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         lane=lambda topic: Lane(topic, Room(1, 1)),
         settle=lambda _: None,
         route=lambda *_: None,
+        sampled=Sampled(),
     )
     letters = [letter(bytes(400_000)) for _ in range(3)]
     for each in letters:

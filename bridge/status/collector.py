@@ -1,0 +1,486 @@
+"""Makes the snapshot, once a second, in the loop's thread.
+
+`latest` is swapped in whole, so other threads read it without a lock. The collector changes nothing in the
+parts that it reads. Its own cost grows with the topics that are in use, a few hundred nanoseconds each, and
+with nothing that happens for each message.
+"""
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from logging import getLevelName
+from typing import Any, Protocol
+
+from bridge import __version__
+from bridge.delivery.counts import DEAD_LETTERED, DROPPED, SKIPPED
+from bridge.delivery.lanes import Lane, LaneState
+from bridge.delivery.pipeline import Pipeline
+from bridge.observe.events import Event
+from bridge.observe.observations import SHORT, Observations
+from bridge.observe.recent import RECENT, Noted
+from bridge.settings import Settings
+from bridge.status.snapshot import (
+    BrokerNode,
+    Certificate,
+    Flow,
+    Happened,
+    HeldTopic,
+    Histogram,
+    History,
+    Kafka,
+    KafkaBroker,
+    Mqtt,
+    Neighbour,
+    Route,
+    SessionQueue,
+    Snapshot,
+    Spool,
+)
+
+EVERY = 1.0  # seconds
+_STEP, _POINTS = 5, 180  # of the history: seconds, and 15 minutes
+_RATE_OVER, _GROWTH_OVER = 10, 60  # seconds
+_MOST_MARKS = 4096
+_MOST_HELD = 50
+
+_NO_EVENTS = dict.fromkeys((str(event) for event in Event), 0)
+_OF_MQTT = frozenset(event for event in Event if event.startswith("mqtt."))
+_OF_KAFKA = frozenset(
+    {
+        Event.KAFKA_ERROR,
+        Event.KAFKA_ALL_BROKERS_DOWN,
+        Event.KAFKA_AUTHENTICATION_FAILED,
+        Event.KAFKA_WRONG_LISTENER,
+        Event.KAFKA_TLS_FAILED,
+        Event.KAFKA_FILES_UNUSABLE,
+        Event.KAFKA_FATAL,
+    }
+)
+_OF_TOPICS = (Event.KAFKA_TOPIC_MISSING, Event.KAFKA_LANE_HELD, Event.SPOOL_LATE)
+
+
+class MqttSide(Protocol):
+    """The part of mqtt.session.Session that is shown."""
+
+    state_since: float
+    connects: int
+    disconnects: dict[str, int]
+
+    @property
+    def state(self) -> Any: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def refused(self) -> tuple[str, ...]: ...
+    @property
+    def bytes_read(self) -> int: ...
+    @property
+    def certificates(self) -> Mapping[str, float]: ...
+
+
+class BrokerSeen(Protocol):
+    """A kafka.brokers.Broker."""
+
+    @property
+    def number(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def is_up(self) -> bool: ...
+    @property
+    def since(self) -> float: ...
+    @property
+    def round_trip_p99(self) -> float | None: ...
+
+
+class Brokers(Protocol):
+    """The part of kafka.brokers.Brokers that is shown."""
+
+    any_up: bool
+    ever_up: bool
+    taken_at: float
+
+    @property
+    def known(self) -> Sequence[BrokerSeen]: ...
+
+
+class KafkaSide(Protocol):
+    """The part of kafka.cluster.Cluster that is shown."""
+
+    rebuilds: int
+
+    @property
+    def brokers(self) -> Brokers: ...
+    @property
+    def rests(self) -> bool: ...
+    @property
+    def producer_queue(self) -> int: ...
+    @property
+    def certificates(self) -> Mapping[str, float]: ...
+
+
+class Disk(Protocol):
+    """The part of spool.disk_thread.DiskThread that is shown."""
+
+    state: str
+    state_since: float
+    why: str
+    way_out: str
+    commits: Observations
+    used: int
+    free: int
+    letters: int
+    letter_bytes: int
+    oldest: int
+
+
+class Neighbours(Protocol):
+    """The part of neighbours.neighbours.Neighbours that is shown."""
+
+    @property
+    def haproxy(self) -> Neighbour | None: ...
+    @property
+    def nodes(self) -> tuple[BrokerNode, ...]: ...
+    @property
+    def emqx(self) -> Neighbour | None: ...
+    @property
+    def queue(self) -> SessionQueue | None: ...
+
+
+class Collector:
+    """`latest`: the newest snapshot, None before the first.
+
+    app.py sets `state` and `neighbours`. A reload sets `reloaded_at` (monotonic seconds) and
+    `reload_trouble`.
+    """
+
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, mqtt: MqttSide, kafka: KafkaSide, disk: Disk
+    ) -> None:
+        self.latest: Snapshot | None = None
+        self.state = "starting"
+        self.neighbours: Neighbours | None = None
+        self.reloaded_at: float | None = None
+        self.reload_trouble = ""
+        self._settings = settings
+        self._pipeline = pipeline
+        self._mqtt = mqtt
+        self._kafka = kafka
+        self._disk = disk
+        self._began = time.monotonic()
+        self._due = self._began
+        self._turns = Observations(SHORT)
+        self._longest_turn = 0.0
+        self._received_at: float | None = None
+        self._mqtt_live_at = self._kafka_live_at = 0.0
+        self._kafka_state, self._kafka_since = "connecting", self._began
+        self._restored_up_to = pipeline.sequence
+        self._marks = deque([(self._began, pipeline.sequence)])  # when a sequence number had been reached
+        self._seen: deque[tuple[float, int, int, int]] = deque(maxlen=_GROWTH_OVER + 1)
+        self._points: deque[tuple[float, float, float, int]] = deque(maxlen=_POINTS)
+        self._history = History(float(_STEP))
+        self._oldest_since_step = 0.0
+        self._seconds = 0
+        self._held_since: dict[str, tuple[str, float]] = {}
+
+    def turn(self, now: float, took: float) -> float:
+        """Call this at each turn of the loop. `took`: seconds of the turn before, without its wait.
+
+        Returns the seconds to the next snapshot.
+        """
+        if took > self._longest_turn:
+            self._longest_turn = took
+        if now >= self._due:
+            self._due = now + EVERY
+            self._turns.observe(self._longest_turn)
+            self._longest_turn = 0.0
+            self.latest = self.make(now)
+        return self._due - now
+
+    def make(self, now: float) -> Snapshot:
+        """Make a snapshot of this moment. Between two turns of the loop the sums add up."""
+        self._pipeline.sampled.look_at_clock()
+        lanes = self._pipeline.lanes
+        not_live = self._pipeline.held.lanes
+        flow = self._flow(now, lanes, not_live)
+        held, held_total, waiting_total = self._held(now, not_live)
+        neighbours = self.neighbours
+        return Snapshot(
+            version=__version__,
+            made_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            made=now,
+            uptime=now - self._began,
+            state=self.state,
+            clock_trusted=self._pipeline.believes_clock,
+            mqtt=self._of_mqtt(now),
+            kafka=self._of_kafka(now),
+            spool=self._of_spool(now, flow),
+            flow=flow,
+            routes=self._routes(),
+            held=held,
+            held_total=held_total,
+            waiting_total=waiting_total,
+            haproxy=neighbours.haproxy if neighbours else None,
+            nodes=neighbours.nodes if neighbours else (),
+            emqx=neighbours.emqx if neighbours else None,
+            queue=neighbours.queue if neighbours else None,
+            certificates=self._certificates(),
+            happened=tuple(_happened(noted, now) for noted in RECENT.last()),
+            events=_NO_EVENTS | RECENT.counts(),
+            history=self._history,
+            loop_turn_seconds=_histogram(self._turns),
+            reloaded_age=None if self.reloaded_at is None else now - self.reloaded_at,
+            reload_trouble=self.reload_trouble,
+        )
+
+    # -- the two sides and the disk ----------------------------------------------------------------------
+
+    def _of_mqtt(self, now: float) -> Mqtt:
+        mqtt, settings = self._mqtt, self._settings.mqtt
+        state = mqtt.state.value
+        if state == "live":
+            self._mqtt_live_at = mqtt.state_since
+        return Mqtt(
+            host=settings.host,
+            port=settings.port,
+            client_id=settings.client_id,
+            protocol=mqtt.protocol.removeprefix("MQTT "),
+            state=state,
+            state_age=now - mqtt.state_since,
+            connects=mqtt.connects,
+            disconnects=dict(mqtt.disconnects),
+            sessions_lost=self._pipeline.counts.sessions_lost,
+            refused=mqtt.refused,
+            taken_over_age=RECENT.age(Event.MQTT_TAKEN_OVER, now),
+            **_trouble(RECENT.trouble(_OF_MQTT, self._mqtt_live_at)),
+        )
+
+    def _of_kafka(self, now: float) -> Kafka:
+        kafka, brokers = self._kafka, self._kafka.brokers
+        # The statistics come every ten seconds; a delivery report, or an error, may tell more since then.
+        down = RECENT.age(Event.KAFKA_ALL_BROKERS_DOWN, now)
+        down_at = 0.0 if down is None else now - down
+        confirmed_at = self._pipeline.sampled.delivered_at
+        newest = max(brokers.taken_at, down_at, confirmed_at)
+        if kafka.rests:
+            state = "resting"
+        elif not newest:
+            state = "connecting"
+        elif confirmed_at == newest or (brokers.taken_at == newest and brokers.any_up):
+            state = "live"
+        else:
+            state = "away" if brokers.ever_up or confirmed_at or down_at else "connecting"
+        if state == "live":
+            self._kafka_live_at = now
+        if state != self._kafka_state:
+            self._kafka_state, self._kafka_since = state, now
+        return Kafka(
+            bootstrap_servers=self._settings.kafka.bootstrap_servers,
+            state=state,
+            state_age=now - self._kafka_since,
+            brokers=tuple(
+                KafkaBroker(each.number, each.address, each.is_up, now - each.since, each.round_trip_p99)
+                for each in brokers.known
+            ),
+            producer_queue=kafka.producer_queue,
+            rebuilds=kafka.rebuilds,
+            **_trouble(RECENT.trouble(_OF_KAFKA, self._kafka_live_at)),
+        )
+
+    def _of_spool(self, now: float, flow: Flow) -> Spool:
+        disk, limits = self._disk, self._settings.spool
+        self._seen.append((now, flow.received, flow.delivered, disk.used))
+        before, _, _, used_before = self._seen[0]
+        growth = (disk.used - used_before) / (now - before) if now > before else 0.0
+        room = max(0, min(limits.max_bytes - disk.used, (disk.free - limits.keep_free) // 2))
+        return Spool(
+            path=str(self._settings.spool_directory),
+            state=disk.state,
+            state_age=now - disk.state_since,
+            messages=flow.spooled,
+            bytes_used=disk.used,
+            bytes_limit=limits.max_bytes,
+            disk_free=disk.free,
+            disk_keep_free=limits.keep_free,
+            full_in=room / growth if growth > 0 and flow.spooled else None,
+            dead_letters=disk.letters,
+            dead_letter_bytes=disk.letter_bytes,
+            commit_seconds=_histogram(disk.commits),
+            reason=disk.why,
+            way_out=disk.way_out,
+        )
+
+    # -- messages ----------------------------------------------------------------------------------------
+
+    def _flow(self, now: float, lanes: Collection[Lane], not_live: Sequence[Lane]) -> Flow:
+        counts, sampled = self._pipeline.counts, self._pipeline.sampled
+        spooled = sum(lane.spooled for lane in not_live)
+        in_flight = counts.in_flight + counts.spooled - spooled  # counts.spooled is of the last turn
+        sequence = self._pipeline.sequence
+        if counts.received and (not self._seen or counts.received != self._seen[-1][1]):
+            self._received_at = now
+        self._mark(now, sequence)
+        oldest = self._oldest(now, lanes)
+        received_rate, delivered_rate = self._rates(now, counts.received, counts.delivered)
+        self._remember(received_rate, delivered_rate, oldest, spooled)
+        return Flow(
+            received=counts.received,
+            received_by_qos=counts.received_by_qos,
+            received_bytes=self._mqtt.bytes_read,
+            restored=counts.restored,
+            delivered=counts.delivered,
+            delivered_bytes=counts.delivered_bytes,
+            in_flight=in_flight,
+            in_flight_limit=self._settings.mqtt.receive_maximum,
+            spooled=spooled,
+            spooled_total=counts.spooled_total,
+            joined=counts.joined,
+            skipped=dict.fromkeys(SKIPPED, 0) | counts.skipped_by_reason,
+            dropped=dict.fromkeys(DROPPED, 0) | counts.dropped,
+            dead_lettered=dict.fromkeys(DEAD_LETTERED, 0) | counts.dead_lettered_by_reason,
+            dead_letters_removed=counts.dead_letters_removed,
+            unreadable=counts.unreadable,
+            unaccounted=unaccounted(self._pipeline),
+            received_rate=received_rate,
+            delivered_rate=delivered_rate,
+            oldest_undelivered_age=oldest,
+            last_received_age=None if self._received_at is None else now - self._received_at,
+            last_delivered_age=now - sampled.delivered_at if sampled.delivered_at else None,
+            delivery_seconds=_histogram(sampled.delivery),
+            acknowledge_by_kafka_seconds=_histogram(sampled.by_kafka),
+            acknowledge_by_disk_seconds=_histogram(sampled.by_disk),
+        )
+
+    def _mark(self, now: float, sequence: int) -> None:
+        marks = self._marks
+        if sequence == marks[-1][1]:
+            marks[-1] = (now, sequence)  # what comes next has come after this moment
+            return
+        marks.append((now, sequence))
+        if len(marks) > _MOST_MARKS:  # every second one goes: a long outage is known less exactly
+            self._marks = deque([*list(marks)[:-1:2], marks[-1]])
+
+    def _oldest(self, now: float, lanes: Collection[Lane]) -> float:
+        """The age of the oldest message that neither Kafka nor the dead letters hold; 0: there is none.
+
+        A message of this run is known by its sequence number, to a second (less exactly in an outage of more
+        than an hour). A message on disk alone counts as old as the last one that was read before it. One from
+        before the start counts from its timestamp if that is believable, otherwise from the start.
+        """
+        first = min((oldest for lane in lanes if (oldest := lane.oldest)), default=0)
+        if not first:
+            if len(self._marks) > 1:
+                self._marks = deque([self._marks[-1]])
+            return 0.0
+        if first <= self._restored_up_to:
+            received = self._disk.oldest / 1000
+            age = time.time() - received
+            is_believable = received > 0 and age > now - self._began and self._pipeline.believes_clock
+            return age if is_believable else now - self._began
+        marks = self._marks
+        while len(marks) > 2 and marks[1][1] < first:
+            marks.popleft()
+        after = bisect_left(marks, first, key=_sequence)
+        return max(0.0, now - marks[max(0, min(after, len(marks)) - 1)][0])
+
+    def _rates(self, now: float, received: int, delivered: int) -> tuple[float, float]:
+        if not self._seen:
+            return 0.0, 0.0
+        then, received_then, delivered_then, _ = self._seen[-min(_RATE_OVER, len(self._seen))]
+        seconds = max(now - then, 1e-3)
+        return max(0, received - received_then) / seconds, max(0, delivered - delivered_then) / seconds
+
+    def _remember(self, received_rate: float, delivered_rate: float, oldest: float, spooled: int) -> None:
+        self._oldest_since_step = max(self._oldest_since_step, oldest)
+        self._seconds += 1
+        if self._seconds % _STEP == 0:
+            self._points.append((received_rate, delivered_rate, self._oldest_since_step, spooled))
+            received, delivered, ages, on_disk = zip(*self._points, strict=True)
+            self._history = History(float(_STEP), received, delivered, ages, on_disk)
+            self._oldest_since_step = 0.0
+
+    # -- routes and topics -------------------------------------------------------------------------------
+
+    def _routes(self) -> tuple[Route, ...]:
+        counts = self._pipeline.counts
+        return tuple(
+            Route(
+                route.name,
+                route.filter,
+                route.topic or "",
+                counts.delivered_by_route[route.name],
+                counts.skipped_by_route[route.name],
+            )
+            for route in self._pipeline.routes
+        )
+
+    def _held(self, now: float, not_live: Sequence[Lane]) -> tuple[tuple[HeldTopic, ...], int, int]:
+        found: list[HeldTopic] = []
+        since: dict[str, tuple[str, float]] = {}
+        held = waiting = 0
+        for lane in not_live:
+            reason = self._pipeline.held.reason(lane)
+            messages = lane.undelivered
+            # A lane that is asked about again is ASKING for a moment; it is still held for the same reason.
+            state = "held" if reason else lane.state.name.lower()
+            if not (reason or lane.state is LaneState.HELD or messages):
+                continue
+            held += state == "held"
+            waiting += bool(messages)
+            known = self._held_since.get(lane.topic)
+            since[lane.topic] = known if known and known[0] == state else (state, now)
+            if len(found) < _MOST_HELD:
+                reason, way_out = _cause(reason)
+                age = now - since[lane.topic][1]
+                found.append(HeldTopic(lane.topic, state, age, messages, reason, way_out))
+        self._held_since = since
+        return tuple(found), held, waiting
+
+    def _certificates(self) -> tuple[Certificate, ...]:
+        known = {**self._mqtt.certificates, **self._kafka.certificates}
+        return tuple(Certificate(whose, at) for whose, at in sorted(known.items()))
+
+
+def unaccounted(pipeline: Pipeline) -> int:
+    """How many messages the counts say are in memory alone, less those that the lanes really hold there.
+
+    0, or the bridge has a defect. Call this between two turns of the loop.
+    """
+    counts, not_live = pipeline.counts, pipeline.held.lanes
+    held = sum([len(lane.in_flight) for lane in pipeline.lanes]) + pipeline.waiting_elsewhere
+    held += sum(len(lane.waiting) + len(lane.behind) for lane in not_live)
+    on_disk_too = sum(lane.rows.kept for lane in not_live)
+    spooled = sum(lane.spooled for lane in not_live)
+    return counts.in_flight + counts.spooled - spooled - (held - on_disk_too)
+
+
+def _sequence(mark: tuple[float, int]) -> int:
+    return mark[1]
+
+
+def _cause(reason: str) -> tuple[str, str]:
+    """A held lane's reason and way out. The way out of a missing topic is the command that creates it."""
+    if reason.startswith(("kafka-topics", "bridge topics")) or "--create" in reason:
+        return "the topic does not exist", reason
+    head, _, way_out = reason.partition("; allow it: ")
+    return head, way_out
+
+
+def _trouble(noted: Noted | None) -> dict[str, str]:
+    if noted is None:
+        return {}
+    fields = noted.fields
+    reason = fields.get("reason") or fields.get("evidence") or fields.get("meaning") or ""
+    if not reason and "awaited" in fields:
+        reason = f"no {fields['awaited']} within {fields.get('seconds', '')} s"
+    return {"trouble": noted.event, "reason": reason, "way_out": fields.get("way_out", "")}
+
+
+def _happened(noted: Noted, now: float) -> Happened:
+    return Happened(now - noted.at, getLevelName(noted.level).lower(), noted.event, noted.text)
+
+
+def _histogram(observed: Observations) -> Histogram:
+    return Histogram(observed.bounds, observed.cumulative(), observed.total)

@@ -1,0 +1,247 @@
+"""The snapshot says what the parts really hold."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import pytest
+
+from bridge.delivery.results import Verdict
+from bridge.observe.events import Event, log
+from bridge.observe.observations import SHORT, Observations
+from bridge.observe.recent import RECENT, Recent
+from bridge.settings import Settings
+from bridge.status.collector import Collector
+from bridge.status.snapshot import Snapshot
+from tests.unit.delivery.world import ROUTES, World
+
+SETTINGS = Settings(mqtt={"host": "h"}, kafka={"bootstrap_servers": "k:9092"}, routes=ROUTES)
+
+
+class _State(Enum):
+    LIVE = "live"
+    BACKING_OFF = "backing_off"
+
+
+@dataclass
+class _Mqtt:
+    state: _State = _State.LIVE
+    state_since: float = 0.0
+    connects: int = 1
+    disconnects: dict[str, int] = field(default_factory=lambda: {"closed": 2})
+    protocol: str = "5"
+    refused: tuple[str, ...] = ()
+    bytes_read: int = 0
+    certificates: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Brokers:
+    any_up: bool = True
+    ever_up: bool = True
+    taken_at: float = 0.0
+    known: tuple[()] = ()
+
+
+@dataclass
+class _Kafka:
+    brokers: _Brokers = field(default_factory=_Brokers)
+    rests: bool = False
+    producer_queue: int = 0
+    rebuilds: int = 0
+    certificates: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Disk:
+    state: str = "usable"
+    state_since: float = 0.0
+    why: str = ""
+    way_out: str = ""
+    commits: Observations = field(default_factory=lambda: Observations(SHORT))
+    used: int = 0
+    free: int = 10**12
+    letters: int = 0
+    letter_bytes: int = 0
+    oldest: int = -1
+
+
+class Seen:
+    """A collector of a world, with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        self.mqtt, self.kafka, self.disk = _Mqtt(), _Kafka(), _Disk()
+        self.collector = Collector(SETTINGS, self.world.pipeline, self.mqtt, self.kafka, self.disk)
+        self.now = self.collector._began
+
+    def look(self, seconds: float = 1.0) -> Snapshot:
+        self.now += seconds
+        self.collector.turn(self.now, 0.001)
+        assert self.collector.latest is not None
+        return self.collector.latest
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def test_counts_are_by_qos_route_and_reason(seen: Seen) -> None:
+    world = seen.world
+    world.receive(qos=0)
+    world.receive(qos=1, payload=b"four")
+    world.receive(qos=2)
+    world.receive(b"s/debug")
+    world.receive(b"full/1", b"")
+    world.answer()
+    world.kafka.deliver()
+    world.turn()
+    flow = seen.look().flow
+    assert flow.received_by_qos == (1, 3, 1)
+    assert flow.received == 5
+    assert flow.delivered == 3
+    assert flow.delivered_bytes == 6
+    assert flow.skipped == {"route_drops": 1, "retained": 0, "empty": 1, "other_subscription": 0}
+    assert flow.dropped == {"qos0_limit": 0}
+    routes = {route.name: route for route in seen.look().routes}
+    assert routes["sensors"].delivered == 3
+    assert routes["noise"].skipped == 1
+
+
+def test_a_dead_letter_has_its_reason(seen: Seen) -> None:
+    world = seen.world
+    world.receive()
+    world.answer()
+    world.kafka.fail(Verdict.INVALID)
+    world.turn()
+    world.turn()
+    world.kafka.fail(Verdict.INVALID)
+    for _ in range(3):
+        world.turn()
+    flow = seen.look().flow
+    assert flow.dead_lettered["invalid"] == 1
+    assert flow.unaccounted == 0
+
+
+def test_a_message_that_a_defect_loses_is_unaccounted(seen: Seen) -> None:
+    world = seen.world
+    message = world.receive()
+    assert seen.look().flow.unaccounted == 0
+    lane = message.plan.lane
+    lane.in_flight.pop(message, None)
+    if message in lane.waiting:
+        lane.waiting.remove(message)
+    assert seen.look().flow.unaccounted == 1
+
+
+def test_the_oldest_message_that_waits_has_its_age(seen: Seen) -> None:
+    world = seen.world
+    assert seen.look().flow.oldest_undelivered_age == 0.0
+    world.receive()
+    world.answer()
+    seen.look()
+    for _ in range(29):
+        world.receive()
+        seen.look()
+    assert seen.look().flow.oldest_undelivered_age == pytest.approx(31, abs=1.1)
+    world.kafka.deliver(1)
+    world.turn()
+    assert seen.look().flow.oldest_undelivered_age == pytest.approx(31, abs=1.1)
+    world.kafka.deliver()
+    world.turn()
+    assert seen.look().flow.oldest_undelivered_age == 0.0
+
+
+def test_an_outage_of_a_day_is_remembered_in_bounded_memory(seen: Seen) -> None:
+    seen.world.receive()
+    for _ in range(3):
+        seen.look()
+    for number in range(20_000):
+        seen.collector._mark(seen.now + number, number + 2)
+    assert len(seen.collector._marks) <= 4096
+    seen.now += 20_000
+    assert seen.look().flow.oldest_undelivered_age == pytest.approx(20_004, abs=10)
+
+
+def test_a_held_topic_is_shown_with_its_reason(seen: Seen) -> None:
+    world = seen.world
+    world.receive()
+    world.answer()
+    world.kafka.fail(Verdict.NOT_NOW)
+    world.turn()
+    snapshot = seen.look()
+    (held,) = snapshot.held
+    assert (held.topic, held.state, held.messages, held.reason) == ("sensors", "held", 1, "why")
+    assert (snapshot.held_total, snapshot.waiting_total) == (1, 1)
+
+
+def test_kafka_is_connecting_then_live_then_away_then_resting(seen: Seen) -> None:
+    brokers = seen.kafka.brokers
+    brokers.any_up = brokers.ever_up = False
+    brokers.taken_at = seen.now + 1e6  # newer than what other tests have logged
+    states = [seen.look().kafka.state]
+    brokers.any_up = brokers.ever_up = True
+    states.append(seen.look().kafka.state)
+    brokers.any_up = False
+    states.append(seen.look().kafka.state)
+    seen.kafka.rests = True
+    states.append(seen.look().kafka.state)
+    assert states[1:] == ["live", "away", "resting"]
+    assert seen.look(5.0).kafka.state_age == 5.0
+
+
+def test_the_spool_lasts_at_the_rate_of_the_last_minute(seen: Seen) -> None:
+    world = seen.world
+    message = world.receive()
+    message.plan.lane.rows.found(7, 100)
+    world.counts.restored = 7
+    seen.look()
+    for _ in range(10):
+        seen.disk.used += 1_000_000
+        spool = seen.look().spool
+    left = SETTINGS.spool.max_bytes - seen.disk.used
+    assert spool.full_in == pytest.approx(left / 1_000_000, rel=0.02)
+
+
+def test_the_history_holds_fifteen_minutes(seen: Seen) -> None:
+    for _ in range(1000):
+        snapshot = seen.look()
+    assert len(snapshot.history.received_rate) == len(snapshot.history.spooled) == 180
+
+
+def test_every_event_is_counted_from_the_start(seen: Seen) -> None:
+    before = seen.look().events
+    assert set(before) == set(Event)
+    log(Event.MQTT_CONNECTING, host="h")  # DEBUG, which is not logged by default
+    assert seen.look().events["mqtt.connecting"] == before["mqtt.connecting"] + 1
+
+
+def test_a_warning_does_not_hide_the_error_before_it() -> None:
+    recent = Recent()
+    events = frozenset({"a", "b"})
+    recent.note("a", Event.MQTT_REFUSED.level, {"reason": "password"})
+    recent.note("b", Event.MQTT_CLOSED.level, {"reason": "closed"})
+    trouble = recent.trouble(events, since=0.0)
+    assert trouble is not None
+    assert trouble.event == "a"
+    assert recent.trouble(events, since=trouble.at + 1e9) is None
+
+
+def test_the_last_events_are_few_and_short() -> None:
+    recent = Recent()
+    for _ in range(50):
+        recent.note("a", Event.MQTT_LIVE.level, {"topic": b"x" * 100_000, "line": "a\nb\x1b"})
+    last = recent.last()
+    assert len(last) == 20
+    assert max(len(noted.text) for noted in last) <= 300
+    recent.note("a", Event.MQTT_LIVE.level, {"line": "a\x1b"})
+    assert "\x1b" not in recent.last()[0].text
+
+
+def test_the_reason_of_the_last_trouble_is_shown_until_live(seen: Seen) -> None:
+    seen.mqtt.state = _State.BACKING_OFF
+    log(Event.MQTT_REFUSED, reason="not authorised", way_out="set the password")
+    mqtt = seen.look().mqtt
+    assert (mqtt.trouble, mqtt.reason, mqtt.way_out) == ("mqtt.refused", "not authorised", "set the password")
+    seen.mqtt.state, seen.mqtt.state_since = _State.LIVE, RECENT.last()[0].at + 1
+    assert seen.look().mqtt.trouble == ""
