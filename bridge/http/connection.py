@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 import h11
 
-from bridge.http.pace import Pace
+from bridge.http.budget import Budget
 from bridge.http.site import SECURITY, Answer, Request, Site
 
 HEAD_BYTES = 8192  # of one request; a browser sends about 1,000
@@ -23,12 +23,12 @@ class Connection:
     """`since`: when the connection began to wait for its client, in the event loop's time."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, site: Site, pace: Pace
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, site: Site, budget: Budget
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._site = site
-        self._pace = pace
+        self._budget = budget
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._got = 0  # bytes of the next request
         self.since = asyncio.get_running_loop().time()
@@ -66,7 +66,7 @@ class Connection:
         if event is None:
             return False
         if not first:
-            await self._pace.turn()
+            await self._budget.turn()
         # h11 checks the length of an incomplete head alone, and the last read may complete a longer one.
         if self._got - len(self._http.trailing_data[0]) > HEAD_BYTES:
             answer = Answer(431, f"{_FORM[431]}\n".encode(), ends=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Thread
 
 from bridge.errors import BridgeError, NoThread
+from bridge.http.budget import Budget
 from bridge.http.connection import HEAD_TIMEOUT, Connection
-from bridge.http.pace import Pace
 from bridge.http.site import Site
 from bridge.loop import start_thread
 from bridge.observe.events import Event, log
@@ -24,8 +24,8 @@ from bridge.status.snapshot import Snapshot
 from bridge.tls.context import server_context
 from bridge.tls.failures import TlsFailed
 
-RATE = 25.0  # requests/s, from all clients; a page makes one in 2 s
-BURST = 50  # requests that wait for nothing; a page that opens makes 4
+SHARE = 0.01  # of a core, for all clients; an open page needs 0.0003 of a PC's
+SAVED = 0.25  # seconds of processor time; a page that opens needs 0.003 of a PC's
 CONNECTIONS = 32  # at once; a browser opens up to 6
 RETRY = 60.0  # seconds until the address is tried again
 _LOG_AGAIN_AFTER = 3600.0  # seconds, for the same reason
@@ -49,13 +49,13 @@ class Server:
         settings: HttpSettings,
         latest: Callable[[], Snapshot | None],
         *,
-        rate: float = RATE,
-        burst: int = BURST,
+        share: float = SHARE,
+        saved: float = SAVED,
         retry: float = RETRY,
     ) -> None:
         self._settings = settings
         self._site = Site(settings, latest)
-        self._rate, self._burst, self._retry = rate, burst, retry
+        self._share, self._saved, self._retry = share, saved, retry
         self._said: tuple[str, float] = "", 0.0  # the last reason of http.unavailable, and when
         self._clients: dict[asyncio.Task[None], Connection | None] = {}
         self._thread: Thread | None = None
@@ -129,12 +129,12 @@ class Server:
         return listener
 
     async def _accept(self, listener: socket.socket, secret: "_TlsFiles | None") -> None:
-        """Accept clients for ever, at the pace. If all places are taken, one client must go for the next."""
+        """Accept clients for ever, within the budget. If all places are taken, one client must go."""
         loop = asyncio.get_running_loop()
-        pace = Pace(self._rate, self._burst)
+        budget = Budget(self._share, self._saved)
         try:
             while True:
-                await pace.turn()
+                await budget.turn()
                 try:
                     client, _ = await loop.sock_accept(listener)
                 except OSError as error:
@@ -144,7 +144,7 @@ class Server:
                 if len(self._clients) >= CONNECTIONS and not self._make_room():
                     client.close()
                     continue
-                task = loop.create_task(self._serve(client, secret, pace))
+                task = loop.create_task(self._serve(client, secret, budget))
                 self._clients[task] = None
                 task.add_done_callback(self._forget)
         finally:
@@ -170,7 +170,7 @@ class Server:
         if not task.cancelled() and (defect := task.exception()):
             self._say(repr(defect), "report it: this is a defect of the bridge")
 
-    async def _serve(self, client: socket.socket, secret: "_TlsFiles | None", pace: Pace) -> None:
+    async def _serve(self, client: socket.socket, secret: "_TlsFiles | None", budget: Budget) -> None:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=16_384)
         protocol = asyncio.StreamReaderProtocol(reader)
@@ -187,7 +187,7 @@ class Server:
             client.close()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        connection = Connection(reader, writer, self._site, pace)
+        connection = Connection(reader, writer, self._site, budget)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine of a task
         self._clients[task] = connection

@@ -37,12 +37,13 @@ def chromium() -> Iterator[Browser]:
 
 
 class Screen:
-    """One open page of `width` pixels. `asked` are the URLs of its requests, `complaints` its errors."""
+    """One open page. `asked` are the URLs of its requests, `complaints` its errors."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
         self.asked: list[str] = []
         self.complaints: list[str] = []
+        self._has_axe = False
         page.on("request", lambda request: self.asked.append(request.url))
         page.on("console", lambda said: said.type == "error" and self.complaints.append(said.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -56,6 +57,11 @@ class Screen:
     def sentence(self) -> str:
         return self.page.inner_text("#verdict .sentence")
 
+    def look(self, width: int, scheme: Scheme) -> None:
+        """Look at the page in a window of `width` pixels, with a light or a dark system."""
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+
     def picture(self, file: Path) -> None:
         self.page.screenshot(path=file, full_page=True)
 
@@ -65,8 +71,10 @@ class Screen:
 
     def axe(self) -> list[str]:
         """What axe-core finds wrong, one line each. axe runs outside of the page's CSP."""
-        session = self.page.context.new_cdp_session(self.page)
-        session.send("Runtime.evaluate", {"expression": axe_source()})
+        if not self._has_axe:
+            session = self.page.context.new_cdp_session(self.page)
+            session.send("Runtime.evaluate", {"expression": axe_source()})
+            self._has_axe = True
         found = self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")
         return [
             f"{each['id']}: {node['html']} {node['failureSummary']}"
@@ -76,10 +84,9 @@ class Screen:
 
 
 @contextlib.contextmanager
-def screen(browser: Browser, url: str, width: int = 1440, scheme: Scheme = "light") -> Iterator[Screen]:
+def screen(browser: Browser, url: str) -> Iterator[Screen]:
     """Open the page in a context of its own, and wait until it has drawn a state."""
-    size = {"width": width, "height": 900}
-    context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
     try:
         made = Screen(context.new_page())
         made.page.goto(url)

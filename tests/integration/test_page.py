@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ SHOWN = (
     "dead_letters",
     "topic_missing",
 )
+WIDTHS = (390, 768, 1440)
+SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 
 
 class Shown:
@@ -48,7 +51,7 @@ class Shown:
         self.server = self._started()
 
     def _started(self) -> Server:
-        server = Server(self.settings, self.latest, rate=1000, burst=1000)
+        server = Server(self.settings, self.latest, share=1.0, saved=60.0)
         server.start()
         return server
 
@@ -73,37 +76,34 @@ def pictures(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("state", SHOWN)
 def test_a_person_sees_the_state_on_phone_tablet_and_desk(
-    browser: Browser, shown: Shown, pictures: Path, state: str, scheme: Scheme
+    browser: Browser, shown: Shown, pictures: Path, state: str
 ) -> None:
     shown.state = state
-    for width in (390, 768, 1440):
-        with screen(browser, shown.url, width, scheme) as page:
-            assert page.sentence == diagnose(STATES[state]()).sentence
+    with screen(browser, shown.url) as page:
+        assert page.sentence == diagnose(STATES[state]()).sentence
+        for scheme, width in itertools.product(SCHEMES, WIDTHS):
+            page.look(width, scheme)
             page.picture(pictures / f"{state}-{width}-{scheme}.png")
             assert not page.is_wider_than_the_window()
             assert page.axe() == []
-            assert page.complaints == []
-            assert {urlsplit(url).netloc for url in page.asked} == {shown.settings.listen}
+        assert page.complaints == []
+        assert {urlsplit(url).netloc for url in page.asked} == {shown.settings.listen}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_bridge_is_gone_while_somebody_looks(
-    browser: Browser, shown: Shown, pictures: Path, scheme: Scheme
-) -> None:
-    with screen(browser, shown.url, 1440, scheme) as page:
+def test_the_bridge_is_gone_while_somebody_looks(browser: Browser, shown: Shown, pictures: Path) -> None:
+    with screen(browser, shown.url) as page:
         shown.server.close()
         wait_until(lambda: "does not answer" in page.sentence, 15, "the page says that the bridge is gone")
         assert page.sentence.startswith("The bridge does not answer, since ")
         assert "systemctl status mqtt-kafka-bridge" in page.text
         assert "Old: this is the state of " in page.text
         assert page.page.title().startswith("✕")
-        for width in (390, 768, 1440):
-            page.page.set_viewport_size({"width": width, "height": 900})
-            page.picture(pictures / f"bridge-gone-{width}-{scheme}.png")
-        assert page.axe() == []
+        for scheme, width in itertools.product(SCHEMES, WIDTHS):
+            page.look(width, scheme)
+            page.picture(pictures / f"bridge_gone-{width}-{scheme}.png")
+            assert page.axe() == []
         shown.restart()
         wait_until(
             lambda: page.sentence == diagnose(healthy()).sentence, 15, "the page shows the bridge again"
