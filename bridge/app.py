@@ -15,6 +15,7 @@ from bridge.delivery.counts import STATES
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.stop_deadline import StopDeadline
 from bridge.errors import BridgeError, ConfigurationError, NoThread, without_frames
+from bridge.http.server import Server
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
 from bridge.loop import Loop, start_thread
@@ -96,6 +97,7 @@ class Service:
         self._collector = Collector(settings, self._pipeline, self._session, self._kafka, self._spool.disk)
         self._neighbours = Neighbours(settings)
         self._collector.neighbours = self._neighbours
+        self._page = Server(settings.http, lambda: self._collector.latest)
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived
@@ -110,6 +112,7 @@ class Service:
         signal.signal(signal.SIGHUP, lambda *_: self._loop.post(self._reload))
         log(Event.SERVICE_STARTED)
         self._neighbours.start()
+        self._page.start()
         _spare_the_collector()
         self._collector.state = "running"
         began = time.monotonic()
@@ -124,6 +127,7 @@ class Service:
             self._loop.wait(min(due, self._tell_systemd()))
             began = time.monotonic()
         self._neighbours.close()
+        self._page.close()
         self._kafka.close()
         self._spool.finish()
         self._pipeline.leave()

@@ -12,7 +12,7 @@ from tests.harness.conditions import NotInTime, wait_until
 _ROOMS = ("unit", "properties", "artefacts", "integration", "faults")
 
 # Integration tests that need this machine's own network for package indexes. Others can run in another one.
-_NOT_APART = ("machines", "test_clients.py", "test_readme_commands.py")
+_NOT_APART = ("machines", "test_clients.py", "test_readme_commands.py", "test_page.py")
 _NOT_APART += ("test_kafka_fails.py", "test_lab.py")  # so that both halves take equally long
 
 
@@ -29,6 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--emq-ctl", metavar="CMD", help="run as CMD kill9|start|sigstop|sigcont 1|2 to control them"
     )
+    group = parser.getgroup("page", "the page in a browser")
+    group.addoption("--screenshots", metavar="DIR", help="keep the pictures there, not in tmp_path")
     group = parser.getgroup("faults", "the tests of tests/faults")
     group.addoption("--rounds", type=int, default=1, metavar="N", help="each fault so often")
     group.addoption("--table", metavar="FILE", help="add what comes out to the table there, in Markdown")

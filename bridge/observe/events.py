@@ -110,6 +110,9 @@ class Event(StrEnum):
 
     NEIGHBOUR_UNAVAILABLE      = "neighbour.unavailable",      WARNING, "HAProxy's statistics or EMQX's API gave no useful answer; messages flow all the same; logged once an hour for each reason"
 
+    HTTP_LISTENING             = "http.listening",             INFO,    "the page, /status.json, /metrics, /livez and /readyz can be read at this address"
+    HTTP_UNAVAILABLE           = "http.unavailable",           WARNING, "the bridge can't show its page, and tries again; messages flow all the same"
+
     LOG_LINES_LOST             = "log.lines_lost",             WARNING, "the reader of the log was too slow, and the bridge did not wait for it: so many lines before this one are lost"
 
     LIBRARY_PAHO               = "library.paho",               DEBUG,   "a line of paho-mqtt's own log, at its own level, but WARNING at most"

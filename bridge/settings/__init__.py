@@ -5,6 +5,7 @@ Not here: what filters and templates of a route mean (routing).
 
     mqtt.py kafka.py routes.py spool.py   the tables of the file, with the rules between settings
     neighbours.py                         the tables of the neighbours' monitoring
+    http.py                               the page and what programs ask
     root.py                               the file as a whole
     kafka_options.py                      which librdkafka settings are refused, and why
     load.py layers.py                     flags win over environment, file and defaults, in this order
@@ -17,6 +18,7 @@ The tables' descriptions and bounds also feed --help, docs/reference/settings.md
 Start with `load.load`.
 """
 
+from bridge.settings.http import HttpSettings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings, ReconnectSettings, TcpSettings, TlsSettings
 from bridge.settings.neighbours import EmqxSettings, HaproxySettings
@@ -30,6 +32,7 @@ __all__ = [
     "DeadLetterSettings",
     "EmqxSettings",
     "HaproxySettings",
+    "HttpSettings",
     "KafkaSettings",
     "LogSettings",
     "MqttSettings",

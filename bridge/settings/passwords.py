@@ -1,4 +1,5 @@
-"""Reads the password files: at each MQTT connect, after a refusal by Kafka, each time a neighbour is asked.
+"""Reads the password files: at each MQTT connect, after a refusal by Kafka, each time a neighbour is
+asked, at each request to the page.
 
 So a changed password takes effect without a restart.
 """
@@ -7,6 +8,7 @@ import errno
 from pathlib import Path
 
 from bridge.errors import BridgeError
+from bridge.settings.http import HttpSettings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
 from bridge.settings.neighbours import EmqxSettings, HaproxySettings
@@ -36,6 +38,11 @@ def read_kafka_password(settings: KafkaSettings) -> str | None:
 def read_haproxy_password(settings: HaproxySettings) -> str | None:
     """The console's password; None if no file is set. Raises BridgeError if it can't be read."""
     return _read(settings.password_file, "haproxy.password_file") if settings.password_file else None
+
+
+def read_http_password(settings: HttpSettings) -> str | None:
+    """The page's password; None if no file is set. Raises BridgeError if it can't be read."""
+    return _read(settings.password_file, "http.password_file") if settings.password_file else None
 
 
 def read_emqx_key(settings: EmqxSettings) -> tuple[str, str]:

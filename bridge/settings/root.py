@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from bridge.settings.http import HttpSettings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
 from bridge.settings.neighbours import EmqxSettings, HaproxySettings
@@ -67,6 +68,10 @@ class Settings(BaseSettings):
         default_factory=lambda: EmqxSettings(),
         description="EMQX's API: what waits for the bridge. Nothing shows it yet",
     )
+    http: HttpSettings = Field(
+        default_factory=lambda: HttpSettings(),
+        description="The page that shows the bridge's state, and the same for programs",
+    )
     log: LogSettings = Field(default_factory=lambda: LogSettings(), description="The bridge's own log")
 
     @property
@@ -78,6 +83,7 @@ class Settings(BaseSettings):
         """Yield one sentence for each setting that is allowed but has an easily overlooked cost."""
         yield from self.mqtt.warnings()
         yield from self.kafka.warnings()
+        yield from self.http.warnings()
 
     @model_validator(mode="after")
     def _letters_fit_into_the_spool(self) -> "Settings":

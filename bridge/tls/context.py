@@ -28,6 +28,14 @@ def client_context(
     return context
 
 
+def server_context(cert_file: Path, key_file: Path | None) -> ssl.SSLContext:
+    """Return a context that shows this certificate. Raises TlsFailed, which names an unusable file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load(context, cert_file, key_file, None)
+    return context
+
+
 def _load(context: ssl.SSLContext, cert_file: Path, key_file: Path | None, password: str | None) -> None:
     def ask() -> str:  # without this callback OpenSSL would ask at the terminal
         if password is None:

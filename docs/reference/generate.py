@@ -1,16 +1,23 @@
-"""Writes settings.md, events.md, command-line.md and checks.md: python docs/reference/generate.py
+"""Writes settings.md, events.md, command-line.md, checks.md and status.schema.json from the code, and the
+page's copy of the runbook from docs/runbook.md: python docs/reference/generate.py
 
 tests/artefacts/test_reference_in_step.py fails if a page differs from the code.
 """
 
 import ast
+import json
 import logging
 import os
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from pydantic import TypeAdapter
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -22,6 +29,7 @@ from bridge.observe.events import Event  # noqa: E402
 from bridge.settings import describe  # noqa: E402
 from bridge.settings.kafka_options import REFUSALS  # noqa: E402
 from bridge.settings.load import DEFAULT_FILE  # noqa: E402
+from bridge.status.document import Status  # noqa: E402
 
 _MADE = "<!-- Made by docs/reference/generate.py; change the code, not this page. -->\n"
 
@@ -31,7 +39,11 @@ def pages() -> dict[Path, str]:
     here = Path(__file__).parent
     made = {"settings.md": _settings(), "events.md": _events(), "command-line.md": _command_line()}
     made["checks.md"] = _checks()
-    return {here / name: "\n".join([_MADE, *lines, ""]) for name, lines in made.items()}
+    return {
+        **{here / name: "\n".join([_MADE, *lines, ""]) for name, lines in made.items()},
+        here / "status.schema.json": _schema(),
+        ROOT / "bridge" / "http" / "page" / "runbook.html": _runbook(),
+    }
 
 
 # -- settings ------------------------------------------------------------------------------------------
@@ -334,6 +346,61 @@ The objects have `id`, `time` (when the message became a dead letter), `reason`,
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+# -- the page ------------------------------------------------------------------------------------------
+
+
+def _schema() -> str:
+    """The JSON Schema of /status.json."""
+    made = TypeAdapter(Status).json_schema(mode="serialization")
+    whole = {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+    return json.dumps(whole, indent=1, sort_keys=True) + "\n"
+
+
+def _runbook() -> str:
+    """docs/runbook.md as the bridge itself serves it: in an outage the Internet may be away too.
+
+    Links to other pages of the documentation become plain text, because the bridge does not serve these.
+    """
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = markdown.parse((ROOT / "docs" / "runbook.md").read_text())
+    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.type == "heading_open" and after:
+            token.attrSet("id", re.sub(r"[^a-z0-9_ -]", "", after.content.lower()).replace(" ", "-"))
+        if token.children:
+            token.children = list(_without_other_pages(token.children))
+    body = markdown.renderer.render(tokens, markdown.options, {})
+    return f"""<!doctype html>
+<!-- Made by docs/reference/generate.py from docs/runbook.md; change that. -->
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Runbook of the MQTT to Kafka bridge</title>
+<link rel="icon" href="icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="page.css">
+</head>
+<body class="text">
+<header><p><a href="./">Back to the page</a></p></header>
+<main>
+{body}</main>
+</body>
+</html>
+"""
+
+
+def _without_other_pages(tokens: list[Token]) -> Iterator[Token]:
+    kept: list[bool] = []
+    for token in tokens:
+        if token.type == "link_open":
+            kept.append(str(token.attrs["href"]).startswith("#"))
+        keep = kept[-1] if token.type in ("link_open", "link_close") else True
+        if token.type == "link_close":
+            kept.pop()
+        if keep:
+            yield token
 
 
 def main() -> None:

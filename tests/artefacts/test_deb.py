@@ -82,6 +82,10 @@ def test_it_brings_the_locked_packages_and_the_bridge(package: Package) -> None:
     assert brought == locked | {"mqtt_kafka_bridge": __version__}
     packages = f"{VERSION}/venv/lib/python{package.python}/site-packages"
     assert package.texts[f"{packages}/bridge/app.py"] == (ROOT / "bridge" / "app.py").read_bytes()
+    page = ROOT / "bridge" / "http" / "page"
+    assert {
+        file.name: package.texts.get(f"{packages}/bridge/http/page/{file.name}") for file in page.iterdir()
+    } == {file.name: file.read_bytes() for file in page.iterdir()}
     assert not [name for name in package.members if "__pycache__" in name]
 
 

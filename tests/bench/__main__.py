@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import idle, latency, report, spool, window
+from tests.bench import hostile, idle, latency, report, spool, window
 from tests.bench.drain import Drain, Incomplete, drain
 from tests.bench.peers import FOR_BACKLOGS, FOR_USE, Peer
 from tests.bench.rig import rig
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--nodes", type=int, choices=(1, 3), default=nodes, help=f"Kafka brokers (default: {nodes})"
         )
-        if name != "spool":
+        if name not in ("spool", "hostile"):
             command.add_argument(
                 "--peers",
                 choices=[peer.slug for peer in (FOR_BACKLOGS if name == "drain" else FOR_USE)],
@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
                 command.add_argument("--messages", type=int, default=2_000, help="for each peer (2000)")
                 command.add_argument("--rounds", type=int, default=3, help="turns of all peers (3)")
                 command.add_argument("--rate", type=int, default=200, help="messages/s (200)")
+            case "hostile":
+                command.add_argument("--messages", type=int, default=4_000, help="for each state (4000)")
+                command.add_argument("--rounds", type=int, default=5, help="of the three states (5)")
+                command.add_argument("--rate", type=int, default=200, help="messages/s (200)")
             case "window":
                 command.add_argument("--messages", type=int, default=50_000, help="each backlog (50000)")
                 command.add_argument("--rounds", type=int, default=3, help="turns of all peers (3)")
@@ -72,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add("latency", _latency, 3, "from publisher to consumer, when messages come one by one")
     add("window", _window, 3, f"messages/s through a broker with a window of {window.WINDOW}")
     add("spool", _spool, 1, "what the disk costs while Kafka is away, and when it is back")
+    add("hostile", _hostile, 1, "what an attack on the page costs the messages")
     add("idle", _idle, 1, "the CPU and memory of a session in which nothing happens")
     return parser
 
@@ -123,6 +128,12 @@ def _spool(arguments: argparse.Namespace) -> None:
     print(report.heading(text), end="\n\n")
     with rig(arguments.nodes, inflight=spool.WINDOW) as here:
         print(spool.measure(here, arguments.rounds, arguments.messages))
+
+
+def _hostile(arguments: argparse.Namespace) -> None:
+    print(report.heading(f"QoS 1, 100 bytes, {arguments.nodes} Kafka broker(s)"), end="\n\n")
+    with rig(arguments.nodes) as here:
+        print(hostile.measure(here, arguments.rounds, arguments.rate, arguments.messages))
 
 
 def _idle(arguments: argparse.Namespace) -> None:

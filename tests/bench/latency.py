@@ -32,7 +32,7 @@ def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int
     found: dict[Peer, list[Latency]] = {peer: [] for peer in peers}
     for _ in range(rounds):
         for peer in peers:
-            found[peer].append(_one(here, peer, rate, count))
+            found[peer].append(one(here, peer, rate, count))
     columns = [f"at {rate} messages/s", "p50 ms", "p99 ms", "CPU µs a message", "% of a core"]
     return report.table(
         columns,
@@ -46,7 +46,8 @@ def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int
     )
 
 
-def _one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
+def one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
+    """Measure one run of one peer."""
     place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
     with here.live(peer, place) as process, _arrivals(place) as arrived:

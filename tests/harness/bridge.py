@@ -39,7 +39,7 @@ class BridgeProcess(Process):
         self.settings = directory / f"{name}.toml"
         state = directory / f"{name}.state"
         state.mkdir(exist_ok=True)
-        defaults = {"state_directory": state, "log": {"format": "json"}}
+        defaults = {"state_directory": state, "log": {"format": "json"}, "http": {"listen": ""}}
         self.settings.write_text(toml(_merged(defaults, settings)))
         self.journal = Journal(directory / f"{name}.log")
         self._started_at = 0

@@ -41,6 +41,9 @@ _TESTS = _LAB | {
     "systemd-nspawn": "systemd-container",
     "mmdebstrap": "mmdebstrap",
     "ip": "iproute2",
+    # The page in a browser; npm brings axe-core.
+    "chromium": "chromium",
+    "npm": "npm",
 }
 _WANTED = {"lab": _LAB, "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"}, "tests": _TESTS}
 

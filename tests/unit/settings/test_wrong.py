@@ -24,7 +24,7 @@ IN_THE_FILE = [
     ("an unknown table", "mqtt.tsl", "enabled = true", "mqtt.tsl (bridge.toml:9): no such setting; did you mean mqtt.tls?"),
     ("an unknown key of a route", "routes", 'topik = "x"',
      "routes[0].topik (bridge.toml:9): no such setting; did you mean routes[0].topic?"),
-    ("a feature of later versions", "http", 'listen = ":80"', "http (bridge.toml:9): no such setting"),
+    ("a feature of other programs", "grpc", 'port = 80', "grpc (bridge.toml:9): no such setting"),
     # types
     ("text where a number belongs", "mqtt", 'port = "http"',
      'mqtt.port = "http" (bridge.toml:3): must be a whole number of 1 to 65535'),

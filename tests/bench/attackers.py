@@ -1,0 +1,69 @@
+"""Attacks the HTTP server of a bridge until it is killed: python -m tests.bench.attackers HOST PORT
+
+Slow heads, half-open connections, floods of requests, long heads, wrong methods, wrong hosts: all at once,
+as fast as the server lets them.
+"""
+
+import contextlib
+import itertools
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+_FLOODS = 8  # threads that make requests, each as fast as it is answered
+_SLOW = 64  # connections that send a byte a second
+
+_HOST = b"Host: localhost\r\n"
+_REQUESTS = (
+    b"GET /status.json HTTP/1.1\r\n" + _HOST + b"Connection: close\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    b"DELETE /status.json HTTP/1.1\r\n" + _HOST + b"\r\n",
+    b"GET / HTTP/1.1\r\n" + _HOST + b"X: " + b"x" * 20_000 + b"\r\n\r\n",
+    b"GET /status.json HTTP/1.1\r\n" + _HOST + b"\r\n" * 2,
+    b"\x16\x03\x01" + b"\x00" * 200,
+)
+
+
+def main() -> None:
+    where = sys.argv[1], int(sys.argv[2])
+    for attack in [*[_flood] * _FLOODS, _slow, _reset]:
+        threading.Thread(target=_for_ever, args=(attack, where), daemon=True).start()
+    threading.Event().wait()
+
+
+def _for_ever(attack: Callable[[tuple[str, int]], None], where: tuple[str, int]) -> None:
+    while True:
+        with contextlib.suppress(OSError):
+            attack(where)
+
+
+def _flood(where: tuple[str, int]) -> None:
+    for request in itertools.islice(itertools.cycle(_REQUESTS), 100):
+        with contextlib.suppress(OSError), socket.create_connection(where, timeout=5) as client:
+            client.sendall(request)
+            while client.recv(65_536):
+                pass
+
+
+def _slow(where: tuple[str, int]) -> None:
+    with contextlib.ExitStack() as clients:
+        opened = [clients.enter_context(socket.create_connection(where, timeout=5)) for _ in range(_SLOW)]
+        for client in opened:
+            client.sendall(b"GET / HTTP/1.1\r\nX: ")
+        while True:
+            time.sleep(1)
+            for client in opened:
+                client.sendall(b"x")
+
+
+def _reset(where: tuple[str, int]) -> None:
+    with socket.create_connection(where, timeout=5) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(_REQUESTS[0])
+
+
+if __name__ == "__main__":
+    main()
