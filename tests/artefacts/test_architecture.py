@@ -141,6 +141,7 @@ _NAMED = (ast.ClassDef, ast.FunctionDef)
         ("sqlite3", "spool"),
         ("rich", "commands"),
         ("h11", "http"),
+        ("prometheus_client", "status"),
     ],
 )
 def test_a_library_has_one_room_that_knows_it(library: str, owner: str) -> None:
