@@ -168,6 +168,16 @@ def _queue(name: str, meaning: str, read: Callable[[SessionQueue], float | None]
     return Metric(name, "gauge", meaning, (), fresh)
 
 
+def _trouble(name: str, meaning: str, read: Callable[[Snapshot], tuple[str, str]]) -> Metric:
+    """1 for the event, of a closed list, that tells why a side is not live."""
+
+    def present(snapshot: Snapshot) -> Samples:
+        event, host = read(snapshot)
+        return {(event, host): 1} if event else {}
+
+    return Metric(name, "gauge", meaning, ("event", "host"), present)
+
+
 def _neighbours(snapshot: Snapshot) -> Mapping[str, float]:
     asked = {"haproxy": snapshot.haproxy, "emqx": snapshot.emqx}
     return {
@@ -248,6 +258,12 @@ METRICS: tuple[Metric, ...] = (
         "mqtt_subscriptions_refused",
         "Filters that the broker does not let the bridge subscribe.",
         lambda s: len(s.mqtt.refused),
+    ),
+    _trouble(
+        "mqtt_trouble",
+        "1, with the last WARNING or ERROR of the session since it was live, and the host and port where the"
+        " bridge connects. No sample while there is none.",
+        lambda s: (s.mqtt.trouble, f"{s.mqtt.host}:{s.mqtt.port}"),
     ),
     # Messages
     _by(
@@ -406,6 +422,12 @@ METRICS: tuple[Metric, ...] = (
         "kafka_producer_rebuilds_total",
         "How often the bridge replaced a producer that could not go on.",
         lambda s: s.kafka.rebuilds,
+    ),
+    _trouble(
+        "kafka_trouble",
+        "1, with the last WARNING or ERROR of Kafka since it was live, and kafka.bootstrap_servers. No sample"
+        " while there is none.",
+        lambda s: (s.kafka.trouble, s.kafka.bootstrap_servers),
     ),
     _gauge(
         "lanes_held",
