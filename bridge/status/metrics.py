@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from bridge.delivery.counts import DEAD_LETTERED, DROPPED, SKIPPED
 from bridge.observe.events import Event
 from bridge.status.snapshot import Histogram, KafkaBroker, SessionQueue, Snapshot
 
@@ -305,21 +306,21 @@ METRICS: tuple[Metric, ...] = (
         "messages_skipped_total",
         "Messages that the settings ask not to produce: a route drops them, skips retained ones or empty"
         " ones, or another subscription brings them too.",
-        lambda s: s.flow.skipped,
+        lambda s: dict.fromkeys(SKIPPED, 0) | s.flow.skipped,
     ),
     _by(
         "reason",
         "counter",
         "messages_dropped_total",
         "QoS 0 messages that are lost because they exceeded mqtt.qos0_messages or mqtt.qos0_bytes.",
-        lambda s: s.flow.dropped,
+        lambda s: dict.fromkeys(DROPPED, 0) | s.flow.dropped,
     ),
     _by(
         "reason",
         "counter",
         "messages_dead_lettered_total",
         "Messages that became dead letters, because they can never be delivered as they are.",
-        lambda s: s.flow.dead_lettered,
+        lambda s: dict.fromkeys(DEAD_LETTERED, 0) | s.flow.dead_lettered,
     ),
     _counter(
         "messages_unreadable_total",

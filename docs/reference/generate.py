@@ -1,5 +1,5 @@
-"""Writes settings.md, events.md, command-line.md, checks.md and status.schema.json from the code, and the
-page's copy of the runbook from docs/runbook.md: python docs/reference/generate.py
+"""Writes the pages that are made from the code, the schema of /status.json, and the page's copy of the runbook
+from docs/runbook.md: python docs/reference/generate.py
 
 tests/artefacts/test_reference_in_step.py fails if a page differs from the code.
 """
@@ -30,6 +30,7 @@ from bridge.settings import describe  # noqa: E402
 from bridge.settings.kafka_options import REFUSALS  # noqa: E402
 from bridge.settings.load import DEFAULT_FILE  # noqa: E402
 from bridge.status.document import Status  # noqa: E402
+from bridge.status.metrics import METRICS, PREFIX  # noqa: E402
 
 _MADE = "<!-- Made by docs/reference/generate.py; change the code, not this page. -->\n"
 
@@ -37,8 +38,13 @@ _MADE = "<!-- Made by docs/reference/generate.py; change the code, not this page
 def pages() -> dict[Path, str]:
     """The text of each page, by its path."""
     here = Path(__file__).parent
-    made = {"settings.md": _settings(), "events.md": _events(), "command-line.md": _command_line()}
-    made["checks.md"] = _checks()
+    made = {
+        "settings.md": _settings(),
+        "events.md": _events(),
+        "metrics.md": _metrics(),
+        "command-line.md": _command_line(),
+        "checks.md": _checks(),
+    }
     return {
         **{here / name: "\n".join([_MADE, *lines, ""]) for name, lines in made.items()},
         here / "status.schema.json": _schema(),
@@ -204,6 +210,57 @@ check ends after its time-out at the latest."""
                 offline = "yes" if each.offline else "no"
                 cells = (entry, _cell(each.what), _cell(each.remedy), offline, f"{each.seconds:.0f} s")
                 yield f"| {' | '.join(cells)} |"
+
+
+# -- metrics -------------------------------------------------------------------------------------------
+
+
+def _metrics() -> Iterator[str]:
+    yield f"""# Metrics
+
+The bridge answers at `/metrics` of `http.listen` in the text format of OpenMetrics, from a snapshot that the
+loop makes once a second. The names are an interface: they begin with `{PREFIX}`. A histogram `x`
+has `x_bucket`, `x_sum` and `x_count`. A label with a closed list of values has a series for each value from
+the start, at 0. A series is missing only if its meaning says so, or if its host is not known: a Kafka broker
+before the first connection, an EMQ node without `[haproxy]`, the session's queue without `[emqx]`.
+
+No label holds an MQTT topic, a client id or a device.
+[Prometheus and Grafana](../how-to/prometheus.md) tells how to use the metrics, alerts and dashboard. The last
+column names the alerts, without `{_ALERT}`, and the panels of the dashboard in which a metric is used.
+
+| metric | type | unit | labels | meaning | alerts; *panels* |
+|---|---|---|---|---|---|"""
+    alerts, panels = _alerts(), _panels()
+    for metric in METRICS:
+        name = re.compile(rf"\b{PREFIX}{metric.name}(?:_bucket)?\b")
+        used = [alert for alert, text in alerts.items() if name.search(text)]
+        shown = [f"*{panel}*" for panel, text in panels.items() if name.search(text)]
+        unit = "seconds since 1970" if "timestamp" in metric.name else metric.unit
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        where = "; ".join(", ".join(names) for names in (used, shown) if names)
+        yield f"| `{metric.name}` | {metric.type} | {unit} | {labels} | {_cell(metric.meaning)} | {where} |"
+
+
+_ALERT = "MqttKafkaBridge"
+
+
+def _alerts() -> dict[str, str]:
+    """The text of each alert, by its name without the prefix."""
+    parts = (ROOT / "deploy" / "prometheus" / "alerts.yml").read_text().split("- alert: ")[1:]
+    found: dict[str, str] = defaultdict(str)
+    for part in parts:
+        found[part.split()[0].removeprefix(_ALERT)] += part
+    return found
+
+
+def _panels() -> dict[str, str]:
+    """The expressions of each panel, by its title."""
+    dashboard = json.loads((ROOT / "deploy" / "grafana" / "mqtt-kafka-bridge.json").read_text())
+    found: dict[str, str] = defaultdict(str)
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            found[panel["title"]] += f"{target['expr']}\n"
+    return found
 
 
 # -- the command line ----------------------------------------------------------------------------------

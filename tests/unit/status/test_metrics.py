@@ -118,12 +118,7 @@ def test_every_event_has_a_series_from_the_start() -> None:
 
 def test_every_reason_has_a_series_from_the_start() -> None:
     fresh = starting()
-    zeros = {
-        "skipped": dict.fromkeys(SKIPPED, 0),
-        "dropped": dict.fromkeys(DROPPED, 0),
-        "dead_lettered": dict.fromkeys(DEAD_LETTERED, 0),
-    }
-    series = scraped(replace(fresh, flow=replace(fresh.flow, **zeros)))
+    series = scraped(fresh)
     assert len(named(series, "messages_skipped_total")) == len(SKIPPED)
     assert len(named(series, "messages_dropped_total")) == len(DROPPED)
     assert len(named(series, "messages_dead_lettered_total")) == len(DEAD_LETTERED)
@@ -133,10 +128,7 @@ def test_every_reason_has_a_series_from_the_start() -> None:
 def test_only_metrics_of_neighbours_and_certificates_are_missing_at_the_start() -> None:
     """Each other metric has a sample even before the first connection."""
     fresh = starting()
-    flow = replace(
-        fresh.flow, skipped={"retained": 0}, dropped={"qos0_limit": 0}, dead_lettered={"invalid": 0}
-    )
-    series = scraped(replace(fresh, flow=flow, mqtt=replace(fresh.mqtt, disconnects=zero)))
+    series = scraped(replace(fresh, mqtt=replace(fresh.mqtt, disconnects={"closed": 0})))
     present = {re.sub(r"_(bucket|count|sum)$", "", name) for name, _ in series}
     missing = {metric.name for metric in METRICS} - present
     assert missing == {
@@ -144,6 +136,8 @@ def test_only_metrics_of_neighbours_and_certificates_are_missing_at_the_start() 
         "kafka_broker_up",
         "kafka_broker_round_trip_p99_seconds",
         "neighbour_answers",
+        "mqtt_trouble",
+        "kafka_trouble",
         "emq_node_up",
         "emq_node_sessions",
         "session_queue_messages",
@@ -158,6 +152,15 @@ def test_a_histogram_without_observations_has_its_series() -> None:
     series = scraped(replace(healthy(), loop_turn_seconds=Histogram()))
     assert value(series, "loop_turn_seconds_bucket", le="+Inf") == 0
     assert value(series, "loop_turn_seconds_count") == 0
+
+
+def test_a_side_in_trouble_names_the_event_and_the_host() -> None:
+    series = scraped(STATES["kafka_down"]())
+    servers = "172.30.1.31:9092,172.30.1.32:9092,172.30.1.33:9092"
+    assert value(series, "kafka_trouble", event="kafka.all_brokers_down", host=servers) == 1
+    assert not named(series, "mqtt_trouble")
+    series = scraped(STATES["emq_down"]())
+    assert value(series, "mqtt_trouble", event="mqtt.unavailable", host="172.30.1.10:1884") == 1
 
 
 def test_what_never_happened_is_as_old_as_the_service() -> None:
