@@ -1,5 +1,5 @@
-"""Writes the pages that are made from the code, the schema of /status.json, and the page's copy of the runbook
-from docs/runbook.md: python docs/reference/generate.py
+"""Writes the pages that are made from the code, the schema of /status.json, and the page's copy of the
+runbook from docs/runbook.md: python docs/reference/generate.py
 
 tests/artefacts/test_reference_in_step.py fails if a page differs from the code.
 """

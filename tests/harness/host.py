@@ -79,6 +79,14 @@ class Network:
         return self.host("kafka1", 31), self.host("kafka2", 32), self.host("kafka3", 33)
 
     @property
+    def bridge(self) -> Host:
+        return self.host("bridge", 40)
+
+    @property
+    def observer(self) -> Host:
+        return self.host("observer", 50)
+
+    @property
     def behind_the_doors(self) -> Host:
         """The address of the one broker that simulates both EMQ nodes; not in the document."""
         return self.host("mosquitto", 100)

@@ -1,6 +1,7 @@
 """Installs what a machine needs to run the chain.
 
     python3 -m tests.harness.kit lab        for deploy/lab
+    python3 -m tests.harness.kit observe    for deploy/lab up --observe, besides
     python3 -m tests.harness.kit tests      for tests/run
 
 It installs only what is missing: Debian packages by apt-get (as root, or by sudo), Python packages into .venv
@@ -26,6 +27,7 @@ _REQUIREMENTS = ROOT / "tests" / "requirements.txt"
 
 # A command that is needed -> the Debian package that contains it.
 _LAB = {"haproxy": "haproxy", "mosquitto": "mosquitto", "setpriv": "util-linux"}
+_OBSERVE = {"prometheus": "prometheus"}
 _TESTS = _LAB | {
     "mosquitto_pub": "mosquitto-clients",
     "openssl": "openssl",
@@ -44,11 +46,18 @@ _TESTS = _LAB | {
     # The page in a browser; npm brings axe-core.
     "chromium": "chromium",
     "npm": "npm",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
 }
-_WANTED = {"lab": _LAB, "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"}, "tests": _TESTS}
+_WANTED = {
+    "lab": _LAB,
+    "observe": _OBSERVE,
+    "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"},
+    "tests": _TESTS,
+}
 
 # The sets of jars that each purpose needs.
-_JARS = {"lab": ["kafka"], "rabbitmq": ["kafka"], "tests": ["kafka", "hivemq"]}
+_JARS = {"lab": ["kafka"], "observe": [], "rabbitmq": ["kafka"], "tests": ["kafka", "hivemq"]}
 _CALLED = {"kafka": "Kafka", "hivemq": "HiveMQ"}
 
 _OLDEST_JAVA = 17  # Kafka 4's brokers need it
@@ -72,7 +81,7 @@ class KitError(Exception):
 
 
 def provide(purpose: str) -> None:
-    """Install what is missing for "lab", "rabbitmq" (the lab on that broker) or "tests"."""
+    """Install what is missing for "lab", "rabbitmq" (the lab on that broker), "observe" or "tests"."""
     if sys.version_info < (3, 11):  # noqa: UP036 - this runs on whatever Python the machine has
         raise KitError(f"Python 3.11 or newer is needed, python3 is {sys.version.split()[0]}")
     if _is_complete(purpose):

@@ -4,6 +4,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Prometheus(Process):
         file = directory / "prometheus.yml"
         file.write_text(settings.replace("- alerts.yml", f"- {SHIPPED / 'alerts.yml'}"))
         self.url = f"http://{host.address}:{PORT}"
+        self.api = Api(self.url)
         super().__init__(
             "prometheus",
             [
@@ -43,14 +45,21 @@ class Prometheus(Process):
             ],
             log=directory / "prometheus.log",
             host=host,
-            ready=self._is_ready,
+            ready=self.api.answers,
         )
 
     def spawn(self) -> None:
         self.host.require_free(PORT)
         super().spawn()
 
-    def _is_ready(self) -> bool:
+
+@dataclass(frozen=True)
+class Api:
+    """What Prometheus answers at a URL, whoever started it."""
+
+    url: str
+
+    def answers(self) -> bool:
         try:
             with urllib.request.urlopen(f"{self.url}/-/ready", timeout=2) as answer:
                 return bool(answer.status == 200)
@@ -61,12 +70,14 @@ class Prometheus(Process):
         """The samples of an expression now. Raises RuntimeError if Prometheus refuses it."""
         return list(self._ask("query", query=expression)["result"])
 
-    def alerts(self) -> set[tuple[str, str]]:
-        """Name and state ("pending", "firing") of each active alert."""
-        return {(alert["labels"]["alertname"], alert["state"]) for alert in self._ask("alerts")["alerts"]}
-
-    def is_scraping(self) -> bool:
-        return any(sample["value"][1] == "1" for sample in self.query('up{job="mqtt-kafka-bridge"}'))
+    def firing(self) -> dict[str, str]:
+        """The alerts that fire, by name with their descriptions; several of one name are joined."""
+        found: dict[str, str] = {}
+        for alert in self._ask("alerts")["alerts"]:
+            if alert["state"] == "firing":
+                name = alert["labels"]["alertname"]
+                found[name] = f"{found.get(name, '')} {alert['annotations']['description']}".strip()
+        return found
 
     def _ask(self, what: str, **parameters: str) -> dict[str, Any]:
         url = f"{self.url}/api/v1/{what}?{urllib.parse.urlencode(parameters)}"

@@ -19,10 +19,12 @@ from pathlib import Path
 import pytest
 
 from tests.harness.conditions import wait_until
+from tests.harness.dashboard import alert_expressions, metrics_in, targets, without_variables
 from tests.harness.haproxy import DEVICES
 from tests.harness.host import LAB, Network
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
+from tests.harness.prometheus import PORT, Api
 
 UP = 240.0  # s until the chain runs; Kafka takes most of it, and on a busy machine more than 60
 NETWORK = Network(LAB)
@@ -262,3 +264,71 @@ def test_a_second_terminal_is_told_when_there_is_no_lab() -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "lab: no lab is up: deploy/lab up, in another terminal\n"
+
+
+# -- with Prometheus -----------------------------------------------------------------------------------
+
+
+def _observed(prometheus: Api) -> None:
+    """Every expression of the dashboard has data, and every metric of an alert exists."""
+    for name, expression in targets().items():
+        used = metrics_in(expression)
+        # Of these nothing is configured here, or there is none now.
+        may_be_absent = any(re.search(r"session_|certificate_|_trouble", metric) for metric in used)
+        assert prometheus.query(without_variables(expression)) or may_be_absent, (name, expression)
+    for name, expression in alert_expressions().items():
+        prometheus.query(expression)
+        for metric in metrics_in(expression):
+            if not re.search(r"session_queue_|certificate_", metric):
+                assert prometheus.query(f"last_over_time({metric}[5m])"), (name, metric)
+
+
+def test_prometheus_beside_the_lab_has_data_and_its_alerts_name_the_host(tmp_path: Path) -> None:
+    process = Process(
+        "lab",
+        ["deploy/lab", "up", "--observe"],
+        log=tmp_path / "lab.log",
+        cwd=ROOT,
+        ready=lambda: "dashboards http" in process.log.read_text(),
+        deadline=UP + 30.0,
+    )
+    prometheus = Api(f"http://{NETWORK.observer.address}:{PORT}")
+
+    def fires(name: str, text: str) -> None:
+        wait_until(
+            lambda: text in prometheus.firing().get(name, ""),
+            30.0,
+            lambda: f"{name} fires with {text!r}, but {prometheus.firing()}",
+        )
+
+    process.start()
+    try:
+        assert f"prometheus {prometheus.url}/" in process.log.read_text()
+        wait_until(
+            lambda: prometheus.query("sum(rate(mqtt_kafka_bridge_messages_delivered_total[1m])) > 1"),
+            60.0,
+            "a rate",
+        )
+        wait_until(
+            lambda: prometheus.query("mqtt_kafka_bridge_kafka_broker_round_trip_p99_seconds"),
+            60.0,
+            "statistics",
+        )
+        _observed(prometheus)
+        wait_until(lambda: not prometheus.firing(), 30.0, lambda: f"no alert, but {prometheus.firing()}")
+
+        assert ask("kill", "emq1").returncode == 0
+        fires("MqttKafkaBridgeEmqNodeDown", "server1")
+        assert ask("kill", "emq2").returncode == 0
+        fires("MqttKafkaBridgeNotReceiving", "HAProxy finds the EMQ node server2 down")
+        assert ask("start", "emq2").returncode == 0
+        assert ask("start", "emq1").returncode == 0
+        assert ask("kill", "kafka2").returncode == 0
+        fires("MqttKafkaBridgeKafkaBrokerDown", f"{NETWORK.kafka[1].address}:9092")
+        assert ask("start", "kafka2").returncode == 0
+        assert ask("kill", "haproxy").returncode == 0
+        fires("MqttKafkaBridgeNotReceiving", f"mqtt.connect_failed at {NETWORK.haproxy.address}:1884")
+        assert ask("start", "haproxy").returncode == 0
+        wait_until(lambda: "MqttKafkaBridgeNotReceiving" not in prometheus.firing(), 60.0, "live again")
+    finally:
+        process.kill9()

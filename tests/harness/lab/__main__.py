@@ -63,6 +63,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         brokers=arguments.brokers,
         emq=arguments.emq,
         emq_ctl=arguments.emq_ctl,
+        observe=getattr(arguments, "observe", False),  # of `up` alone
     )
 
 
@@ -78,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
         "up", help="bring all up and let messages flow, until Ctrl-C; a live view on a terminal"
     )
     running.add_argument("--for", dest="duration", type=_duration, metavar="60s", help="end by itself")
+    running.add_argument(
+        "--observe",
+        action="store_true",
+        help="with Prometheus and its alerts; with Grafana too, if grafana-server is installed",
+    )
     _add_plan(running)
     repeated = commands.add_parser("rounds", help="kill and hang every host in turn, and end by itself")
     repeated.add_argument("--count", type=_count, default=10, metavar="N", help="rounds (10)")

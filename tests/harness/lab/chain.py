@@ -11,15 +11,19 @@ from typing import Literal
 from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers, External, TwoDoors
 from tests.harness.devices import Devices
+from tests.harness.grafana import Grafana
 from tests.harness.haproxy import CONSOLE, DASHBOARDS, DEVICES, PASSWORD, SUBSCRIBER, USER, HAProxy
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import KafkaCluster
 from tests.harness.lab.score import Scoreboard
 from tests.harness.lab.snapshot import Seat, checked
 from tests.harness.process import Node, Process
+from tests.harness.prometheus import Prometheus
 from tests.harness.rabbitmq import RabbitPair
 from tests.harness.relay import RecordingRelay, Sighting
 from tests.harness.verifier import Verifier
+
+PAGE = 9464  # the port of the bridge's [http] listen
 
 TOPICS = SENSORS, OTHERS = "iot.sensors", "iot.others"  # of Kafka
 
@@ -36,7 +40,9 @@ _ROUTES = [
 
 @dataclass(frozen=True)
 class Plan:
-    """The options of a lab. `emq` are two HOST:PORT of brokers that already run."""
+    """The options of a lab. `emq` are two HOST:PORT of brokers that already run. `observe`: with Prometheus,
+    and with Grafana if it is installed.
+    """
 
     rate: float = 50.0
     qos: int = 1
@@ -44,6 +50,7 @@ class Plan:
     brokers: Literal["doors", "rabbitmq"] = "doors"
     emq: tuple[str, ...] = ()
     emq_ctl: str | None = None
+    observe: bool = False
 
 
 class Chain:
@@ -62,7 +69,9 @@ class Chain:
         if self._relay:
             subscriber = self._relay.address, self._relay.port
         self.kafka = KafkaCluster(network, directory)
+        self._page = f"{network.bridge.address}:{PAGE}"
         self.bridge = BridgeProcess(self._settings(*subscriber), directory)
+        self.watchers = _watchers(network, directory, self._page) if plan.observe else []
         self.devices = Devices(
             network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
         )
@@ -93,6 +102,7 @@ class Chain:
             "routes": _ROUTES,
             # `rounds` leads the bridge through a relay, whose port tells it nothing of a balancer.
             "haproxy": {"stats": f"http://{self.haproxy.host.address}:{CONSOLE}/metrics?scope=server"},
+            "http": {"listen": self._page},
             "stop_timeout": "5s",
         }
 
@@ -130,6 +140,8 @@ class Chain:
                 self.devices.start,
                 lambda: self.devices.stop(0.0),
             )
+            for watcher in self.watchers:
+                begin(f"{watcher.name}: {watcher.url}", watcher.start, watcher.kill9)
             yield
 
     @property
@@ -221,4 +233,18 @@ class Chain:
         return f"http://{self.haproxy.host.address}:{CONSOLE}/haproxy?stats"
 
     def urls(self) -> str:
-        return f"dashboards {self.dashboards}  console {self.console} ({USER}, {PASSWORD})"
+        urls = [
+            f"dashboards {self.dashboards}",
+            f"console {self.console} ({USER}, {PASSWORD})",
+            f"bridge http://{self._page}/",
+            *(f"{watcher.name} {watcher.url}/" for watcher in self.watchers),
+        ]
+        return "  ".join(urls)
+
+
+def _watchers(network: Network, directory: Path, page: str) -> "list[Prometheus | Grafana]":
+    """Prometheus, and Grafana if it is installed: Debian has no package of it."""
+    prometheus = Prometheus(network.observer, directory / "prometheus", page)
+    if not Grafana.is_installed():
+        return [prometheus]
+    return [prometheus, Grafana(network.observer, directory / "grafana", prometheus.url)]
