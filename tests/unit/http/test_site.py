@@ -11,6 +11,7 @@ import pytest
 
 from bridge.http.site import Answer, Request, Site
 from bridge.settings import HttpSettings
+from bridge.status.metrics import PREFIX
 from bridge.status.snapshot import Snapshot
 from tests.harness.snapshots import emq_down, healthy, kafka_down
 
@@ -176,3 +177,19 @@ def test_ready_tells_which_side_is_not(state: Callable[[], Snapshot], words: str
 
 def test_a_bridge_that_is_live_on_both_sides_is_ready() -> None:
     assert (ask("/readyz").status, ask("/readyz").body) == (200, b"ready\n")
+
+
+def test_metrics_tell_how_long_the_loop_has_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = healthy()
+    site = Site(HttpSettings(), lambda: snapshot)
+    request = Request("GET", "/metrics", {"host": "127.0.0.1"})
+
+    def shown() -> float:
+        text = site.answer(request).body.decode()
+        start = f"{PREFIX}loop_last_turn_age_seconds "
+        [line] = [line for line in text.splitlines() if line.startswith(start)]
+        return float(line.split()[1])
+
+    assert shown() < 5
+    monkeypatch.setattr(time, "monotonic", lambda: snapshot.made + 30)
+    assert shown() == 30
