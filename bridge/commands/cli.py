@@ -115,9 +115,10 @@ def _run(words: Sequence[str]) -> int:
 
         return spool_status(settings, options.json, options.watch)
     if command.name == arguments.TOP:
-        from bridge.commands.top import service, top
+        from bridge.commands.running import running
+        from bridge.commands.top import top
 
-        return top(service(settings, options.url), options.json, options.once)
+        return top(running(settings, options.url), options.json, options.once)
     if command.name == arguments.TOPICS:
         from bridge.commands.topics import Creation, topics
 

@@ -2,125 +2,30 @@
 
 import json
 import shutil
-import ssl
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any, TextIO
-from urllib.parse import urlsplit
+from dataclasses import asdict
+from typing import TextIO
 
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from bridge.commands.running import NoAnswer, Running, read
 from bridge.commands.terminal import console
-from bridge.errors import BridgeError
-from bridge.neighbours.answer import Unavailable, ask
 from bridge.observe.printable import printable, printable_json
-from bridge.settings import Settings
-from bridge.status.diagnosis import Diagnosis, diagnose
+from bridge.status.document import Status
 from bridge.status.snapshot import Snapshot
 from bridge.status.spoken import count, duration, rate
 from bridge.units import size
 
 _EVERY = 1.0  # seconds between two questions
-_OLD = 10.0  # seconds after which the service's own diagnosis no longer holds
 _LEVELS = {"good": ("ALL WELL", "green"), "warning": ("WARNING", "yellow"), "broken": ("BROKEN", "red")}
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 - where to ask what listens everywhere
 _LABEL = 9  # characters of the left column
 
 
-class NoAnswer(BridgeError):
-    """The service did not answer, or answered what is no status. The text has the way out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What /status.json holds. Fields that this version does not know are ignored."""
-
-    snapshot: Snapshot
-    diagnosis: Diagnosis
-
-
-_STATUS = TypeAdapter(Status)
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """Where to ask. `is_own`: a service on this machine, whose monotonic clock is ours."""
-
-    url: str
-    login: tuple[str, str] | None = None
-    trusted: ssl.SSLContext | None = None
-    is_own: bool = True
-
-    def ask(self) -> bytes:
-        """The document. Raises NoAnswer."""
-        try:
-            answer = ask(self.url, self.login, self.trusted)
-        except Unavailable as error:
-            raise NoAnswer(
-                f"the bridge does not answer at {self.url}: {error.reason}. Is the service running? Look with"
-                " `systemctl status mqtt-kafka-bridge`, start it with `sudo systemctl start"
-                " mqtt-kafka-bridge`. If it runs, http.listen tells its address: give it with --url"
-            ) from None
-        if answer.status == 503:
-            raise NoAnswer(f"the bridge at {self.url} is starting: try again in a second")
-        if answer.status == 401:
-            raise NoAnswer(
-                f"the bridge at {self.url} asks for user and password: set http.username and"
-                " http.password_file, as the service has them"
-            )
-        if answer.status != 200:
-            raise NoAnswer(f"{self.url} answers HTTP status {answer.status}: is it the bridge's page?")
-        return answer.body
-
-
-def service(settings: Settings, url: str | None) -> Service:
-    """The service to ask: at `url`, or at [http] listen. Raises NoAnswer."""
-    if url is not None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise NoAnswer(f"--url {url}: must be an address such as http://192.168.1.7:9464")
-        return Service(f"{parts.scheme}://{parts.netloc}/status.json", _login(settings), is_own=False)
-    http: Any = getattr(settings, "http", None)
-    listen = http.listen if http else "127.0.0.1:9464"
-    if not listen:
-        raise NoAnswer('the page is turned off: http.listen is ""; set an address, and restart the service')
-    host, _, port = listen.rpartition(":")
-    host = _LOOPBACK.get(host, host)
-    if http and http.cert_file:
-        return Service(f"https://{host}:{port}/status.json", _login(settings), _own_certificate(http))
-    return Service(f"http://{host}:{port}/status.json", _login(settings))
-
-
-def _login(settings: Settings) -> tuple[str, str] | None:
-    http: Any = getattr(settings, "http", None)
-    if not http or not http.username or not http.password_file:
-        return None
-    try:
-        return http.username, http.password_file.read_text().rstrip("\r\n")
-    except OSError as error:
-        raise NoAnswer(
-            f"cannot read {http.password_file}: {error.strerror} (run as root or as the service's user)"
-        ) from None
-
-
-def _own_certificate(http: Any) -> ssl.SSLContext:
-    """Trusts the page's certificate itself: it is in the settings, and its name need not be 127.0.0.1."""
-    trusted = ssl.create_default_context()
-    trusted.check_hostname = False
-    trusted.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    try:
-        trusted.load_verify_locations(http.cert_file)
-    except OSError as error:
-        raise NoAnswer(f"cannot use {http.cert_file}: {error.strerror or error}") from None
-    return trusted
-
-
-def top(where: Service, as_json: bool, once: bool) -> int:
+def top(where: Running, as_json: bool, once: bool) -> int:
     """Show the state, on a terminal again each second. Returns the exit status: 1 if something is broken."""
     if as_json:
         return _print_json(where, sys.stdout)
@@ -134,7 +39,7 @@ def top(where: Service, as_json: bool, once: bool) -> int:
     return 0
 
 
-def _print_json(where: Service, stream: TextIO) -> int:
+def _print_json(where: Running, stream: TextIO) -> int:
     body = where.ask()
     status = read(body, where.is_own)
     document = json.loads(body)  # with the fields that this version does not know
@@ -148,7 +53,7 @@ def _exit_status(status: Status) -> int:
     return 1 if status.diagnosis.level == "broken" else 0
 
 
-def _watch(where: Service) -> None:
+def _watch(where: Running) -> None:
     out = console(sys.stdout)
     last: Status | None = None
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as screen:
@@ -162,21 +67,6 @@ def _watch(where: Service) -> None:
                     shown += [Text(), Text("The last answer was:", style="dim"), *lines(last, out.width)]
             screen.update(Group(*shown[: out.height - 1]), refresh=True)
             time.sleep(_EVERY)
-
-
-def read(body: bytes, is_own: bool = False) -> Status:
-    """The status in a document. Raises NoAnswer."""
-    try:
-        status = _STATUS.validate_json(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise NoAnswer(
-            f"what answers is not the status of this version of the bridge ({place}: {first['msg']}):"
-            " run the `bridge` of the service's version"
-        ) from None
-    age = time.monotonic() - status.snapshot.made if is_own else 0.0
-    return Status(status.snapshot, diagnose(status.snapshot, age)) if age > _OLD else status
 
 
 def lines(status: Status, width: int) -> list[Text]:

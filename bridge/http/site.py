@@ -16,9 +16,8 @@ from bridge.settings import HttpSettings
 from bridge.settings.passwords import read_http_password
 from bridge.status.diagnosis import diagnose
 from bridge.status.document import document
+from bridge.status.machine_faults import STUCK_AFTER
 from bridge.status.snapshot import Snapshot
-
-LIVE_WITHIN = 10.0  # seconds: the loop makes a snapshot once a second
 
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
@@ -93,7 +92,7 @@ class Site:
             )
         match path:
             case "/status.json":
-                return self._of_snapshot(path, _JSON, lambda snapshot: document(snapshot, diagnose(snapshot)))
+                return self._of_snapshot(path, _JSON, _document)
             case "/metrics":
                 return self._metrics()
             case "/livez":
@@ -132,27 +131,29 @@ class Site:
 
     # -- what is shown ---------------------------------------------------------------------------------
 
-    def _of_snapshot(self, path: str, kind: str, render: Callable[[Snapshot], bytes]) -> Answer:
+    def _of_snapshot(self, path: str, kind: str, render: Callable[[Snapshot, int], bytes]) -> Answer:
         snapshot = self._latest()
         if snapshot is None:
             return says(503, "the bridge starts; try again in a second", retry_after="1")
-        # Made anew once a second: while the loop hangs, the metrics tell the age of the same snapshot.
+        # While the loop hangs the snapshot stays the same, and its age is what matters.
         age = max(0, int(time.monotonic() - snapshot.made))
         made = self._made.get(path)
         if made is None or made[0] is not snapshot or made[1] != age:
-            made = self._made[path] = snapshot, age, render(snapshot)
+            made = self._made[path] = snapshot, age, render(snapshot, age)
         return Answer(200, made[2], kind, {"Age": str(age), "Cache-Control": "no-store"})
 
     def _metrics(self) -> Answer:
         # prometheus_client takes 0.6 MB: imported only where somebody asks.
         from bridge.status import metrics
 
-        return self._of_snapshot("/metrics", metrics.CONTENT_TYPE, metrics.render)
+        return self._of_snapshot(
+            "/metrics", metrics.CONTENT_TYPE, lambda snapshot, _: metrics.render(snapshot)
+        )
 
     def _why_not_live(self) -> str:
         snapshot = self._latest()
         silent = time.monotonic() - (snapshot.made if snapshot else self._started)
-        return f"the bridge's loop has not turned for {silent:.0f} s" if silent > LIVE_WITHIN else ""
+        return f"the bridge's loop has not turned for {silent:.0f} s" if silent > STUCK_AFTER else ""
 
     def _why_not_ready(self) -> str:
         snapshot = self._latest()
@@ -169,6 +170,10 @@ class Site:
                 reason = f" ({side.reason})" if side.reason else ""
                 why.append(f"{name} is not live: {state} for {side.state_age:.0f} s, {where}{reason}")
         return "\n".join(text for text in why if text)
+
+
+def _document(snapshot: Snapshot, age: int) -> bytes:
+    return document(snapshot, diagnose(snapshot, age))
 
 
 def _file(body: bytes, kind: str) -> Answer:

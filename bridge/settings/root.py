@@ -62,11 +62,11 @@ class Settings(BaseSettings):
     )
     haproxy: HaproxySettings = Field(
         default_factory=lambda: HaproxySettings(),
-        description="HAProxy's statistics: which EMQ nodes are up. Nothing shows it yet",
+        description="HAProxy's statistics: which EMQ nodes are up, for the page and the metrics",
     )
     emqx: EmqxSettings = Field(
         default_factory=lambda: EmqxSettings(),
-        description="EMQX's API: what waits for the bridge. Nothing shows it yet",
+        description="EMQX's API: what waits for the bridge, and what EMQX has dropped",
     )
     http: HttpSettings = Field(
         default_factory=lambda: HttpSettings(),

@@ -1,14 +1,14 @@
-"""One immutable picture of the service, for the loop to make once a second. Pure.
+"""One immutable picture of the service, which the loop makes once a second. Pure.
 
-Whatever shows the service to people shall read a snapshot and nothing else, so that it costs the message path
-nothing. Only the neighbours fill their part of it yet. As JSON the names of the fields will be an interface.
+The page, /metrics, `bridge top` and `bridge check` show a snapshot and nothing else, so what they do costs
+the message path nothing. `/status.json` is a snapshot as JSON: the names of the fields are an interface.
 
 Ages and durations are in seconds, by the monotonic clock. An age is None where the thing has never happened.
 """
 
 from dataclasses import dataclass, field
 
-FORMAT = 1  # of that JSON; a new number where a field is removed or changes its meaning
+FORMAT = 1  # of /status.json; a new number where a field is removed or changes its meaning
 
 
 @dataclass(frozen=True, slots=True)

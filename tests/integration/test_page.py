@@ -113,7 +113,10 @@ def test_the_bridge_is_gone_while_somebody_looks(browser: Browser, shown: Shown,
 def test_the_loop_hangs_while_the_thread_of_the_page_answers(browser: Browser, shown: Shown) -> None:
     shown.made = time.monotonic() - 25
     with screen(browser, shown.url) as page:
-        assert page.sentence.startswith("The bridge hangs: its loop has done nothing for 2")
+        assert page.sentence.startswith(
+            "The bridge on this machine has stopped working: its loop has not turned"
+        )
+        assert "Old: this is the state of 2" in page.text
 
 
 def test_what_is_shown_follows_without_a_reload_and_keeps_the_focus(browser: Browser, shown: Shown) -> None:

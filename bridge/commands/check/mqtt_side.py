@@ -84,7 +84,7 @@ def subscription(site: Site) -> Iterator[Outcome]:
 def session_expiry(site: Site) -> Iterator[Outcome]:
     mqtt = site.settings.mqtt
     version = site.broker.version if site.broker else "5" if mqtt.protocol == "auto" else mqtt.protocol
-    limited = site.snapshot.get("events", {}).get("mqtt.broker_limits", 0)
+    limited = site.snapshot.events.get("mqtt.broker_limits", 0) if site.snapshot else 0
     yield expiry_verdict(mqtt.session_expiry, version, bool(limited))
 
 
@@ -167,7 +167,7 @@ def nodes_verdict(nodes: Sequence[BrokerNode]) -> Iterator[Outcome]:
 def broker_queue(site: Site) -> Iterator[Outcome]:
     if not site.settings.emqx.api:
         return
-    rate = float(site.snapshot.get("flow", {}).get("received_rate", 0.0))
+    rate = site.snapshot.flow.received_rate if site.snapshot else 0.0
     try:
         queue = Emqx(site.settings.emqx, site.settings.mqtt.client_id)()
     except Unavailable as error:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from bridge.errors import BridgeError
 from bridge.kafka.cluster_check import ClusterCheck
@@ -12,6 +11,8 @@ from bridge.kafka.topic_description import Description
 from bridge.mqtt.broker_check import BrokerCheck
 from bridge.routing.router import Router
 from bridge.settings import Settings
+from bridge.status.document import Status
+from bridge.status.snapshot import Snapshot
 
 
 class Level(StrEnum):
@@ -75,7 +76,7 @@ class Site:
     cluster: ClusterCheck | None = None
     brokers_up: int = 0
     topics: list[Description] = field(default_factory=list)
-    status: dict[str, Any] | None = None
+    status: Status | None = None
     no_status: str = ""  # why there is no status
 
     def __post_init__(self) -> None:
@@ -97,10 +98,9 @@ class Site:
         return self.cluster
 
     @property
-    def snapshot(self) -> dict[str, Any]:
-        """The service's snapshot (bridge/status/snapshot.py) as JSON; empty: it has not answered."""
-        found = (self.status or {}).get("snapshot")
-        return found if isinstance(found, dict) else {}
+    def snapshot(self) -> Snapshot | None:
+        """The service's snapshot; None: the service has not answered."""
+        return self.status.snapshot if self.status else None
 
 
 @dataclass(frozen=True, slots=True)

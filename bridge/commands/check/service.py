@@ -1,54 +1,34 @@
 """Checks of the running service: its own words, and what has changed since it started."""
 
-import http
-import json
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
-from bridge.neighbours.answer import Unavailable, ask
-from bridge.settings import Settings
+from bridge.commands.running import NoAnswer, read, running
 from bridge.settings.load import DEFAULT_FILE
+from bridge.status.finding import Diagnosis
+from bridge.status.spoken import duration
 
 _TIMEOUT = 3.0  # seconds for systemctl
 _BOOTED = Path("/run/systemd/system")  # sd_booted(3)
-_DEFAULT_LISTEN = "127.0.0.1:9464"
 _SHOWN = "LoadState,ActiveState,NeedDaemonReload,FragmentPath,DropInPaths,ExecMainStartTimestamp"
 _CLOCK_MARGIN = 2.0  # seconds
 
 
 def read_status(site: Site) -> None:
     """Ask the running service for /status.json, and keep the answer in the site."""
-    listen = _listen(site.settings)
-    if not listen:
-        site.no_status = '[http] listen is "": the service serves no page'
-        return
-    host, _, port = listen.rpartition(":")
-    reachable = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104
-    url = f"http://{reachable}:{port}/status.json"
     try:
-        answer = ask(url)
-        found = json.loads(answer.body) if answer.status == http.HTTPStatus.OK else None
-        if isinstance(found, dict) and isinstance(found.get("snapshot"), dict):
-            site.status = found
-        else:
-            site.no_status = f"{url}: HTTP status {answer.status}, and no snapshot"
-    except Unavailable as error:
-        site.no_status = f"{url}: {error.reason}"
-    except ValueError as error:
-        site.no_status = f"{url}: no status of a bridge ({error})"
-
-
-def _listen(settings: Settings) -> str:
-    return str(getattr(getattr(settings, "http", None), "listen", _DEFAULT_LISTEN))
+        where = running(site.settings)
+        site.status = read(where.ask(), where.is_own)
+    except NoAnswer as error:
+        site.no_status = str(error)
 
 
 def answers(site: Site) -> Iterator[Outcome]:
     if snapshot := site.snapshot:
-        yield good(f"version {snapshot.get('version')} runs since {_ago(float(snapshot.get('uptime', 0)))}")
+        yield good(f"version {snapshot.version} has run for {duration(snapshot.uptime)}")
     elif _unit(site).get("ActiveState") == "active":
         yield failed(f"the unit is active, but {site.no_status}")
     else:
@@ -56,18 +36,19 @@ def answers(site: Site) -> Iterator[Outcome]:
 
 
 def diagnosis(site: Site) -> Iterator[Outcome]:
-    yield from diagnosis_verdict((site.status or {}).get("diagnosis") or {})
-
-
-def diagnosis_verdict(found: Mapping[str, Any]) -> Iterator[Outcome]:
-    """Pass on the service's own diagnosis (status.diagnosis.Diagnosis as JSON)."""
-    if not found:
+    if site.status is None:
         yield skipped("the service gives no diagnosis")
-    elif not found.get("findings"):
-        yield good(str(found.get("sentence", "")))
-    for each in found.get("findings", ()):
-        judged = failed if each.get("level") == "broken" else warning
-        yield judged(f"{each.get('host')}: {each.get('what')}", str(each.get("remedy", "")))
+    else:
+        yield from diagnosis_verdict(site.status.diagnosis)
+
+
+def diagnosis_verdict(found: Diagnosis) -> Iterator[Outcome]:
+    """Pass on the service's own diagnosis."""
+    if not found.findings:
+        yield good(found.sentence)
+    for each in found.findings:
+        judged = failed if each.level == "broken" else warning
+        yield judged(f"{each.host}: {each.what}", each.remedy)
 
 
 def unit(site: Site) -> Iterator[Outcome]:
@@ -130,8 +111,8 @@ def _unit(site: Site) -> dict[str, str]:
 def _started(site: Site, shown: Mapping[str, str]) -> float | None:
     """When the service read its settings, in seconds since 1970; None: unknown."""
     if snapshot := site.snapshot:
-        reloaded = snapshot.get("reloaded_age")
-        return time.time() - float(snapshot["uptime"] if reloaded is None else reloaded)
+        reloaded = snapshot.reloaded_age
+        return time.time() - (snapshot.uptime if reloaded is None else reloaded)
     stamp = shown.get("ExecMainStartTimestamp", "").removeprefix("@")
     return float(stamp) if stamp.isdigit() else None
 
@@ -140,7 +121,3 @@ def _newer(files: list[Path], than: float | None) -> list[str]:
     if than is None:
         return []
     return [str(file) for file in files if file.exists() and file.stat().st_mtime > than + _CLOCK_MARGIN]
-
-
-def _ago(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"

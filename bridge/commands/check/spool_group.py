@@ -63,9 +63,9 @@ def sync(site: Site) -> Iterator[Outcome]:
         yield skipped(f"{directory}: nothing can be written there ({why}); run the check as root")
         return
     snapshot = site.snapshot
-    queue = snapshot.get("queue") or {}
-    window = min(site.settings.mqtt.receive_maximum, queue.get("window_limit") or _EMQ_WINDOW)
-    yield sync_verdict(median(times), window, snapshot.get("flow", {}).get("received_rate"))
+    queue = snapshot.queue if snapshot else None
+    window = min(site.settings.mqtt.receive_maximum, (queue and queue.window_limit) or _EMQ_WINDOW)
+    yield sync_verdict(median(times), window, snapshot.flow.received_rate if snapshot else None)
 
 
 def sync_verdict(seconds: float, window: int, rate: float | None) -> Outcome:

@@ -310,11 +310,6 @@ function draw() {
       level: "broken", host: location.host, what: `${location.host} gave no answer (${reason}).`,
       remedy: "On the bridge’s machine run: systemctl status mqtt-kafka-bridge. If that machine does not answer, it is off or its network is.",
     }]);
-  } else if (stale) {
-    verdict("broken", `The bridge hangs: its loop has done nothing for ${span(Math.round(age))}. All below is old.`, [{
-      level: "broken", host: location.host, runbook: "the-page-does-not-answer", what: "The page’s own thread answers, the loop does not.",
-      remedy: "systemd restarts a hung bridge after 30 s. If it does not: systemctl restart mqtt-kafka-bridge.",
-    }]);
   } else if (last) verdict(last.diagnosis.level, last.diagnosis.sentence, last.diagnosis.findings);
   const kind = gone || stale ? "broken" : last?.diagnosis.level;
   document.title = `${kind ? `${TITLE[kind]} ` : ""}MQTT to Kafka bridge`;

@@ -26,8 +26,12 @@ from bridge.kafka.quorum_clock import latest
 from bridge.kafka.topic_description import Description
 from bridge.settings import Settings
 from bridge.spool import disk_check
+from bridge.status.diagnosis import diagnose
+from bridge.status.document import Status
+from bridge.status.finding import Diagnosis, broken, warning
 from bridge.status.snapshot import BrokerNode, SessionQueue
 from tests.harness.haproxy import CONFIGURATION
+from tests.harness.snapshots import healthy
 
 
 def site(**mqtt: Any) -> Site:
@@ -35,6 +39,7 @@ def site(**mqtt: Any) -> Site:
         {
             "mqtt": {"host": "127.0.0.1", **mqtt},
             "kafka": {"bootstrap_servers": "127.0.0.1:1"},
+            "http": {"listen": "127.0.0.1:9"},
             "routes": [
                 {"name": "a", "filter": "a/#", "topic": "a"},
                 {"name": "b", "filter": "b/#", "action": "drop"},
@@ -42,6 +47,12 @@ def site(**mqtt: Any) -> Site:
         }
     )
     return Site(settings, "looks", Path("/nowhere/bridge.toml"))
+
+
+def running_for(uptime: float, reloaded_age: float | None = None) -> Status:
+    """What a service answers that started so many seconds ago."""
+    snapshot = dataclasses.replace(healthy(), uptime=uptime, reloaded_age=reloaded_age)
+    return Status(snapshot, diagnose(snapshot))
 
 
 def levels(outcomes: Iterable[Outcome]) -> list[Level]:
@@ -364,18 +375,21 @@ def test_the_mount_that_holds_a_path_is_found() -> None:
 
 
 def test_the_services_own_findings_are_passed_on_with_host_and_remedy() -> None:
-    found = {
-        "sentence": "x",
-        "findings": [
-            {"level": "broken", "host": "EMQ 1", "what": "is down", "remedy": "start it"},
-            {"level": "warning", "host": "Kafka", "what": "is slow", "remedy": "wait"},
-        ],
-    }
-    first, second = service.diagnosis_verdict(found)
+    found = (
+        broken("emq-node-down", "EMQ 1", "is down", "start it"),
+        warning("kafka-late", "Kafka", "is slow", "wait"),
+    )
+    first, second = service.diagnosis_verdict(Diagnosis("broken", "x", found))
     assert (first.level, first.found, first.remedy) == (Level.FAILED, "EMQ 1: is down", "start it")
     assert second.level is Level.WARNING
-    assert levels(service.diagnosis_verdict({"sentence": "All is well.", "findings": []})) == [Level.GOOD]
-    assert levels(service.diagnosis_verdict({})) == [Level.SKIPPED]
+    assert levels(service.diagnosis_verdict(Diagnosis("good", "All is well.", ()))) == [Level.GOOD]
+
+
+def test_a_service_that_does_not_answer_gives_no_diagnosis() -> None:
+    there = site()
+    service.read_status(there)  # nothing listens at this address
+    assert levels(service.diagnosis(there)) == [Level.SKIPPED]
+    assert "the bridge does not answer at http://127.0.0.1:9/status.json" in there.no_status
 
 
 @pytest.mark.parametrize(
@@ -391,13 +405,13 @@ def test_a_settings_file_that_changed_after_the_start_or_the_last_reload(tmp_pat
     there.settings_file = tmp_path / "bridge.toml"
     there.settings_file.write_text("")
     assert levels(service.settings_file(there)) == [Level.SKIPPED]
-    there.status = {"snapshot": {"uptime": 3600.0, "reloaded_age": None}}
+    there.status = running_for(3600.0)
     assert levels(service.settings_file(there)) == [Level.WARNING]
-    there.status = {"snapshot": {"uptime": 3600.0, "reloaded_age": 1.0}}
+    there.status = running_for(3600.0, reloaded_age=1.0)
     assert levels(service.settings_file(there)) == [Level.GOOD]
     before = time.time() - 7200
     os.utime(there.settings_file, (before, before))
-    there.status = {"snapshot": {"uptime": 3600.0, "reloaded_age": None}}
+    there.status = running_for(3600.0)
     assert levels(service.settings_file(there)) == [Level.GOOD]
 
 

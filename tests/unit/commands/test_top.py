@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from bridge.commands import cli, top
+from bridge.commands.running import NoAnswer, read
 from bridge.status.diagnosis import diagnose
+from bridge.status.document import Status
 from bridge.status.snapshot import Snapshot
 from tests.harness.snapshots import STATES, healthy
 from tests.unit.settings.configurations import WORKS
@@ -63,7 +65,7 @@ def run(config: str, *words: str) -> int:
 
 def text_of(name: str, width: int = 80) -> list[str]:
     snapshot = STATES[name]()
-    return [line.plain for line in top.lines(top.Status(snapshot, diagnose(snapshot)), width)]
+    return [line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), width)]
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -144,21 +146,19 @@ def test_a_url_that_is_none_is_refused(config: str, capsys: Any, url: str) -> No
 
 def test_a_stuck_loop_of_the_own_service_is_noticed_by_the_age_of_the_snapshot() -> None:
     old = document(replace(healthy(), made=time.monotonic() - 60))
-    assert [each.id for each in top.read(old, is_own=True).diagnosis.findings] == ["bridge-stuck"]
-    assert top.read(old).diagnosis.level == "good"  # another machine has another monotonic clock
+    assert [each.id for each in read(old, is_own=True).diagnosis.findings] == ["bridge-stuck"]
+    assert read(old).diagnosis.level == "good"  # another machine has another monotonic clock
 
 
 def test_text_from_outside_does_not_move_the_cursor() -> None:
     whole = healthy()
     evil = replace(whole, mqtt=replace(whole.mqtt, client_id="\x1b[2J"))
-    shown = top.lines(top.Status(evil, diagnose(evil)), 80)
+    shown = top.lines(Status(evil, diagnose(evil)), 80)
     assert all(line.plain.isprintable() for line in shown)
 
 
 def test_a_terminal_shows_the_last_state_when_the_service_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter(
-        [document(healthy()), top.NoAnswer("the bridge does not answer at X"), KeyboardInterrupt()]
-    )
+    answers = iter([document(healthy()), NoAnswer("the bridge does not answer at X"), KeyboardInterrupt()])
     turns = io.StringIO()
 
     class Where:

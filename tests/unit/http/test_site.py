@@ -179,6 +179,19 @@ def test_a_bridge_that_is_live_on_both_sides_is_ready() -> None:
     assert (ask("/readyz").status, ask("/readyz").body) == (200, b"ready\n")
 
 
+def test_the_diagnosis_names_a_loop_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = healthy()
+    site = Site(HttpSettings(), lambda: snapshot)
+    request = Request("GET", "/status.json", {"host": "127.0.0.1"})
+
+    def found() -> list[str]:
+        return [each["id"] for each in json.loads(site.answer(request).body)["diagnosis"]["findings"]]
+
+    assert found() == []
+    monkeypatch.setattr(time, "monotonic", lambda: snapshot.made + 11)
+    assert found() == ["bridge-stuck"]
+
+
 def test_metrics_tell_how_long_the_loop_has_hung(monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = healthy()
     site = Site(HttpSettings(), lambda: snapshot)

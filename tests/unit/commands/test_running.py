@@ -1,0 +1,51 @@
+"""Where `bridge top` and `bridge check` ask the service, and as whom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bridge.commands.running import NoAnswer, running
+from bridge.settings import Settings
+
+
+def settings(**http: Any) -> Settings:
+    return Settings.model_validate(
+        {
+            "mqtt": {"host": "127.0.0.1"},
+            "kafka": {"bootstrap_servers": "127.0.0.1:1"},
+            "routes": [{"name": "a", "filter": "a/#", "topic": "a"}],
+            "http": http,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("127.0.0.1:9464", "http://127.0.0.1:9464/status.json"),
+        ("0.0.0.0:80", "http://127.0.0.1:80/status.json"),
+        ("[::]:80", "http://[::1]:80/status.json"),
+        ("172.30.1.20:9465", "http://172.30.1.20:9465/status.json"),
+    ],
+)
+def test_the_service_is_asked_where_it_listens(listen: str, url: str) -> None:
+    asked = running(settings(listen=listen))
+    assert (asked.url, asked.login, asked.is_own) == (url, None, True)
+
+
+def test_a_page_that_is_turned_off_is_said() -> None:
+    with pytest.raises(NoAnswer, match="the page is turned off"):
+        running(settings(listen=""))
+
+
+def test_the_services_own_user_and_password_are_used(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("open sesame\n")
+    asked = running(settings(username="ali", password_file=file))
+    assert asked.login == ("ali", "open sesame")
+
+
+def test_a_password_that_nobody_may_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(NoAnswer, match=r"cannot read .*/missing: no such file"):
+        running(settings(username="ali", password_file=tmp_path / "missing"))
