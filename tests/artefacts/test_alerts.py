@@ -292,7 +292,8 @@ def test_a_bridge_that_receives_nothing_is_named_with_the_cause(tmp_path: Path) 
         "exp_annotations": {
             "summary": "The bridge has no session with EMQ, and receives nothing.",
             "description": "bridge:9464 is not live at EMQ. The cause: mqtt.refused at 172.30.1.10:1884."
-            " HAProxy finds the EMQ node server2 down."
+            " Correct mqtt.username or the file of mqtt.password_file."
+            " HAProxy finds the EMQ node server2 down. On its host: sudo systemctl restart emqx (or emqttd)."
             " EMQ queues what devices publish until its queue is full, and then drops the oldest.",
             "runbook_url": "http://bridge:9464/runbook#mqttkafkabridgenotreceiving",
         },

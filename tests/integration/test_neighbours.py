@@ -1,11 +1,7 @@
 """What the bridge learns from HAProxy (real) and from EMQX's API (a scripted server)."""
 
-import base64
-import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +15,9 @@ from bridge.settings import Settings
 from bridge.status.snapshot import BrokerNode
 from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
+from tests.harness.emqx_api import KEY, EmqxApi
 from tests.harness.haproxy import CONSOLE, PASSWORD, USER, HAProxy
 from tests.unit.neighbours.test_emqx_session import FIVE, FOUR
-
-KEY = "key:geheim-4711"
-
-Script = dict[str, tuple[int, object]]
 
 
 @pytest.fixture(autouse=True)
@@ -141,45 +134,11 @@ def test_no_request_goes_to_a_broker_without_a_balancer(asking: Callable[..., Ne
 # -- EMQX's API, and servers that misbehave --------------------------------------------------------
 
 
-class _Api(HTTPServer):
-    """Answers each path as `script` says; an unknown path gets 404 and a page, as EMQX's dashboard does."""
-
-    def __init__(self, script: Script) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.script = script
-        self.asked: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Api
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)
-        login = base64.b64encode(KEY.encode()).decode()
-        if self.headers["Authorization"] != f"Basic {login}":
-            status, body = 401, {"code": "BAD_API_KEY_OR_SECRET", "message": "Check api_key/api_secret"}
-        else:
-            status, body = self.server.script.get(self.path, (404, "<html>"))  # type: ignore[assignment]
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", f"{self.server.url}/elsewhere")
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def api() -> Iterator[_Api]:
-    with _Api({}) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
+def api() -> Iterator[EmqxApi]:
+    server = EmqxApi({})
+    with server.serving():
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -196,7 +155,7 @@ def _emqx_trouble(neighbours: Neighbours) -> str:
 
 @pytest.mark.parametrize(("version", "shape"), [("v4", FOUR), ("v5", FIVE)])
 def test_both_versions_of_emqx_tell_what_waits(
-    asking: Callable[..., Neighbours], api: _Api, key_file: Path, version: str, shape: object
+    asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path, version: str, shape: object
 ) -> None:
     api.script[f"/api/{version}/clients/a%2Fb"] = 200, shape
     neighbours = asking(mqtt={"client_id": "a/b"}, emqx={"api": api.url, "key_file": key_file})
@@ -208,7 +167,7 @@ def test_both_versions_of_emqx_tell_what_waits(
 
 
 def test_a_wrong_key_is_named_without_its_secret_and_a_new_file_needs_no_restart(
-    asking: Callable[..., Neighbours], api: _Api, key_file: Path
+    asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path
 ) -> None:
     api.script["/api/v5/clients/b"] = 200, FIVE
     key_file.write_text("other:geheim-0815")
@@ -231,7 +190,7 @@ def test_a_wrong_key_is_named_without_its_secret_and_a_new_file_needs_no_restart
     ],
 )
 def test_a_session_that_ends_has_no_queue_any_more(
-    asking: Callable[..., Neighbours], api: _Api, key_file: Path, path: str, status: int, shape: object
+    asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path, path: str, status: int, shape: object
 ) -> None:
     api.script[path] = 200, FIVE
     neighbours = asking(mqtt={"client_id": "b"}, emqx={"api": api.url, "key_file": key_file})
@@ -244,7 +203,7 @@ def test_a_session_that_ends_has_no_queue_any_more(
     assert queue.dropped == 9  # 7 of the old session
 
 
-def test_no_redirect_is_followed(asking: Callable[..., Neighbours], api: _Api, key_file: Path) -> None:
+def test_no_redirect_is_followed(asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path) -> None:
     api.script["/api/v5/clients/b"] = 302, b""
     api.script["/elsewhere"] = 200, FIVE
     neighbours = asking(mqtt={"client_id": "b"}, emqx={"api": api.url, "key_file": key_file})
@@ -254,7 +213,7 @@ def test_no_redirect_is_followed(asking: Callable[..., Neighbours], api: _Api, k
 
 
 def test_an_endless_answer_is_cut(
-    asking: Callable[..., Neighbours], api: _Api, key_file: Path, monkeypatch: pytest.MonkeyPatch
+    asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answer, "MOST_BYTES", 1000)
     api.script["/api/v5/clients/b"] = 200, b"x" * 5000
@@ -274,7 +233,7 @@ def test_a_server_that_accepts_and_says_nothing_is_left(
 
 @pytest.mark.parametrize("text", ["", "alone", ":secret", "key:"])
 def test_a_key_file_of_another_form_is_trouble_and_shows_nothing_of_it(
-    asking: Callable[..., Neighbours], api: _Api, key_file: Path, text: str
+    asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path, text: str
 ) -> None:
     key_file.write_text(text)
     neighbours = asking(emqx={"api": api.url, "key_file": key_file})
