@@ -491,7 +491,7 @@ class Pipeline:
         if verdict is Verdict.NOT_NOW:
             lane.failed(message, time.monotonic())
             self._held.add(lane)
-            self._held.log_held(lane, failure.reason)
+            self._held.log_held(lane, failure.reason, failure.hold)
             return
         if not lane.is_alone(message):
             if verdict is Verdict.BAD_TIMESTAMP:

@@ -171,7 +171,8 @@ class Cluster:
         verdict = error_verdicts.verdict(code)
         if verdict is Verdict.PRODUCER_LOST:
             self._fatal = True
-        return Failure(message, verdict, error_verdicts.reason(code, text, message.plan.kafka_topic))
+        reason = error_verdicts.reason(code, text, message.plan.kafka_topic)
+        return Failure(message, verdict, reason, error_verdicts.hold(code))
 
     def sleep(self) -> None:
         """The loop is about to sleep: let the producers wake it when there are reports."""

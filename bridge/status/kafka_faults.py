@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from bridge.delivery.results import Hold
 from bridge.status.finding import Finding, broken, warning
 from bridge.status.snapshot import HeldTopic, Snapshot
 from bridge.status.spoken import count, duration, listed, rate, sentence
@@ -10,8 +11,6 @@ from bridge.status.whereabouts import behind_kafka, kafka_is_live, quoted
 _KAFKA = "sudo systemctl restart kafka"
 _CONNECTING_TOO_LONG = 10.0  # seconds
 _LATE = 30.0  # seconds that a message may wait while everything works
-_MISSING = ("--create", "bridge topics", "does not exist", "unknown topic", "missing")
-_FORBIDDEN = ("permission", "authoriz", "acl", "forbidden")
 
 
 def cluster(s: Snapshot) -> Iterator[Finding]:
@@ -212,11 +211,11 @@ def _is_held(held: HeldTopic) -> bool:
 
 
 def _is_missing(held: HeldTopic) -> bool:
-    return any(word in f"{held.reason} {held.way_out}".lower() for word in _MISSING)
+    return held.kind == Hold.MISSING
 
 
 def _is_forbidden(held: HeldTopic) -> bool:
-    return not _is_missing(held) and any(word in held.reason.lower() for word in _FORBIDDEN)
+    return held.kind == Hold.FORBIDDEN
 
 
 def _names(topics: Sequence[HeldTopic]) -> str:

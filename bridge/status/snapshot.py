@@ -138,11 +138,12 @@ class HeldTopic:
     messages: int  # that wait, in memory and on disk
     reason: str = ""
     way_out: str = ""
+    kind: str = ""  # a value of delivery.results.Hold; empty: it is late, not held
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerNode:
-    """One EMQ node as HAProxy sees it: [haproxy] stats."""
+    """One EMQ node as HAProxy sees it: [haproxy] stats. `name`: of its `server` line in haproxy.cfg."""
 
     name: str
     address: str
@@ -150,6 +151,7 @@ class BrokerNode:
     status: str  # HAProxy's word, such as "UP", "DOWN", "MAINT"
     state_age: float
     sessions: int = 0
+    check: str = ""  # how HAProxy's last check ended, such as "L7OK", "L4CON", "L7TOUT"; empty: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bridge.neighbours import answer
 from bridge.neighbours import neighbours as module
 from bridge.neighbours.neighbours import Neighbours
 from bridge.settings import Settings
+from bridge.status.mqtt_faults import node_state
 from bridge.status.snapshot import BrokerNode
 from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
@@ -74,12 +75,12 @@ def test_without_any_setting_the_nodes_of_the_shipped_file_are_seen_dead_hung_in
     neighbours = asking(mqtt={"host": haproxy.host.address, "port": 1884})
     assert _wait(neighbours, 1, "UP").is_up
     with emq.node(1).dead():
-        assert not _wait(neighbours, 1, "DOWN").is_up
+        assert node_state(_wait(neighbours, 1, "DOWN")) == "is down"
         assert neighbours.nodes[0].state_age < 30
         assert neighbours.nodes[1].is_up
     _wait(neighbours, 1, "UP")
     with emq.node(2).hung():
-        assert not _wait(neighbours, 2, "DOWN").is_up
+        assert node_state(_wait(neighbours, 2, "DOWN")) == "hangs"
     _wait(neighbours, 2, "UP")
     haproxy.ask("set server mqtt-kafka/server2 state maint")
     assert not _wait(neighbours, 2, "MAINT").is_up
