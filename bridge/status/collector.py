@@ -105,6 +105,8 @@ class BrokerSeen(Protocol):
     def since(self) -> float: ...
     @property
     def round_trip_p99(self) -> float | None: ...
+    @property
+    def hangs(self) -> bool: ...
 
 
 class Brokers(Protocol):
@@ -271,7 +273,7 @@ class Collector:
 
     def _of_kafka(self, now: float) -> Kafka:
         kafka, brokers = self._kafka, self._kafka.brokers
-        # The statistics come every ten seconds; a delivery report, or an error, may tell more since then.
+        # The brokers are asked every five seconds; a delivery report, or an error, may tell more since then.
         down = RECENT.age(Event.KAFKA_ALL_BROKERS_DOWN, now)
         down_at = 0.0 if down is None else now - down
         confirmed_at = self._pipeline.sampled.delivered_at
@@ -293,7 +295,9 @@ class Collector:
             state=state,
             state_age=now - self._kafka_since,
             brokers=tuple(
-                KafkaBroker(each.number, each.address, each.is_up, now - each.since, each.round_trip_p99)
+                KafkaBroker(
+                    each.number, each.address, each.is_up, now - each.since, each.round_trip_p99, each.hangs
+                )
                 for each in brokers.known
             ),
             producer_queue=kafka.producer_queue,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bridge.delivery.results import Hold
 from bridge.status.finding import Finding, broken, warning
-from bridge.status.snapshot import HeldTopic, Snapshot
+from bridge.status.snapshot import HeldTopic, KafkaBroker, Snapshot
 from bridge.status.spoken import count, duration, listed, rate, sentence
 from bridge.status.whereabouts import behind_kafka, kafka_is_live, quoted
 
@@ -41,14 +41,22 @@ def brokers(s: Snapshot) -> Iterator[Finding]:
         flow = waiting or "Messages flow through the others."
         if make is broken:
             flow = f"With so few brokers Kafka may take no messages for many partitions. {waiting or flow}"
+        does = "hangs: it accepts connections and does not answer," if broker.hangs else "is down"
+        on = f"On the host {_host(broker.address)}" if broker.address else "On that broker's host"
+        act = f"restart Kafka: {_KAFKA}" if broker.hangs else f"start Kafka: {_KAFKA}"
         yield make(
             "kafka-broker-down",
-            broker.address,
-            f"Kafka broker {broker.number} at {broker.address} is down for {duration(broker.state_age)};"
+            broker.address or f"Kafka broker {broker.number}",
+            f"{_broker(broker)} {does} for {duration(broker.state_age)};"
             f" {len(up)} of {len(known)} brokers are up. {flow}",
-            f"On the host {_host(broker.address)} look with `systemctl status kafka`, then start Kafka:"
-            f" {_KAFKA}.",
+            f"{on} look with `systemctl status kafka`, then {act}. If the broker was removed from the"
+            " cluster, remove it from kafka.bootstrap_servers too.",
         )
+
+
+def _broker(broker: KafkaBroker) -> str:
+    number = f" {broker.number}" if broker.number >= 0 else ""
+    return f"Kafka broker{number} at {broker.address}" if broker.address else f"Kafka broker{number}"
 
 
 def _make(s: Snapshot, name: str, what: str, remedy: str) -> Finding:

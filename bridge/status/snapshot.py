@@ -42,13 +42,14 @@ class Mqtt:
 
 @dataclass(frozen=True, slots=True)
 class KafkaBroker:
-    """One broker as the producer's client sees it."""
+    """One broker: by Kafka's metadata, and by whether the bridge reaches it."""
 
-    number: int  # node.id
-    address: str  # host:port
+    number: int  # node.id; negative: not known yet, for no broker was seen at this address of the settings
+    address: str  # host:port; empty: only the number is known
     is_up: bool
     state_age: float
-    round_trip_p99: float | None = None  # seconds
+    round_trip_p99: float | None = None  # seconds, of the last minute
+    hangs: bool = False  # it is not up: it accepts connections and answers nothing
 
 
 @dataclass(frozen=True, slots=True)

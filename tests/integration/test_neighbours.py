@@ -245,6 +245,20 @@ def test_a_session_that_ends_has_no_queue_any_more(
     assert queue.dropped == 9  # 7 of the old session
 
 
+def test_an_answer_that_is_too_old_is_not_shown_as_what_is_so_now(
+    asking: Callable[..., Neighbours], api: _Api, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.script["/api/v5/clients/b"] = 200, FIVE
+    neighbours = asking(mqtt={"client_id": "b"}, emqx={"api": api.url, "key_file": key_file})
+    wait_until(lambda: neighbours.queue, 10, "EMQX has answered")
+    api.script["/api/v5/clients/b"] = 500, b""
+    api.script["/api/v4/clients/b"] = 500, b""
+    wait_until(lambda: _emqx_trouble(neighbours), 20, "EMQX does not answer any more")
+    assert neighbours.queue  # a short silence tells nothing
+    monkeypatch.setattr(module, "STALE_AFTER", 0.1)
+    wait_until(lambda: neighbours.queue is None, 10, "the queue is no longer shown")
+
+
 def test_no_redirect_is_followed(asking: Callable[..., Neighbours], api: _Api, key_file: Path) -> None:
     api.script["/api/v5/clients/b"] = 302, b""
     api.script["/elsewhere"] = 200, FIVE

@@ -126,7 +126,8 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
     h("span", {}, "MQTT: ", level(connected, SESSION[mqtt.state] ?? mqtt.state), ` for ${span(mqtt.state_age)}`),
     h("span", {}, "Kafka: ", level(kafkaKind, CLUSTER[kafka.state] ?? kafka.state), ` for ${span(kafka.state_age)}`));
   const brokers = kafka.brokers.length > 0
-    ? kafka.brokers.map((each) => host(each.is_up ? "good" : "broken", `Kafka ${each.number}`, each.is_up ? "up" : "down",
+    ? kafka.brokers.map((each) => host(each.is_up ? "good" : "broken", each.number < 0 ? "Kafka" : `Kafka ${each.number}`,
+      each.is_up ? "up" : each.hangs ? "hangs" : "down",
       `for ${span(each.state_age)}`, each.round_trip_p99 != null && `round trip ${span(each.round_trip_p99)}`, each.address))
     : [host(kafkaKind, "Kafka", CLUSTER[kafka.state] ?? kafka.state, kafka.bootstrap_servers)];
 
