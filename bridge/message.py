@@ -143,7 +143,6 @@ class Release:
 
     __slots__ = ("known", "packet_id")
 
-    flags = -1  # so that the flags of a whole batch can be counted at once
     known: bool  # the identifier was taken; the ledger sets this
 
     def __init__(self, packet_id: int) -> None:

@@ -16,7 +16,8 @@ from bridge.commands.running import NoAnswer, Running, read
 from bridge.commands.terminal import console
 from bridge.observe.printable import printable, printable_json
 from bridge.status.document import Status
-from bridge.status.snapshot import Snapshot
+from bridge.status.mqtt_faults import node_state
+from bridge.status.snapshot import KafkaBroker, Snapshot
 from bridge.status.spoken import count, duration, rate
 from bridge.units import size
 
@@ -92,11 +93,17 @@ def lines(status: Status, width: int) -> list[Text]:
     return made
 
 
+def _broker(broker: KafkaBroker) -> str:
+    return f"{broker.address or f'broker {broker.number}'}{' (hangs)' if broker.hangs else ''}"
+
+
 def _rows(s: Snapshot) -> list[tuple[str, str]]:
     flow, spool, mqtt = s.flow, s.spool, s.mqtt
-    nodes = ", ".join(f"{node.name} {node.status} {duration(node.state_age)}" for node in s.nodes)
+    nodes = ", ".join(
+        f"{node.name} {node_state(node).removeprefix('is ')} {duration(node.state_age)}" for node in s.nodes
+    )
     known = s.kafka.brokers
-    down = ", ".join(each.address for each in known if not each.is_up)
+    down = ", ".join(_broker(each) for each in known if not each.is_up)
     brokers = f"{sum(each.is_up for each in known)} of {len(known)} up{f', DOWN: {down}' if down else ''}"
     dropped, letters = sum(flow.dropped.values()), sum(flow.dead_lettered.values())
     rows = [

@@ -6,10 +6,10 @@ that state, for all lanes that are not LIVE, in the loop's thread.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bridge.delivery.lanes import CAUTIOUS_LIMIT, Lane, LaneState
-from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer
+from bridge.delivery.results import Failure, Hold, NoTopicAnswer, TopicAnswer
 from bridge.delivery.spooling import Spooling
 from bridge.message import Message
 from bridge.observe.events import Event, log
@@ -25,6 +25,14 @@ class Kafka(Protocol):
     def look_up(self, topic: str) -> None: ...
 
 
+class Why(NamedTuple):
+    """Why a lane is held, for people. `way_out`: a command, or empty."""
+
+    hold: Hold
+    reason: str
+    way_out: str = ""
+
+
 class HeldLanes:
     """Every lane that is not LIVE.
 
@@ -36,12 +44,12 @@ class HeldLanes:
         self._kafka = kafka
         self._spooling = spooling
         self._failed = failed
-        self._lanes: dict[Lane, str] = {}  # with the reason that was logged last; empty: none
+        self._lanes: dict[Lane, Why | None] = {}  # with what was logged last; None: nothing
         self.stirred = False
 
     def add(self, lane: Lane) -> None:
         """Serve this lane from now on: the lane has left LIVE, or has something new to do."""
-        self._lanes.setdefault(lane, "")
+        self._lanes.setdefault(lane, None)
         self.stirred = True
 
     def __bool__(self) -> bool:
@@ -52,9 +60,9 @@ class HeldLanes:
         """The lanes that are not LIVE, in the order in which they hand messages to the disk."""
         return list(self._lanes)
 
-    def reason(self, lane: Lane) -> str:
-        """Why the lane is held, as it was logged last; empty: it is not."""
-        return self._lanes.get(lane, "")
+    def why(self, lane: Lane) -> Why | None:
+        """Why the lane is held, as it was logged last; None: it is not."""
+        return self._lanes.get(lane)
 
     @property
     def any_in_flight(self) -> bool:
@@ -96,10 +104,10 @@ class HeldLanes:
             lane = lanes[answer.topic]
             if isinstance(answer, NoTopicAnswer):
                 lane.not_answered(now)
-                self.log_held(lane, answer.reason)
+                self.log_held(lane, answer.reason, answer.hold)
             elif not answer.exists:
                 lane.not_answered(now)
-                if self._is_news(lane, answer.way_out):
+                if self._is_news(lane, Why(Hold.MISSING, "the topic does not exist", answer.way_out)):
                     log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=answer.way_out)
             else:
                 if answer.limit is None:
@@ -108,13 +116,14 @@ class HeldLanes:
                 else:
                     lane.answered(answer.limit)
 
-    def log_held(self, lane: Lane, reason: str) -> None:
-        if self._is_news(lane, reason):
+    def log_held(self, lane: Lane, reason: str, hold: Hold) -> None:
+        head, _, way_out = reason.partition("; allow it: ")
+        if self._is_news(lane, Why(hold, head, way_out)):
             log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
 
-    def _is_news(self, lane: Lane, reason: str) -> bool:
-        """Whether to log this reason: once for each reason, and only for a lane that is HELD."""
-        if lane.state is not LaneState.HELD or self._lanes[lane] == reason:
+    def _is_news(self, lane: Lane, why: Why) -> bool:
+        """Whether to log this: once for each reason, and only for a lane that is HELD."""
+        if lane.state is not LaneState.HELD or self._lanes[lane] == why:
             return False
-        self._lanes[lane] = reason
+        self._lanes[lane] = why
         return True

@@ -198,14 +198,16 @@ class Pipeline:
             timestamp = NO_TIMESTAMP
         passed = self._ledger.receive(packets)
         counts.joined += len(packets) - len(passed)
-        _count(counts.received_flags, [packet.flags for packet in passed])
         for packet in passed:
             if type(packet) is Release:
                 self.session.complete(packet.packet_id, packet.known)
                 continue
             message = packet
-            if not message.flags & 0x06 and not self._qos0.admits(message):
-                continue
+            if not message.flags & 0x02:  # not QoS 1, the most common one
+                if message.flags & 0x04:
+                    counts.received_qos2 += 1
+                elif not self._qos0.admits(message):
+                    continue
             sequence += 1
             message.sequence = sequence
             message.timestamp = timestamp
@@ -464,19 +466,19 @@ class Pipeline:
         counts = self.counts
         self.sampled.delivered(delivered)
         counts.delivered += len(delivered)
-        counts.delivered_bytes += sum(
-            [len(message.payload) for message in delivered]
-        )  # before payloads become digests
         if self._only_route:
             counts.delivered_by_route[self._only_route] += len(delivered)
         else:
             _count(counts.delivered_by_route, [message.plan.route for message in delivered])
+        size = 0
         for message in delivered:
+            size += len(message.payload)  # before the payload becomes a digest
             lane: Lane = message.plan.lane
             if lane.state is _LIVE:  # Lane.delivered, written out
                 del lane.in_flight[message]
             else:
                 lane.delivered(message)
+        counts.delivered_bytes += size
         self._settle(*delivered)
 
     def _settle(self, *messages: Message) -> None:
@@ -491,7 +493,7 @@ class Pipeline:
         if verdict is Verdict.NOT_NOW:
             lane.failed(message, time.monotonic())
             self._held.add(lane)
-            self._held.log_held(lane, failure.reason)
+            self._held.log_held(lane, failure.reason, failure.hold)
             return
         if not lane.is_alone(message):
             if verdict is Verdict.BAD_TIMESTAMP:

@@ -25,6 +25,7 @@ class Qos0:
 
     def admits(self, message: Message) -> bool:
         """Whether the message may be produced. If not, count it as received and as dropped."""
+        self._counts.received_qos0 += 1
         size = _weight(message)
         if self._messages < self._most_messages and self._bytes + size <= self._most_bytes:
             self._messages += 1

@@ -5,7 +5,7 @@ kafka/error_verdicts.py translates Kafka's error codes into these types, spool/s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from typing import Protocol
 
 from bridge.delivery.dead_letter import DeadLetter
@@ -23,13 +23,26 @@ class Verdict(Enum):
     PRODUCER_LOST = auto()  # the producer failed; Kafka may hold the message or not: a new producer retries
 
 
+class Hold(StrEnum):
+    """Why a lane is HELD. Each needs another remedy."""
+
+    MISSING = "missing"  # the topic does not exist
+    FORBIDDEN = "forbidden"  # Kafka's access rules do not let the bridge write the topic
+    REFUSED = "refused"  # Kafka does not take the message for another reason that time or a person can cure
+    UNANSWERED = "unanswered"  # Kafka could not be asked about the topic
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A delivery report with an error. `reason` is for people, and names the way out if there is one."""
+    """A delivery report with an error. `reason` is for people, and names the way out if there is one.
+
+    `hold` counts with Verdict.NOT_NOW.
+    """
 
     message: Message
     verdict: Verdict
     reason: str
+    hold: Hold = Hold.REFUSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class NoTopicAnswer:
 
     topic: str
     reason: str
+    hold: Hold = Hold.UNANSWERED
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,82 +1,231 @@
-"""Which brokers are up, as librdkafka's statistics tell.
+"""Which brokers are up: what follows from Kafka's metadata and from attempts to reach a broker. Pure.
 
-librdkafka makes the statistics as one JSON text. Its part "topics" grows with the topics, to megabytes; the
-part "brokers" stands before it, and only that part is parsed (docs/decisions/0019-which-brokers-are-up.md).
+Kafka's controller removes a broker that died or hangs from the metadata, after broker.session.timeout.ms
+(9 s). librdkafka's statistics do not tell that: librdkafka connects only to the brokers that it needs, and
+shows any other broker as idle. docs/decisions/0019-which-brokers-are-up.md has the reasons.
 """
 
 import json
-import time
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
+FORGET_AFTER = 3600.0  # seconds; a broker that the metadata does not name, and nothing else does either
+BELIEVE_AFTER = 12.0  # seconds without being in the metadata; a broker that has just started knows few others
+_STRIKES = 2  # attempts in turn; a busy broker may miss one
 _BROKERS = '"brokers":'
-_NOBODY = -1  # the node id of a bootstrap address, and of librdkafka's own entries
-_IDLE = "INIT"  # no connection, and no need of one: librdkafka connects to the brokers that it needs
 _decode = json.JSONDecoder().raw_decode
+
+
+class Reach(Enum):
+    """What an address did when the bridge connected and sent a question."""
+
+    ANSWERS = "answers"
+    HANGS = "hangs"  # accepts the connection, and sends nothing
+    AWAY = "away"  # refuses the connection, ends it, or can't be reached
 
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """`since`: monotonic seconds of the last change of `is_up`. `round_trip_p99`: seconds, or None."""
+    """`number`: node.id. Negative: an address of bootstrap_servers at which no broker was seen yet.
+
+    `address`: host:port; empty: only the number is known, because the broker holds a replica.
+    `since`: monotonic seconds of the last change of `is_up`. `round_trip_p99`: seconds, of the last minute;
+    None: no request was sent. `hangs`: it is not up, and accepts connections.
+    """
 
     number: int
     address: str
     is_up: bool
     since: float
     round_trip_p99: float | None = None
+    hangs: bool = False
+
+
+@dataclass(slots=True)
+class _Member:
+    address: str
+    is_up: bool
+    since: float
+    hangs: bool = False
+    named_at: float = 0.0  # when the metadata last named it, or something else that keeps it known
+    listed_at: float = 0.0  # when the metadata last listed it as live
+    strikes: int = 0
 
 
 class Brokers:
-    """The brokers by the newest statistics. `take` may run in any thread; it swaps `known` in whole.
+    """The brokers by the newest answers. `judge` swaps `known` in whole; other threads read it.
 
-    `taken_at`: monotonic seconds of the newest statistics; 0: none came yet.
-    `any_up`: a broker, or a bootstrap address, has a connection that works.
-    `ever_up`: one has had a connection since the start.
+    `bootstrap`: host:port of each of kafka.bootstrap_servers.
+    `taken_at`: monotonic seconds of the newest answer that tells whether Kafka is there; 0: none came yet.
+    `any_up`: a broker has answered the producer. `ever_up`: one has done so since the start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, bootstrap: Sequence[str] = ()) -> None:
         self.known: tuple[Broker, ...] = ()
         self.any_up = self.ever_up = False
         self.taken_at = 0.0
+        self._bootstrap = tuple(dict.fromkeys(bootstrap))
+        self._members: dict[int, _Member] = {}
+        self._replicas: dict[str, frozenset[int]] = {}  # by topic: the brokers that hold it
+        self._doors: set[str] = set()  # bootstrap addresses that answered, and are no broker's own address
+        self._suspects: set[str] = set()
+        self._failures = 0  # questions in turn that no broker answered
+        self._trips: dict[int, float] = {}
+
+    # -- what is heard ---------------------------------------------------------------------------------
+
+    def suspect(self, address: str) -> None:
+        """librdkafka has an error with this address: try to reach it in the next round. Any thread."""
+        if address:
+            self._suspects.add(address)
 
     def take(self, statistics: str) -> None:
-        """Take librdkafka's statistics (its STATISTICS.md).
+        """Take the round trips of librdkafka's statistics (its STATISTICS.md).
 
-        This runs in librdkafka's callback. An error there would end the loop, so a format that this code does
-        not know only leaves the brokers as they were.
+        The part "topics" grows with the topics, to megabytes. The part "brokers" stands before it, and only
+        that part is parsed. This runs in librdkafka's callback. An error there would end the loop, so a
+        format that this code does not know changes nothing.
         """
         with suppress(KeyError, TypeError, ValueError, AttributeError):
-            self._take(statistics)
+            begin = statistics.index(_BROKERS)
+            found, _ = _decode(statistics, statistics.index("{", begin))
+            self._trips = {
+                each["nodeid"]: each["rtt"]["p99"] / 1e6
+                for each in found.values()
+                if each.get("rtt", {}).get("cnt")
+            }
 
-    def _take(self, statistics: str) -> None:
-        begin = statistics.find(_BROKERS)
-        if begin < 0:
-            return
-        now = time.monotonic()
-        found, _ = _decode(statistics, statistics.index("{", begin))
-        before = {broker.number: broker for broker in self.known}
-        after: dict[int, Broker] = {}
-        for each in found.values():
-            number, state = each["nodeid"], each["state"]
-            if number <= _NOBODY:
-                continue
-            earlier = before.get(number)
-            if state == _IDLE and earlier is None:
-                continue  # it was never needed, so nothing is known of it
-            is_up = earlier.is_up if state == _IDLE and earlier else state == "UP"
-            rtt = each.get("rtt", {})
-            broker = Broker(
+    # -- a round: ask for the metadata, then try to reach the addresses that are in doubt -------------------
+
+    def doubtful(self, live: Mapping[int, str] | None) -> list[str]:
+        """The addresses that the bridge has to reach itself in this round.
+
+        `live`: node.id and address of each broker in the metadata; None: no broker has answered.
+        """
+        members = {member.address for member in self._members.values() if member.address}
+        if live is None:
+            return sorted(members | set(self._bootstrap))
+        listed = set(live.values())
+        absent = {member.address for number, member in self._members.items() if number not in live}
+        doors = set(self._bootstrap) - self._doors
+        return sorted((absent | doors | (self._suspects & members)) - (listed - self._suspects) - {""})
+
+    def judge(
+        self,
+        now: float,
+        live: Mapping[int, str] | None,
+        reached: Mapping[str, Reach],
+        replicas: Mapping[str, Collection[int]] | None = None,
+    ) -> None:
+        """Take the answers of a round. `replicas`: by topic, the brokers that hold it, alive or not."""
+        for topic, holders in (replicas or {}).items():
+            self._replicas[topic] = frozenset(holders)
+        for address, reach in reached.items():
+            if reach is Reach.ANSWERS:
+                self._suspects.discard(address)
+        self._see_cluster(now, live, reached)
+        if live is not None:
+            self._see_live(now, live, reached)
+        for number, member in self._members.items():
+            if live is None or number not in live:
+                self._see_absent(now, member, reached.get(member.address), is_asked=live is not None)
+        if live is not None:
+            self._see_unlisted(now, live)
+        self._see_bootstrap(now, live, reached)
+        self.known = tuple(
+            Broker(
                 number,
-                each.get("nodename") or each["name"].partition("/")[0],
-                is_up,
-                earlier.since if earlier and earlier.is_up == is_up else now,
-                rtt["p99"] / 1e6 if rtt.get("cnt") else (earlier.round_trip_p99 if earlier else None),
+                member.address,
+                member.is_up,
+                member.since,
+                self._trips.get(number) if member.is_up else None,
+                member.hangs,
             )
-            after[number] = broker
-        for number, earlier in before.items():
-            after.setdefault(number, earlier)
-        any_up = any(each["state"] == "UP" for each in found.values())
-        self.known = tuple(after[number] for number in sorted(after))
-        self.any_up = any_up
-        self.taken_at = now
-        self.ever_up |= any_up
+            for number, member in sorted(self._members.items(), key=lambda each: (each[0] < 0, abs(each[0])))
+        )
+
+    def forget_topic(self, topic: str) -> None:
+        """The topic does not exist any more."""
+        self._replicas.pop(topic, None)
+
+    def _see_cluster(self, now: float, live: Mapping[int, str] | None, reached: Mapping[str, Reach]) -> None:
+        if live is not None:
+            self._failures = 0
+            self.any_up = self.ever_up = True
+            self.taken_at = now
+            return
+        self._failures += 1
+        # librdkafka may have asked a broker that hangs; it asks another one the next time.
+        if self._failures >= _STRIKES or Reach.ANSWERS not in reached.values():
+            self.any_up = False
+            self.taken_at = now
+
+    def _see_live(self, now: float, live: Mapping[int, str], reached: Mapping[str, Reach]) -> None:
+        for number, address in live.items():
+            member = self._members.setdefault(number, _Member(address, True, now))
+            member.address = address
+            member.named_at = member.listed_at = now
+            reach = reached.get(address)
+            if reach in (None, Reach.ANSWERS):
+                member.strikes = 0
+                _set(member, now, is_up=True)
+            else:
+                member.strikes += 1
+                if member.strikes >= _STRIKES:
+                    _set(member, now, is_up=False, hangs=reach is Reach.HANGS)
+
+    def _see_absent(self, now: float, member: _Member, reach: Reach | None, *, is_asked: bool) -> None:
+        if reach is Reach.ANSWERS:
+            member.strikes = 0
+            # It runs, and the cluster does not count it as alive.
+            if is_asked and now - member.listed_at >= BELIEVE_AFTER:
+                _set(member, now, is_up=False)
+            return
+        if reach is None and not is_asked:
+            return
+        member.strikes += 1
+        if is_asked or reach is Reach.AWAY or member.strikes >= _STRIKES:
+            _set(member, now, is_up=False, hangs=reach is Reach.HANGS)
+
+    def _see_unlisted(self, now: float, live: Mapping[int, str]) -> None:
+        """Brokers that hold replicas although nobody has seen them; and brokers that left the cluster."""
+        holders = frozenset[int]().union(*self._replicas.values())
+        for number in holders - live.keys():
+            self._members.setdefault(number, _Member("", False, now)).named_at = now
+        for number, member in list(self._members.items()):
+            if member.address in self._bootstrap:
+                member.named_at = now
+            # A number without an address is known by its replicas alone.
+            patience = FORGET_AFTER if member.address else 0.0
+            if number >= 0 and now - member.named_at > patience:
+                del self._members[number]
+
+    def _see_bootstrap(
+        self, now: float, live: Mapping[int, str] | None, reached: Mapping[str, Reach]
+    ) -> None:
+        """Addresses of the settings at which no known broker is: where they are dead, a broker is down."""
+        own = {member.address for number, member in self._members.items() if number >= 0}
+        for index, address in enumerate(self._bootstrap, 1):
+            reach = reached.get(address)
+            if address in own:
+                self._members.pop(-index, None)
+            elif reach is Reach.ANSWERS:
+                self._members.pop(-index, None)
+                if live is not None:
+                    self._doors.add(address)  # another name of a broker, or of all of them
+            elif reach and address not in self._doors:
+                member = self._members.setdefault(-index, _Member(address, False, now))
+                member.hangs = reach is Reach.HANGS
+        nameless = [number for number, member in self._members.items() if not member.address]
+        placeless = [number for number in self._members if number < 0]
+        if len(nameless) == len(placeless) == 1:  # so they are the same broker
+            found = self._members.pop(placeless[0])
+            self._members[nameless[0]] = replace(found, named_at=now)
+
+
+def _set(member: _Member, now: float, *, is_up: bool, hangs: bool = False) -> None:
+    if is_up != member.is_up:
+        member.since = now
+    member.is_up, member.hangs = is_up, hangs

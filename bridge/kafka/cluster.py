@@ -9,6 +9,7 @@ from weakref import ref
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
+from bridge.kafka.broker_watch import BrokerWatch
 from bridge.kafka.brokers import Brokers
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
@@ -73,7 +74,8 @@ class Cluster:
         self._look_at = 0.0
         self._retire_at = 0.0
         self._expiry = tls.watch_expiry(settings)
-        self.brokers = Brokers()
+        self.brokers = Brokers(listeners.addresses(settings.bootstrap_servers))
+        self._watch = BrokerWatch(settings, self.brokers)
         self.rebuilds = 0
         try:
             self._producer = self._build()
@@ -171,7 +173,8 @@ class Cluster:
         verdict = error_verdicts.verdict(code)
         if verdict is Verdict.PRODUCER_LOST:
             self._fatal = True
-        return Failure(message, verdict, error_verdicts.reason(code, text, message.plan.kafka_topic))
+        reason = error_verdicts.reason(code, text, message.plan.kafka_topic)
+        return Failure(message, verdict, reason, error_verdicts.hold(code))
 
     def sleep(self) -> None:
         """The loop is about to sleep: let the producers wake it when there are reports."""
@@ -191,6 +194,8 @@ class Cluster:
 
     def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         self._asked.discard(answer.topic)
+        if isinstance(answer, TopicAnswer) and answer.exists:
+            self._watch.use_topic(answer.topic)
         if isinstance(answer, TopicAnswer) and answer.limit is not None:
             # If a batch is larger than the topic's limit, Kafka refuses all records of the batch.
             self._batch_size = max(_SMALLEST_BATCH, min(self._batch_size, answer.limit))
@@ -285,6 +290,7 @@ class Cluster:
         if self._rests:
             return  # a late error of the producer that was closed
         kind = error_verdicts.kind(code, text)
+        self.brokers.suspect(listeners.address_in(text))
         if error_verdicts.is_without_brokers(code, text):
             self._fatal = True  # it has sent nothing, and never will
             return
@@ -371,7 +377,9 @@ class Cluster:
 
     def _look(self) -> None:
         """What is looked at now and then, and not at each turn."""
-        self._look_at = time.monotonic() + _LOOK_EVERY
+        now = time.monotonic()
+        self._look_at = now + _LOOK_EVERY
+        self._watch.turn(now, None if self._rests else self._producer)
         if self._expiry:
             self._expiry.start()
         if self._files:

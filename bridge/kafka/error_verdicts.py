@@ -4,7 +4,7 @@ In delivery reports `retriable()` is False for every error, so the code decides.
 broker (Kafka protocol guide, "Error Codes"), codes below 0 from librdkafka (rdkafka.h, rd_kafka_resp_err_t).
 """
 
-from bridge.delivery.results import Verdict
+from bridge.delivery.results import Hold, Verdict
 
 FATAL = -150
 DEFECT = -1000  # the bridge's own; librdkafka's codes end at -200
@@ -37,6 +37,8 @@ _TABLE = {
     -152: (Verdict.PRODUCER_LOST, "the producer was closed before Kafka confirmed the message"),
 }
 
+_HOLDS = {3: Hold.MISSING, 29: Hold.FORBIDDEN, 31: Hold.FORBIDDEN}
+
 
 def kind(code: int, text: str) -> int:
     """Return `code`, or TLS where librdkafka reports a TLS failure as a lost connection.
@@ -55,6 +57,11 @@ def is_without_brokers(code: int, text: str) -> bool:
 def verdict(code: int) -> Verdict:
     """Return the verdict for a delivery report with this error. An unknown code is retried: NOT_NOW."""
     return _TABLE[code][0] if code in _TABLE else Verdict.NOT_NOW
+
+
+def hold(code: int) -> Hold:
+    """Why the topic's lane is held, if the verdict is NOT_NOW."""
+    return _HOLDS.get(code, Hold.REFUSED)
 
 
 def reason(code: int, text: str, topic: str) -> str:

@@ -124,6 +124,19 @@ def report_in_background(settings: KafkaSettings) -> None:
         start_thread(work, "listeners")
 
 
+def addresses(bootstrap_servers: str) -> list[str]:
+    """host:port of each server, as Kafka's metadata writes it."""
+    found = []
+    for server in bootstrap_servers.split(","):
+        host, port = host_and_port(server.strip().rpartition("://")[2])
+        found.append(address(host, port))
+    return found
+
+
+def address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def host_and_port(server: str) -> tuple[str, int]:
     host, _, port = server.rpartition(":") if re.search(r":\d+$", server) else (server, "", "9092")
     return host.strip("[]"), int(port)
@@ -172,11 +185,18 @@ def _asked(sock: socket.socket, *, tls: bool) -> Listener | None:
         return Listener(tls, sasl=True)
 
 
-def _call(sock: socket.socket, key: int, version: int, body: bytes) -> bytes:
-    """A request and the body of its answer; empty: it hung up (Kafka protocol guide, "Network")."""
+def _request(key: int, version: int, body: bytes) -> bytes:
     client = b"mqtt-kafka-bridge"
     request = struct.pack(">hhih", key, version, 1, len(client)) + client + body
-    sock.sendall(struct.pack(">i", len(request)) + request)
+    return struct.pack(">i", len(request)) + request
+
+
+API_VERSIONS_REQUEST = _request(_API_VERSIONS, 0, b"")  # every Kafka broker answers it before a login
+
+
+def _call(sock: socket.socket, key: int, version: int, body: bytes) -> bytes:
+    """A request and the body of its answer; empty: it hung up (Kafka protocol guide, "Network")."""
+    sock.sendall(_request(key, version, body))
     head = _received(sock, 8)
     if len(head) < 8:
         return b""

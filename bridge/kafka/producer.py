@@ -10,12 +10,13 @@ for every single report.
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import Any, TypeVar
 from weakref import ref
 
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RdProducer
+from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
 from bridge.errors import ConfigurationError, NoThread
 from bridge.kafka import error_verdicts
@@ -26,7 +27,7 @@ _ANY_PARTITION = -1  # RD_KAFKA_PARTITION_UA: the partitioner decides
 _QUEUE_FULL = -184  # _QUEUE_FULL and _FATAL of rdkafka.h
 _FATAL = -150
 _THREADS = 8  # librdkafka's own two, one for each bootstrap broker, one of ours, and some to spare
-_STATISTICS_EVERY = 10_000  # ms; docs/decisions/0019-which-brokers-are-up.md has the cost
+_STATISTICS_EVERY = 60_000  # ms; docs/decisions/0019-which-brokers-are-up.md has the cost
 _WAIT = 1.0  # seconds; the longest single poll of the thread, which polls again when nothing has come
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
@@ -62,6 +63,7 @@ class Producer:
         self._gate = Semaphore(0)
         self._waits = False
         self._closed = False
+        self._in_use = Lock()  # a thread waits for metadata: closing the client now would free it in use
         me = ref(self)  # librdkafka's client keeps its callback, so a strong reference would be a cycle
         require_threads(_THREADS)
         start_thread(self._wait_for_reports, "reports")
@@ -135,6 +137,17 @@ class Producer:
         with suppress(KafkaException, RuntimeError):  # closed, or the library refuses it: it stays locked out
             self._rd.set_sasl_credentials(username, password)
 
+    def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
+        """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.
+
+        Raises KafkaException where no broker answers in time, RuntimeError when the producer is closed.
+        """
+        with self._in_use:
+            if self._closed:
+                raise RuntimeError("closed")
+            found: ClusterMetadata = self._rd.list_topics(topic, seconds)
+            return found
+
     def close(self) -> None:
         """Drop the undelivered messages and close. The thread that waits for reports closes the client.
 
@@ -148,7 +161,7 @@ class Producer:
         self._gate.release()
 
     def _close(self) -> None:
-        with suppress(AttributeError, KafkaException, RuntimeError):  # it could not be built; a fatal error
+        with self._in_use, suppress(AttributeError, KafkaException, RuntimeError):  # not built; a fatal error
             self._rd.purge()
             self._rd.close()
 

@@ -106,7 +106,7 @@ def look_up(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
     if found.error is not None:
         missing = found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
         if not missing:
-            return NoTopicAnswer(topic, found.error.str())
+            return NoTopicAnswer(topic, found.error.str(), error_verdicts.hold(found.error.code()))
         clash = why_refused(topic, admin.list_topics(timeout=_TIMEOUT).topics)
         return TopicAnswer(topic, exists=False, way_out=clash or _CREATE)
     config = _config(admin, topic)

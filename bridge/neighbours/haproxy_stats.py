@@ -13,7 +13,12 @@ from bridge.status.snapshot import BrokerNode
 _SERVES = {"UP", "DRAIN", "NOLB", "no"}  # "no check"
 
 _SAMPLE = re.compile(r'server="([^"]*)"(?:,state="([^"]*)")?\} (\S+)')
-_METRICS = {"status": "status", "current_sessions": "scur", "check_last_change_seconds": "lastchg"}
+_METRICS = {
+    "status": "status",
+    "current_sessions": "scur",
+    "check_last_change_seconds": "lastchg",
+    "check_status": "check_status",
+}
 
 
 def nodes(text: str, backend: str) -> tuple[BrokerNode, ...] | None:
@@ -63,6 +68,7 @@ def _node(row: dict[str, str]) -> BrokerNode:
         status=status if word == "no" else word,  # "UP 2/3" fails its checks, and is not DOWN yet
         state_age=_number(row.get("lastchg")),
         sessions=int(_number(row.get("scur"))),
+        check=(row.get("check_status") or "").removeprefix("* "),  # "* ": the next check is under way
     )
 
 

@@ -24,6 +24,7 @@ HAPROXY_PERIOD = 10.0
 EMQX_PERIOD = 5.0
 LONGEST_PERIOD = 15.0  # ... to a neighbour that does not answer
 GUESS_PERIOD = 60.0  # ... at an address that nobody has set, and where HAProxy never answered
+STALE_AFTER = 2 * LONGEST_PERIOD  # seconds; an older answer no longer tells what is so now
 LOG_AFTER = 10.0  # seconds without an answer
 LOG_AGAIN_AFTER = 3600.0  # seconds, for the same reason
 
@@ -67,11 +68,13 @@ class Neighbours:
 
     @property
     def nodes(self) -> tuple[BrokerNode, ...]:
-        """The nodes by HAProxy's last answer, with their ages as of now."""
+        """The nodes by HAProxy's last answer, with their ages as of now. Empty if that answer is stale."""
         last = self._haproxy.last if self._haproxy else None
         if not last or not last.answer or last.answered_at is None:
             return ()
         since = time.monotonic() - last.answered_at
+        if since > STALE_AFTER:
+            return ()
         return tuple(replace(node, state_age=node.state_age + since) for node in last.answer)
 
     @property
@@ -80,8 +83,11 @@ class Neighbours:
 
     @property
     def queue(self) -> SessionQueue | None:
-        """None: EMQX has not answered yet, or has no session of this client id."""
-        return self._emqx.last.answer if self._emqx else None
+        """None: EMQX has not answered lately, or has no session of this client id."""
+        last = self._emqx.last if self._emqx else None
+        if not last or last.answered_at is None or time.monotonic() - last.answered_at > STALE_AFTER:
+            return None
+        return last.answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ on log.level. Any thread may log, so a lock guards the counts.
 import time
 from collections import deque
 from dataclasses import dataclass
-from logging import ERROR, INFO, WARNING
+from logging import INFO
 from threading import Lock
 
 from bridge.observe.printable import printable
@@ -15,7 +15,7 @@ from bridge.observe.words import words
 
 MOST = 20  # events that are kept for people
 _MOST_CHARACTERS = 300  # of one field's value, and of one event's text
-_ERROR_STAYS = 150.0  # seconds for which a WARNING does not replace an ERROR; events repeat once a minute
+_CAUSE_STAYS = 150.0  # seconds; causes that last are logged once a minute
 _UNSHOWN = {"exc_info", "exception"}  # a traceback is for the log alone
 
 
@@ -70,21 +70,18 @@ class Recent:
         noted = self._last_of.get(event)
         return None if noted is None else max(0.0, now - noted.at)
 
-    def trouble(self, events: frozenset[str], since: float) -> Noted | None:
-        """The last WARNING or ERROR of `events` after `since` (monotonic seconds).
+    def trouble(self, causes: frozenset[str], effects: frozenset[str], since: float) -> Noted | None:
+        """The last of `causes` after `since` (monotonic seconds), or of `effects`.
 
-        A WARNING does not replace an ERROR that is at most _ERROR_STAYS older: the ERROR names the cause,
-        and the WARNING often is its consequence.
+        An effect, such as a closed connection, does not replace a cause that is at most _CAUSE_STAYS older.
         """
         with self._lock:
-            found = [noted for name, noted in self._last_of.items() if name in events]
-        found = [noted for noted in found if noted.level >= WARNING and noted.at > since]
-        if not found:
-            return None
-        newest = max(found, key=_when)
-        errors = [noted for noted in found if noted.level >= ERROR]
-        worst = max(errors, key=_when, default=newest)
-        return worst if newest.at - worst.at <= _ERROR_STAYS else newest
+            found = [noted for noted in self._last_of.values() if noted.at > since]
+        cause = max((noted for noted in found if noted.event in causes), key=_when, default=None)
+        effect = max((noted for noted in found if noted.event in effects), key=_when, default=None)
+        if cause is None or effect is None:
+            return cause or effect
+        return effect if effect.at - cause.at > _CAUSE_STAYS else cause
 
 
 def _when(noted: Noted) -> float:

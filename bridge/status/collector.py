@@ -46,18 +46,30 @@ _MOST_MARKS = 4096
 _MOST_HELD = 50
 
 _NO_EVENTS = dict.fromkeys((str(event) for event in Event), 0)
-_OF_MQTT = frozenset(event for event in Event if event.startswith("mqtt."))
+# Events that tell why a side is not live. The second set: what often follows from one of the others.
+_OF_MQTT = frozenset(
+    {
+        Event.MQTT_CONNECT_FAILED,
+        Event.MQTT_TLS_FAILED,
+        Event.MQTT_CONNACK_TIMEOUT,
+        Event.MQTT_REFUSED,
+        Event.MQTT_UNAVAILABLE,
+        Event.MQTT_KEEPALIVE_TIMEOUT,
+        Event.MQTT_TAKEN_OVER,
+        Event.MQTT_SUBSCRIBE_REFUSED,
+        Event.MQTT_MALFORMED_PACKET,
+    }
+)
+_AFTER_MQTT = frozenset({Event.MQTT_CLOSED})
 _OF_KAFKA = frozenset(
     {
-        Event.KAFKA_ERROR,
-        Event.KAFKA_ALL_BROKERS_DOWN,
         Event.KAFKA_AUTHENTICATION_FAILED,
         Event.KAFKA_WRONG_LISTENER,
         Event.KAFKA_TLS_FAILED,
         Event.KAFKA_FILES_UNUSABLE,
-        Event.KAFKA_FATAL,
     }
 )
+_AFTER_KAFKA = frozenset({Event.KAFKA_ERROR, Event.KAFKA_ALL_BROKERS_DOWN, Event.KAFKA_FATAL})
 _OF_TOPICS = (Event.KAFKA_TOPIC_MISSING, Event.KAFKA_LANE_HELD, Event.SPOOL_LATE)
 
 
@@ -93,6 +105,8 @@ class BrokerSeen(Protocol):
     def since(self) -> float: ...
     @property
     def round_trip_p99(self) -> float | None: ...
+    @property
+    def hangs(self) -> bool: ...
 
 
 class Brokers(Protocol):
@@ -254,12 +268,12 @@ class Collector:
             sessions_lost=self._pipeline.counts.sessions_lost,
             refused=mqtt.refused,
             taken_over_age=RECENT.age(Event.MQTT_TAKEN_OVER, now),
-            **_trouble(RECENT.trouble(_OF_MQTT, self._mqtt_live_at)),
+            **_trouble(RECENT.trouble(_OF_MQTT, _AFTER_MQTT, self._mqtt_live_at)),
         )
 
     def _of_kafka(self, now: float) -> Kafka:
         kafka, brokers = self._kafka, self._kafka.brokers
-        # The statistics come every ten seconds; a delivery report, or an error, may tell more since then.
+        # The brokers are asked every five seconds; a delivery report, or an error, may tell more since then.
         down = RECENT.age(Event.KAFKA_ALL_BROKERS_DOWN, now)
         down_at = 0.0 if down is None else now - down
         confirmed_at = self._pipeline.sampled.delivered_at
@@ -281,12 +295,14 @@ class Collector:
             state=state,
             state_age=now - self._kafka_since,
             brokers=tuple(
-                KafkaBroker(each.number, each.address, each.is_up, now - each.since, each.round_trip_p99)
+                KafkaBroker(
+                    each.number, each.address, each.is_up, now - each.since, each.round_trip_p99, each.hangs
+                )
                 for each in brokers.known
             ),
             producer_queue=kafka.producer_queue,
             rebuilds=kafka.rebuilds,
-            **_trouble(RECENT.trouble(_OF_KAFKA, self._kafka_live_at)),
+            **_trouble(RECENT.trouble(_OF_KAFKA, _AFTER_KAFKA, self._kafka_live_at)),
         )
 
     def _of_spool(self, now: float, flow: Flow) -> Spool:
@@ -421,20 +437,20 @@ class Collector:
         since: dict[str, tuple[str, float]] = {}
         held = waiting = 0
         for lane in not_live:
-            reason = self._pipeline.held.reason(lane)
+            why = self._pipeline.held.why(lane)
             messages = lane.undelivered
             # A lane that is asked about again is ASKING for a moment; it is still held for the same reason.
-            state = "held" if reason else lane.state.name.lower()
-            if not (reason or lane.state is LaneState.HELD or messages):
+            state = "held" if why else lane.state.name.lower()
+            if not (why or lane.state is LaneState.HELD or messages):
                 continue
             held += state == "held"
             waiting += bool(messages)
             known = self._held_since.get(lane.topic)
             since[lane.topic] = known if known and known[0] == state else (state, now)
             if len(found) < _MOST_HELD:
-                reason, way_out = _cause(reason)
                 age = now - since[lane.topic][1]
-                found.append(HeldTopic(lane.topic, state, age, messages, reason, way_out))
+                hold, reason, way_out = why or ("", "", "")
+                found.append(HeldTopic(lane.topic, state, age, messages, reason, way_out, str(hold)))
         self._held_since = since
         return tuple(found), held, waiting
 
@@ -458,14 +474,6 @@ def unaccounted(pipeline: Pipeline) -> int:
 
 def _sequence(mark: tuple[float, int]) -> int:
     return mark[1]
-
-
-def _cause(reason: str) -> tuple[str, str]:
-    """A held lane's reason and way out. The way out of a missing topic is the command that creates it."""
-    if reason.startswith(("kafka-topics", "bridge topics")) or "--create" in reason:
-        return "the topic does not exist", reason
-    head, _, way_out = reason.partition("; allow it: ")
-    return head, way_out
 
 
 def _trouble(noted: Noted | None) -> dict[str, str]:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
+from bridge.delivery.results import Hold
 from bridge.status.finding import Finding, broken, warning
-from bridge.status.snapshot import HeldTopic, Snapshot
+from bridge.status.snapshot import HeldTopic, KafkaBroker, Snapshot
 from bridge.status.spoken import count, duration, listed, rate, sentence
 from bridge.status.whereabouts import behind_kafka, kafka_is_live, quoted
 
 _KAFKA = "sudo systemctl restart kafka"
 _CONNECTING_TOO_LONG = 10.0  # seconds
 _LATE = 30.0  # seconds that a message may wait while everything works
-_MISSING = ("--create", "bridge topics", "does not exist", "unknown topic", "missing")
-_FORBIDDEN = ("permission", "authoriz", "acl", "forbidden")
 
 
 def cluster(s: Snapshot) -> Iterator[Finding]:
@@ -42,14 +41,22 @@ def brokers(s: Snapshot) -> Iterator[Finding]:
         flow = waiting or "Messages flow through the others."
         if make is broken:
             flow = f"With so few brokers Kafka may take no messages for many partitions. {waiting or flow}"
+        does = "hangs: it accepts connections and does not answer," if broker.hangs else "is down"
+        on = f"On the host {_host(broker.address)}" if broker.address else "On that broker's host"
+        act = f"restart Kafka: {_KAFKA}" if broker.hangs else f"start Kafka: {_KAFKA}"
         yield make(
             "kafka-broker-down",
-            broker.address,
-            f"Kafka broker {broker.number} at {broker.address} is down for {duration(broker.state_age)};"
+            broker.address or f"Kafka broker {broker.number}",
+            f"{_broker(broker)} {does} for {duration(broker.state_age)};"
             f" {len(up)} of {len(known)} brokers are up. {flow}",
-            f"On the host {_host(broker.address)} look with `systemctl status kafka`, then start Kafka:"
-            f" {_KAFKA}.",
+            f"{on} look with `systemctl status kafka`, then {act}. If the broker was removed from the"
+            " cluster, remove it from kafka.bootstrap_servers too.",
         )
+
+
+def _broker(broker: KafkaBroker) -> str:
+    number = f" {broker.number}" if broker.number >= 0 else ""
+    return f"Kafka broker{number} at {broker.address}" if broker.address else f"Kafka broker{number}"
 
 
 def _make(s: Snapshot, name: str, what: str, remedy: str) -> Finding:
@@ -212,11 +219,11 @@ def _is_held(held: HeldTopic) -> bool:
 
 
 def _is_missing(held: HeldTopic) -> bool:
-    return any(word in f"{held.reason} {held.way_out}".lower() for word in _MISSING)
+    return held.kind == Hold.MISSING
 
 
 def _is_forbidden(held: HeldTopic) -> bool:
-    return not _is_missing(held) and any(word in held.reason.lower() for word in _FORBIDDEN)
+    return held.kind == Hold.FORBIDDEN
 
 
 def _names(topics: Sequence[HeldTopic]) -> str:

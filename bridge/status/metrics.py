@@ -405,12 +405,13 @@ METRICS: tuple[Metric, ...] = (
     _gauge("kafka_brokers_known", "Brokers that Kafka's metadata names.", lambda s: len(s.kafka.brokers)),
     _gauge(
         "kafka_brokers_up",
-        "Known brokers with a working connection.",
+        "Known brokers that are up.",
         lambda s: sum(broker.is_up for broker in s.kafka.brokers),
     ),
     _broker(
         "kafka_broker_up",
-        "1 while the connection with this broker works, otherwise 0. `broker` is its node.id.",
+        "1 while this broker is up, 0 while it is down or hangs. `broker` is its node.id; a negative number"
+        " while only its address is known.",
         lambda broker: broker.is_up,
     ),
     _broker(

@@ -51,30 +51,28 @@ def nodes(s: Snapshot) -> Iterator[Finding]:
     down, out = _down(s), [node for node in s.nodes if not node.is_up and _is_out(node)]
     up = [node for node in s.nodes if node.is_up]
     if down and not up:
-        names = listed([_name(node) for node in down])
+        names = listed([f"{_name(node)} {node_state(node)}" for node in down])
         since = duration(min(node.state_age for node in down))
         both = "Both EMQ nodes are" if len(down) == 2 else "All EMQ nodes are" if len(down) > 1 else "EMQ is"
         yield broken(
             "emq-all-down",
-            names,
+            listed([_name(node) for node in down]),
             f"{both} down, says HAProxy: {names}, for {since}. Devices can't publish, and the bridge gets no"
             " messages.",
-            f"Start EMQ on these hosts: {_EMQ}. If EMQ runs there, check with `nc -vz` whether HAProxy's host"
-            " reaches the addresses.",
+            f"Start EMQ on these hosts, or restart it where it hangs: {_EMQ}. If EMQ runs there, check with"
+            f" `nc -vz` whether HAProxy's host reaches the addresses.{_where(*down)}",
         )
         return
     for node in down:
         rest = listed([each.name for each in up])
-        hangs = "TOUT" in node.status.upper()
-        state = "hangs (it does not answer HAProxy's check)" if hangs else "is down or hangs"
         flow = f"Messages flow through {rest}." if is_live(s) else f"HAProxy still has {rest}."
         yield warning(
             "emq-node-down",
             _name(node),
-            f"EMQ node {_name(node)} {state}, says HAProxy ({node.status}), for {duration(node.state_age)}."
+            f"EMQ node {_name(node)} {node_state(node)}, says HAProxy ({_words(node)}), for"
+            f" {duration(node.state_age)}."
             f" {flow} A session that lived on the dead node alone, and its queue, may be lost inside EMQ.",
-            f"On the host of {_name(node)} look with `systemctl status emqx`, then start EMQ again: {_EMQ}."
-            f"{_where(node)}",
+            f"{_remedy(node)}{_where(node)}",
         )
     for node in out:
         yield warning(
@@ -214,13 +212,14 @@ def _hangs(s: Snapshot) -> Finding:
     down = _down(s) if _knows_nodes(s) else []
     if down:
         names = listed([_name(node) for node in down])
+        states = listed([f"{_name(node)} {node_state(node)}" for node in down])
+        slow = " While a node hangs, the healthy node answers new clients only after a minute or more."
+        may_hang = any(node_state(node) != "is down" for node in down)
         return broken(
             "emq-hangs",
             names,
-            f"EMQ behind {at} does not answer the bridge yet, and HAProxy calls EMQ node {names}"
-            f" {listed([node.status for node in down])} for {duration(down[0].state_age)}. While a node"
-            " hangs, the healthy node answers new clients only after a minute or more."
-            f" {behind_the_bridge(s)}",
+            f"EMQ behind {at} does not answer the bridge yet, and HAProxy finds that EMQ node {states}, for"
+            f" {duration(down[0].state_age)}.{slow if may_hang else ''} {behind_the_bridge(s)}",
             f"Restart EMQ on the host of {names}: {_EMQ}. The bridge then connects by itself.",
         )
     unknown = (
@@ -360,9 +359,41 @@ def _down(s: Snapshot) -> list[BrokerNode]:
     return [node for node in s.nodes if not node.is_up and not _is_out(node)]
 
 
-def _where(node: BrokerNode) -> str:
+def node_state(node: BrokerNode) -> str:
+    """What HAProxy's check says of a node, as a verb: "is up", "hangs", "is down" ..."""
+    if node.is_up:
+        return "is up"
+    if _is_out(node):
+        return "is taken out"
+    check = node.check.upper()
+    if check in ("L6TOUT", "L7TOUT"):
+        return "hangs"
+    if check == "L4TOUT":
+        return "can't be reached"
+    return "is down" if check else "is down or hangs"
+
+
+def _words(node: BrokerNode) -> str:
+    return f"{node.status}, {node.check}" if node.check else node.status
+
+
+def _remedy(node: BrokerNode) -> str:
+    host = f"the host of {_name(node)}"
+    state = node_state(node)
+    if state == "hangs":
+        return f"EMQ there accepts connections and answers nothing. On {host} restart EMQ: {_EMQ}."
+    if state == "can't be reached":
+        return (
+            f"See whether {host} is on and its cable is in (`ping`); a host that is too busy looks the same."
+            f" If the host is up, restart EMQ there: {_EMQ}."
+        )
+    return f"On {host} look with `systemctl status emqx`, then start EMQ again: {_EMQ}."
+
+
+def _where(*nodes: BrokerNode) -> str:
     """HAProxy's Prometheus endpoint tells no addresses."""
-    return "" if node.address else f" `server {node.name}` in haproxy.cfg tells its address."
+    lines = listed([f"`server {node.name}`" for node in nodes if not node.address])
+    return f" {lines} in haproxy.cfg tells the address." if lines else ""
 
 
 def _name(node: BrokerNode) -> str:

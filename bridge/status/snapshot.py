@@ -42,13 +42,14 @@ class Mqtt:
 
 @dataclass(frozen=True, slots=True)
 class KafkaBroker:
-    """One broker as the producer's client sees it."""
+    """One broker: by Kafka's metadata, and by whether the bridge reaches it."""
 
-    number: int  # node.id
-    address: str  # host:port
+    number: int  # node.id; negative: not known yet, for no broker was seen at this address of the settings
+    address: str  # host:port; empty: only the number is known
     is_up: bool
     state_age: float
-    round_trip_p99: float | None = None  # seconds
+    round_trip_p99: float | None = None  # seconds, of the last minute
+    hangs: bool = False  # it is not up: it accepts connections and answers nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +139,12 @@ class HeldTopic:
     messages: int  # that wait, in memory and on disk
     reason: str = ""
     way_out: str = ""
+    kind: str = ""  # a value of delivery.results.Hold; empty: it is late, not held
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerNode:
-    """One EMQ node as HAProxy sees it: [haproxy] stats."""
+    """One EMQ node as HAProxy sees it: [haproxy] stats. `name`: of its `server` line in haproxy.cfg."""
 
     name: str
     address: str
@@ -150,6 +152,7 @@ class BrokerNode:
     status: str  # HAProxy's word, such as "UP", "DOWN", "MAINT"
     state_age: float
     sessions: int = 0
+    check: str = ""  # how HAProxy's last check ended, such as "L7OK", "L4CON", "L7TOUT"; empty: not known
 
 
 @dataclass(frozen=True, slots=True)

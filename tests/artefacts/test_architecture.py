@@ -39,6 +39,7 @@ PURE = {
     "delivery.segment",
     "delivery.stop_deadline",
     "errors",
+    "kafka.brokers",
     "kafka.error_verdicts",
     "message",
     "mqtt.backoff",

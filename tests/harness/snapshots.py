@@ -246,8 +246,8 @@ def kafka_down() -> Snapshot:
             last_delivered_age=301.4,
         ),
         held=(
-            HeldTopic("iot.cellar", "held", 301.0, 51_204, "no broker answers", "start Kafka"),
-            HeldTopic("lamps", "held", 301.0, 13_088, "no broker answers", "start Kafka"),
+            HeldTopic("iot.cellar", "held", 301.0, 51_204, "no broker answers", "start Kafka", "refused"),
+            HeldTopic("lamps", "held", 301.0, 13_088, "no broker answers", "start Kafka", "refused"),
         ),
         waiting_total=2,
         happened=(
@@ -370,6 +370,7 @@ def topic_missing() -> Snapshot:
                 waits,
                 "the topic does not exist",
                 "mqtt-kafka-bridge topics --create",
+                "missing",
             ),
         ),
         held_total=1,

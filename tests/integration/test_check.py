@@ -125,7 +125,7 @@ def test_one_emq_node_is_down_and_named_while_the_chain_works(
         haproxy.wait_state(1, "DOWN")
         found = look()
     assert levels(found, "mqtt.nodes") == [Level.WARNING, Level.GOOD]
-    assert found["mqtt.nodes"][0].found == "HAProxy calls EMQ node server1 DOWN"
+    assert found["mqtt.nodes"][0].found == "HAProxy calls EMQ node server1 DOWN: it is down"
     assert levels(found, "mqtt.subscription") == [Level.GOOD] * 2
 
 

@@ -12,6 +12,7 @@ from bridge.neighbours import answer
 from bridge.neighbours import neighbours as module
 from bridge.neighbours.neighbours import Neighbours
 from bridge.settings import Settings
+from bridge.status.mqtt_faults import node_state
 from bridge.status.snapshot import BrokerNode
 from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
@@ -67,12 +68,12 @@ def test_without_any_setting_the_nodes_of_the_shipped_file_are_seen_dead_hung_in
     neighbours = asking(mqtt={"host": haproxy.host.address, "port": 1884})
     assert _wait(neighbours, 1, "UP").is_up
     with emq.node(1).dead():
-        assert not _wait(neighbours, 1, "DOWN").is_up
+        assert node_state(_wait(neighbours, 1, "DOWN")) == "is down"
         assert neighbours.nodes[0].state_age < 30
         assert neighbours.nodes[1].is_up
     _wait(neighbours, 1, "UP")
     with emq.node(2).hung():
-        assert not _wait(neighbours, 2, "DOWN").is_up
+        assert node_state(_wait(neighbours, 2, "DOWN")) == "hangs"
     _wait(neighbours, 2, "UP")
     haproxy.ask("set server mqtt-kafka/server2 state maint")
     assert not _wait(neighbours, 2, "MAINT").is_up
@@ -201,6 +202,20 @@ def test_a_session_that_ends_has_no_queue_any_more(
     api.script[path] = 200, FIVE | {"mqueue_dropped": 2}
     queue = wait_until(lambda: neighbours.queue, 10, "there is a session again")
     assert queue.dropped == 9  # 7 of the old session
+
+
+def test_an_answer_that_is_too_old_is_not_shown_as_what_is_so_now(
+    asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.script["/api/v5/clients/b"] = 200, FIVE
+    neighbours = asking(mqtt={"client_id": "b"}, emqx={"api": api.url, "key_file": key_file})
+    wait_until(lambda: neighbours.queue, 10, "EMQX has answered")
+    api.script["/api/v5/clients/b"] = 500, b""
+    api.script["/api/v4/clients/b"] = 500, b""
+    wait_until(lambda: _emqx_trouble(neighbours), 20, "EMQX does not answer any more")
+    assert neighbours.queue  # a short silence tells nothing
+    monkeypatch.setattr(module, "STALE_AFTER", 0.1)
+    wait_until(lambda: neighbours.queue is None, 10, "the queue is no longer shown")
 
 
 def test_no_redirect_is_followed(asking: Callable[..., Neighbours], api: EmqxApi, key_file: Path) -> None:

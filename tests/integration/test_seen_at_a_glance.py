@@ -68,7 +68,6 @@ class Watched:
     def names(self, expected: Named) -> None:
         """Wait until each surface has these words. Raises NotInTime with what it shows instead."""
         began = time.monotonic()
-        check = self._run("check")
         for name, look in {
             "the page": lambda: self._page.text,
             "bridge top --once": lambda: self._said(self._run("top", "--once")),
@@ -76,7 +75,7 @@ class Watched:
         }.items():
             host = expected.alert_host if name == "the alert" else ""
             self._wait(name, look, (host or expected.host, expected.remedy), began + SOON)
-        said = self._said(check)
+        said = self._said(self._run("check"))
         for word in (expected.host, expected.remedy):
             assert word in said, f"bridge check does not say {word!r}: {said}"
 

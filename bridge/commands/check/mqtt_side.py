@@ -12,6 +12,7 @@ from bridge.mqtt.broker_check import BrokerCheck, reach, resolve
 from bridge.neighbours.answer import Unavailable
 from bridge.neighbours.neighbours import Emqx, ask_haproxy
 from bridge.settings import MqttSettings
+from bridge.status.mqtt_faults import node_state
 from bridge.status.snapshot import BrokerNode, SessionQueue
 from bridge.units import DURATION
 
@@ -161,7 +162,8 @@ def nodes_verdict(nodes: Sequence[BrokerNode]) -> Iterator[Outcome]:
             yield good(f"HAProxy calls EMQ node {name} {node.status}; {node.sessions} sessions")
         else:
             judged = failed if none_is_up else warning
-            yield judged(f"HAProxy calls EMQ node {name} {node.status}")
+            said = f"{node.status}: it {node_state(node)}" if node.check else node.status
+            yield judged(f"HAProxy calls EMQ node {name} {said}")
 
 
 def broker_queue(site: Site) -> Iterator[Outcome]:

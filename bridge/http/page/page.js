@@ -94,6 +94,7 @@ const SESSION = {
   live: "live", connecting: "connecting", subscribing: "subscribing", backing_off: "not connected, retries",
   stopping: "closing", stopped: "closed",
 };
+const DOWN = { L6TOUT: "hangs", L7TOUT: "hangs", L4TOUT: "can’t be reached" }; // by HAProxy's last check
 const CLUSTER = { live: "live", connecting: "connecting", away: "no broker reachable", resting: "refuses the bridge" };
 
 function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
@@ -116,7 +117,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
       : host("good", "HAProxy", "answers", `asked ${span(haproxy.asked_age)} ago`, broker);
   const emq = nodes.length > 0
     ? nodes.map((node, at) => host(node.is_up ? "good" : "broken", node.name || `EMQ ${at + 1}`,
-      node.is_up ? "up" : node.status === "DOWN" ? "down" : `not in use (${node.status})`, `for ${span(node.state_age)}`,
+      node.is_up ? "up" : node.status === "DOWN" ? DOWN[node.check] ?? "down" : `not in use (${node.status})`, `for ${span(node.state_age)}`,
       node.is_up && many(node.sessions, "session"), node.address))
     : [host(live ? "good" : "unknown", "EMQ", live ? "answers" : "not known",
       "Only HAProxy knows the single nodes.")];
@@ -125,7 +126,8 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
     h("span", {}, "MQTT: ", level(connected, SESSION[mqtt.state] ?? mqtt.state), ` for ${span(mqtt.state_age)}`),
     h("span", {}, "Kafka: ", level(kafkaKind, CLUSTER[kafka.state] ?? kafka.state), ` for ${span(kafka.state_age)}`));
   const brokers = kafka.brokers.length > 0
-    ? kafka.brokers.map((each) => host(each.is_up ? "good" : "broken", `Kafka ${each.number}`, each.is_up ? "up" : "down",
+    ? kafka.brokers.map((each) => host(each.is_up ? "good" : "broken", each.number < 0 ? "Kafka" : `Kafka ${each.number}`,
+      each.is_up ? "up" : each.hangs ? "hangs" : "down",
       `for ${span(each.state_age)}`, each.round_trip_p99 != null && `round trip ${span(each.round_trip_p99)}`, each.address))
     : [host(kafkaKind, "Kafka", CLUSTER[kafka.state] ?? kafka.state, kafka.bootstrap_servers)];
 

@@ -91,7 +91,7 @@ def test_once_prints_the_sentence_the_chain_and_the_events(config: str, capsys: 
         assert run(config, "--once", "--url", url) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "WARNING. EMQ node emq2 (172.30.1.22:1883) is down or hangs" in shown
-    assert "EMQ emq1 UP 9 d, emq2 DOWN 95 s" in shown
+    assert "EMQ emq1 up 9 d, emq2 down or hangs 95 s" in shown
     assert "2 d 1 h ago The session with 172.30.1.10 is live." in shown
 
 

@@ -1,76 +1,187 @@
-"""Which brokers are up, from librdkafka's statistics; by its own mock cluster, and by what it may say."""
+"""Which brokers are up, from what the metadata and the addresses answered."""
 
 import json
 
-from confluent_kafka import Producer
+from bridge.kafka.brokers import BELIEVE_AFTER, FORGET_AFTER, Brokers, Reach
 
-from bridge.kafka.brokers import Brokers
-from tests.harness.conditions import wait_until
-
-
-def _statistics(*brokers: tuple[int, str]) -> str:
-    each = {
-        f"b{number}:9092/{number}": {
-            "name": f"b{number}:9092/{number}",
-            "nodeid": number,
-            "nodename": f"b{number}:9092",
-            "state": state,
-            "rtt": {"p99": 2500, "cnt": 4},
-        }
-        for number, state in brokers
-    }
-    return json.dumps({"name": "x", "brokers": each, "topics": {"t": {}}}, separators=(",", ":"))
+THREE = {1: "b1:9092", 2: "b2:9092", 3: "b3:9092"}
+TWO = {2: "b2:9092", 3: "b3:9092"}
+ANSWERS, HANGS, AWAY = Reach.ANSWERS, Reach.HANGS, Reach.AWAY
 
 
-def test_librdkafka_names_the_brokers_that_are_up() -> None:
-    brokers = Brokers()
-    producer = Producer(
-        {
-            "bootstrap.servers": "mock",
-            "test.mock.num.brokers": 3,
-            "statistics.interval.ms": 50,
-            "stats_cb": brokers.take,
-        }
-    )
-    for number in range(80):  # the mock cluster chooses leaders at random
-        producer.produce(f"topic{number // 4}", b"x", partition=number % 4)
+def up(brokers: Brokers) -> dict[int, bool]:
+    return {broker.number: broker.is_up for broker in brokers.known}
 
-    def are_up() -> bool:
-        producer.poll(0.1)
-        return len([broker for broker in brokers.known if broker.is_up]) == 3
 
-    wait_until(are_up, 20.0, lambda: f"three brokers are up: {brokers.known}")
-    assert [broker.number for broker in brokers.known] == [1, 2, 3]
-    assert all(broker.address.startswith("127.0.0.1:") for broker in brokers.known)
+def seen(*bootstrap: str) -> Brokers:
+    brokers = Brokers(bootstrap)
+    brokers.judge(100.0, THREE, {})
+    return brokers
+
+
+def test_the_metadata_names_the_brokers_that_are_up() -> None:
+    brokers = seen()
+    assert up(brokers) == {1: True, 2: True, 3: True}
+    assert [broker.address for broker in brokers.known] == list(THREE.values())
     assert brokers.any_up
+    assert brokers.taken_at == 100.0
+    assert brokers.doubtful(THREE) == []
 
 
-def test_a_broker_that_is_gone_keeps_its_name() -> None:
-    brokers = Brokers()
-    brokers.take(_statistics((1, "UP"), (2, "UP"), (-1, "UP")))
-    brokers.take(_statistics((1, "UP"), (2, "TRY_CONNECT"), (-1, "DOWN")))
-    assert [(each.number, each.is_up, each.address) for each in brokers.known] == [
-        (1, True, "b1:9092"),
-        (2, False, "b2:9092"),
-    ]
-    assert brokers.known[0].round_trip_p99 == 0.0025
-    assert brokers.any_up
-    brokers.take(_statistics((1, "DOWN"), (2, "DOWN")))
+def test_a_broker_that_is_dead_is_down_and_keeps_its_name() -> None:
+    brokers = seen()
+    assert brokers.doubtful(TWO) == ["b1:9092"]
+    brokers.judge(105.0, TWO, {"b1:9092": AWAY})
+    (down,) = [broker for broker in brokers.known if not broker.is_up]
+    assert (down.number, down.address, down.since, down.hangs) == (1, "b1:9092", 105.0, False)
+    brokers.judge(110.0, TWO, {"b1:9092": AWAY})
+    assert brokers.known[0].since == 105.0
+    brokers.judge(115.0, THREE, {})
+    assert brokers.known[0].is_up
+    assert brokers.known[0].since == 115.0
+
+
+def test_a_broker_that_hangs_is_called_so() -> None:
+    brokers = seen()
+    brokers.judge(105.0, TWO, {"b1:9092": HANGS})
+    assert (brokers.known[0].is_up, brokers.known[0].hangs) == (False, True)
+    brokers.judge(110.0, THREE, {})
+    assert (brokers.known[0].is_up, brokers.known[0].hangs) == (True, False)
+
+
+def test_a_broker_that_has_just_started_does_not_know_the_others_yet() -> None:
+    brokers = seen()
+    brokers.judge(105.0, {2: "b2:9092"}, {"b1:9092": ANSWERS, "b3:9092": ANSWERS})
+    assert all(up(brokers).values())
+    brokers.judge(100.0 + BELIEVE_AFTER, TWO, {"b1:9092": ANSWERS})
+    assert up(brokers) == {1: False, 2: True, 3: True}
+
+
+def test_a_broker_that_the_cluster_reaches_and_the_bridge_does_not_is_down() -> None:
+    brokers = seen()
+    brokers.suspect("b2:9092")
+    brokers.suspect("elsewhere:9092")
+    assert brokers.doubtful(THREE) == ["b2:9092"]
+    brokers.judge(105.0, THREE, {"b2:9092": AWAY})
+    assert all(up(brokers).values())  # once may be chance
+    assert brokers.doubtful(THREE) == ["b2:9092"]
+    brokers.judge(110.0, THREE, {"b2:9092": AWAY})
+    assert up(brokers) == {1: True, 2: False, 3: True}
+    brokers.judge(115.0, THREE, {"b2:9092": ANSWERS})
+    assert all(up(brokers).values())
+    assert brokers.doubtful(THREE) == []
+
+
+def test_a_broker_that_was_dead_at_the_start_is_known_by_its_address() -> None:
+    brokers = Brokers(["b1:9092", "b2:9092", "b3:9092"])
+    assert brokers.doubtful(TWO) == ["b1:9092"]
+    brokers.judge(100.0, TWO, {"b1:9092": AWAY})
+    assert up(brokers) == {2: True, 3: True, -1: False}
+    assert brokers.known[-1].address == "b1:9092"
+    brokers.judge(105.0, THREE, {})
+    assert up(brokers) == {1: True, 2: True, 3: True}
+
+
+def test_a_broker_that_was_dead_at_the_start_has_its_number_from_its_replicas() -> None:
+    brokers = Brokers(["b1:9092", "b2:9092", "b3:9092"])
+    for now in (100.0, 105.0):
+        brokers.judge(now, TWO, {"b1:9092": AWAY}, {"t": {1, 2, 3}})
+        assert up(brokers) == {1: False, 2: True, 3: True}
+        assert brokers.known[0].address == "b1:9092"
+        assert brokers.known[0].since == 100.0
+    brokers.judge(110.0, THREE, {}, {"t": {1, 2, 3}})
+    assert up(brokers) == {1: True, 2: True, 3: True}
+
+
+def test_a_dead_broker_that_nothing_but_a_replica_names_is_known_by_its_number() -> None:
+    brokers = Brokers(["b2:9092"])
+    brokers.judge(100.0, TWO, {}, {"t": {1, 2}})
+    assert up(brokers) == {1: False, 2: True, 3: True}
+    assert brokers.known[0].address == ""
+    assert brokers.doubtful(TWO) == []
+    brokers.judge(105.0, TWO, {}, {"t": {2, 3}})
+    assert up(brokers) == {2: True, 3: True}
+
+
+def test_another_name_of_a_broker_is_no_broker() -> None:
+    brokers = Brokers(["kafka.home:9092"])
+    assert brokers.doubtful(THREE) == ["kafka.home:9092"]
+    brokers.judge(100.0, THREE, {"kafka.home:9092": ANSWERS})
+    assert up(brokers) == {1: True, 2: True, 3: True}
+    assert brokers.doubtful(THREE) == []
+
+
+def test_a_broker_that_was_removed_is_forgotten_in_time() -> None:
+    brokers = seen("b2:9092")
+    brokers.judge(105.0, TWO, {"b1:9092": AWAY})
+    brokers.judge(100.0 + FORGET_AFTER, TWO, {"b1:9092": AWAY})
+    assert 1 in up(brokers)
+    brokers.judge(101.0 + FORGET_AFTER, TWO, {"b1:9092": AWAY})
+    assert up(brokers) == {2: True, 3: True}
+
+
+def test_a_dead_broker_that_is_still_wanted_is_not_forgotten() -> None:
+    by_settings, by_replica = seen("b1:9092"), seen()
+    by_settings.judge(1e6, TWO, {"b1:9092": AWAY})
+    by_replica.judge(1e6, TWO, {"b1:9092": AWAY}, {"t": {1, 2}})
+    assert up(by_settings) == up(by_replica) == {1: False, 2: True, 3: True}
+    by_replica.forget_topic("t")
+    by_replica.judge(2e6, TWO, {"b1:9092": AWAY})
+    assert up(by_replica) == {2: True, 3: True}
+
+
+def test_all_brokers_are_gone() -> None:
+    brokers = seen("b1:9092")
+    assert brokers.doubtful(None) == ["b1:9092", "b2:9092", "b3:9092"]
+    brokers.judge(105.0, None, dict.fromkeys(THREE.values(), AWAY))
+    assert not any(up(brokers).values())
     assert not brokers.any_up
     assert brokers.ever_up
 
 
-def test_a_broker_without_a_connection_is_what_it_was() -> None:
-    brokers = Brokers()
-    brokers.take(_statistics((1, "UP"), (2, "INIT")))
-    assert [each.number for each in brokers.known] == [1]  # nothing is known of 2
-    brokers.take(_statistics((1, "INIT"), (2, "UP")))
-    assert [each.is_up for each in brokers.known] == [True, True]
+def test_all_brokers_hang() -> None:
+    brokers = seen()
+    for now in (105.0, 110.0):
+        brokers.judge(now, None, dict.fromkeys(THREE.values(), HANGS))
+    assert not any(up(brokers).values())
+    assert all(broker.hangs for broker in brokers.known)
+    assert not brokers.any_up
 
 
-def test_an_unknown_format_changes_nothing() -> None:
-    brokers = Brokers()
-    brokers.take(_statistics((1, "UP")))
-    for text in ("", "{}", '{"brokers":[]}', '{"brokers":{"a":{}}}', '{"brokers":{"a":'):
+def test_the_one_broker_that_was_asked_hangs() -> None:
+    brokers = seen()
+    brokers.judge(105.0, None, {"b1:9092": HANGS, "b2:9092": ANSWERS, "b3:9092": ANSWERS})
+    assert all(up(brokers).values())
+    assert brokers.any_up
+    assert brokers.taken_at == 100.0
+    brokers.judge(110.0, TWO, {"b1:9092": HANGS})
+    assert up(brokers) == {1: False, 2: True, 3: True}
+
+
+def test_no_broker_was_there_since_the_start() -> None:
+    brokers = Brokers(["b1:9092", "b2:9092"])
+    brokers.judge(100.0, None, {"b1:9092": AWAY, "b2:9092": HANGS})
+    assert [(broker.address, broker.is_up, broker.hangs) for broker in brokers.known] == [
+        ("b1:9092", False, False),
+        ("b2:9092", False, True),
+    ]
+    assert not brokers.ever_up
+
+
+def _statistics(count: int) -> str:
+    each = {"nodeid": 1, "state": "UP", "rtt": {"p99": 2500, "cnt": count}}
+    return json.dumps({"brokers": {"b1:9092/1": each}, "topics": {"t": {}}}, separators=(",", ":"))
+
+
+def test_a_round_trip_is_of_the_last_minute() -> None:
+    brokers = seen()
+    brokers.take(_statistics(4))
+    brokers.judge(101.0, THREE, {})
+    assert [broker.round_trip_p99 for broker in brokers.known] == [0.0025, None, None]
+    for text in ("", "{}", '{"brokers":[]}', '{"brokers":{"a":{"rtt":{"cnt":1}}}}', '{"brokers":{"a":'):
         brokers.take(text)
-    assert [each.number for each in brokers.known] == [1]
+    brokers.judge(102.0, THREE, {})
+    assert brokers.known[0].round_trip_p99 == 0.0025
+    brokers.take(_statistics(0))
+    brokers.judge(103.0, THREE, {})
+    assert brokers.known[0].round_trip_p99 is None

@@ -6,12 +6,12 @@ from bridge.neighbours.haproxy_stats import nodes
 from bridge.status.snapshot import BrokerNode
 
 CSV = """\
-# pxname,svname,scur,status,lastchg,addr,
-tcp-in,server1,7,UP,4,,
-mqtt-kafka,FRONTEND,1,OPEN,,,
-mqtt-kafka,server1,1,UP 2/3,100,172.30.1.25:1883,
-mqtt-kafka,server2,0,DOWN 1/2,7,172.30.1.9:1883,
-mqtt-kafka,BACKEND,1,UP,100,,
+# pxname,svname,scur,status,lastchg,check_status,addr,
+tcp-in,server1,7,UP,4,,,
+mqtt-kafka,FRONTEND,1,OPEN,,,,
+mqtt-kafka,server1,1,UP 2/3,100,* L7OK,172.30.1.25:1883,
+mqtt-kafka,server2,0,DOWN 1/2,7,L7TOUT,172.30.1.9:1883,
+mqtt-kafka,BACKEND,1,UP,100,,,
 """
 PROMETHEUS = """\
 # HELP haproxy_server_status Current status of the service.
@@ -24,21 +24,25 @@ haproxy_server_status{proxy="mqtt-kafka",server="server2",state="DOWN"} 1
 haproxy_server_status{proxy="mqtt-kafka",server="server2",state="UP"} 0
 haproxy_server_check_last_change_seconds{proxy="mqtt-kafka",server="server1"} 100
 haproxy_server_check_last_change_seconds{proxy="mqtt-kafka",server="server2"} 7
+haproxy_server_check_status{proxy="mqtt-kafka",server="server1",state="L7OK"} 1
+haproxy_server_check_status{proxy="mqtt-kafka",server="server1",state="L7TOUT"} 0
+haproxy_server_check_status{proxy="mqtt-kafka",server="server2",state="L7OK"} 0
+haproxy_server_check_status{proxy="mqtt-kafka",server="server2",state="L7TOUT"} 1
 haproxy_server_limit_sessions{proxy="mqtt-kafka",server="server1"} NaN
 """
 
 
 def test_the_console_as_csv_tells_state_age_sessions_and_address() -> None:
     assert nodes(CSV, "mqtt-kafka") == (
-        BrokerNode("server1", "172.30.1.25:1883", True, "UP", 100.0, 1),
-        BrokerNode("server2", "172.30.1.9:1883", False, "DOWN", 7.0, 0),
+        BrokerNode("server1", "172.30.1.25:1883", True, "UP", 100.0, 1, "L7OK"),
+        BrokerNode("server2", "172.30.1.9:1883", False, "DOWN", 7.0, 0, "L7TOUT"),
     )
 
 
 def test_the_prometheus_endpoint_tells_the_same_without_addresses() -> None:
     assert nodes(PROMETHEUS, "mqtt-kafka") == (
-        BrokerNode("server1", "", True, "UP", 100.0, 1),
-        BrokerNode("server2", "", False, "DOWN", 7.0, 0),
+        BrokerNode("server1", "", True, "UP", 100.0, 1, "L7OK"),
+        BrokerNode("server2", "", False, "DOWN", 7.0, 0, "L7TOUT"),
     )
 
 

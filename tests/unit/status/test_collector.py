@@ -1,11 +1,12 @@
 """The snapshot says what the parts really hold."""
 
+import time
 from dataclasses import dataclass, field
 from enum import Enum
 
 import pytest
 
-from bridge.delivery.results import Verdict
+from bridge.delivery.results import TopicAnswer, Verdict
 from bridge.observe.events import Event, log
 from bridge.observe.observations import SHORT, Observations
 from bridge.observe.recent import RECENT, Recent
@@ -172,7 +173,17 @@ def test_a_held_topic_is_shown_with_its_reason(seen: Seen) -> None:
     snapshot = seen.look()
     (held,) = snapshot.held
     assert (held.topic, held.state, held.messages, held.reason) == ("sensors", "held", 1, "why")
+    assert held.kind == "refused"
     assert (snapshot.held_total, snapshot.waiting_total) == (1, 1)
+
+
+def test_a_missing_topic_is_shown_with_the_command_that_creates_it(seen: Seen) -> None:
+    world = seen.world
+    world.receive()
+    world.kafka.answers.append(TopicAnswer("sensors", exists=False, way_out="create it"))
+    world.turn()
+    (held,) = seen.look().held
+    assert (held.kind, held.reason, held.way_out) == ("missing", "the topic does not exist", "create it")
 
 
 def test_kafka_is_connecting_then_live_then_away_then_resting(seen: Seen) -> None:
@@ -216,15 +227,32 @@ def test_every_event_is_counted_from_the_start(seen: Seen) -> None:
     assert seen.look().events["mqtt.connecting"] == before["mqtt.connecting"] + 1
 
 
-def test_a_warning_does_not_hide_the_error_before_it() -> None:
+def test_the_newest_cause_is_the_trouble_whatever_its_level_is() -> None:
     recent = Recent()
-    events = frozenset({"a", "b"})
-    recent.note("a", Event.MQTT_REFUSED.level, {"reason": "password"})
-    recent.note("b", Event.MQTT_CLOSED.level, {"reason": "closed"})
-    trouble = recent.trouble(events, since=0.0)
+    causes = frozenset({Event.MQTT_REFUSED, Event.MQTT_CONNECT_FAILED})
+    recent.note(Event.MQTT_REFUSED, Event.MQTT_REFUSED.level, {"reason": "password"})
+    recent.note(Event.MQTT_CONNECT_FAILED, Event.MQTT_CONNECT_FAILED.level, {"reason": "refused"})
+    trouble = recent.trouble(causes, frozenset(), since=0.0)
     assert trouble is not None
-    assert trouble.event == "a"
-    assert recent.trouble(events, since=trouble.at + 1e9) is None
+    assert trouble.event == Event.MQTT_CONNECT_FAILED
+    assert recent.trouble(causes, frozenset(), since=trouble.at + 1e9) is None
+
+
+def test_what_follows_from_a_cause_does_not_hide_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    recent = Recent()
+    sets = frozenset({Event.MQTT_REFUSED}), frozenset({Event.MQTT_CLOSED})
+
+    def seen_after(seconds: float) -> str:
+        monkeypatch.setattr(time, "monotonic", lambda: 1000.0 + seconds)
+        recent.note(Event.MQTT_CLOSED, Event.MQTT_CLOSED.level, {"reason": "closed"})
+        trouble = recent.trouble(*sets, since=0.0)
+        return trouble.event if trouble else ""
+
+    assert seen_after(-1.0) == Event.MQTT_CLOSED  # there is no cause
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    recent.note(Event.MQTT_REFUSED, Event.MQTT_REFUSED.level, {"reason": "password"})
+    assert seen_after(150.0) == Event.MQTT_REFUSED
+    assert seen_after(151.0) == Event.MQTT_CLOSED  # a cause that lasted would have been logged again
 
 
 def test_the_last_events_are_few_and_short() -> None:

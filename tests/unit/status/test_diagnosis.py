@@ -56,12 +56,18 @@ def kafka(state: str, trouble: str = "", reason: str = "", way_out: str = "", up
     )
 
 
-def nodes(first: str = "UP", second: str = "UP") -> dict[str, Any]:
+def nodes(first: str = "UP", second: str = "UP", check: str = "L4CON") -> dict[str, Any]:
+    """`check`: HAProxy's last check of a node that is not up."""
     whole = healthy()
     said = zip(whole.nodes, (first, second), strict=True)
     return {
         "haproxy": whole.haproxy,
-        "nodes": tuple(replace(node, is_up=word == "UP", status=word, state_age=12.0) for node, word in said),
+        "nodes": tuple(
+            replace(
+                node, is_up=word == "UP", status=word, state_age=12.0, check="" if word == "UP" else check
+            )
+            for node, word in said
+        ),
     }
 
 
@@ -90,10 +96,9 @@ def flow(**changes: Any) -> Snapshot:
     return replace(whole, flow=replace(whole.flow, **changes))
 
 
-def held(reason: str, way_out: str = "", state: str = "held", messages: int = 7) -> Snapshot:
-    return replace(
-        healthy(), held=(HeldTopic("iot.cellar", state, 9.0, messages, reason, way_out),), waiting_total=1
-    )
+def held(kind: str, reason: str, way_out: str = "", state: str = "held", messages: int = 7) -> Snapshot:
+    topic = HeldTopic("iot.cellar", state, 9.0, messages, reason, way_out, kind)
+    return replace(healthy(), held=(topic,), waiting_total=1)
 
 
 def without_neighbours(snapshot: Snapshot) -> Snapshot:
@@ -110,13 +115,36 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         replace(healthy(), **nodes("DOWN", "UP")),
         "warning",
         "emq-node-down",
-        ("EMQ node emq1 (172.30.1.21:1883)", "HAProxy (DOWN)", "flow through emq2", "restart emqx"),
+        ("EMQ node emq1 (172.30.1.21:1883) is down", "(DOWN, L4CON)", "flow through emq2", "start EMQ again"),
+    ),
+    "one EMQ node hangs": (
+        replace(healthy(), **nodes("UP", "DOWN", "L7TOUT")),
+        "warning",
+        "emq-node-down",
+        (
+            "EMQ node emq2 (172.30.1.22:1883) hangs",
+            "HAProxy (DOWN, L7TOUT)",
+            "answers nothing",
+            "restart EMQ",
+        ),
+    ),
+    "the host of one EMQ node has no power": (
+        replace(healthy(), **nodes("UP", "DOWN", "L4TOUT")),
+        "warning",
+        "emq-node-down",
+        ("EMQ node emq2 (172.30.1.22:1883) can't be reached", "HAProxy (DOWN, L4TOUT)", "ping"),
+    ),
+    "one EMQ node does not answer, and HAProxy does not say how": (
+        replace(healthy(), **nodes("UP", "DOWN", "")),
+        "warning",
+        "emq-node-down",
+        ("EMQ node emq2 (172.30.1.22:1883) is down or hangs", "HAProxy (DOWN)"),
     ),
     "one EMQ node hangs, and the bridge waits for the other": (
-        away("mqtt.closed", "Connection reset by peer", **nodes("UP", "DOWN")),
+        away("mqtt.closed", "Connection reset by peer", **nodes("UP", "DOWN", "L7TOUT")),
         "broken",
         "emq-hangs",
-        ("emq2 (172.30.1.22:1883)", "for 12 s", "after a minute or more", "restart emqx"),
+        ("emq2 (172.30.1.22:1883) hangs, for 12 s", "after a minute or more", "restart emqx"),
     ),
     "a node was taken out by a person": (
         replace(healthy(), **nodes("UP", "MAINT")),
@@ -301,25 +329,25 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         ('topic "lamps" does not exist', "1,204 messages", "bridge topics --create"),
     ),
     "a topic is forbidden": (
-        held("no permission to write", "kafka-acls.sh --add"),
+        held("forbidden", "no permission to write", "kafka-acls.sh --add"),
         "broken",
         "topic-forbidden",
         ("iot.cellar", "no permission", "Allow WRITE"),
     ),
     "a topic is held": (
-        held("not enough in-sync replicas"),
+        held("refused", "not enough in-sync replicas"),
         "broken",
         "topic-held",
         ("iot.cellar", "not enough in-sync replicas", "7 messages"),
     ),
     "Kafka is late": (
-        held("", state="spooling"),
+        held("", "", state="spooling"),
         "warning",
         "kafka-late",
         ("iot.cellar", "No acknowledged message is lost", "brokers' disks"),
     ),
     "what waited goes to Kafka": (
-        held("", state="draining", messages=2141),
+        held("", "", state="draining", messages=2141),
         "warning",
         "catching-up",
         ("2,141 messages left, in about 10 s", "No action is needed"),
@@ -611,7 +639,9 @@ def test_the_events_that_a_diagnosis_looks_for_exist() -> None:
 
 
 def test_a_node_without_an_address_is_named_as_haproxy_names_it() -> None:
-    snapshot = replace(healthy(), nodes=(BrokerNode("server1", "", False, "DOWN", 9.0), healthy().nodes[1]))
+    snapshot = replace(
+        healthy(), nodes=(BrokerNode("server1", "", False, "DOWN", 9.0, check="L4CON"), healthy().nodes[1])
+    )
     sentence = diagnose(snapshot).sentence
     assert "EMQ node server1 is down" in sentence
     assert "`server server1` in haproxy.cfg" in sentence

@@ -1,0 +1,77 @@
+"""The question to many brokers at once; librdkafka's mock cluster, and sockets that answer or do not."""
+
+import socket
+import time
+from collections.abc import Iterator
+from threading import active_count
+
+import pytest
+
+from bridge.kafka.broker_watch import BrokerWatch, reach
+from bridge.kafka.brokers import Brokers, Reach
+from bridge.kafka.listeners import addresses
+from bridge.kafka.producer import Producer
+from bridge.settings import KafkaSettings
+from tests.harness.mock_kafka import QUIET, MockKafka
+
+
+@pytest.fixture
+def mute() -> Iterator[str]:
+    """Accepts connections and never answers: the kernel does so for a process that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def refusing() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_each_address_tells_whether_a_broker_answers_hangs_or_is_away(
+    mute: str, refusing: str, *, tls: bool
+) -> None:
+    kafka = MockKafka(1)
+    began = time.monotonic()
+    found = reach([kafka.bootstrap, mute, refusing, "no.such.host.invalid:1"], tls=tls, timeout=1.0)
+    assert time.monotonic() - began < 10.0
+    assert found.pop(kafka.bootstrap) in ((Reach.HANGS, Reach.AWAY) if tls else (Reach.ANSWERS,))
+    assert found == {mute: Reach.HANGS, refusing: Reach.AWAY, "no.such.host.invalid:1": Reach.AWAY}
+
+
+def _producer(bootstrap: str) -> Producer:
+    return Producer({"bootstrap.servers": bootstrap, **QUIET}, wake=lambda: None, on_error=lambda *_: None)
+
+
+def test_thirty_brokers_of_which_three_are_needed_are_all_up_and_cost_one_question(refusing: str) -> None:
+    kafka = MockKafka(30)
+    kafka.create_topic("t", 1)
+    bootstrap = ",".join([*kafka.bootstrap.split(",")[:3], refusing])
+    brokers = Brokers(addresses(bootstrap))
+    watch = BrokerWatch(KafkaSettings(bootstrap_servers=bootstrap), brokers)
+    watch.use_topic("t")
+    producer = _producer(bootstrap)
+    try:
+        for _ in range(3):
+            watch.ask(producer)
+        assert [each.number for each in brokers.known if each.is_up] == list(range(1, 31))
+        assert [each.address for each in brokers.known if not each.is_up] == [refusing]
+        before = active_count()
+        watch.ask(producer)
+        assert active_count() == before
+    finally:
+        producer.close()
+
+
+def test_a_closed_producer_is_not_asked() -> None:
+    kafka = MockKafka(1)
+    brokers = Brokers(addresses(kafka.bootstrap))
+    watch = BrokerWatch(KafkaSettings(bootstrap_servers=kafka.bootstrap), brokers)
+    producer = _producer(kafka.bootstrap)
+    producer.close()
+    for _ in range(2):
+        watch.ask(producer)
+        assert not brokers.any_up
+    watch.ask(None)
+    assert brokers.taken_at
