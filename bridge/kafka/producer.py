@@ -7,10 +7,11 @@ is a report, and wakes the loop. If both polled at once, they would pass the int
 for every single report.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from threading import Semaphore
+from threading import Lock, Semaphore
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -27,6 +28,7 @@ _QUEUE_FULL = -184  # _QUEUE_FULL and _FATAL of rdkafka.h
 _FATAL = -150
 _THREADS = 8  # librdkafka's own two, one for each bootstrap broker, one of ours, and some to spare
 _WAIT = 1.0  # seconds; the longest single poll of the thread, which polls again when nothing has come
+_ANSWER = 5.0  # seconds for Kafka's answer after the clock was set back
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
 
@@ -55,6 +57,7 @@ class Producer:
         self._gate = Semaphore(0)
         self._waits = False
         self._closed = False
+        self._asks = Lock()  # librdkafka's client must not be closed while a thread asks it
         me = ref(self)  # librdkafka's client keeps its callback, so a strong reference would be a cycle
         require_threads(_THREADS)
         start_thread(self._wait_for_reports, "reports")
@@ -125,6 +128,30 @@ class Producer:
         with suppress(KafkaException, RuntimeError):  # closed, or the library refuses it: it stays locked out
             self._rd.set_sasl_credentials(username, password)
 
+    def end_waits(self) -> None:
+        """The clock was set back: let librdkafka's threads look at the clock again. Raises NoThread.
+
+        librdkafka waits for times of the wall clock (C11's cnd_timedwait). Where the clock was set back by an
+        hour, each such wait lasts an hour longer: no reconnect, no new leader, no timer. An answer about
+        metadata ends all of them. A thread asks until Kafka answers, because Kafka may be away now.
+        """
+        start_thread(self._ask_until_answered, "clock")
+
+    def _ask_until_answered(self) -> None:
+        while not self._has_answer():
+            time.sleep(_WAIT)
+
+    def _has_answer(self) -> bool:
+        """Whether Kafka has answered, or the producer was closed. Takes up to _ANSWER seconds."""
+        with self._asks:
+            if self._closed:
+                return True
+            try:
+                self._rd.list_topics(timeout=_ANSWER)
+            except KafkaException:
+                return False
+            return True
+
     def close(self) -> None:
         """Drop the undelivered messages and close. The thread that waits for reports closes the client.
 
@@ -138,7 +165,8 @@ class Producer:
         self._gate.release()
 
     def _close(self) -> None:
-        with suppress(AttributeError, KafkaException, RuntimeError):  # it could not be built; a fatal error
+        # AttributeError: the client could not be built; the others: a fatal error.
+        with self._asks, suppress(AttributeError, KafkaException, RuntimeError):
             self._rd.purge()
             self._rd.close()
 
@@ -214,4 +242,5 @@ class NoProducer(Producer):
 
     def poll(self) -> None: ...
     def sleep(self) -> None: ...
+    def end_waits(self) -> None: ...
     def close(self) -> None: ...

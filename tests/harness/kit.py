@@ -33,7 +33,7 @@ _TESTS = _LAB | {
     "ejabberdctl": "ejabberd",
     "shellcheck": "shellcheck",
     "strace": "strace",
-    "faketime": "faketime",
+    "tcc": "tcc",
     "mkfs.ext4": "e2fsprogs",
     "losetup": "mount",
     # Machines that boot, for the tests of installation: tests/integration/machines
