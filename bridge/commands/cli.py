@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bridge import __version__
-from bridge.commands import arguments
+from bridge.commands import arguments, signals
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.observe.printable import printable
 from bridge.settings import Settings, problems
@@ -71,6 +71,8 @@ def _run(words: Sequence[str]) -> int:
     parser, flags = command_line()
     options, rest = parser.parse_known_args(words)
     command = arguments.command(options, _words(parser, rest))
+    if command.name != arguments.SERVICE:
+        signals.let_through()
     configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
     settings = configuration.settings
     if command.name in _WITH_KAFKA:
