@@ -1,4 +1,4 @@
-"""Signals that come before the process knows its command. The kernel's default for each is to end the process.
+"""Signals that come before the process knows its command. By the kernel's default each would end it.
 
 Imports nothing slow: the entry point calls `hold_back` before all other imports.
 """
