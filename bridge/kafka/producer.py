@@ -18,8 +18,8 @@ from weakref import ref
 from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RdProducer
 
-from bridge.errors import ConfigurationError, NoThread
 from bridge.kafka import error_verdicts
+from bridge.kafka.options import not_built
 from bridge.loop import require_threads, start_thread
 from bridge.message import Message
 
@@ -48,7 +48,9 @@ class Producer:
     def __init__(
         self, options: dict[str, Any], wake: Callable[[], None], on_error: Callable[[int, str], None]
     ) -> None:
-        """Raises ConfigurationError when librdkafka refuses an option, NoThread without room for threads."""
+        """Raises ConfigurationError when librdkafka refuses an option, BridgeError when it can't use a file,
+        NoThread without room for threads.
+        """
         self.delivered: list[Message] = []
         self.failed: list[FailedReport] = []
         self.is_broken = False
@@ -66,10 +68,7 @@ class Producer:
         except KafkaException as error:
             self._closed = True
             self._gate.release()
-            problem = error.args[0]
-            if problem.code() == error_verdicts.NO_RESOURCE:
-                raise NoThread from None
-            raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
+            raise not_built(error) from None
 
     def produce(self, message: Message) -> FailedReport | None:
         """Hand a message to librdkafka. Returns the report where the message has failed at once."""

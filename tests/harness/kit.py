@@ -175,6 +175,11 @@ def _venv_stamp() -> str:
 
 
 def _build_venv() -> None:
+    if VENV.is_symlink():  # venv --clear would follow it
+        raise KitError(
+            f"{VENV} is a symbolic link, and making it again would empty {VENV.resolve()}: rm {VENV}, so that"
+            " this clone gets packages of its own"
+        )
     pip = [str(VENV / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     _step("a virtual environment in .venv", [sys.executable, "-m", "venv", "--clear", str(VENV)])
     _step("Python packages of tests/requirements.txt", [*pip, "--requirement", str(_REQUIREMENTS)])

@@ -45,7 +45,7 @@ def test_a_whole_chain_has_a_good_line_for_each_link(
     assert [line.split()[:2] for line in lines] == [
         ["good", name]
         for name in ("name", "HAProxy", "EMQ", "subscription", "subscription", "Kafka", "topic")
-    ]
+    ] + [["note", "topic"]]
     assert lines[2].endswith("CONNACK, MQTT 5")
     assert "3 brokers: " in lines[5]
 
@@ -66,7 +66,8 @@ def test_the_link_that_breaks_is_named_and_kafka_is_looked_at_all_the_same(
     whole, lines = look(mqtt=mqtt)
     assert whole == (not said)
     assert any(said in line for line in lines), lines
-    assert lines[-1].startswith("good    topic")
+    assert lines[-2].startswith("good    topic")
+    assert lines[-1].startswith("note    topic         made.{x}: not checked")
 
 
 def test_no_emq_node_is_up_behind_haproxy(look: Look, emq: Brokers, haproxy: HAProxy) -> None:
