@@ -1,7 +1,18 @@
-"""Runs the command line: `python -m bridge`."""
+"""The entry point: `python -m bridge`, and the commands `bridge` and `mqtt-kafka-bridge`."""
 
 import sys
 
-from bridge.commands.cli import main
+from bridge.commands import signals
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the process's command line. Returns the exit status."""
+    signals.hold_back()  # before the imports below, which take most of a second on a Pi
+
+    from bridge.commands import cli
+
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

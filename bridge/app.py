@@ -37,8 +37,8 @@ _FAREWELL_TAKES = LAST_COMMITS_TIMEOUT + 5.0  # seconds for DISCONNECT, the disk
 
 
 # The kernel's default for each is to end the process, which then acknowledges nothing and leaves copies of
-# what was in flight. People send them to make a service open its log again. SIGHUP has an effect later.
-_WITHOUT_EFFECT = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# what was in flight. People send them to make a service open its log again.
+_WITHOUT_EFFECT = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run(settings: Settings, read_again: Callable[[], Settings]) -> int:
@@ -49,6 +49,9 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> int:
     """
     for number in _WITHOUT_EFFECT:
         signal.signal(number, signal.SIG_IGN)
+    # SIGHUP waits until the loop can take it. The threads that start meanwhile never take it: they would not
+    # wake the loop.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP,))
     logging.set_up(settings.log.level, settings.log.format)
     router = Router(settings.routes)
     router.require_protocol(settings.mqtt.protocol)
@@ -110,6 +113,7 @@ class Service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._loop.post(self._on_signal))
         signal.signal(signal.SIGHUP, lambda *_: self._loop.post(self._reload))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGHUP, *_WITHOUT_EFFECT))
         log(Event.SERVICE_STARTED)
         self._neighbours.start()
         self._page.start()

@@ -16,6 +16,7 @@ sys.path.insert(0, str(HERE.parent))
 from pydantic.fields import FieldInfo  # noqa: E402
 
 from bridge.settings import describe  # noqa: E402
+from bridge.settings.changes import TAKEN_WHILE_RUNNING  # noqa: E402
 from bridge.settings.load import DEFAULT_FILE  # noqa: E402
 from bridge.settings.section import Key  # noqa: E402
 
@@ -45,13 +46,19 @@ def files() -> dict[Path, str]:
 # -- bridge.toml ---------------------------------------------------------------------------------------
 
 
+def _taken_while_running() -> str:
+    *others, last = sorted(TAKEN_WHILE_RUNNING)
+    return f"{', '.join(others)} and {last}"
+
+
 def _settings() -> Iterator[str]:
     yield f"""# The settings of mqtt-kafka-bridge, {DEFAULT_FILE}
 #
 # This file lists every setting. A line that begins with "#" shows the default; no value means no default.
 # "mqtt-kafka-bridge config" shows the value in force of each setting and its source.
 # After a change run "mqtt-kafka-bridge config". If that prints no error, run
-# "systemctl restart mqtt-kafka-bridge".
+# "systemctl reload mqtt-kafka-bridge". A change of any other setting than these needs
+# "systemctl restart mqtt-kafka-bridge": {_taken_while_running()}.
 #
 # Write durations as 200ms, 60s, 5min, 3h, 7d, and sizes as 64KiB, 16MB, 1GB.
 """

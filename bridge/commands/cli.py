@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bridge import __version__
-from bridge.commands import arguments
+from bridge.commands import arguments, signals
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.observe.printable import printable
 from bridge.settings import Settings, problems
@@ -22,6 +22,7 @@ from bridge.settings.section import nearest
 from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
+CREDENTIAL_STORES = ("/etc/credstore", "/run/credstore")  # systemd.exec(5)
 _WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.REPLAY, arguments.TOPICS)
 
 
@@ -74,6 +75,8 @@ def _run(words: Sequence[str]) -> int:
     parser, flags = command_line()
     options, rest = parser.parse_known_args(words)
     command = arguments.command(options, _words(parser, rest))
+    if command.name != arguments.SERVICE:
+        signals.let_through()
     configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
     settings = configuration.settings
     if command.name in _WITH_KAFKA:
@@ -158,12 +161,41 @@ def _show(configuration: Configuration) -> int:
     from bridge.routing.router import Router
 
     settings = configuration.settings
+    _require_password(settings)
     Router(settings.routes).require_protocol(settings.mqtt.protocol)  # this line finds wrong routes
     sys.stdout.write(as_toml(configuration))
     sys.stdout.flush()
     for warning in [*settings.warnings(), *advice.warnings(settings.routes)]:
         sys.stderr.write(f"bridge: warning: {printable(warning)}\n")
     return SUCCESS
+
+
+def _require_password(settings: Settings) -> None:
+    """Raises ConfigurationError where the service would have no password for Kafka, as far as can be seen."""
+    if not settings.kafka.sasl_username or _systemd_brings("kafka-password"):
+        return
+    from bridge.kafka.options import client_options
+
+    try:
+        client_options(settings.kafka)
+    except ConfigurationError:
+        raise
+    except BridgeError:  # the service starts, and waits until the file can be read
+        return
+
+
+def _systemd_brings(credential: str) -> bool:
+    """Whether the unit's LoadCredential= may find it. The service alone gets what is in these directories."""
+    for directory in CREDENTIAL_STORES:
+        try:
+            names = os.listdir(directory)
+        except PermissionError:
+            return True
+        except OSError:
+            continue
+        if any(name.startswith("mqtt-kafka-bridge") and name.endswith(credential) for name in names):
+            return True
+    return False
 
 
 class _Help(RawDescriptionHelpFormatter):
@@ -207,5 +239,7 @@ def _words(parser: ArgumentParser, rest: Sequence[str]) -> Sequence[str]:
 
 def _complain(problems: Sequence[str], status: int) -> int:
     for problem in problems:
-        sys.stderr.write(f"bridge: {printable(problem)}\n")
+        # An example has lines of its own, which begin with blanks. All other line breaks are escaped.
+        text = "\n    ".join(map(printable, problem.split("\n    ")))
+        sys.stderr.write(f"bridge: {text}\n")
     return status

@@ -518,7 +518,7 @@ class Pipeline:
             log(
                 Event.KAFKA_TIMESTAMPS_REFUSED,
                 topic=lane.topic,
-                timestamp=datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="seconds"),
+                record_timestamp=datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="seconds"),
                 reason=_WRONG_CLOCK if is_fresh else _TOO_OLD,
             )
         if is_fresh:

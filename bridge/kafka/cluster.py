@@ -25,6 +25,7 @@ _FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers; the 
 _RETIRE_AGAIN = 10.0  # seconds until `retire` is tried again after no thread could be started
 _REST = 60.0  # seconds until the next producer when only a person can help
 _LOOK_EVERY = 2.0  # seconds between two looks at files, and at threads that could not be started
+_SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
 _REFUSES_STILL = 60.0  # seconds after which a refusal no longer counts
 _PROBER_STAYS = 60.0  # seconds without a probe, then the prober is closed
 _CALM = 60.0  # seconds without a fatal error, then the delay is the shortest again
@@ -59,7 +60,7 @@ class Cluster:
         self._rebuilt_at = time.monotonic()
         self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
         self._asked: set[str] = set()
-        self._lookup = TopicLookup(settings, lambda answer: loop.post(partial(self._take_answer, answer)))
+        self._lookup = self._new_lookup()
         self._retiring: list[Producer] = []  # replaced producers that still have records in flight
         self._prober: Producer | None = None
         self._prober_is_in = False  # Kafka has answered the prober
@@ -72,6 +73,7 @@ class Cluster:
         self._files_read = tls.stamp(self._files)
         self._files_changed = False
         self._look_at = 0.0
+        self._wall = wall_offset()
         self._retire_at = 0.0
         self._expiry = tls.watch_expiry(settings)
         self.brokers = Brokers(listeners.addresses(settings.bootstrap_servers))
@@ -191,6 +193,9 @@ class Cluster:
         if topic not in self._asked:
             self._asked.add(topic)
             self._lookup.look_up(topic)
+
+    def _new_lookup(self) -> TopicLookup:
+        return TopicLookup(self._settings, lambda answer: self._loop.post(partial(self._take_answer, answer)))
 
     def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         self._asked.discard(answer.topic)
@@ -379,11 +384,31 @@ class Cluster:
         """What is looked at now and then, and not at each turn."""
         now = time.monotonic()
         self._look_at = now + _LOOK_EVERY
+        self._look_at_clock()
         self._watch.turn(now, None if self._rests else self._producer)
         if self._expiry:
             self._expiry.start()
         if self._files:
             self._look_at_files()
+
+    def _look_at_clock(self) -> None:
+        """Look whether the wall clock was set back, which lengthens librdkafka's waits by as much."""
+        before, now = self._wall, wall_offset()
+        if now > before - _SET_BACK:
+            self._wall = now
+            return
+        try:
+            for producer in (self._producer, *self._others):
+                producer.end_waits()
+        except NoThread as error:  # the next look tries again
+            self._say_no_thread(error)
+            return
+        self._wall = now
+        log(Event.CLOCK_SET_BACK, seconds=round(before - now))
+        # The thread that looks up topics may wait for as long. Another one answers the next questions.
+        unanswered, self._asked = self._asked, set()
+        self.answers += [NoTopicAnswer(topic, "this machine's clock was set back") for topic in unanswered]
+        self._lookup = self._new_lookup()
 
     def _look_at_files(self) -> None:
         """Look whether a file was replaced. librdkafka reads files once: a new file needs a new producer."""
@@ -405,6 +430,11 @@ class Cluster:
         if username and password:
             for producer in (self._producer, *self._others):
                 producer.new_password(username, password)
+
+
+def wall_offset() -> float:
+    """Seconds that the wall clock is ahead of the monotonic clock. It changes only where the clock is set."""
+    return time.time() - time.monotonic()
 
 
 def _nothing() -> None:

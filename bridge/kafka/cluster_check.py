@@ -14,10 +14,10 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
-from bridge.errors import BridgeError, ConfigurationError
+from bridge.errors import BridgeError
 from bridge.kafka import listeners, tls, topic_description, topic_lookup
 from bridge.kafka.client_errors import ClientErrors
-from bridge.kafka.options import BATCH_SIZE, producer_options
+from bridge.kafka.options import BATCH_SIZE, not_built, producer_options
 from bridge.kafka.topic_description import Description
 from bridge.settings import KafkaSettings
 
@@ -59,7 +59,7 @@ class ClusterCheck:
         try:
             self._producer = Producer(producer_options(settings, BATCH_SIZE) | own)
         except KafkaException as error:
-            raise ConfigurationError(f"librdkafka refuses kafka.options: {error.args[0].str()}") from None
+            raise not_built(error) from None
         self._admin = topic_lookup.new_admin(settings, error_cb=self._errors.note, logger=self._logger)
 
     def close(self) -> None:
@@ -68,12 +68,21 @@ class ClusterCheck:
 
     def brokers(self) -> list[Reached]:
         """Return each broker of the cluster, at the address that it advertises. Raises BridgeError."""
+        until = time.monotonic() + _TIMEOUT
         try:
             found = self._producer.list_topics(timeout=_TIMEOUT).brokers.values()
         except KafkaException as error:
-            raise BridgeError(self._why(error.args[0])) from None
-        addresses = sorted(f"{broker.host}:{broker.port}" for broker in found)
-        until = time.monotonic() + _TIMEOUT
+            # librdkafka leaves the bootstrap connection as soon as it knows the advertised addresses. If it
+            # reaches none of these, it may have nobody to ask any more; its statistics name them then.
+            known_by = time.monotonic() + 5 * _LOOK_EVERY
+            while not self._states and time.monotonic() < known_by:
+                self._poll(_LOOK_EVERY)
+            if not self._states:
+                raise BridgeError(self._why(error.args[0])) from None
+            addresses = sorted(self._states)
+        else:
+            addresses = sorted(f"{broker.host}:{broker.port}" for broker in found)
+            until = time.monotonic() + _TIMEOUT
         while time.monotonic() < until and not (self._may_produce and all(map(self._is_up, addresses))):
             self._poll(_LOOK_EVERY)
         return [Reached(address, self._why_not(address)) for address in addresses]

@@ -4,6 +4,8 @@ In delivery reports `retriable()` is False for every error, so the code decides.
 broker (Kafka protocol guide, "Error Codes"), codes below 0 from librdkafka (rdkafka.h, rd_kafka_resp_err_t).
 """
 
+import re
+
 from bridge.delivery.results import Hold, Verdict
 
 FATAL = -150
@@ -38,6 +40,22 @@ _TABLE = {
 }
 
 _HOLDS = {3: Hold.MISSING, 29: Hold.FORBIDDEN, 31: Hold.FORBIDDEN}
+
+
+_FILE = re.compile(
+    r"(ssl\.(?:ca|crl|key|certificate)\.location) failed: "
+    r"|(?:Failed to open|Error reading|Failed to parse) (ssl\.keystore\.location)"
+    r"|`(https\.ca\.location)` must be an existing"
+)
+
+
+def unusable_file(text: str) -> str:
+    """The option whose file librdkafka could not use when it was to build a client; empty: no file's.
+
+    A person can cure a file while the service runs. All other refusals are wrong settings.
+    """
+    found = _FILE.search(text)
+    return found[found.lastindex or 0] if found else ""
 
 
 def kind(code: int, text: str) -> int:

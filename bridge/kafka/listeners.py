@@ -2,7 +2,8 @@
 
 A Kafka broker that is spoken to in the wrong way closes the connection, and librdkafka then says "all
 brokers are down", or blames the password. So librdkafka's words are read here, and where they do not tell,
-the address is asked once more: does it speak TLS, does it want SASL, is it a controller's?
+the address is asked once more: does it speak TLS, does it want SASL, is it a
+controller's or an MQTT broker's?
 """
 
 import re
@@ -26,6 +27,8 @@ _CONTROLLER = (
     "it is the port of a Kafka controller; name a broker's, usually 9092, in kafka.bootstrap_servers"
 )
 
+_MQTT = "it is the port of an MQTT broker; name a Kafka broker's, usually 9092, in kafka.bootstrap_servers"
+
 # librdkafka's words -> what they mean.
 _WORDS = (
     (
@@ -45,6 +48,10 @@ _WORDS = (
         " sasl.oauthbearer.client.id with its secret",
     ),
 )
+
+# CONNECT of MQTT 3.1.1 with a clean session and without a client id: it takes no session from anybody.
+_MQTT_CONNECT = bytes([0x10, 12, 0, 4, *b"MQTT", 4, 2, 0, 10, 0, 0])
+_MQTT_CONNACK = bytes([0x20, 2])  # of every answer, also of a refusal
 
 # Kafka protocol guide, "API Keys".
 _METADATA, _API_VERSIONS = 3, 18
@@ -68,12 +75,15 @@ class Listener:
     tls: bool
     sasl: bool | None
     is_controller: bool = False
+    is_mqtt: bool = False
 
 
 def explain(address: str, found: Listener, options: Mapping[str, object]) -> str:
     """What a person is to do; empty: the listener is the right one. Pure."""
     if found.is_controller:
         return f"{address} answers, but {_CONTROLLER}"
+    if found.is_mqtt:
+        return f"{address} answers, but {_MQTT}"
     now = str(options.get("security.protocol", "PLAINTEXT")).upper()
     sasl = now.startswith("SASL_") if found.sasl is None else found.sasl
     right = ("SASL_" if sasl else "") + ("SSL" if found.tls else "PLAINTEXT")
@@ -86,22 +96,24 @@ def explain(address: str, found: Listener, options: Mapping[str, object]) -> str
 
 
 def look(host: str, port: int) -> Listener | None:
-    """None: nothing answers, or nothing of Kafka's. Blocks for some seconds."""
+    """None: nothing answers, or neither Kafka nor MQTT. Blocks for some seconds."""
     try:
         socket.create_connection((host, port), timeout=_TIMEOUT).close()
     except OSError:
         return None
     try:
         with _connected(host, port, tls=True) as sock:
-            return _asked(sock, tls=True) or Listener(tls=True, sasl=None)
+            found = _asked(sock, tls=True)
+        return found or _asked_as_mqtt(host, port, tls=True) or Listener(tls=True, sasl=None)
     except ssl.SSLError as error:
         if error.reason and "ALERT" in error.reason.replace(" ", "_").upper():
             return Listener(tls=True, sasl=None)
     except OSError:
         pass
     with suppress(OSError), _connected(host, port, tls=False) as sock:
-        return _asked(sock, tls=False)
-    return None
+        if found := _asked(sock, tls=False):
+            return found
+    return _asked_as_mqtt(host, port, tls=False)
 
 
 def why(settings: KafkaSettings) -> str:
@@ -183,6 +195,15 @@ def _asked(sock: socket.socket, *, tls: bool) -> Listener | None:
         return Listener(tls, sasl=not _call(sock, _METADATA, 4, struct.pack(">i?", 0, False)))
     except OSError:
         return Listener(tls, sasl=True)
+
+
+def _asked_as_mqtt(host: str, port: int, *, tls: bool) -> Listener | None:
+    """None: it does not answer as an MQTT broker does."""
+    with suppress(OSError), _connected(host, port, tls=tls) as sock:
+        sock.sendall(_MQTT_CONNECT)
+        if _received(sock, 2) == _MQTT_CONNACK:
+            return Listener(tls, sasl=None, is_mqtt=True)
+    return None
 
 
 def _request(key: int, version: int, body: bytes) -> bytes:

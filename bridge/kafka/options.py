@@ -4,7 +4,10 @@ from contextlib import suppress
 from logging import getLogger
 from typing import Any
 
-from bridge.errors import ConfigurationError
+from confluent_kafka import KafkaException
+
+from bridge.errors import BridgeError, ConfigurationError, NoThread
+from bridge.kafka import error_verdicts
 from bridge.settings import KafkaSettings, read_kafka_password
 
 BATCH_SIZE = 500_000  # bytes; below Kafka's default limit of a record batch, 1,048,588
@@ -59,6 +62,17 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
             " where systemd provides it (/etc/credstore/mqtt-kafka-bridge.kafka-password)"
         )
     return options
+
+
+def not_built(error: KafkaException) -> BridgeError:
+    """Why librdkafka has built no client: no thread, a file that may still come, or else a wrong option."""
+    problem = error.args[0]
+    if problem.code() == error_verdicts.NO_RESOURCE:
+        return NoThread()
+    text = str(problem.str()).strip().removeprefix("Failed to create producer: ")
+    if name := error_verdicts.unusable_file(text):
+        return BridgeError(f"{text} (put the right file where kafka.options.{name} names it)")
+    return ConfigurationError(f"kafka.options: librdkafka refuses them: {text}")
 
 
 def producer_options(settings: KafkaSettings, batch_size: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ is a report, and wakes the loop. If both polled at once, they would pass the int
 for every single report.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
@@ -18,8 +19,8 @@ from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
-from bridge.errors import ConfigurationError, NoThread
 from bridge.kafka import error_verdicts
+from bridge.kafka.options import not_built
 from bridge.loop import require_threads, start_thread
 from bridge.message import Message
 
@@ -29,6 +30,7 @@ _FATAL = -150
 _THREADS = 8  # librdkafka's own two, one for each bootstrap broker, one of ours, and some to spare
 _STATISTICS_EVERY = 60_000  # ms; docs/decisions/0019-which-brokers-are-up.md has the cost
 _WAIT = 1.0  # seconds; the longest single poll of the thread, which polls again when nothing has come
+_ANSWER = 5.0  # seconds for Kafka's answer after the clock was set back
 
 FailedReport = tuple[Message, int, str]  # the error's code and librdkafka's text
 
@@ -54,7 +56,9 @@ class Producer:
         on_error: Callable[[int, str], None],
         on_statistics: Callable[[str], None] | None = None,
     ) -> None:
-        """Raises ConfigurationError when librdkafka refuses an option, NoThread without room for threads."""
+        """Raises ConfigurationError when librdkafka refuses an option, BridgeError when it can't use a file,
+        NoThread without room for threads.
+        """
         self.delivered: list[Message] = []
         self.failed: list[FailedReport] = []
         self.is_broken = False
@@ -75,10 +79,7 @@ class Producer:
         except KafkaException as error:
             self._closed = True
             self._gate.release()
-            problem = error.args[0]
-            if problem.code() == error_verdicts.NO_RESOURCE:
-                raise NoThread from None
-            raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
+            raise not_built(error) from None
 
     def produce(self, message: Message) -> FailedReport | None:
         """Hand a message to librdkafka. Returns the report where the message has failed at once."""
@@ -148,6 +149,29 @@ class Producer:
             found: ClusterMetadata = self._rd.list_topics(topic, seconds)
             return found
 
+    def end_waits(self) -> None:
+        """The clock was set back: let librdkafka's threads look at the clock again. Raises NoThread.
+
+        librdkafka waits for times of the wall clock (C11's cnd_timedwait). Where the clock was set back by an
+        hour, each such wait lasts an hour longer: no reconnect, no new leader, no timer. An answer about
+        metadata ends all of them. A thread asks until Kafka answers, because Kafka may be away now.
+        """
+        start_thread(self._ask_until_answered, "clock")
+
+    def _ask_until_answered(self) -> None:
+        while not self._has_answer():
+            time.sleep(_WAIT)
+
+    def _has_answer(self) -> bool:
+        """Whether Kafka has answered, or the producer was closed. Takes up to _ANSWER seconds."""
+        try:
+            self.metadata(None, _ANSWER)
+        except KafkaException:
+            return False
+        except RuntimeError:
+            return True
+        return True
+
     def close(self) -> None:
         """Drop the undelivered messages and close. The thread that waits for reports closes the client.
 
@@ -161,7 +185,8 @@ class Producer:
         self._gate.release()
 
     def _close(self) -> None:
-        with self._in_use, suppress(AttributeError, KafkaException, RuntimeError):  # not built; a fatal error
+        # AttributeError: the client could not be built; the others: a fatal error.
+        with self._in_use, suppress(AttributeError, KafkaException, RuntimeError):
             self._rd.purge()
             self._rd.close()
 
@@ -247,4 +272,5 @@ class NoProducer(Producer):
 
     def poll(self) -> None: ...
     def sleep(self) -> None: ...
+    def end_waits(self) -> None: ...
     def close(self) -> None: ...

@@ -28,7 +28,7 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 _TIMEOUT = 5.0  # seconds for a handshake
 _ALERT = 1.0  # seconds after the handshake in which the broker may send an alert
 _AUTHORITIES, _CERTIFICATE, _KEY = "ssl.ca.location", "ssl.certificate.location", "ssl.key.location"
-_LOCATIONS = (_AUTHORITIES, _CERTIFICATE, _KEY, "ssl.keystore.location")
+_LOCATIONS = (_AUTHORITIES, _CERTIFICATE, _KEY, "ssl.keystore.location", "ssl.crl.location")
 _COMPARE = "compare ssl.* of [kafka.options] with the broker's listener"
 _ADDRESS = re.compile(r"^\w+://\[?(?P<host>.+?)\]?:(?P<port>\d+)/")  # librdkafka's errors begin with this
 
@@ -166,7 +166,14 @@ def _names(host: str, port: int) -> Names:
 def _is_plain(options: Options) -> bool:
     """Whether Python's ssl would read the options as librdkafka does, and no option loosens the checks."""
     loose = {"enable.ssl.certificate.verification", "ssl.endpoint.identification.algorithm"}
-    own_ways = {"ssl.keystore.location", "ssl.ca.pem", "ssl.certificate.pem", "ssl.key.pem", "ssl.engine.id"}
+    own_ways = {
+        "ssl.keystore.location",
+        "ssl.crl.location",
+        "ssl.ca.pem",
+        "ssl.certificate.pem",
+        "ssl.key.pem",
+        "ssl.engine.id",
+    }
     authorities = options.get(_AUTHORITIES)
     is_file = authorities is None or not (authorities == "probe" or Path(str(authorities)).is_dir())
     return is_file and not (loose | own_ways) & options.keys()

@@ -9,9 +9,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
-from bridge.errors import ConfigurationError, NoThread
+from bridge.errors import NoThread
 from bridge.kafka import error_verdicts
-from bridge.kafka.options import client_options
+from bridge.kafka.options import client_options, not_built
 from bridge.loop import require_threads, start_thread
 from bridge.settings import KafkaSettings
 from bridge.units import DURATION
@@ -81,17 +81,14 @@ class TopicLookup:
 
 def new_admin(settings: KafkaSettings, **more: Any) -> AdminClient:
     """`more` are options too. Raises ConfigurationError when librdkafka refuses an option, NoThread without
-    room for threads, BridgeError when the password can't be read.
+    room for threads, BridgeError when the password or another file can't be used.
     """
     options = admin_options(settings) | more
     require_threads(_THREADS)
     try:
         return AdminClient(options)
     except KafkaException as error:
-        problem = error.args[0]
-        if problem.code() == error_verdicts.NO_RESOURCE:
-            raise NoThread from None
-        raise ConfigurationError(f"kafka.options: librdkafka refuses them: {problem.str()}") from None
+        raise not_built(error) from None
 
 
 def admin_options(settings: KafkaSettings) -> dict[str, Any]:

@@ -175,9 +175,10 @@ class _Asked(Generic[_Answer]):
 
 
 def _shown(url: str) -> str:
-    """The URL without its query, which may hold a key of the user's own."""
+    """The URL without its query, which may hold a key of the user's own; ?stats is HAProxy's own."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}{parts.path}"
+    query = f"?{parts.query}" if parts.query in ("stats", "stats;csv") else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}"
 
 
 def ask_haproxy(url: str, settings: HaproxySettings) -> tuple[BrokerNode, ...]:
@@ -195,7 +196,8 @@ def ask_haproxy(url: str, settings: HaproxySettings) -> tuple[BrokerNode, ...]:
     if answer.status != 200 or nodes is None:
         raise Unavailable(
             f"no statistics of HAProxy there: HTTP status {answer.status}",
-            "name in haproxy.stats the Prometheus endpoint, or the console with ;csv at the end",
+            "name in haproxy.stats the Prometheus endpoint, or the console with ;csv at the end, such as"
+            " http://HOST:8081/haproxy?stats;csv",
         )
     if not nodes:
         raise Unavailable(

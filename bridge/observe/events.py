@@ -44,6 +44,7 @@ class Event(StrEnum):
     CONFIG_NEEDS_RESTART       = "config.needs_restart",       WARNING, "the bridge has read its settings again, and some of what has changed takes effect at the next start only"
     CLOCK_WRONG                = "clock.wrong",                WARNING, "the clock cannot be trusted; records get no timestamp, and Kafka may duplicate them when a broker dies"
     CLOCK_RIGHT                = "clock.right",                INFO,    "the clock is right again; records get timestamps"
+    CLOCK_SET_BACK             = "clock.set_back",             INFO,    "the clock was set back, by so many seconds; the bridge ends librdkafka's waits, which would last longer by as much"
 
     TLS_EXPIRES_SOON           = "tls.expires_soon",           WARNING, "a certificate expires within 14 days, or has expired: the bridge's, its authority's or a peer's; logged once a day"
 

@@ -296,8 +296,8 @@ def _split_level(level: str, depth: int) -> SplitLevel:
     return SplitLevel(depth, literals, names)
 
 
-def _why_no_name(name: str) -> str:
-    """What is wrong with `{name}`, and what to write instead."""
+def _why_no_name(name: str, known: Collection[str] | None = None) -> str:
+    """What is wrong with `{name}`, and what to write instead: one of the names `known`, or any other name."""
     if not name:
         return "only a {name} is allowed in braces; to write a brace itself, write it twice"
     if re.fullmatch(r"\w*\[-?\d+\]|\d+", name):  # {topic[1]}, {1}
@@ -307,8 +307,16 @@ def _why_no_name(name: str) -> str:
         )
     better = re.sub(r"[^A-Za-z0-9_]+", "_", name).strip("_")
     better = f"_{better}" if better[:1].isdigit() else better
-    way_out = f"; write {{{better}}}" if better else ""
+    if known and better not in known:  # {mqtt.topic} means {topic}
+        better = next((part for part in reversed(re.split(r"[^A-Za-z0-9_]+", name)) if part in known), "")
+        way_out = f"; write {{{better}}}" if better else f"; known: {_in_braces(known)}"
+    else:
+        way_out = f"; write {{{better}}}" if better else ""
     return f"{{{name}}}: a name is made of letters a-z, digits and _, and begins with no digit{way_out}"
+
+
+def _in_braces(names: Collection[str]) -> str:
+    return ", ".join(f"{{{name}}}" for name in names)
 
 
 def _parse_template(text: str, names: Collection[str] | None) -> Template:
@@ -323,9 +331,9 @@ def _parse_template(text: str, names: Collection[str] | None) -> Template:
         if name is not None and (spec or conversion):
             raise ValueError("only a {name} is allowed in braces; to write a brace itself, write it twice")
         if name is not None and not _NAME.fullmatch(name):
-            raise ValueError(_why_no_name(name))
+            raise ValueError(_why_no_name(name, names))
         if name is not None and names is not None and name not in names:
-            raise ValueError(f"unknown {{{name}}}; known: {', '.join(f'{{{known}}}' for known in names)}")
+            raise ValueError(f"unknown {{{name}}}; known: {_in_braces(names)}")
         parts.append((literal, name))
     return Template(tuple(parts))
 

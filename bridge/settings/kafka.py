@@ -20,6 +20,7 @@ _LOOSE = {
 }
 
 _BROKERS = "host:port, separated by commas"
+_PORT = 9092
 _LAST_PORT = 65535  # librdkafka takes 99999 modulo 65536
 
 
@@ -28,16 +29,18 @@ def _joined(value: Any) -> Any:
 
 
 def _brokers(value: str) -> str:
-    brokers = [broker.strip() for broker in value.split(",")]
-    for broker in brokers:
+    whole = []
+    for broker in map(str.strip, value.split(",")):
         found = _BROKER.fullmatch(broker)
         if not found or (found["address"] and ":" not in found["address"]):
             raise Wrong(((), f'must be {_BROKERS}; "{broker}" is not'))
         if why := why_bad_host(found["address"] or found["name"]):
             raise Wrong(((), f'must be {_BROKERS}; the host of "{broker}" {why}'))
         if found["port"] and not 1 <= int(found["port"]) <= _LAST_PORT:
-            raise Wrong(((), f'must be {_BROKERS}, with a port of 1 to {_LAST_PORT}; "{broker}" has none'))
-    return ",".join(brokers)
+            raise Wrong(((), f'must be {_BROKERS}; the port of "{broker}" is not one of 1 to {_LAST_PORT}'))
+        # librdkafka would add the port by itself; Kafka's own commands, which the bridge suggests, do not.
+        whole.append(broker if found["port"] else f"{broker}:{_PORT}")
+    return ",".join(whole)
 
 
 def _options(value: dict[str, Option]) -> dict[str, Option]:
@@ -55,7 +58,7 @@ class KafkaSettings(Section):
         str, BeforeValidator(_joined), AfterValidator(_brokers), Allowed(_BROKERS)
     ] = Field(
         description='Some brokers of the cluster: "kafka1:9092,kafka2:9092", or a list.'
-        " The bridge asks these for the other brokers."
+        " Without a port it is 9092. The bridge asks these for the other brokers."
     )
     password_file: Path | None = Field(
         default=None,

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from bridge.settings.section import why_unexpanded
+
 Option = str | int | float | bool | SecretStr
 
 
@@ -104,6 +106,24 @@ REFUSALS = (
         _one_of("0"),
     ),
     Refusal(
+        ("sasl.jaas.config",),
+        "only Java clients have it; set sasl.mechanism, sasl.username and kafka.password_file instead",
+    ),
+    Refusal(
+        (
+            "ssl.truststore.location",
+            "ssl.truststore.password",
+            "ssl.truststore.type",
+            "ssl.truststore.certificates",
+        ),
+        "only Java clients have it; name a PEM file of the authorities in ssl.ca.location instead",
+    ),
+    Refusal(
+        ("ssl.keystore.type", "ssl.keystore.key", "ssl.keystore.certificate.chain"),
+        "only Java clients have it; name a PKCS#12 file in ssl.keystore.location, or PEM files in"
+        " ssl.certificate.location and ssl.key.location",
+    ),
+    Refusal(
         (
             "logger",
             "log.queue",
@@ -175,6 +195,8 @@ def why_refused(name: str, value: Option) -> str | None:
         return "not allowed: the bridge sets it itself"
     if name in CONSUMER_ONLY or name.startswith(_CONSUMER_PREFIXES):
         return "not allowed: it is for consumers, and a producer ignores it"
+    if name.endswith((".location", ".file", ".paths")) and (why := why_unexpanded(str(value))):
+        return why
     refusal = _BY_NAME.get(name)
     if refusal is None or refusal.allows(str(value).strip().lower()):
         return None

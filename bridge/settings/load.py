@@ -44,11 +44,13 @@ def load(flags: Layer, file: Path | None = None, *, without_kafka: bool = False)
         unused = {"kafka": {"bootstrap_servers": "unused:9092"}}
         below.append(Layer(unused, lambda _: "not needed by --dry-run"))
     layers = Layers([flags, *below])
-    found = [*_unknown_variables(), *_secrets_in(flags), *_null_characters(layers)]
+    nulls = dict(_null_characters(layers))
+    found = [*_unknown_variables(), *_secrets_in(flags), *nulls.values()]
     try:
         settings = Settings(**layers.merged())
     except ValidationError as error:
-        found += problems.sentences(error, layers, str(file or DEFAULT_FILE))
+        lines = problems.sentences(error, layers, str(file or DEFAULT_FILE))
+        found += [line for line in lines if not line.startswith(tuple(nulls))]  # one line for each setting
     if found:
         raise ConfigurationError(found)
     return Configuration(settings, layers)
@@ -78,6 +80,11 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
     file = explicit or DEFAULT_FILE
     try:
         if not file.is_file():
+            if explicit and file.is_dir():
+                meant = file / DEFAULT_FILE.name
+                raise ConfigurationError(
+                    f"cannot read {file} (--config): it is a directory; name the file: {meant}"
+                )
             if explicit:
                 raise ConfigurationError(f"cannot read {file} (--config): there is no file of that name")
             return
@@ -156,9 +163,10 @@ def _secrets_in(flags: Layer) -> Iterator[str]:
             )
 
 
-def _null_characters(layers: Layers) -> Iterator[str]:
-    """A string of C ends at one, so the kernel, librdkafka and most brokers would see another value.
+def _null_characters(layers: Layers) -> Iterator[tuple[str, str]]:
+    """Yield the beginning of the line, and the line.
 
+    A string of C ends there, so the kernel, librdkafka and most brokers would see another value.
     What [[routes]] may hold is for routing to say.
     """
 
@@ -171,7 +179,8 @@ def _null_characters(layers: Layers) -> Iterator[str]:
 
     for key, text in leaves({name: value for name, value in layers.merged().items() if name != "routes"}):
         if "\0" in text:
-            yield f"{problems.head(key, layers)}: holds a null character (\\u0000); leave it out"
+            head = f"{problems.head(key, layers)}: "
+            yield head, f"{head}holds a null character (\\u0000); leave it out"
 
 
 _TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")

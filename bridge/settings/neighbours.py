@@ -12,33 +12,34 @@ from bridge.settings.section import Allowed, Section, Wrong
 
 _URL = "an address that begins with http:// or https://"
 _AUTO = "auto"
+_STATS = f'"{_AUTO}", "" or {_URL}'
 
 
-def _url(value: str) -> str:
+def _url(value: str, allowed: str = _URL) -> str:
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port
     except ValueError:
-        raise Wrong(((), f"must be {_URL}, with a port of 0 to 65535")) from None
+        raise Wrong(((), f"must be {allowed}, with a port of 0 to 65535")) from None
     if parts.scheme not in ("http", "https") or not host:
-        raise Wrong(((), f"must be {_URL}"))
+        raise Wrong(((), f"must be {allowed}"))
     if "@" in parts.netloc:
         raise Wrong(((), "holds a user or a password, which every log would show; use the other settings"))
     if port == 0:
-        raise Wrong(((), f"must be {_URL}, with a port above 0"))
+        raise Wrong(((), f"must be {allowed}, with a port above 0"))
     if parts.fragment or not value.isascii() or any(character.isspace() for character in value):
-        raise Wrong(((), f"must be {_URL}, in ASCII, without spaces and without #"))
+        raise Wrong(((), f"must be {allowed}, in ASCII, without spaces and without #"))
     if why := why_bad_host(host):
-        raise Wrong(((), f"must be {_URL}; its host {why}"))
+        raise Wrong(((), f"must be {allowed}; its host {why}"))
     return value
 
 
 def _stats(value: str) -> str:
-    return value if value in ("", _AUTO) else _url(value)
+    return value if value in ("", _AUTO) else _url(value, _STATS)
 
 
 class HaproxySettings(Section):
-    stats: Annotated[str, AfterValidator(_stats), Allowed(f'"auto", "" or {_URL}')] = Field(
+    stats: Annotated[str, AfterValidator(_stats), Allowed(_STATS)] = Field(
         default=_AUTO,
         description="Where HAProxy tells the state of each EMQ node: its Prometheus endpoint, or its console"
         ' as CSV (http://HOST:8081/haproxy?stats;csv). With "auto" the bridge asks port 8081 of mqtt.host,'

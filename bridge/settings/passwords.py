@@ -16,6 +16,8 @@ from bridge.settings.text import NotUtf8, decode
 
 _LONGEST = 65_535  # bytes; MQTT's CONNECT counts them in two bytes (MQTT 5, 1.5.4)
 
+_KEY = "the API key, a colon and the secret key"
+
 _WAYS_OUT = {
     errno.EACCES: "let the bridge's user read it: sudo chgrp GROUP FILE and sudo chmod 640 FILE",
     errno.ENOENT: "create it, or correct the path in the settings",
@@ -49,17 +51,20 @@ def read_emqx_key(settings: EmqxSettings) -> tuple[str, str]:
     """API key and secret key. Raises BridgeError if the file can't be read or has another form."""
     if settings.key_file is None:
         raise BridgeError("emqx.key_file is missing: EMQX's API answers nobody without a key")
-    key, colon, secret = _read(settings.key_file, "emqx.key_file").partition(":")
+    key, colon, secret = _read(settings.key_file, "emqx.key_file", _KEY).partition(":")
     if not colon or not key or not secret:
         raise BridgeError(
-            f"cannot use {settings.key_file}: it has no colon between two texts (it must hold the API key, a"
-            " colon and the secret key, in one line)"
+            f"cannot use {settings.key_file}: it has no colon between two texts (it must hold {_KEY}, in"
+            " one line)"
         )
     return key, secret
 
 
-def _read(path: Path, setting: str) -> str:
-    """The file's one line, without what an editor adds to it: line breaks at the end, a byte-order mark."""
+def _read(path: Path, setting: str, content: str = "the password alone") -> str:
+    """The file's one line, which must hold `content`.
+
+    Leaves out what an editor adds: line breaks at the end, a byte-order mark.
+    """
     try:
         text = decode(path.read_bytes())
     except OSError as error:
@@ -72,16 +77,12 @@ def _read(path: Path, setting: str) -> str:
         raise BridgeError(f"cannot read {path}: {error.reason} ({way_out})") from None
     password = text.rstrip("\r\n")
     if not password:
-        raise BridgeError(f"cannot use {path}: it is empty (it must hold the password alone)")
+        raise BridgeError(f"cannot use {path}: it is empty (it must hold {content})")
     if "\n" in password or "\r" in password:
         lines = len(password.splitlines())
-        raise BridgeError(
-            f"cannot use {path}: it has {lines} lines (it must hold the password alone, in one line)"
-        )
+        raise BridgeError(f"cannot use {path}: it has {lines} lines (it must hold {content}, in one line)")
     if "\0" in password:
-        raise BridgeError(f"cannot use {path}: it holds a null character (it must hold the password alone)")
+        raise BridgeError(f"cannot use {path}: it holds a null character (it must hold {content})")
     if len(password.encode()) > _LONGEST:
-        raise BridgeError(
-            f"cannot use {path}: it holds more than {_LONGEST} bytes (it must hold the password alone)"
-        )
+        raise BridgeError(f"cannot use {path}: it holds more than {_LONGEST} bytes (it must hold {content})")
     return password

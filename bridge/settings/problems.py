@@ -45,12 +45,29 @@ def _problems(details: ErrorDetails, layers: Layers, file: str) -> Iterator[tupl
         yield key, _required(key, layers, file)
     elif details["type"] == "extra_forbidden":
         yield key, f"no such setting{_meant(key)}"
-    elif field is None or describe.table(field.annotation):
-        yield key, "must be a list of tables" if key == ("routes",) else "must be a table"
+    elif field is None or describe.table(field.annotation) or key == OPTIONS:
+        yield (
+            key,
+            ("must be a list of tables" if key == ("routes",) else "must be a table") + _in_json(key, layers),
+        )
     elif isinstance(cause, ValueError) and (unit := describe.unit(field)):
         yield key, f"must be {describe.allowed(field)}, written as {unit.example}"
     else:
         yield key, f"must be {describe.allowed(field)}"
+
+
+def _in_json(key: Key, layers: Layers) -> str:
+    """How the environment writes a table: an example."""
+    if not (layers.origin(key) or "").upper().startswith("BRIDGE_"):
+        return ""
+    if key == ("routes",):
+        example = '[{"name": "all", "filter": "#", "topic": "mqtt"}]'
+    elif key == OPTIONS:
+        example = '{"linger.ms": 5}'
+    else:
+        settings = ((other, describe.default(field)) for other, field in describe.walk() if other[:-1] == key)
+        example = next((f'{{"{other[-1]}": {default}}}' for other, default in settings if default), "{}")
+    return f", in JSON, such as {example}"
 
 
 def _required(key: Key, layers: Layers, file: str) -> str:
@@ -60,13 +77,19 @@ def _required(key: Key, layers: Layers, file: str) -> str:
 
 
 def _meant(key: Key) -> str:
-    """A suggestion: the most similar key of the same table, or the same name in another table."""
+    """A suggestion: the most similar key of the same table, a longer one, or the key of another table."""
     word, above = str(key[-1]), tuple(part for part in key[:-1] if isinstance(part, str))
     known = [known for known, _ in describe.walk()]
-    if sibling := nearest(word, [str(other[-1]) for other in known if other[:-1] == above]):
+    siblings = [str(other[-1]) for other in known if other[:-1] == above]
+    if sibling := nearest(word, siblings) or _longer(word, siblings):
         return f"; did you mean {dotted((*key[:-1], sibling))}?"
     namesake = next((other for other in known if other[-1] == word), None)
     return f"; did you mean {dotted(namesake)}?" if namesake else ""
+
+
+def _longer(word: str, names: list[str]) -> str | None:
+    """The name of which `word` is a part: key of key_file, user of username."""
+    return next((name for name in names if name.startswith(word) or word in name.split("_")), None)
 
 
 def _shown(key: Key, value: Any) -> str:

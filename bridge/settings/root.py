@@ -12,7 +12,7 @@ from bridge.settings.kafka import KafkaSettings
 from bridge.settings.mqtt import MqttSettings
 from bridge.settings.neighbours import EmqxSettings, HaproxySettings
 from bridge.settings.routes import RouteSettings, unique
-from bridge.settings.section import Section, Wrong
+from bridge.settings.section import Section, Wrong, unexpanded
 from bridge.settings.spool import DeadLetterSettings, SpoolSettings
 from bridge.units import SIZE, Duration
 
@@ -91,6 +91,12 @@ class Settings(BaseSettings):
             most = SIZE.format(self.spool.max_bytes)
             text = f"must be at most spool.max_bytes, which is {most}: dead letters are kept in the spool"
             raise Wrong((("dead_letters", "max_bytes"), text))
+        return self
+
+    @model_validator(mode="after")
+    def _state_directory_is_a_path(self) -> "Settings":
+        if problems := [((name,), why) for name, why in unexpanded(self)]:
+            raise Wrong(*problems)
         return self
 
     @model_validator(mode="before")

@@ -1,8 +1,10 @@
 """The base class of all configuration tables."""
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -41,10 +43,27 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _without_contradictions(self) -> Self:
-        found = self.contradictions()
+        found = [*unexpanded(self), *self.contradictions()]
         if problems := [((key,) if isinstance(key, str) else key, text) for key, text in found]:
             raise Wrong(*problems)
         return self
+
+
+def unexpanded(table: BaseModel) -> Iterator[tuple[str, str]]:
+    """Yield each path of the table that only a shell would understand."""
+    for name, value in table:
+        if isinstance(value, Path) and (why := why_unexpanded(str(value))):
+            yield name, why
+
+
+def why_unexpanded(path: str) -> str | None:
+    """Why a path that begins with ~ or a variable is refused: it would be a directory of that very name."""
+    if not path.startswith(("~", "$")):
+        return None
+    beginning, _, rest = path.partition("/")
+    whole = os.path.expanduser(os.path.expandvars(path))
+    whole = whole if whole.startswith("/") else f"/PATH/{rest}"
+    return f"begins with {beginning}, which a shell replaces and the bridge does not; write {whole}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -35,7 +35,7 @@ _TESTS = _LAB | {
     "ejabberdctl": "ejabberd",
     "shellcheck": "shellcheck",
     "strace": "strace",
-    "faketime": "faketime",
+    "tcc": "tcc",
     "mkfs.ext4": "e2fsprogs",
     "losetup": "mount",
     # Machines that boot, for the tests of installation: tests/integration/machines
@@ -187,6 +187,11 @@ def _venv_stamp() -> str:
 
 
 def _build_venv() -> None:
+    if VENV.is_symlink():  # venv --clear would follow it
+        raise KitError(
+            f"{VENV} is a symbolic link, and making it again would empty {VENV.resolve()}: rm {VENV}, so that"
+            " this clone gets packages of its own"
+        )
     pip = [str(VENV / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
     _step("a virtual environment in .venv", [sys.executable, "-m", "venv", "--clear", str(VENV)])
     _step("Python packages of tests/requirements.txt", [*pip, "--requirement", str(_REQUIREMENTS)])

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tests.harness.conditions import wait_until
 
@@ -40,7 +40,7 @@ def records(bootstrap: str, topic: str, deadline: float = 15.0) -> list[Record]:
         found: list[Record] = []
         for number in sorted(consumer.list_topics(topic, timeout=deadline).topics[topic].partitions):
             partition = TopicPartition(topic, number)
-            start, end = consumer.get_watermark_offsets(partition, timeout=deadline)
+            start, end = watermarks(consumer, partition, deadline)
             consumer.assign([TopicPartition(topic, number, start)])
             wait_until(
                 _reading(consumer, found, end, start), deadline, f"{topic}/{number} is read up to {end}"
@@ -48,6 +48,24 @@ def records(bootstrap: str, topic: str, deadline: float = 15.0) -> list[Record]:
         return found
     finally:
         consumer.close()
+
+
+def watermarks(consumer: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:
+    """The first and the next offset of a partition. Raises NotInTime.
+
+    After an outage the partition's leader moves. Until the client knows the new leader, Kafka refuses to
+    answer.
+    """
+
+    def ask() -> tuple[int, int] | None:
+        try:
+            return consumer.get_watermark_offsets(partition, timeout=deadline)
+        except KafkaException:
+            return None
+
+    found = wait_until(ask, deadline, f"the offsets of {partition.topic}/{partition.partition} are known")
+    assert found is not None
+    return found
 
 
 def _reading(consumer: Consumer, into: list[Record], end: int, start: int) -> Callable[[], bool]:

@@ -18,6 +18,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from tests.harness.conditions import wait_until
 from tests.harness.device import Tally
+from tests.harness.records import watermarks
 from tests.harness.verdict import Evidence, Record, Verdict, id_of
 
 _OPTIONS = {
@@ -88,7 +89,7 @@ class Verifier:
         with self._asking() as kafka:
             for topic in self._topics:
                 for number in kafka.list_topics(topic, timeout=deadline).topics[topic].partitions:
-                    _, end = kafka.get_watermark_offsets(TopicPartition(topic, number), timeout=deadline)
+                    _, end = watermarks(kafka, TopicPartition(topic, number), deadline)
                     ends[f"{topic}/{number}"] = end
 
         def behind() -> dict[str, int]:

@@ -176,5 +176,6 @@ def test_a_topic_that_refuses_the_clock_gets_records_without_timestamp_at_full_s
         assert {record.timestamp for record in found} == {None}
         (said,) = bridge.entries("kafka.timestamps_refused")
         assert "clock" in said["reason"]
+        assert said["record_timestamp"] != said["timestamp"], "the record's beside the line's own"
         # One epoch for each refusal: of the first batch, and of the one message that was then tried alone.
         assert max(epoch for _, epoch in kafka.epochs(topic)) <= 4

@@ -82,7 +82,7 @@ CHECKS: tuple[Check, ...] = (
         "mqtt.nodes",
         Group.MQTT,
         "Each EMQ node is up, as HAProxy's checks see it (`[haproxy]`).",
-        "on the host of this node: sudo systemctl restart emqx (or emqttd); HAProxy uses the other node meanwhile",
+        "on its host: sudo systemctl restart emqx (or emqttd); HAProxy uses the other node meanwhile",
         "check-mqttnodes",
         mqtt_side.nodes,
         seconds=20.0,

@@ -118,6 +118,26 @@ def test_the_reader_of_the_output_may_leave_early(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_example_of_a_route_can_be_pasted_into_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(WORKS.replace(ROUTE, ""))
+
+    done = run("config", "--config", str(file))
+    assert done.returncode == 2
+    assert "\\n" not in done.stderr
+    file.write_text(file.read_text() + done.stderr.partition("for example:\n")[2])
+
+    assert run("config", "--config", str(file)).returncode == 0
+
+
+def test_a_line_break_of_the_users_begins_no_line(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine.write(WORKS)
+    assert cli.main(["con\nbridge: fig"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 # -- errors for a wrong command line ---------------------------------------------------------------------
 
 
@@ -171,6 +191,19 @@ def test_config_knows_whether_routes_can_work(machine: Machine, capsys: pytest.C
 
     assert cli.main(["config"]) == 2
     assert "{sit}" in capsys.readouterr().err
+
+
+def test_config_knows_whether_a_password_for_kafka_can_come(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = 'security.protocol = "SASL_SSL"\nsasl.mechanism = "PLAIN"\nsasl.username = "u"\n'
+    machine.write(f"{WORKS}[kafka.options]\n{options}")
+    monkeypatch.setattr(cli, "CREDENTIAL_STORES", (str(tmp_path / "store"),))
+    assert cli.main(["config"]) == 2, "as the service"
+    assert "name its file in kafka.password_file" in capsys.readouterr().err
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "mqtt-kafka-bridge.kafka-password").touch()
+    assert cli.main(["config"]) == 0
 
 
 @pytest.mark.parametrize(("protocol", "status"), [("auto", 2), ("5", 0)])

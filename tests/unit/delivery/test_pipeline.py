@@ -459,7 +459,7 @@ def test_a_wrong_clock_is_said_once_and_later_records_go_without_timestamp(world
     assert line["topic"] == "sensors"
     assert "clock" in line["reason"]
     assert "LogAppendTime" in line["reason"]
-    assert line["timestamp"].startswith("20")
+    assert line["record_timestamp"].startswith("20")
     assert list(world.kafka.in_flight) == later, "nothing is alone"
     assert {message.timestamp for message in later} == {NO_TIMESTAMP}
 

@@ -119,3 +119,18 @@ def test_what_a_killed_run_left_of_policy_rc_d_is_cleared_away(
     with debian._nothing_starts():
         pass
     assert policy.read_text() == "#!/bin/sh\nexit 104\n"
+
+
+def test_a_linked_venv_is_left_alone_with_all_that_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_another_clone = tmp_path / "other"
+    of_another_clone.mkdir()
+    (of_another_clone / "kit").write_text("x")
+    link = tmp_path / ".venv"
+    link.symlink_to(of_another_clone)
+    monkeypatch.setattr(kit, "VENV", link)
+    monkeypatch.setattr(kit, "_step", lambda *_: (_ for _ in ()).throw(AssertionError("a step was taken")))
+    with pytest.raises(kit.KitError, match=f"symbolic link.* would empty {of_another_clone}: rm {link}"):
+        kit._build_venv()
+    assert (of_another_clone / "kit").read_text() == "x"

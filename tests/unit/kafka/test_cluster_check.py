@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from bridge.errors import BridgeError
 from bridge.kafka import listeners
 from bridge.kafka.cluster_check import ClusterCheck
 from bridge.kafka.listeners import Listener, explain, explain_words, look
 from bridge.settings import KafkaSettings
+from tests.harness.conditions import wait_until
 from tests.harness.mock_kafka import MockKafka
 from tests.harness.tls import Authority
 
@@ -100,6 +102,59 @@ def test_an_address_that_nobody_reaches_is_named_with_the_setting_of_the_broker(
     assert broker.address == f"{advertised[0]}:{advertised[1]}"
     assert "advertised.listeners" in broker.why_not
     assert "resolve" in broker.why_not or "refused" in broker.why_not
+
+
+def test_an_address_that_nobody_reaches_is_named_also_where_nobody_is_left_to_ask() -> None:
+    """librdkafka may have left the bootstrap broker before the question is put: then the question fails."""
+
+    class NobodyLeft:
+        """The producer, once it knows the advertised address."""
+
+        def __init__(self, cluster: ClusterCheck) -> None:
+            self._cluster, self._producer = cluster, cluster._producer
+            self.poll, self.close = self._producer.poll, self._producer.close
+
+        def list_topics(self, timeout: float) -> None:
+            wait_until(
+                lambda: self._cluster._poll(0.1) and self._cluster._states, 20.0, "it knows the address"
+            )
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    with (
+        contextlib.closing(Advertiser(("kafka.invalid", 9092), BROKER_KEYS)) as kafka,
+        contextlib.closing(check(f"127.0.0.1:{kafka.port}")) as cluster,
+    ):
+        cluster._producer = NobodyLeft(cluster)
+        (broker,) = cluster.brokers()
+    assert broker.address == "kafka.invalid:9092"
+    assert "advertised.listeners" in broker.why_not
+
+
+def test_an_mqtt_broker_is_said_to_be_one() -> None:
+    with mqtt_port() as port:
+        assert look("127.0.0.1", port) == Listener(False, None, is_mqtt=True)
+        with (
+            contextlib.closing(check(f"127.0.0.1:{port}")) as cluster,
+            pytest.raises(BridgeError, match="it is the port of an MQTT broker"),
+        ):
+            cluster.brokers()
+
+
+@contextlib.contextmanager
+def mqtt_port() -> Iterator[int]:
+    """An MQTT broker, as far as it answers CONNECT and hangs up on everything else."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, _ = listener.accept()
+                    with sock, contextlib.suppress(OSError):
+                        if sock.recv(100).startswith(b"\x10\x0c\x00\x04MQTT\x04\x02"):
+                            sock.sendall(b"\x20\x02\x00\x00")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield int(listener.getsockname()[1])
 
 
 def test_tls_against_a_plain_listener_is_said_as_what_it_is(kafka: MockKafka) -> None:

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
-from bridge.errors import ConfigurationError
+from bridge.errors import ConfigurationError, NoThread
 from bridge.kafka import cluster as cluster_module
 from bridge.kafka import tls
 from bridge.kafka import topic_lookup as topic_lookup_module
@@ -304,6 +304,63 @@ def test_a_retired_producer_that_is_lost_is_seen_by_what_it_had_in_flight(
     world.until(lambda: [each.verdict for each in world.cluster.take_failures()] == [Verdict.PRODUCER_LOST])
     assert world.cluster.is_broken
     world.close()
+
+
+def test_a_clock_that_was_set_back_ends_the_waits_of_all_producers(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real waits are ended in tests/integration/disk/test_the_clock_jumps.py."""
+    monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
+    ended: list[Producer] = []
+    monkeypatch.setattr(Producer, "end_waits", lambda producer: ended.append(producer))
+    world.until(lambda: True)
+    right = cluster_module.wall_offset()
+    for offset in (right, right + 1e9, right + 1e9 - 0.9):  # right, set forward, and slewed
+        monkeypatch.setattr(cluster_module, "wall_offset", lambda offset=offset: offset)
+        world.until(lambda: True)
+    assert ended == []
+    monkeypatch.setattr(cluster_module, "wall_offset", lambda: right)
+    world.until(lambda: True)
+    world.until(lambda: True)  # once for each step back
+    assert ended == [world.cluster._producer]
+
+
+def test_a_clock_that_was_set_back_lets_topics_be_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that looks them up may wait for as long as the clock was set back."""
+    monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
+    world = World(NOBODY)
+    world.cluster.look_up("t")
+    stuck = world.cluster._lookup
+    monkeypatch.setattr(cluster_module, "wall_offset", lambda: -1e9)
+    world.until(lambda: world.cluster.answers)
+    assert [answer.topic for answer in world.cluster.answers] == ["t"]
+    assert world.cluster._lookup is not stuck
+    world.close()
+
+
+def test_no_thread_is_free_when_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
+    world, tries = World(NOBODY), [NoThread(), NoThread()]
+
+    def end_waits(_producer: Producer) -> None:
+        if tries:
+            raise tries.pop()
+
+    monkeypatch.setattr(Producer, "end_waits", end_waits)
+    monkeypatch.setattr(cluster_module, "wall_offset", lambda: -1e9)
+    for _ in range(4):
+        world.until(lambda: True)
+    assert tries == []
+    assert world.cluster._wall == -1e9
+    world.close()
+
+
+def test_a_producer_is_closed_while_a_thread_asks_kafka() -> None:
+    options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
+    producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
+    producer.end_waits()
+    producer.close()
+    wait_until(lambda: not _threads("reports", "clock"), 30, "the producer's threads to end")
 
 
 def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(

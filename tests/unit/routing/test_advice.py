@@ -86,7 +86,7 @@ def test_json_in_a_key_is_none_to_warn_of() -> None:
         ({"key": "{1}"}, "name the level in the filter, as in sensors/{site}/temp, and write {site}"),
         (
             {"key": "{dev-eui}"},
-            "a name is made of letters a-z, digits and _, and begins with no digit; write {dev_eui}",
+            "a name is made of letters a-z, digits and _, and begins with no digit; known: {x}, {topic}",
         ),
         ({"filter": "a/{dev-eui}"}, "begins with no digit; write {dev_eui}"),
         ({"filter": "a/${x}"}, "write {x}, without the '$' before it"),

@@ -119,7 +119,7 @@ def test_dry_run_needs_no_kafka(machine: Machine) -> None:
 def test_kafka_servers_may_be_a_list(machine: Machine) -> None:
     machine.write(with_setting("kafka", 'bootstrap_servers = ["a:9092", "[::1]:9092", "c"]'))
 
-    assert machine.read().settings.kafka.bootstrap_servers == "a:9092,[::1]:9092,c"
+    assert machine.read().settings.kafka.bootstrap_servers == "a:9092,[::1]:9092,c:9092"
 
 
 @pytest.mark.parametrize("host", ["emq", "127.0.0.1", "::1", "fe80::1%eth0"])

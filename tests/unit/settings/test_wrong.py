@@ -19,6 +19,13 @@ IN_THE_FILE = [
     ("a key of another table", "mqtt", 'options = "x"',
      "mqtt.options (bridge.toml:3): no such setting; did you mean kafka.options?"),
     ("a key like no other", "mqtt", "xyzzy = 1", "mqtt.xyzzy (bridge.toml:3): no such setting"),
+    ("a part of a key", "emqx", 'key = "k"', "emqx.key (bridge.toml:10): no such setting; did you mean emqx.key_file?"),
+    ("a path as a shell writes it", "spool", 'directory = "~nobody-here/x"',
+     'spool.directory = "~nobody-here/x" (bridge.toml:10): begins with ~nobody-here, which a shell replaces and the'
+     " bridge does not; write /PATH/x"),
+    ("a path with a variable", "", 'state_directory = "$NOT_SET/x"',
+     'state_directory = "$NOT_SET/x" (bridge.toml:1): begins with $NOT_SET, which a shell replaces and the bridge does'
+     " not; write /PATH/x"),
     ("an unknown key at the top", "", 'stop_timout = "3s"',
      "stop_timout (bridge.toml:1): no such setting; did you mean stop_timeout?"),
     ("an unknown table", "mqtt.tsl", "enabled = true", "mqtt.tsl (bridge.toml:9): no such setting; did you mean mqtt.tls?"),
@@ -63,7 +70,8 @@ IN_THE_FILE = [
      'mqtt.client_id = "" (bridge.toml:3): must be text of 1 to 256 characters'),
     # single values with rules of their own
     ("a host where a URL belongs", "haproxy", 'stats = "haproxy:8081"',
-     'haproxy.stats = "haproxy:8081" (bridge.toml:10): must be an address that begins with http:// or https://'),
+     'haproxy.stats = "haproxy:8081" (bridge.toml:10): must be "auto", "" or an address that begins with http:// or'
+     " https://"),
     ("a password in a URL", "emqx", 'key_file = "k"\napi = "http://key:secret@emq:18083"',
      'emqx.api = "http://***@emq:18083" (bridge.toml:11): holds a user or a password, which every log would show;'
      " use the other settings"),
@@ -132,8 +140,11 @@ ELSEWHERE = [
      'mqtt.port = "x" (BRIDGE_MQTT__PORT): must be a whole number of 1 to 65535'),
     ("an empty variable", {"BRIDGE_MQTT__USERNAME": ""}, (),
      'mqtt.username = "" (BRIDGE_MQTT__USERNAME): must be text that is not empty'),
-    ("a list that is no JSON", {"BRIDGE_ROUTES": "[{"}, (), 'routes (BRIDGE_ROUTES): must be a list of tables'),
-    ("a table that is no JSON", {"BRIDGE_MQTT__TLS": "on"}, (), "mqtt.tls (BRIDGE_MQTT__TLS): must be a table"),
+    ("a list that is no JSON", {"BRIDGE_ROUTES": "[{"}, (), 'routes (BRIDGE_ROUTES): must be a list of tables, in JSON, such as'
+     ' [{"name": "all", "filter": "#", "topic": "mqtt"}]'),
+    ("a table that is no JSON", {"BRIDGE_MQTT__TLS": "on"}, (), 'mqtt.tls (BRIDGE_MQTT__TLS): must be a table, in JSON, such as {"enabled": false}'),
+    ("options that are no JSON", {"BRIDGE_KAFKA__OPTIONS": "linger.ms=3"}, (),
+     'kafka.options (BRIDGE_KAFKA__OPTIONS): must be a table, in JSON, such as {"linger.ms": 5}'),
     ("an option that is refused, in the environment", {"BRIDGE_KAFKA__OPTIONS": '{"linger": {"ms": 5}, "acks": 1}'}, (),
      "kafka.options.acks = 1 (BRIDGE_KAFKA__OPTIONS): only all or -1 is allowed: the bridge acknowledges a message"
      " to EMQ when Kafka has confirmed it; all in-sync replicas must hold it by then"),
@@ -217,6 +228,13 @@ def test_the_named_file_is_missing(machine: Machine) -> None:
     ]
 
 
+def test_a_directory_is_named_as_the_file(machine: Machine) -> None:
+    file = machine.write(WORKS)
+    (said,) = machine.problems("--config", str(file.parent))
+    assert said == f"cannot read {file.parent} (--config): it is a directory; name the file: bridge.toml"
+    assert machine.read("--config", str(file)).settings
+
+
 def test_the_file_may_not_be_read(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:  # tests may run as root, which may read everything
         raise PermissionError(13, "Permission denied")
@@ -285,8 +303,8 @@ def test_a_host_that_may_be_reached(machine: Machine, host: str) -> None:
 @pytest.mark.parametrize(
     ("servers", "said"),
     [
-        ("kafka1:99999", 'with a port of 1 to 65535; "kafka1:99999" has none'),
-        ("kafka1:9092,kafka2:0", 'with a port of 1 to 65535; "kafka2:0" has none'),
+        ("kafka1:99999", 'the port of "kafka1:99999" is not one of 1 to 65535'),
+        ("kafka1:9092,kafka2:0", 'the port of "kafka2:0" is not one of 1 to 65535'),
         (
             "10.0.0.256:9092",
             'the host of "10.0.0.256:9092" is no address: it takes four numbers from 0 to 255, without zeros'
@@ -304,7 +322,7 @@ def test_a_kafka_broker_that_can_never_be_reached(machine: Machine, servers: str
     assert problem.endswith(said)
 
 
-@pytest.mark.parametrize("servers", ["[fe80::1%lo]:9092", "[::1]:9092,kafka2", "10.0.0.9:65535"])
+@pytest.mark.parametrize("servers", ["[fe80::1%lo]:9092", "[::1]:9092,kafka2:9093", "10.0.0.9:65535"])
 def test_a_kafka_broker_that_may_be_reached(machine: Machine, servers: str) -> None:
     machine.write(WORKS.replace("kafka1:9092", servers))
 
@@ -325,7 +343,9 @@ def test_a_null_character_is_refused_wherever_a_string_of_c_comes_of_it(
 ) -> None:
     machine.write(with_setting(table, f'"{name}" = {value}'))
 
-    assert any(f"{name}" in said and "holds a null character" in said for said in machine.problems())
+    said = [line for line in machine.problems() if name in line]
+    assert len(said) == 1, said
+    assert "holds a null character" in said[0]
 
 
 @pytest.mark.parametrize("client_id", ["a\udcff", "a\x1fb"])
