@@ -163,7 +163,7 @@ def one_emq_down() -> Snapshot:
         whole,
         nodes=(
             replace(first, sessions=415),
-            replace(second, is_up=False, status="DOWN", state_age=95.0, sessions=0),
+            replace(second, is_up=False, status="DOWN", state_age=95.0, sessions=0, check="L4CON"),
         ),
     )
 

@@ -78,11 +78,14 @@ const runbook = (anchor) => h("a", { href: `runbook#${anchor.replace(/\./g, "")}
 function verdict(kind, sentence, findings) {
   fill("verdict", { class: kind },
     h("p", { class: "sentence" }, sentence),
-    findings.length > 0 && h("ul", { role: "list" }, findings.map((found) => h("li", {},
-      h("p", { class: "what" }, level(found.level, found.level === "broken" ? "Broken: " : "Warning: "), found.what),
-      h("p", { class: "do" }, found.remedy),
-      h("p", { class: "muted" }, found.host && `Where: ${found.host}. `,
-        found.runbook && ["More: ", runbook(found.runbook)])))));
+    findings.length > 0 && h("ul", { role: "list" }, findings.map((found) => {
+      const kind = level(found.level, found.level === "broken" ? "Broken: " : "Warning: ");
+      const isSaid = sentence.includes(found.what); // the sentence has the worst finding's words
+      return h("li", {},
+        !isSaid && [h("p", { class: "what" }, kind, found.what), h("p", { class: "do" }, found.remedy)],
+        h("p", { class: "muted" }, isSaid && kind, found.host && `Where: ${found.host}. `,
+          found.runbook && ["More: ", runbook(found.runbook)]));
+    })));
 }
 
 function host(kind, name, state, ...lines) {
