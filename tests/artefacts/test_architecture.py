@@ -58,7 +58,12 @@ PURE = {
     "status.diagnosis",
     "status.document",
     "status.finding",
+    "status.kafka_faults",
+    "status.machine_faults",
+    "status.mqtt_faults",
     "status.snapshot",
+    "status.spoken",
+    "status.whereabouts",
     "tls.certificate",
     "units",
 }

@@ -574,7 +574,7 @@ _TEXT = st.text(alphabet="a b\n\x1b\u202e", max_size=5) | st.sampled_from(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_snapshot_has_a_diagnosis_and_every_finding_a_remedy(data: st.DataObject) -> None:
     snapshot = data.draw(st.sampled_from(sorted(STATES)).map(lambda name: STATES[name]()))
