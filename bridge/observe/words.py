@@ -26,6 +26,7 @@ _WORDS = {
     "config.needs_restart":       "Some changed settings need a restart[: {settings}].",
     "clock.wrong":                "This machine's clock can't be trusted; records get no timestamp.",
     "clock.right":                "This machine's clock is right again.",
+    "clock.set_back":             "This machine's clock was set back[ by {seconds} seconds].",
     "tls.expires_soon":           "A certificate expires soon, or has expired[: {certificate}][, {expires}].",
     "mqtt.connecting":            "The bridge connects to EMQ[ at {host}].",
     "mqtt.connect_failed":        "The bridge can't reach HAProxy or EMQ[ at {host}][: {reason}].",
