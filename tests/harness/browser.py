@@ -55,7 +55,7 @@ class Screen:
 
     @property
     def sentence(self) -> str:
-        return self.page.inner_text("#verdict .sentence")
+        return " ".join(self.page.inner_text("#verdict .sentence").split())
 
     def look(self, width: int, scheme: Scheme) -> None:
         """Look at the page in a window of `width` pixels, with a light or a dark system."""

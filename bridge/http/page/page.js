@@ -73,16 +73,20 @@ function fill(id, attributes, ...children) {
 const level = (kind, text) => h("span", { class: `level ${kind}` }, text);
 const runbook = (anchor) => h("a", { href: `runbook#${anchor.replace(/\./g, "")}` }, `runbook: ${anchor}`);
 
+const prose = (text) => text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part)); // commands stand in backticks
+
 // -- from top to bottom -------------------------------------------------------------------------------
 
 function verdict(kind, sentence, findings) {
+  const worst = findings.find((found) => sentence.startsWith(found.what));
+  const says = worst ? worst.what : sentence; // after it comes what to do
   fill("verdict", { class: kind },
-    h("p", { class: "sentence" }, sentence),
+    h("p", { class: "sentence" }, prose(says), " ", h("span", { class: "then" }, prose(sentence.slice(says.length).trim()))),
     findings.length > 0 && h("ul", { role: "list" }, findings.map((found) => {
       const kind = level(found.level, found.level === "broken" ? "Broken: " : "Warning: ");
       const isSaid = sentence.includes(found.what); // the sentence has the worst finding's words
       return h("li", {},
-        !isSaid && [h("p", { class: "what" }, kind, found.what), h("p", { class: "do" }, found.remedy)],
+        !isSaid && [h("p", { class: "what" }, kind, prose(found.what)), h("p", { class: "do" }, prose(found.remedy))],
         h("p", { class: "muted" }, isSaid && kind, found.host && `Where: ${found.host}. `,
           found.runbook && ["More: ", runbook(found.runbook)]));
     })));
