@@ -100,7 +100,7 @@ class Service:
         self._collector = Collector(settings, self._pipeline, self._session, self._kafka, self._spool.disk)
         self._neighbours = Neighbours(settings)
         self._collector.neighbours = self._neighbours
-        self._page = Server(settings.http, lambda: self._collector.latest)
+        self._page = Server(settings.http, self._collector.read)
         self._systemd = Notifier()
         self._started_by = time.monotonic() + _START_TAKES
         self._stop_deadline: StopDeadline | None = None  # set once a signal has arrived

@@ -1,6 +1,6 @@
-"""Makes the snapshot, once a second, in the loop's thread.
+"""Makes the snapshot, once a second, in the loop's thread; where nobody looks and nothing comes, more seldom.
 
-`latest` is swapped in whole, so other threads read it without a lock. The collector changes nothing in the
+A snapshot is swapped in whole, so other threads read it without a lock. The collector changes nothing in the
 parts that it reads. Its own cost grows with the topics that are in use, a few hundred nanoseconds each, and
 with nothing that happens for each message.
 """
@@ -40,6 +40,8 @@ from bridge.status.snapshot import (
 )
 
 EVERY = 1.0  # seconds
+IDLE = 5.0  # seconds; half of the age at which a reader calls the loop stuck
+_READER_STAYS = 20.0  # seconds since somebody has looked: Prometheus looks every 5 to 15 s
 _STEP, _POINTS = 5, 180  # of the history: seconds, and 15 minutes
 _RATE_OVER, _GROWTH_OVER = 10, 60  # seconds
 _MOST_MARKS = 4096
@@ -164,7 +166,7 @@ class Neighbours(Protocol):
 
 
 class Collector:
-    """`latest`: the newest snapshot, None before the first.
+    """Makes snapshots. Any thread may `read` the newest one.
 
     app.py sets `state` and `neighbours`. A reload sets `reloaded_at` (monotonic seconds) and
     `reload_trouble`.
@@ -173,7 +175,10 @@ class Collector:
     def __init__(
         self, settings: Settings, pipeline: Pipeline, mqtt: MqttSide, kafka: KafkaSide, disk: Disk
     ) -> None:
-        self.latest: Snapshot | None = None
+        self.latest: Snapshot | None = None  # None before the first
+        self._read_at = -_READER_STAYS
+        self._sequence_then = -1  # at the newest snapshot
+        self._is_idle = False
         self.state = "starting"
         self.neighbours: Neighbours | None = None
         self.reloaded_at: float | None = None
@@ -192,11 +197,11 @@ class Collector:
         self._kafka_state, self._kafka_since = "connecting", self._began
         self._restored_up_to = pipeline.sequence
         self._marks = deque([(self._began, pipeline.sequence)])  # when a sequence number had been reached
-        self._seen: deque[tuple[float, int, int, int]] = deque(maxlen=_GROWTH_OVER + 1)
+        self._seen: deque[tuple[float, int, int, int]] = deque()  # of the last _GROWTH_OVER seconds
         self._points: deque[tuple[float, float, float, int]] = deque(maxlen=_POINTS)
         self._history = History(float(_STEP))
         self._oldest_since_step = 0.0
-        self._seconds = 0
+        self._step_at = self._began + _STEP
         self._held_since: dict[str, tuple[str, float]] = {}
 
     def turn(self, now: float, took: float) -> float:
@@ -206,12 +211,20 @@ class Collector:
         """
         if took > self._longest_turn:
             self._longest_turn = took
-        if now >= self._due:
-            self._due = now + EVERY
+        sequence = self._pipeline.sequence
+        if now >= self._due or (self._is_idle and sequence != self._sequence_then):
+            self._is_idle = sequence == self._sequence_then and now >= self._read_at + _READER_STAYS
+            self._sequence_then = sequence
+            self._due = now + (IDLE if self._is_idle else EVERY)
             self._turns.observe(self._longest_turn)
             self._longest_turn = 0.0
             self.latest = self.make(now)
         return self._due - now
+
+    def read(self) -> Snapshot | None:
+        """The newest snapshot, for somebody who looks; None before the first. Any thread may call this."""
+        self._read_at = time.monotonic()
+        return self.latest
 
     def make(self, now: float) -> Snapshot:
         """Make a snapshot of this moment. Between two turns of the loop the sums add up."""
@@ -308,6 +321,8 @@ class Collector:
     def _of_spool(self, now: float, flow: Flow) -> Spool:
         disk, limits = self._disk, self._settings.spool
         self._seen.append((now, flow.received, flow.delivered, disk.used))
+        while self._seen[0][0] < now - _GROWTH_OVER and len(self._seen) > 1:
+            self._seen.popleft()
         before, _, _, used_before = self._seen[0]
         growth = (disk.used - used_before) / (now - before) if now > before else 0.0
         room = max(0, min(limits.max_bytes - disk.used, (disk.free - limits.keep_free) // 2))
@@ -340,7 +355,7 @@ class Collector:
         self._mark(now, sequence)
         oldest = self._oldest(now, lanes)
         received_rate, delivered_rate = self._rates(now, counts.received, counts.delivered)
-        self._remember(received_rate, delivered_rate, oldest, spooled)
+        self._remember(now, received_rate, delivered_rate, oldest, spooled)
         return Flow(
             received=counts.received,
             received_by_qos=counts.received_by_qos,
@@ -404,15 +419,22 @@ class Collector:
     def _rates(self, now: float, received: int, delivered: int) -> tuple[float, float]:
         if not self._seen:
             return 0.0, 0.0
-        then, received_then, delivered_then, _ = self._seen[-min(_RATE_OVER, len(self._seen))]
+        since = now - _RATE_OVER
+        then, received_then, delivered_then, _ = next(
+            (each for each in reversed(self._seen) if each[0] <= since), self._seen[0]
+        )
         seconds = max(now - then, 1e-3)
         return max(0, received - received_then) / seconds, max(0, delivered - delivered_then) / seconds
 
-    def _remember(self, received_rate: float, delivered_rate: float, oldest: float, spooled: int) -> None:
+    def _remember(
+        self, now: float, received_rate: float, delivered_rate: float, oldest: float, spooled: int
+    ) -> None:
         self._oldest_since_step = max(self._oldest_since_step, oldest)
-        self._seconds += 1
-        if self._seconds % _STEP == 0:
-            self._points.append((received_rate, delivered_rate, self._oldest_since_step, spooled))
+        if now >= self._step_at:
+            steps = int((now - self._step_at) // _STEP) + 1
+            self._step_at += steps * _STEP
+            point = (received_rate, delivered_rate, self._oldest_since_step, spooled)
+            self._points.extend([point] * min(steps, _POINTS))
             received, delivered, ages, on_disk = zip(*self._points, strict=True)
             self._history = History(float(_STEP), received, delivered, ages, on_disk)
             self._oldest_since_step = 0.0

@@ -1,4 +1,4 @@
-"""One immutable picture of the service, which the loop makes once a second. Pure.
+"""One immutable picture of the service, which the loop makes once a second while somebody looks. Pure.
 
 The page, /metrics, `bridge top` and `bridge check` show a snapshot and nothing else, so what they do costs
 the message path nothing. `/status.json` is a snapshot as JSON: the names of the fields are an interface.

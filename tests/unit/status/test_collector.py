@@ -75,8 +75,11 @@ class Seen:
         self.collector = Collector(SETTINGS, self.world.pipeline, self.mqtt, self.kafka, self.disk)
         self.now = self.collector._began
 
-    def look(self, seconds: float = 1.0) -> Snapshot:
+    def look(self, seconds: float = 1.0, *, is_read: bool = True) -> Snapshot:
+        """The newest snapshot so many seconds later. `is_read`: somebody looks at the page all the time."""
         self.now += seconds
+        if is_read:
+            self.collector._read_at = self.now
         self.collector.turn(self.now, 0.001)
         assert self.collector.latest is not None
         return self.collector.latest
@@ -274,3 +277,41 @@ def test_the_reason_of_the_last_trouble_is_shown_until_live(seen: Seen) -> None:
     assert (mqtt.trouble, mqtt.reason, mqtt.way_out) == ("mqtt.refused", "not authorised", "set the password")
     seen.mqtt.state, seen.mqtt.state_since = _State.LIVE, RECENT.last()[0].at + 1
     assert seen.look().mqtt.trouble == ""
+
+
+def test_where_nobody_looks_and_nothing_comes_a_snapshot_is_made_every_five_seconds(seen: Seen) -> None:
+    made = {seen.look(is_read=False).made for _ in range(60)}
+    assert len(made) in (12, 13)
+    seen.world.receive()
+    assert seen.look(0.01, is_read=False).made == seen.now  # at once, so ages are right
+    seen.world.receive()
+    assert seen.look(is_read=False).made == seen.now
+
+
+def test_while_somebody_looks_a_snapshot_is_made_each_second(
+    seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: seen.now)
+    for _ in range(60):
+        seen.look(is_read=False)
+    assert seen.collector.read() is seen.collector.latest
+    for _ in range(5):
+        seen.look(is_read=False)
+    for _ in range(10):
+        assert seen.look(is_read=False).made == seen.now
+
+
+def test_the_history_has_a_point_for_each_five_seconds_whatever_the_pace_is(seen: Seen) -> None:
+    for _ in range(100):
+        seen.look(is_read=False)
+    assert len(seen.look().history.received_rate) in (19, 20)
+    seen.look(3600.0)  # the loop has hung
+    assert len(seen.look(5.0).history.received_rate) == 180
+
+
+def test_a_rate_is_of_the_last_ten_seconds_also_after_a_silence(seen: Seen) -> None:
+    for _ in range(60):
+        seen.look(is_read=False)
+    for _ in range(30):
+        seen.world.receive()
+    assert seen.look(0.5).flow.received_rate == pytest.approx(30 / 10, rel=0.5)
