@@ -69,8 +69,14 @@ class Loop:
 
 
 def start_thread(work: Callable[[], object], name: str) -> Thread:
-    """Run `work` in a new daemon thread. Raises NoThread."""
-    thread = Thread(target=work, name=name, daemon=True)
+    """Run `work` in a new daemon thread. `top -H` shows the thread as `name`. Raises NoThread."""
+
+    def run() -> None:
+        with suppress(OSError), open("/proc/thread-self/comm", "w") as comm:
+            comm.write(name[:15])  # proc(5): at most 15 bytes
+        work()
+
+    thread = Thread(target=run, name=name, daemon=True)
     try:
         thread.start()
     except RuntimeError:  # "can't start new thread": EAGAIN of pthread_create(3)

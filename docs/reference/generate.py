@@ -218,11 +218,12 @@ check ends after its time-out at the latest."""
 def _metrics() -> Iterator[str]:
     yield f"""# Metrics
 
-The bridge answers at `/metrics` of `http.listen` in the text format of OpenMetrics, from a snapshot. The loop
-makes one each second; where no message comes and nobody has asked for 20 s, every five seconds. The names are an interface: they begin with `{PREFIX}`. A histogram `x`
-has `x_bucket`, `x_sum` and `x_count`. A label with a closed list of values has a series for each value from
-the start, at 0. A series is missing only if its meaning says so, or if its host is not known: a Kafka broker
-before the first connection, an EMQ node without `[haproxy]`, the session's queue without `[emqx]`.
+The bridge answers at `/metrics` of `http.listen` in the text format of OpenMetrics, from a snapshot. The
+loop makes one each second; where no message comes and nobody has asked for 20 s, every five seconds. The
+names are an interface: they begin with `{PREFIX}`. A histogram `x` has `x_bucket`, `x_sum` and `x_count`. A
+label with a closed list of values has a series for each value from the start, at 0. A series is missing only
+if its meaning says so, or if its host is not known: a Kafka broker before the first connection, an EMQ node
+without `[haproxy]`, the session's queue without `[emqx]`.
 
 No label holds an MQTT topic, a client id or a device.
 [Prometheus and Grafana](../how-to/prometheus.md) tells how to use the metrics, alerts and dashboard. The last

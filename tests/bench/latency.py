@@ -16,6 +16,7 @@ from tests.bench.peers import Peer, Place
 from tests.bench.rig import PARTITIONS, Rig
 from tests.harness.conditions import wait_until
 from tests.harness.packets import Publish
+from tests.harness.process import Process
 
 _DEADLINE = 30.0  # seconds after the last message was sent
 
@@ -46,17 +47,21 @@ def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int
     )
 
 
-def one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
-    """Measure one run of one peer."""
+def one(here: Rig, peer: Peer, rate: int, count: int, *, without: str = "") -> Latency:
+    """Measure one run of one peer. The time of the threads named `without` does not count."""
+
+    def used(process: Process) -> float:
+        return meter.cpu_seconds(process) - (meter.thread_seconds(process, without) if without else 0.0)
+
     place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
     with here.live(peer, place) as process, _arrivals(place) as arrived:
         meter.wait_quiet(process)
         _send(place, rate, rate, arrived)  # one second, so that everything is connected and cached
         arrived.clear()
-        before, began = meter.cpu_seconds(process), time.monotonic()
+        before, began = used(process), time.monotonic()
         _send(place, rate, count, arrived)
-        cpu, elapsed = meter.cpu_seconds(process) - before, time.monotonic() - began
+        cpu, elapsed = used(process) - before, time.monotonic() - began
         cuts = quantiles(arrived, n=100)
         here.forget_session(place)
     return Latency(cuts[49] * 1e3, cuts[98] * 1e3, cpu / count * 1e6, cpu / elapsed * 100)

@@ -1,5 +1,6 @@
 """Measures a program's processor time and memory, including its children's."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,16 @@ _QUIET_SECONDS, _QUIET_COST = 0.5, 0.01
 def cpu_seconds(process: Process) -> float:
     """The program's user and system time since its start."""
     return sum(time.clock_gettime(~pid << 3 | _SCHED) for pid in _tree(process.pid))
+
+
+def thread_seconds(process: Process, name: str) -> float:
+    """The user and system time of the program's threads of this name that run now."""
+    used = 0
+    for task in Path(f"/proc/{process.pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has just ended
+            if (task / "comm").read_text().strip() == name:
+                used += int((task / "schedstat").read_text().split()[0])
+    return used / 1e9
 
 
 def resident_mb(process: Process) -> float:
