@@ -153,6 +153,10 @@ CASES = (
         {"KafkaBrokerDown": 1},
     ),
     Case("a topic is missing", {"lanes_held{}": f"0x58 1x{STEPS}"}, {"TopicHeld": 1}),
+    Case(
+        "a topic can't be looked up while all of Kafka is away",
+        {"lanes_held{}": f"0x58 1x{STEPS}", "kafka_live{}": f"1x58 0x{STEPS}"},
+    ),
     Case("topics wait and are not held", {"lanes_waiting{}": f"0x58 5x{STEPS}"}),
     # -- the disk
     Case(
@@ -308,7 +312,7 @@ def test_an_error_event_links_to_its_entry(tmp_path: Path) -> None:
         "exp_annotations": {
             "summary": "The bridge logged an error, and a person must act.",
             "description": "bridge:9464 logged the event kafka.topic_missing. The line in its log says what"
-            " to do: journalctl -u mqtt-kafka-bridge -p err",
+            " to do: sudo journalctl -u mqtt-kafka-bridge -o cat | grep '\"error\"'",
             "runbook_url": "http://bridge:9464/runbook#kafkatopic_missing",
         },
     }

@@ -397,7 +397,7 @@ def test_a_service_that_does_not_answer_gives_no_diagnosis() -> None:
     [(True, [], Level.WARNING), (False, ["x"], Level.WARNING), (False, [], Level.GOOD)],
 )
 def test_the_unit(reload: bool, changed: list[str], level: Level) -> None:
-    assert service.unit_verdict(reload, changed).level is level
+    assert service.unit_verdict("mqtt-kafka-bridge", reload, changed).level is level
 
 
 def test_a_settings_file_that_changed_after_the_start_or_the_last_reload(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_once_fails_where_something_is_broken_and_shows_all_findings(config: str
         assert run(config, "--once", "--url", url) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "BROKEN. No Kafka broker answers" in shown
-    assert "WARNING. This machine's clock can't be trusted" in shown
+    assert "WARNING. The bridge's clock can't be trusted" in shown
 
 
 def test_json_is_the_document_of_the_service_on_one_line(config: str, capsys: Any) -> None:
