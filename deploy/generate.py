@@ -56,9 +56,10 @@ def _settings() -> Iterator[str]:
 #
 # This file lists every setting. A line that begins with "#" shows the default; no value means no default.
 # "mqtt-kafka-bridge config" shows the value in force of each setting and its source.
-# After a change run "mqtt-kafka-bridge config". If that prints no error, run
-# "systemctl reload mqtt-kafka-bridge". A change of any other setting than these needs
-# "systemctl restart mqtt-kafka-bridge": {_taken_while_running()}.
+# After a change run "sudo mqtt-kafka-bridge config". If that prints no error, run
+# "sudo systemctl reload mqtt-kafka-bridge".
+# A reload changes {_taken_while_running()}.
+# For any other setting run "sudo systemctl restart mqtt-kafka-bridge".
 #
 # Write durations as 200ms, 60s, 5min, 3h, 7d, and sizes as 64KiB, 16MB, 1GB.
 """

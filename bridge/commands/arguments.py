@@ -46,9 +46,20 @@ class Command:
     selection: Selection
 
 
+def flags_of(word: str) -> tuple[str, ...]:
+    """The flags of the commands that begin with this word, without those of the settings."""
+    found = (flag for name, flags in _FLAGS.items() if name.split()[:1] == [word] for flag in flags)
+    return tuple(dict.fromkeys(found))
+
+
+def is_command(word: str) -> bool:
+    """Whether a command begins so."""
+    return any(name.split()[:1] == [word] for name in _FLAGS if not name.startswith("-"))
+
+
 def add_flags(parser: ArgumentParser) -> None:
     """Add all flags that are not settings."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line, for jq")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line, for jq")
     dry_run = parser.add_argument_group(
         "--dry-run", "Can run beside the service, and takes no messages away from it."
     )
@@ -83,10 +94,14 @@ def add_flags(parser: ArgumentParser) -> None:
     state = parser.add_argument_group("top", "Shows the state of the running service, again each second.")
     state.add_argument("--once", action="store_true", help="show the state once; exit 1 if it is broken")
     state.add_argument(
-        "--url", metavar="URL", help="of another bridge's page (default: http.listen of this machine)"
+        "--url",
+        metavar="URL",
+        help="address of another bridge's page, such as http://192.168.1.7:9464 (default: http.listen)",
     )
-    topics = parser.add_argument_group("topics", "The Kafka topics of the routes, and of dead_letters.topic.")
-    topics.add_argument("--create", action="store_true", help="create the missing ones; asks before that")
+    topics = parser.add_argument_group(
+        "topics", "Shows the Kafka topics of the routes and of dead_letters.topic."
+    )
+    topics.add_argument("--create", action="store_true", help="create the missing ones; ask before that")
     topics.add_argument("--partitions", metavar="N", type=int, help="of each new topic (default 3)")
     topics.add_argument(
         "--replicas", metavar="N", type=int, help="of each new topic (default 3, or the number of brokers)"
@@ -114,7 +129,7 @@ def add_flags(parser: ArgumentParser) -> None:
         "--to", metavar="TOPIC", help="replay: to this Kafka topic instead of the routes' topics"
     )
     letters.add_argument(
-        "--yes", action="store_true", help="purge, topics --create: do not ask for confirmation"
+        "--yes", action="store_true", help="purge and topics --create: do not ask for confirmation"
     )
 
 

@@ -1,6 +1,7 @@
 """Runs the command line: prints --help, starts each command, returns the exit status."""
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -49,6 +50,8 @@ The first of these places that has a setting decides its value:
   2. the environment    BRIDGE_MQTT__KEEPALIVE=60s
   3. the file           keepalive = "60s" in its table [mqtt]
 
+bridge COMMAND --help shows the flags of one command alone.
+
 exit status:
   0  done, or stopped on request
   1  failed, or the chain is broken
@@ -73,11 +76,19 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(words: Sequence[str]) -> int:
     parser, flags = command_line()
+    if words and arguments.is_command(words[0]) and not {"-h", "--help"}.isdisjoint(words):
+        sys.stdout.write(_help_of(parser, words[0]))
+        return SUCCESS
     options, rest = parser.parse_known_args(words)
     command = arguments.command(options, _words(parser, rest))
     if command.name != arguments.SERVICE:
         signals.let_through()
-    configuration = load(flags.layer(options), options.config, without_kafka=options.dry_run)
+    configuration = load(
+        flags.layer(options),
+        options.config,
+        without_kafka=options.dry_run,
+        without_chain=options.url is not None,
+    )
     settings = configuration.settings
     if command.name in _WITH_KAFKA:
         _require_options(configuration)
@@ -204,6 +215,24 @@ class _Help(RawDescriptionHelpFormatter):
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return textwrap.wrap(text, width, break_on_hyphens=False)  # does not break paths and names
+
+
+def _help_of(parser: ArgumentParser, command: str) -> str:
+    """The help of one command: its usage and its own flags. `bridge --help` has everything."""
+    forms = re.split(r"\n +(?=bridge )", _USAGE)
+    wanted = {"--config", *arguments.flags_of(command)}
+    shown = _Help(parser.prog)
+    shown.add_usage("\n       ".join(form for form in forms if form.split()[1] == command), [], [])
+    shown.add_text(
+        next(
+            (each.description for each in parser._action_groups if (each.title or "").startswith(command)), ""
+        )
+    )
+    shown.start_section("options")
+    shown.add_arguments([each for each in parser._actions if not wanted.isdisjoint(each.option_strings)])
+    shown.end_section()
+    shown.add_text("Each setting is a flag too: bridge --help lists them, and the exit statuses.")
+    return shown.format_help()
 
 
 class _Parser(ArgumentParser):

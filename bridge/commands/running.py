@@ -38,10 +38,16 @@ class Running:
         try:
             answer = ask(self.url, self.login, self.trusted)
         except Unavailable as error:
+            way_out = (
+                "http.listen tells its address: give it with --url"
+                if self.is_own
+                else "http.listen there must be an address that this machine reaches, which the default,"
+                " 127.0.0.1, is not"
+            )
             raise NoAnswer(
-                f"the bridge does not answer at {self.url}: {error.reason}. Is the service running? Look with"
-                " `systemctl status mqtt-kafka-bridge`, start it with `sudo systemctl start"
-                " mqtt-kafka-bridge`. If it runs, http.listen tells its address: give it with --url"
+                f"the bridge does not answer at {self.url}: {error.reason}. Is the service running? Look"
+                f"{'' if self.is_own else ' on its machine'} with `systemctl status mqtt-kafka-bridge`, start"
+                f" it with `sudo systemctl start mqtt-kafka-bridge`. If it runs, {way_out}"
             ) from None
         if answer.status == 503:
             raise NoAnswer(f"the bridge at {self.url} is starting: try again in a second")

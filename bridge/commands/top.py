@@ -22,7 +22,11 @@ from bridge.status.spoken import count, duration, rate
 from bridge.units import size
 
 _EVERY = 1.0  # seconds between two questions
-_LEVELS = {"good": ("ALL WELL", "green"), "warning": ("WARNING", "yellow"), "broken": ("BROKEN", "red")}
+_LEVELS = {
+    "good": ("", "green"),
+    "warning": ("WARNING. ", "yellow"),
+    "broken": ("BROKEN. ", "red"),
+}  # in front
 _LABEL = 9  # characters of the left column
 
 
@@ -78,14 +82,14 @@ def lines(status: Status, width: int) -> list[Text]:
         Text(
             _cut(f"mqtt-kafka-bridge {s.version}, up {duration(s.uptime)}, {s.made_at}", width), style="dim"
         ),
-        *_wrapped(f"{word}. {diagnosis.sentence}", width, colour),
+        *_wrapped(f"{word}{diagnosis.sentence}", width, colour),
         Text(),
     ]
     for label, text in _rows(s):
         made.append(Text(f"{label:{_LABEL}}{_cut(printable(text), width - _LABEL)}"))
     for finding in diagnosis.findings[1:]:
         made.append(Text())
-        made += _wrapped(f"{_LEVELS[finding.level][0]}. {finding.what} {finding.remedy}", width, "yellow")
+        made += _wrapped(f"{_LEVELS[finding.level][0]}{finding.what} {finding.remedy}", width, "yellow")
     if s.happened:
         made.append(Text())
     for each in s.happened:

@@ -27,7 +27,7 @@ from bridge.settings import Settings
 from bridge.spool.read_only import on_disk
 from bridge.units import DURATION, SIZE
 
-_COMMAND = "mqtt-kafka-bridge topics --create"
+_COMMAND = "sudo mqtt-kafka-bridge topics --create"
 _PARTITIONS, _MOST_REPLICAS = 3, 3  # of a new topic
 _STYLES = {"exists": "", "created": "green", "missing": "red", "unknown": "yellow"}
 
@@ -115,7 +115,7 @@ def run(settings: Settings, admin: Admin, creation: Creation | None, as_json: bo
             if not as_json:
                 _show([*done.values()], (), "", stream)
     elif not as_json:
-        _advise(rows, stream)
+        _advise(rows, made, creation is not None, stream)
     if as_json:
         _write_json(rows, made, unread, stream)
     return 0 if all(row.found for row in rows) else 1
@@ -310,11 +310,16 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def _advise(rows: Sequence[Row], stream: TextIO) -> None:
+def _advise(rows: Sequence[Row], made: Sequence[Made], is_asked: bool, stream: TextIO) -> None:
+    """What to do now. `is_asked`: with --create, which found nothing that it can create."""
     missing = [row for row in rows if row.state == "missing" and not row.problem]
     if missing:
         what = f"{_count(len(missing), 'topic')} {'is' if len(missing) == 1 else 'are'} missing"
         console(stream).print(f"{what}; this creates {'it' if len(missing) == 1 else 'them'}: {_COMMAND}")
+    elif is_asked:
+        later = "; a template's topic is known once a message waits for it" if made else ""
+        text = f"nothing was created: no topic is missing that Kafka would create{later}"
+        console(stream).print(text, soft_wrap=True)
 
 
 def _write_json(rows: Sequence[Row], made: Sequence[Made], unread: str, stream: TextIO) -> None:

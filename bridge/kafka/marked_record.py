@@ -5,7 +5,7 @@ from collections.abc import Callable
 from logging import NullHandler, getLogger
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from bridge.errors import BridgeError
 from bridge.kafka.topic_lookup import admin_options
@@ -13,6 +13,19 @@ from bridge.settings import KafkaSettings
 
 _TIMEOUT = 5.0  # seconds for one answer
 _POLL = 0.2
+
+
+def why_unreadable(topic: str, error: KafkaError) -> str:
+    """A sentence with the way out. Pure."""
+    if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return (
+            f"the Kafka topic {topic} does not exist (create it first; otherwise the message would wait on"
+            " the bridge's disk)"
+        )
+    return (
+        f"{topic} can't be read: {error.str()} (let the bridge's Kafka user read this topic: --send looks for"
+        " its message there)"
+    )
 
 
 class MarkedRecord:
@@ -39,16 +52,13 @@ class MarkedRecord:
     def __enter__(self) -> Self:
         try:
             found = self._consumer.list_topics(self._topic, timeout=_TIMEOUT).topics[self._topic]
-            reason = found.error.str() if found.error else ""
+            error = found.error
             self._consumer.assign([self._end(number) for number in found.partitions])
-        except KafkaException as error:
-            reason = error.args[0].str()
-        if reason:
+        except KafkaException as failure:
+            error = failure.args[0]
+        if error is not None:
             self._consumer.close()
-            raise BridgeError(
-                f"{self._topic} can't be read: {reason} (let the bridge's Kafka user read this topic: --send"
-                " looks for its message there)"
-            )
+            raise BridgeError(why_unreadable(self._topic, error))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -23,7 +23,7 @@ _HOUR = 3_600_000  # ms; Kafka's default for how far ahead of its clock a timest
 _LIMIT_TIMEOUT = 2.0  # seconds; shorter, because the bridge works without the limit
 
 # The command's long name: /usr/sbin/bridge, which root finds first, is iproute2's.
-_CREATE = "mqtt-kafka-bridge topics --create"
+_CREATE = "sudo mqtt-kafka-bridge topics --create"
 
 # Bytes. max.message.bytes limits a batch: the record, a batch header of 61 bytes and the record's length
 # fields (Kafka protocol guide, "Record Batch").

@@ -113,7 +113,10 @@ class BrokerCheck:
         if self._connection.closed_because and not self._balancer:
             return f"closed before CONNACK: {self._connection.closed_because} (is it an MQTT port?)"
         if self._connection.closed_because:
-            return "closed before CONNACK, which HAProxy does while no EMQ node is up (see HAProxy's console)"
+            return (
+                "closed before CONNACK, which HAProxy does while no EMQ node is up (on the EMQ hosts: sudo"
+                " systemctl restart emqx, or emqttd)"
+            )
         return f"no CONNACK within {_TIMEOUT:.0f} s (does an EMQ node hang?)"
 
     def subscribe(self, subscription: Subscription) -> int:

@@ -24,6 +24,11 @@ from bridge.settings.text import NotUtf8, decode
 DEFAULT_FILE = Path("/etc/mqtt-kafka-bridge/bridge.toml")
 
 _PREFIX = "BRIDGE_"
+_UNUSED_CHAIN: dict[str, Any] = {
+    "mqtt": {"host": "unused"},
+    "kafka": {"bootstrap_servers": "unused:9092"},
+    "routes": [{"name": "unused", "filter": "#", "action": "drop"}],
+}
 
 
 @dataclass(frozen=True)
@@ -34,15 +39,20 @@ class Configuration:
     layers: Layers
 
 
-def load(flags: Layer, file: Path | None = None, *, without_kafka: bool = False) -> Configuration:
+def load(
+    flags: Layer, file: Path | None = None, *, without_kafka: bool = False, without_chain: bool = False
+) -> Configuration:
     """Read all sources. `file` is the value of --config. Raises ConfigurationError with all problems.
 
-    `without_kafka` is for --dry-run, which needs no kafka.bootstrap_servers.
+    `without_kafka` is for --dry-run, which needs no kafka.bootstrap_servers. `without_chain` is for commands
+    that ask another machine's bridge: there need not be any settings here.
     """
     below = [_from_environment(), *_from_file(file), _from_systemd()]
     if without_kafka:
         unused = {"kafka": {"bootstrap_servers": "unused:9092"}}
         below.append(Layer(unused, lambda _: "not needed by --dry-run"))
+    if without_chain:
+        below.append(Layer(_UNUSED_CHAIN, lambda _: "not needed by top --url"))
     layers = Layers([flags, *below])
     nulls = dict(_null_characters(layers))
     found = [*_unknown_variables(), *_secrets_in(flags), *nulls.values()]

@@ -26,8 +26,8 @@ class SpoolSettings(Section):
         default=2_000_000_000,
         ge=1_000_000,
         le=10**15,
-        description="How large the database may become. While it is full the bridge acknowledges no further"
-        " message, and EMQ queues them.",
+        description="How large the database may become. While it is full the bridge acknowledges a message"
+        " only once Kafka has it, and EMQ queues the rest.",
     )
     keep_free: Size = Field(
         default=500_000_000,

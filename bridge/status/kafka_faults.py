@@ -92,7 +92,8 @@ def _tls_failed(s: Snapshot) -> Finding:
         s,
         "kafka-tls",
         f"The bridge gets no TLS connection to Kafka at {_servers(s)}{quoted(s.kafka.reason)}.",
-        sentence(s.kafka.way_out) or "Check the certificates: `bridge check` names the wrong one.",
+        sentence(s.kafka.way_out)
+        or "Check the certificates: `sudo mqtt-kafka-bridge check` names the wrong one.",
     )
 
 
@@ -101,7 +102,8 @@ def _files_unusable(s: Snapshot) -> Finding:
         s,
         "kafka-files",
         f"The bridge can't use a certificate, key or password file for Kafka{quoted(s.kafka.reason)}.",
-        "Correct the file on this machine; the bridge notices that within seconds, without a restart.",
+        "Correct the file on the bridge's machine; the bridge notices that within seconds, without a"
+        " restart.",
     )
 
 
@@ -112,7 +114,7 @@ def _gone(s: Snapshot) -> Finding:
             "kafka-connecting",
             servers,
             f"The bridge has been connecting to Kafka at {servers} for {duration(s.kafka.state_age)}.",
-            "Wait some seconds. If this lasts, run `bridge check`.",
+            "Wait some seconds. If this lasts, run `sudo mqtt-kafka-bridge check`.",
         )
     which = "No Kafka broker answers, of" if len(s.kafka.brokers) > 1 else "Kafka does not answer at"
     return broken(
@@ -120,7 +122,7 @@ def _gone(s: Snapshot) -> Finding:
         servers,
         f"{which} {servers}, for {duration(s.kafka.state_age)}{quoted(s.kafka.reason)}. {behind_kafka(s)}",
         f"Start Kafka on these hosts: {_KAFKA}. If Kafka runs there, check kafka.bootstrap_servers and the"
-        " brokers' advertised.listeners with `bridge check`.",
+        " brokers' advertised.listeners with `sudo mqtt-kafka-bridge check`.",
     )
 
 
@@ -130,16 +132,15 @@ def missing_topics(s: Snapshot) -> Iterator[Finding]:
         return
     names = listed([f'"{held.topic}"' for held in missing])
     is_one = len(missing) == 1
-    waiting = sum(held.messages for held in missing)
     # Where a topic a_b exists, Kafka refuses to create a.b; the way out then says so.
     other = next((held.way_out for held in missing if held.way_out and "--create" not in held.way_out), "")
     yield broken(
         "topic-missing",
         names,
         f"The Kafka topic{'' if is_one else 's'} {names} {'does' if is_one else 'do'} not exist."
-        f" {_waiting(s, waiting)} Messages for other topics flow.",
-        f"{sentence(other)} Create what is missing: `bridge topics --create`, run on this machine. If nobody"
-        " wants the topic, correct the route that names it.".strip(),
+        f" {_waiting(s, missing)} Messages for other topics flow.",
+        f"{sentence(other)} On the bridge's machine `sudo mqtt-kafka-bridge topics --create`"
+        " creates what is missing. If nobody wants the topic, correct the route that names it.".strip(),
     )
 
 
@@ -150,7 +151,7 @@ def forbidden_topics(s: Snapshot) -> Iterator[Finding]:
             "topic-forbidden",
             listed([held.topic for held in forbidden]),
             f"Kafka does not allow this bridge to write to {_names(forbidden)}"
-            f"{quoted(forbidden[0].reason)}. {_waiting(s, sum(held.messages for held in forbidden))}",
+            f"{quoted(forbidden[0].reason)}. {_waiting(s, forbidden)}",
             f"{sentence(forbidden[0].way_out)} Allow WRITE and DESCRIBE on the topic to the bridge's Kafka"
             " user. The bridge notices that by itself.".strip(),
         )
@@ -166,10 +167,10 @@ def held_topics(s: Snapshot) -> Iterator[Finding]:
             "topic-held",
             listed([held.topic for held in others]),
             f"Kafka can't write {_names(others)} at the moment{quoted(others[0].reason)}."
-            f" {_waiting(s, sum(held.messages for held in others))}",
+            f" {_waiting(s, others)}",
             sentence(others[0].way_out)
             or "See whether a Kafka broker is down. Otherwise look at the topic's leader and in-sync"
-            " replicas: `bridge topics`.",
+            " replicas: `sudo mqtt-kafka-bridge topics`.",
         )
 
 
@@ -194,7 +195,7 @@ def late(s: Snapshot) -> Iterator[Finding]:
         yield warning(
             "catching-up",
             _servers(s),
-            f"Kafka is back and takes what waited on this machine's disk: {count(number, 'message')} left"
+            f"Kafka is back and takes what waited on the bridge's disk: {count(number, 'message')} left"
             f"{lasts}. Nothing is lost.",
             "No action is needed.",
         )
@@ -204,14 +205,16 @@ def late(s: Snapshot) -> Iterator[Finding]:
             _servers(s),
             f"The oldest message has waited {duration(age)} for Kafka at {_servers(s)}, which is up."
             f" {behind_kafka(s)}",
-            "Look at the brokers' disks and load. If this machine is overloaded, `top` shows it.",
+            "Look at the brokers' disks and load. `uptime` shows the load of the bridge's machine.",
         )
 
 
-def _waiting(s: Snapshot, number: int) -> str:
-    where = "on this machine's disk" if s.spool.state == "usable" else "unacknowledged, in EMQ's queue"
+def _waiting(s: Snapshot, topics: Sequence[HeldTopic]) -> str:
+    number = sum(held.messages for held in topics)
+    them = "it" if len(topics) == 1 else "them"
+    where = "on the bridge's disk" if s.spool.state == "usable" else "unacknowledged, in EMQ's queue"
     lasts = f", which has room for about {duration(s.spool.full_in)} more" if s.spool.full_in else ""
-    return f"{count(number, 'message')} for it wait{'s' if number == 1 else ''} {where}{lasts}."
+    return f"{count(number, 'message')} for {them} wait{'s' if number == 1 else ''} {where}{lasts}."
 
 
 def _is_held(held: HeldTopic) -> bool:
@@ -227,7 +230,7 @@ def _is_forbidden(held: HeldTopic) -> bool:
 
 
 def _names(topics: Sequence[HeldTopic]) -> str:
-    return f"topic {listed([held.topic for held in topics])}"
+    return f"topic{'s' * (len(topics) != 1)} {listed([held.topic for held in topics])}"
 
 
 def _servers(s: Snapshot) -> str:

@@ -15,7 +15,7 @@ _EXPIRES_SOON = 14 * 86400.0  # seconds
 _DROPPED_LATELY = 600.0  # seconds for which dropped QoS 0 messages are shown
 _ERROR_LATELY = 3600.0  # seconds for which an ERROR without a state of its own is shown
 _FULL_DISK = ("disk is full", "no space left", "spool.keep_free", "quota")
-_HERE = "this machine"
+_HERE = "the bridge's machine"  # whoever reads this may sit at another one
 _SERVICE = "mqtt-kafka-bridge"
 
 # ERRORs whose cause no other field of the snapshot shows.
@@ -34,7 +34,7 @@ def stuck(age: float) -> Iterator[Finding]:
         yield broken(
             "bridge-stuck",
             _HERE,
-            f"The bridge on this machine has stopped working: its loop has not turned for {duration(age)}."
+            f"The bridge has stopped working: its loop has not turned for {duration(age)}."
             " What is shown here is as old. Messages that the bridge has not acknowledged wait in EMQ's"
             " queue; none that it acknowledged is lost.",
             f"Restart it: sudo systemctl restart {_SERVICE}. Under systemd the watchdog does this by itself.",
@@ -59,7 +59,7 @@ def starting(s: Snapshot) -> Iterator[Finding]:
             _HERE,
             f"The bridge has been starting for {duration(s.uptime)}: it connects to EMQ behind"
             f" {mqtt_address(s)} and to Kafka at {s.kafka.bootstrap_servers}.",
-            "Wait some seconds. If this lasts for more than a minute, run `bridge check`.",
+            "Wait some seconds. If this lasts for more than a minute, run `sudo mqtt-kafka-bridge check`.",
         )
 
 
@@ -89,14 +89,15 @@ def disk(s: Snapshot) -> Iterator[Finding]:
             yield make(
                 "disk-full",
                 _HERE,
-                f"This machine's disk is full ({spool.path}: {free}){quoted(spool.reason)}. {effect}",
+                f"The disk of the bridge's machine is full ({spool.path}: {free}){quoted(spool.reason)}."
+                f" {effect}",
                 f"{room} The bridge notices that by itself.",
             )
         elif spool.state == "full":
             yield make(
                 "spool-full",
                 _HERE,
-                f"The spool on this machine is full by its own limit: {size(spool.bytes_used)} of"
+                f"The bridge's spool is full by its own limit: {size(spool.bytes_used)} of"
                 f" spool.max_bytes = {size(spool.bytes_limit)} hold {count(spool.messages, 'message')}."
                 f" {effect}",
                 "Bring Kafka back, which empties the spool. Until then raise spool.max_bytes and restart the"
@@ -106,7 +107,7 @@ def disk(s: Snapshot) -> Iterator[Finding]:
             yield make(
                 "spool-unusable",
                 _HERE,
-                f"The bridge can't use its spool in {spool.path} on this machine{quoted(spool.reason)}."
+                f"The bridge can't use its spool in {spool.path} on its machine{quoted(spool.reason)}."
                 f" {effect}",
                 sentence(spool.way_out)
                 or "See the runbook for this reason; `dmesg` shows whether the disk or card fails.",
@@ -115,15 +116,15 @@ def disk(s: Snapshot) -> Iterator[Finding]:
         yield warning(
             "disk-full",
             _HERE,
-            f"This machine's disk is full ({spool.path}: {free}). If Kafka fails now, the spool can take no"
-            " messages.",
+            f"The disk of the bridge's machine is full ({spool.path}: {free}). If Kafka fails now, the"
+            " spool can take no messages.",
             room,
         )
     elif spool.full_in is not None and spool.full_in < _SPOOL_FILLS:
         yield warning(
             "spool-fills",
             _HERE,
-            f"The spool on this machine is full in about {duration(spool.full_in)}:"
+            f"The bridge's spool is full in about {duration(spool.full_in)}:"
             f" {count(spool.messages, 'message')} wait there for Kafka, {size(spool.bytes_used)} of"
             f" {size(spool.bytes_limit)}. Then messages wait in EMQ's queue alone.",
             "Bring Kafka back before that. Or make room: a larger spool.max_bytes (needs a restart), or more"
@@ -138,7 +139,7 @@ def unaccounted(s: Snapshot) -> Iterator[Finding]:
             _HERE,
             f"The bridge's sums do not add up: {count(abs(s.flow.unaccounted), 'message')} unaccounted for."
             " This is a defect of the bridge.",
-            "Report it with the log and with `bridge top --json`. Then restart the bridge.",
+            "Report it with the log and with `sudo mqtt-kafka-bridge top --json`. Then restart the bridge.",
         )
 
 
@@ -150,7 +151,8 @@ def dead_letters(s: Snapshot) -> Iterator[Finding]:
             _HERE,
             f"The bridge removed {count(removed, 'dead letter')} for good since its start, because a limit"
             f" was reached. Dead letters left: {letters:,}.",
-            "Cure the reason that `bridge dead-letters list` shows; raise dead_letters.max_bytes or max_age.",
+            "Cure the reason that `sudo mqtt-kafka-bridge dead-letters list` shows. Raise"
+            " dead_letters.max_bytes or dead_letters.max_age, as far as the disk allows.",
         )
     if letters:
         reasons = s.flow.dead_lettered
@@ -160,8 +162,9 @@ def dead_letters(s: Snapshot) -> Iterator[Finding]:
             _HERE,
             f"{count(letters, 'message')} can't be delivered as {'it is' if letters == 1 else 'they are'}"
             f"{f', most for this reason: {most}' if most else ''}. The bridge keeps"
-            f" {'it' if letters == 1 else 'them'} whole on this machine's disk as dead letters.",
-            "See why with `bridge dead-letters list`, cure the reason, then `bridge dead-letters replay`.",
+            f" {'it' if letters == 1 else 'them'} whole on its disk as dead letters.",
+            "See why with `sudo mqtt-kafka-bridge dead-letters list`, cure the reason, then send them again:"
+            " `sudo mqtt-kafka-bridge dead-letters replay`.",
         )
 
 
@@ -184,7 +187,7 @@ def certificates(s: Snapshot) -> Iterator[Finding]:
         return
     for certificate in sorted(s.certificates, key=lambda each: each.expires_at):
         left = certificate.expires_at - now
-        remedy = "Renew it as docs/how-to/use-tls.md says, on the host that it belongs to."
+        remedy = "Renew it on the host that it belongs to; the runbook says how."
         if left <= 0:
             yield broken(
                 "certificate-expired",
@@ -208,7 +211,7 @@ def clock(s: Snapshot) -> Iterator[Finding]:
         yield warning(
             "clock-wrong",
             _HERE,
-            "This machine's clock can't be trusted, so records get no timestamp in Kafka. Messages flow.",
+            "The bridge's clock can't be trusted, so records get no timestamp in Kafka. Messages flow.",
             "Wait a minute or two for the network time. If this lasts, look with `timedatectl`.",
         )
 
@@ -220,8 +223,8 @@ def reload(s: Snapshot) -> Iterator[Finding]:
             _HERE,
             f"The last reload of the settings changed nothing{quoted(s.reload_trouble)}. The bridge goes on"
             " with the settings that it had.",
-            f"Correct the settings file (`bridge config` names each mistake), then: sudo systemctl reload"
-            f" {_SERVICE}.",
+            "Correct the settings file (`sudo mqtt-kafka-bridge config` names each mistake), then:"
+            f" sudo systemctl reload {_SERVICE}.",
         )
 
 

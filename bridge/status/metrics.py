@@ -433,7 +433,7 @@ METRICS: tuple[Metric, ...] = (
     ),
     _gauge(
         "lanes_held",
-        "Kafka topics that are missing or forbidden; their messages wait on disk.",
+        "Kafka topics that are missing, forbidden or not writable now; their messages wait on disk.",
         lambda s: s.held_total,
     ),
     _gauge("lanes_waiting", "Kafka topics of which messages wait.", lambda s: s.waiting_total),

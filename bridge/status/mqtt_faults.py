@@ -108,11 +108,11 @@ def _refused(s: Snapshot) -> Finding:
     if not s.mqtt.way_out:  # the bridge itself could not read a file
         return broken(
             "mqtt-refused",
-            "this machine",
+            "the bridge's machine",
             f"The bridge can't log in to EMQ at {at}: {sentence(s.mqtt.reason or 'a file is unusable')}"
             f" {behind_the_bridge(s)}",
-            "Correct mqtt.password_file on this machine. The bridge tries again every minute, without a"
-            " restart.",
+            "Correct mqtt.password_file on the bridge's machine. The bridge tries again every minute, without"
+            " a restart.",
         )
     return broken(
         "mqtt-refused",
@@ -130,7 +130,8 @@ def _tls_failed(s: Snapshot) -> Finding:
         mqtt_address(s),
         f"The bridge gets no TLS connection to {mqtt_address(s)}{quoted(s.mqtt.reason)}."
         f" {behind_the_bridge(s)}",
-        sentence(s.mqtt.way_out) or "Check the certificates: `bridge check` names the wrong one.",
+        sentence(s.mqtt.way_out)
+        or "Check the certificates: `sudo mqtt-kafka-bridge check` names the wrong one.",
     )
 
 
@@ -161,7 +162,7 @@ def _unreachable(s: Snapshot) -> Finding:
         fault = "The host is off, its cable is out, or a firewall drops the packets."
         remedy = f"See whether the host {s.mqtt.host} is up (`ping {s.mqtt.host}`), then start HAProxy there:"
         if s.kafka.state in ("away", "connecting"):
-            fault += " Kafka can't be reached either, so look at this machine's own network first."
+            fault += " Kafka can't be reached either, so look at the network of the bridge's machine first."
     else:
         fault = "No program listens there: HAProxy has stopped or does not start."
         remedy = f"On the host {s.mqtt.host} look with `systemctl status haproxy`, then start HAProxy:"
@@ -248,7 +249,7 @@ def _connecting(s: Snapshot) -> Finding:
         f"The bridge is not connected to EMQ behind {at}: {s.mqtt.state.replace('_', ' ')} for"
         f" {duration(s.mqtt.state_age)}{quoted(s.mqtt.reason)}. {behind_the_bridge(s)}",
         "Wait: the bridge connects again within seconds. If this lasts for more than a minute, run"
-        " `bridge check`.",
+        " `sudo mqtt-kafka-bridge check`.",
     )
 
 
@@ -329,7 +330,8 @@ def unasked(s: Snapshot) -> Iterator[Finding]:
             s.haproxy.url,
             f"HAProxy's statistics at {s.haproxy.url} give no answer{quoted(s.haproxy.trouble)}, so the"
             " bridge can't know which EMQ nodes are up. Messages do not depend on it.",
-            "Check the address under [haproxy], and that HAProxy's `listen stats` allows this machine.",
+            "Check the address under [haproxy], and that HAProxy's `listen stats` allows the bridge's"
+            " machine.",
         )
     if s.emqx and s.emqx.trouble:
         yield warning(
@@ -337,8 +339,8 @@ def unasked(s: Snapshot) -> Iterator[Finding]:
             s.emqx.url,
             f"EMQX's API at {s.emqx.url} gives no answer{quoted(s.emqx.trouble)}, so the bridge can't know"
             " how full EMQX's queue is and what EMQX drops. Messages do not depend on it.",
-            "Check the address and the key under [emqx], and whether the dashboard's port is open to this"
-            " machine.",
+            "Check the address and the key under [emqx], and whether the dashboard's port is open to the"
+            " bridge's machine.",
         )
 
 
@@ -392,8 +394,9 @@ def _remedy(node: BrokerNode) -> str:
 
 def _where(*nodes: BrokerNode) -> str:
     """HAProxy's Prometheus endpoint tells no addresses."""
-    lines = listed([f"`server {node.name}`" for node in nodes if not node.address])
-    return f" {lines} in haproxy.cfg tells the address." if lines else ""
+    lines = [f"`server {node.name}`" for node in nodes if not node.address]
+    tell = "tells the address" if len(lines) == 1 else "tell the addresses"
+    return f" {listed(lines)} in haproxy.cfg {tell}." if lines else ""
 
 
 def _name(node: BrokerNode) -> str:

@@ -220,7 +220,7 @@ class Snapshot:
     format: int = FORMAT
     routes: tuple[Route, ...] = ()
     held: tuple[HeldTopic, ...] = ()  # the first 50
-    held_total: int = 0  # topics that are missing or forbidden
+    held_total: int = 0  # topics that are missing, forbidden or not writable now
     waiting_total: int = 0  # topics of which messages wait
     haproxy: Neighbour | None = None
     nodes: tuple[BrokerNode, ...] = ()

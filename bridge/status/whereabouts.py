@@ -38,10 +38,10 @@ def behind_kafka(snapshot: Snapshot) -> str:
     if spool.state == "usable":
         lasts = f" The disk has room for about {duration(spool.full_in)} more." if spool.full_in else ""
         return (
-            f"No acknowledged message is lost: what Kafka does not confirm waits on this machine's disk in"
+            f"No acknowledged message is lost: what Kafka does not confirm waits on the bridge's disk in"
             f" {spool.path}, {count(spool.messages, 'message')} now.{lasts}"
         )
-    return f"This machine's disk takes no messages either ({spool.state}). {behind_the_bridge(snapshot)}"
+    return f"The bridge's disk takes no messages either ({spool.state}). {behind_the_bridge(snapshot)}"
 
 
 def behind_the_bridge(snapshot: Snapshot) -> str:

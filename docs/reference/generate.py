@@ -282,7 +282,8 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge --version
 
 `bridge` is the same program under a shorter name. Debian's iproute2 also has a command `bridge`, so use
-`mqtt-kafka-bridge` in scripts and services.
+`mqtt-kafka-bridge` in scripts and services, and after `sudo`. `mqtt-kafka-bridge COMMAND --help` shows the
+flags of one command alone.
 
 | exit status | means |
 |---|---|
@@ -302,8 +303,8 @@ changes nothing: [Checks](checks.md) lists what it looks at. It connects with a 
 names a copy of HAProxy's file; without it the check reads /etc/haproxy/haproxy.cfg if it can.
 
 `--send TOPIC` publishes one marked message to this MQTT topic and waits until it is in Kafka. It needs a
-running service, a route that takes the topic, and the right to read the route's Kafka topic. One record
-stays in Kafka. If no route takes the topic, nothing is sent.
+running service, a route that takes the topic, and the right to read the route's Kafka topic, which must
+exist. One record stays in Kafka. If no route takes the topic, nothing is sent.
 
 `--json` prints one object for each outcome, and the verdict as the last one:
 
@@ -312,7 +313,8 @@ stays in Kafka. If no route takes the topic, nothing is sent.
 | `id`, `group` | the check |
 | `level` | `good`, `warning`, `failed` or `skipped` |
 | `found` | what the check found, or why it was skipped |
-| `remedy`, `runbook` | what to do, and the runbook's entry; null if the check is good or skipped |
+| `remedy` | what to do; null if the check is good or skipped |
+| `runbook` | a URL if the service answers, otherwise a path in this repository; null as above |
 | `seconds` | how long the check took |
 | `verdict`, `sentence` | only in the last object: the worst level, and one sentence |
 
@@ -321,9 +323,9 @@ stays in Kafka. If no route takes the topic, nothing is sent.
 This command asks the running service for `/status.json` and shows the answer: one sentence that says whether
 all is well or what to do, the links of the chain, the sums, and the last events. A terminal shows it again
 each second until Ctrl-C. `--once`, or an output that is no terminal, shows it once. `--json` prints the
-document, with `snapshot` and `diagnosis`, once, on one line. `--url` asks the bridge of another machine.
-If no service answers, the command says so and exits with 1. [See what the bridge
-does](../how-to/see-what-it-does.md) explains the lines.
+document, with `snapshot` and `diagnosis`, once, on one line. `--url` asks the bridge of another machine,
+and then needs no settings file here. If no service answers, the command says so and exits with 1. [See the
+state](../how-to/see-the-state.md#in-the-terminal) explains the lines.
 
 ## topics
 

@@ -153,6 +153,10 @@ CASES = (
         {"KafkaBrokerDown": 1},
     ),
     Case("a topic is missing", {"lanes_held{}": f"0x58 1x{STEPS}"}, {"TopicHeld": 1}),
+    Case(
+        "a topic can't be looked up while all of Kafka is away",
+        {"lanes_held{}": f"0x58 1x{STEPS}", "kafka_live{}": f"1x58 0x{STEPS}"},
+    ),
     Case("topics wait and are not held", {"lanes_waiting{}": f"0x58 5x{STEPS}"}),
     # -- the disk
     Case(
@@ -301,6 +305,33 @@ def test_a_bridge_that_receives_nothing_is_named_with_the_cause(tmp_path: Path) 
     assert annotations(_m(values), 60, f"{SHORT}NotReceiving", expected, tmp_path) == ""
 
 
+@pytest.mark.parametrize(
+    ("event", "remedy"),
+    [
+        ("kafka.all_brokers_down", "There run: sudo systemctl restart kafka."),
+        ("kafka.authentication_failed", "Correct sasl.username or the file of kafka.password_file."),
+        ("kafka.tls_failed", "The bridge's page says what to do."),  # a restart of Kafka would not help
+    ],
+)
+def test_late_messages_are_named_with_the_cause_and_its_remedy(
+    event: str, remedy: str, tmp_path: Path
+) -> None:
+    values = {
+        "oldest_undelivered_age_seconds{}": f"20x{STEPS}",
+        f'kafka_trouble{{event="{event}",host="172.30.1.31:9092"}}': f"1x{STEPS}",
+    }
+    expected = {
+        "exp_labels": {"severity": "warning", **TARGET},
+        "exp_annotations": {
+            "summary": "Kafka is late.",
+            "description": "The oldest message of bridge:9464 has waited 20s for Kafka. Messages wait on the"
+            f" bridge's disk. The cause: {event} at 172.30.1.31:9092. {remedy}",
+            "runbook_url": "http://bridge:9464/runbook#mqttkafkabridgedeliverylate",
+        },
+    }
+    assert annotations(_m(values), 60, f"{SHORT}DeliveryLate", expected, tmp_path) == ""
+
+
 def test_an_error_event_links_to_its_entry(tmp_path: Path) -> None:
     values = {'events_total{event="kafka.topic_missing",level="error"}': f"0x50 1x{STEPS}"}
     expected = {
@@ -308,7 +339,7 @@ def test_an_error_event_links_to_its_entry(tmp_path: Path) -> None:
         "exp_annotations": {
             "summary": "The bridge logged an error, and a person must act.",
             "description": "bridge:9464 logged the event kafka.topic_missing. The line in its log says what"
-            " to do: journalctl -u mqtt-kafka-bridge -p err",
+            " to do: sudo journalctl -u mqtt-kafka-bridge -o cat | grep '\"error\"'",
             "runbook_url": "http://bridge:9464/runbook#kafkatopic_missing",
         },
     }

@@ -51,7 +51,10 @@ def test_a_service_that_is_restarted_is_the_packages_own() -> None:
     assert list(Path("/lib/systemd/system").glob("prometheus.service"))
 
 
-def test_the_table_has_every_alert_and_no_other() -> None:
-    rows = re.findall(r"^\| ([A-Z]\w+(?:, [A-Z]\w+)*) \|", PAGE.read_text(), re.MULTILINE)
-    listed = [f"MqttKafkaBridge{name}" for row in rows for name in row.split(", ")]
-    assert sorted(listed) == sorted(set(re.findall(r"- alert: (\w+)", ALERTS.read_text())))
+def test_the_table_has_every_alert_with_its_severity_and_no_other() -> None:
+    rows = re.findall(r"^\| ([A-Z]\w+(?:, [A-Z]\w+)*) \| (\w[\w ]*) \|", PAGE.read_text(), re.MULTILINE)
+    listed = {f"MqttKafkaBridge{name}": severity for names, severity in rows for name in names.split(", ")}
+    wanted: dict[str, str] = {}
+    for name, severity in re.findall(r"- alert: (\w+).*?severity: (\w+)", ALERTS.read_text(), re.DOTALL):
+        wanted[name] = f"{wanted[name]} and {severity}" if name in wanted else severity
+    assert listed == wanted

@@ -369,7 +369,7 @@ def topic_missing() -> Snapshot:
                 611.0,
                 waits,
                 "the topic does not exist",
-                "mqtt-kafka-bridge topics --create",
+                "sudo mqtt-kafka-bridge topics --create",
                 "missing",
             ),
         ),

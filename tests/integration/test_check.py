@@ -143,7 +143,7 @@ def test_no_emq_node_is_up_behind_haproxy(look: Look, emq: Brokers, haproxy: HAP
 def test_a_topic_that_does_not_exist_comes_with_the_command_that_creates_it(look: Look) -> None:
     outcome, _ = look(topic="nobody.made.this")["kafka.topic"]
     assert (outcome.level, outcome.found) == (Level.FAILED, "nobody.made.this does not exist")
-    assert outcome.remedy == "mqtt-kafka-bridge topics --create"
+    assert outcome.remedy == "sudo mqtt-kafka-bridge topics --create"
 
 
 def test_a_topic_whose_records_vanish_within_an_hour_and_that_one_broker_confirms_alone(

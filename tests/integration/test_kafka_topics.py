@@ -56,7 +56,7 @@ def test_a_missing_topic_is_named_with_the_command_that_creates_it_and_gets_all_
     with new_bridge(routes=[route("not.there.yet")]) as bridge:
         publish("t", b"1", b"2")
         said = bridge.wait_for("kafka.topic_missing", topic="not.there.yet")
-        assert said["way_out"] == "mqtt-kafka-bridge topics --create"
+        assert said["way_out"] == "sudo mqtt-kafka-bridge topics --create"
         publish("t", b"3")
         command = ["topics", "--create", "--yes", "--partitions", "1", "--config", str(bridge.settings)]
         subprocess.run([sys.executable, "-m", "bridge", *command], cwd=ROOT, check=True, timeout=60)

@@ -1,6 +1,9 @@
 """Runs the checks of table.py, prints their outcomes and the verdict."""
 
 import json
+import shutil
+import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -14,9 +17,10 @@ from bridge.errors import BridgeError
 from bridge.loop import start_thread
 from bridge.observe.printable import printable, printable_json
 
-RUNBOOK = "docs/runbook.md"
+RUNBOOK = "docs/runbook.md"  # in a clone; a service that answers has it at /runbook
 
 _GOOD, _BAD = 0, 1  # exit status
+_INDENT = 13  # columns, of the second and later lines of an outcome on a terminal
 _BLOCKING = (Level.FAILED, Level.SKIPPED)
 
 
@@ -30,8 +34,12 @@ class Result:
 
 
 def check(site: Site, say: Callable[[str], object], *, as_json: bool = False, strict: bool = False) -> int:
-    """Print one line for each outcome, and the verdict. Returns the exit status."""
+    """Print one line for each outcome, and the verdict. Returns the exit status.
+
+    On a terminal long lines are broken between words; elsewhere a line stays whole, for grep.
+    """
     results = []
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     group: Group | None = None
     for result in examine(site):
         results.append(result)
@@ -39,8 +47,12 @@ def check(site: Site, say: Callable[[str], object], *, as_json: bool = False, st
             group = result.check.group
             say(f"{group}:")
         for outcome in result.outcomes:
-            for line in [_as_json(result, outcome)] if as_json else _lines(result.check, outcome):
-                say(line)
+            runbook = _runbook(site, outcome.runbook or result.check.runbook)
+            if as_json:
+                say(_as_json(result, outcome, runbook))
+                continue
+            for line in _lines(result.check, outcome, runbook):
+                say(_broken(line, width) if width else line)
     level, sentence = verdict(results)
     say(json.dumps({"verdict": level.value.lower(), "sentence": sentence}) if as_json else f"\n{sentence}")
     bad = level is Level.FAILED or (strict and level is Level.WARNING)
@@ -135,14 +147,29 @@ def verdict(results: Sequence[Result]) -> tuple[Level, str]:
     return Level.GOOD, f"All is well: {checked} good, {left_out} skipped"
 
 
-def _lines(each: Check, outcome: Outcome) -> Iterator[str]:
+def _runbook(site: Site, anchor: str) -> str:
+    """Where this machine has the entry: an installed bridge has no docs/, but serves its runbook."""
+    return f"{site.page or RUNBOOK}#{anchor}"
+
+
+def _broken(line: str, width: int) -> str:
+    return textwrap.fill(
+        line,
+        max(width, 2 * _INDENT),
+        subsequent_indent=" " * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _lines(each: Check, outcome: Outcome, runbook: str) -> Iterator[str]:
     yield f"  {outcome.level.value:<8}{each.id:<22} {printable(outcome.found)}"
     if outcome.level in (Level.WARNING, Level.FAILED):
         remedy = printable(outcome.remedy or each.remedy)
-        yield f"{'':10}-> {remedy} ({RUNBOOK}#{each.runbook})"
+        yield f"{'':10}-> {remedy} ({runbook})"
 
 
-def _as_json(result: Result, outcome: Outcome) -> str:
+def _as_json(result: Result, outcome: Outcome, runbook: str) -> str:
     each = result.check
     bad = outcome.level in (Level.WARNING, Level.FAILED)
     return printable_json(
@@ -153,7 +180,7 @@ def _as_json(result: Result, outcome: Outcome) -> str:
                 "level": outcome.level.value.lower(),
                 "found": outcome.found,
                 "remedy": (outcome.remedy or each.remedy) if bad else None,
-                "runbook": f"{RUNBOOK}#{each.runbook}" if bad else None,
+                "runbook": runbook if bad else None,
                 "seconds": round(result.seconds, 3),
             },
             ensure_ascii=False,

@@ -11,6 +11,7 @@ from bridge.kafka.cluster_check import ClusterCheck
 from bridge.kafka.listeners import host_and_port
 from bridge.kafka.topic_description import Description
 from bridge.settings import Settings
+from bridge.status.spoken import count
 from bridge.units import DURATION, SIZE
 
 _CLOSE_ENOUGH = 5.0  # seconds between two clocks
@@ -64,7 +65,7 @@ def topic(site: Site) -> Iterator[Outcome]:
         described = site.opened_cluster.describe(each)
         if described:
             site.topics.append(described)
-        partitions = f", {described.partitions} partitions" if described else ""
+        partitions = f", {count(described.partitions, 'partition')}" if described else ""
         if answer.timestamps:
             yield warning(
                 f"{each}{partitions}; it {answer.timestamps}: the bridge leaves those out",
@@ -76,7 +77,8 @@ def topic(site: Site) -> Iterator[Outcome]:
         route.topic for route in site.settings.routes if route.topic and "{" in route.topic
     ):
         yield skipped(
-            f"{made}: each message's MQTT topic makes the name; `bridge topics` lists those that were seen"
+            f"{made}: each message's MQTT topic makes the name; `sudo mqtt-kafka-bridge topics` lists"
+            " those with messages on disk"
         )
 
 
@@ -90,10 +92,11 @@ def topic_copies(site: Site) -> Iterator[Outcome]:
 def copies_verdict(topic: Description, brokers_up: int) -> Outcome:
     """Judge replicas, in-sync replicas and min.insync.replicas of a topic."""
     wanted = topic.number("min.insync.replicas") or 1
-    text = f"{topic.name}: {topic.replicas} replicas, min.insync.replicas {wanted}"
+    text = f"{topic.name}: {count(topic.replicas, 'replica')}, min.insync.replicas {wanted}"
     if topic.leaderless:
         return failed(
-            f"{topic.name}: {topic.leaderless} partitions have no leader", "start the brokers that are down"
+            f"{topic.name}: {count(topic.leaderless, 'partition')} without a leader",
+            "start the brokers that are down",
         )
     if topic.in_sync < wanted:
         return failed(

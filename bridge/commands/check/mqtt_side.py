@@ -14,6 +14,7 @@ from bridge.neighbours.neighbours import Emqx, ask_haproxy
 from bridge.settings import MqttSettings
 from bridge.status.mqtt_faults import node_state
 from bridge.status.snapshot import BrokerNode, SessionQueue
+from bridge.status.spoken import count
 from bridge.units import DURATION
 
 INSTALLED = Path("/etc/haproxy/haproxy.cfg")
@@ -23,6 +24,7 @@ _PING_MARGIN = 1.5  # as settings/mqtt.py
 _SHORT_EXPIRY = 3 * 86400.0  # seconds: a long weekend
 _FEW_SECONDS = 60.0  # that EMQ's queue should hold
 _NEARLY_FULL = 0.5
+_ALL_DOWN = "on its host: sudo systemctl restart emqx (or emqttd)"  # no other node serves meanwhile
 
 
 def has_balancer(site: Site) -> bool:
@@ -159,11 +161,11 @@ def nodes_verdict(nodes: Sequence[BrokerNode]) -> Iterator[Outcome]:
     for node in nodes:
         name = f"{node.name} ({node.address})" if node.address else node.name
         if node.is_up:
-            yield good(f"HAProxy calls EMQ node {name} {node.status}; {node.sessions} sessions")
+            yield good(f"HAProxy calls EMQ node {name} {node.status}; {count(node.sessions, 'session')}")
         else:
             judged = failed if none_is_up else warning
             said = f"{node.status}: it {node_state(node)}" if node.check else node.status
-            yield judged(f"HAProxy calls EMQ node {name} {said}")
+            yield judged(f"HAProxy calls EMQ node {name} {said}", _ALL_DOWN if none_is_up else "")
 
 
 def broker_queue(site: Site) -> Iterator[Outcome]:
@@ -182,16 +184,16 @@ def queue_verdict(queue: SessionQueue, rate: float) -> Iterator[Outcome]:
     """Judge EMQX's queue for the bridge's session. `rate`: messages a second that the bridge receives."""
     length, limit, dropped = queue.length, queue.limit, queue.dropped
     if dropped:
-        yield failed(f"EMQX has dropped {dropped} messages of the bridge's session: they are lost")
+        yield failed(f"EMQX has dropped {count(dropped, 'message')} of the bridge's session: lost")
     if limit and length >= _NEARLY_FULL * limit:
-        yield failed(f"EMQX's queue holds {length} of {limit} messages; EMQX drops what comes beyond")
+        yield failed(f"EMQX's queue holds {length:,} of {limit:,} messages; a full queue drops its oldest")
     elif limit and rate and limit / rate < _FEW_SECONDS:
         yield warning(
-            f"EMQX's queue of {limit} messages is full {limit / rate:.0f} s after the bridge stops, at"
-            f" {rate:.0f} messages/s"
+            f"EMQX's queue of {limit:,} messages is full {limit / rate:.0f} s after the bridge stops, at"
+            f" {rate:,.0f} messages/s"
         )
     elif not dropped:
-        yield good(f"EMQX's queue holds {length} of {limit or 'any number of'} messages")
+        yield good(f"EMQX's queue holds {length:,} of {f'{limit:,}' if limit else 'any number of'} messages")
     if queue.window_limit and queue.window >= queue.window_limit:
         yield warning(
             f"EMQX's window of {queue.window_limit} messages is full: EMQX waits for acknowledgements",

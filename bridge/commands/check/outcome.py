@@ -34,11 +34,12 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One line of the output. An empty remedy of a warning or failure: the remedy of its check applies."""
+    """One line of the output. An empty remedy or runbook of a warning or failure: the check's applies."""
 
     level: Level
     found: str
     remedy: str = ""
+    runbook: str = ""  # an anchor of docs/runbook.md
 
 
 def good(found: str) -> Outcome:
@@ -78,6 +79,7 @@ class Site:
     topics: list[Description] = field(default_factory=list)
     status: Status | None = None
     no_status: str = ""  # why there is no status
+    page: str = ""  # where the service shows the runbook; "": it has not answered
 
     def __post_init__(self) -> None:
         self.router = Router(self.settings.routes, shared=False)

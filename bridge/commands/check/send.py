@@ -18,7 +18,8 @@ def send(site: Site) -> Iterator[Outcome]:
     if not kafka_topic:
         yield failed(
             f"{topic}: {why}, so nothing was sent",
-            "name a topic of a route whose consumers may see a test message, as in --send sensors/test/check;"
+            "name an MQTT topic of a route whose consumers may see a test message, as in"
+            " --send sensors/test/check;"
             f' or add a route with filter = "{topic}" and a Kafka topic of its own',
         )
         return
@@ -32,7 +33,7 @@ def send(site: Site) -> Iterator[Outcome]:
         yield failed(
             f"{kafka_topic}: the message did not come within {_TIMEOUT:.0f} s; it stays in EMQ's queue or on"
             " the bridge's disk, and comes later",
-            "see whether the service runs, and what it says: bridge top, or its log",
+            "see whether the service runs, and what it says: sudo mqtt-kafka-bridge top",
         )
     else:
         yield good(

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
+from bridge.commands.check.outcome import Level, Outcome, Site, failed, good, skipped, warning
 from bridge.commands.running import NoAnswer, read, running
 from bridge.settings.load import DEFAULT_FILE
 from bridge.status.finding import Diagnosis
@@ -22,6 +22,7 @@ def read_status(site: Site) -> None:
     try:
         where = running(site.settings)
         site.status = read(where.ask(), where.is_own)
+        site.page = where.url.replace("/status.json", "/runbook")
     except NoAnswer as error:
         site.no_status = str(error)
 
@@ -47,8 +48,8 @@ def diagnosis_verdict(found: Diagnosis) -> Iterator[Outcome]:
     if not found.findings:
         yield good(found.sentence)
     for each in found.findings:
-        judged = failed if each.level == "broken" else warning
-        yield judged(f"{each.host}: {each.what}", each.remedy)
+        judged = Level.FAILED if each.level == "broken" else Level.WARNING
+        yield Outcome(judged, f"{each.host}: {each.what}", each.remedy, each.runbook)
 
 
 def unit(site: Site) -> Iterator[Outcome]:
@@ -56,22 +57,28 @@ def unit(site: Site) -> Iterator[Outcome]:
     if shown.get("LoadState") != "loaded":
         yield skipped("the service is no systemd unit of this machine")
     elif shown.get("ActiveState") != "active":
-        yield failed(f"{unit_name(site.settings_file)} is {shown.get('ActiveState')}", "systemctl start it")
+        yield failed(
+            f"{unit_name(site.settings_file)} is {shown.get('ActiveState')}",
+            f"sudo systemctl start {unit_name(site.settings_file)}",
+        )
     else:
         names = [shown["FragmentPath"], *shown.get("DropInPaths", "").split()]
         files = [Path(name) for name in names if name]
-        yield unit_verdict(shown.get("NeedDaemonReload") == "yes", _newer(files, _started(site, shown)))
+        changed = _newer(files, _started(site, shown))
+        yield unit_verdict(unit_name(site.settings_file), shown.get("NeedDaemonReload") == "yes", changed)
 
 
-def unit_verdict(needs_reload: bool, changed: list[str]) -> Outcome:
+def unit_verdict(unit: str, needs_reload: bool, changed: list[str]) -> Outcome:
     """`needs_reload`: systemd's NeedDaemonReload. `changed`: files newer than the service's start."""
     if needs_reload:
         return warning(
             "the unit's file changed, and systemd has not read it",
-            "systemctl daemon-reload, then systemctl restart",
+            f"sudo systemctl daemon-reload, then sudo systemctl restart {unit}",
         )
     if changed:
-        return warning(f"changed since the service started: {', '.join(changed)}", "systemctl restart")
+        return warning(
+            f"changed since the service started: {', '.join(changed)}", f"sudo systemctl restart {unit}"
+        )
     return good("the unit has not changed since the service started")
 
 

@@ -7,7 +7,8 @@ from statistics import median
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
 from bridge.spool import disk_check, disk_space
 from bridge.spool.read_only import on_disk
-from bridge.units import SIZE
+from bridge.status.spoken import count
+from bridge.units import size
 
 _EMQ_WINDOW = 32  # EMQX's default max_inflight
 _SLOW_SYNC = 0.25  # seconds
@@ -40,15 +41,15 @@ def space(site: Site) -> Iterator[Outcome]:
 def space_verdict(free: int, keep_free: int, max_bytes: int) -> Outcome:
     """All in bytes."""
     room = free - keep_free
-    text = f"{_rounded(free)} of the disk are free"
+    text = f"{size(free)} of the disk are free"
     if room <= 0:
-        return failed(f"{text}, and spool.keep_free keeps {SIZE.format(keep_free)} free: the spool is full")
+        return failed(f"{text}, and spool.keep_free keeps {size(keep_free)} free: the spool is full")
     if room < max_bytes:
         return warning(
-            f"{text}: the spool can't grow to spool.max_bytes = {SIZE.format(max_bytes)}",
+            f"{text}: the spool can't grow to spool.max_bytes = {size(max_bytes)}",
             "free disk space, or lower spool.max_bytes so that the settings say what is possible",
         )
-    return good(f"{text}; the spool may take {SIZE.format(max_bytes)}")
+    return good(f"{text}; the spool may take {size(max_bytes)}")
 
 
 def sync(site: Site) -> Iterator[Outcome]:
@@ -72,11 +73,11 @@ def sync_verdict(seconds: float, window: int, rate: float | None) -> Outcome:
     """`seconds`: of one sync. `rate`: messages a second that the bridge receives now; None: unknown."""
     allowed = window / max(seconds, 1e-6)
     text = (
-        f"a sync takes {seconds * 1000:.1f} ms, which allows {allowed:.0f} messages/s while Kafka is away"
+        f"a sync takes {seconds * 1000:.1f} ms, which allows {allowed:,.0f} messages/s while Kafka is away"
         f" (EMQ's window of {window})"
     )
     if seconds >= _SLOW_SYNC or (rate is not None and rate > allowed):
-        more = f"; now {rate:.0f} messages/s come" if rate is not None else ""
+        more = f"; now {rate:,.0f} messages/s come" if rate is not None else ""
         return warning(f"{text}{more}")
     return good(text)
 
@@ -91,13 +92,11 @@ def contents(site: Site) -> Iterator[Outcome]:
     for path in state.set_aside:
         yield warning(f"a damaged database was kept: {path}", "see spool.set_aside in the runbook")
     if state.dead_letters:
-        yield warning(f"{state.dead_letters} dead letters", "bridge dead-letters list shows them")
-    yield good(f"{state.messages} messages wait for Kafka")
+        yield warning(
+            count(state.dead_letters, "dead letter"), "sudo mqtt-kafka-bridge dead-letters list shows them"
+        )
+    yield good(f"{count(state.messages, 'message')} on disk for Kafka")
 
 
 def _existing(directory: Path) -> Path:
     return next(path for path in (directory, *directory.absolute().parents) if path.exists())
-
-
-def _rounded(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 10**9 else f"{size / 1e6:.0f} MB"

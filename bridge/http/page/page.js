@@ -27,7 +27,7 @@ function span(seconds) {
 }
 
 function bytes(n) {
-  for (const [name, size] of [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["kB", 1e3]])
+  for (const [name, size] of [["TB", 1e12], ["GB", 1e9], ["MB", 1e6], ["KB", 1e3]])
     if (n >= size) return `${+(n / size).toPrecision(3)} ${name}`;
   return `${n} bytes`;
 }
@@ -191,7 +191,7 @@ function history({ flow, history: past, spool }) {
     chart("The oldest message that waits", flow.oldest_undelivered_age ? span(flow.oldest_undelivered_age) : "none waits", step,
       [{ name: "age", values: past.oldest_undelivered_age }], span,
       h("p", { class: "key" }, `last delivered to Kafka: ${flow.last_delivered_age == null ? "never" : `${span(flow.last_delivered_age)} ago`}`)),
-    chart("Messages on this machine's disk", count(flow.spooled), step, [{ name: "on disk", values: past.spooled }], count,
+    chart("Messages on the bridge’s disk", count(flow.spooled), step, [{ name: "on disk", values: past.spooled }], count,
       h("p", { class: "key" }, `${bytes(spool.bytes_used)} of at most ${bytes(spool.bytes_limit)}`)));
 }
 
@@ -235,7 +235,7 @@ function letters({ spool, flow }) {
   fill("letters", {}, h("p", { class: "value" }, kept ? count(kept) : "none"),
     kept > 0
       ? [h("p", {}, level("warning", "Kafka can never take these as they are"), ` (${bytes(spool.dead_letter_bytes)}). They are kept on disk.`),
-        h("p", {}, "To see them: ", h("code", {}, "mqtt-kafka-bridge dead-letters list"))]
+        h("p", {}, "To see them: ", h("code", {}, "sudo mqtt-kafka-bridge dead-letters list"))]
       : h("p", { class: "muted" }, "Kafka can take every message that came."),
     flow.dead_letters_removed > 0 && h("p", {}, level("broken", `${count(flow.dead_letters_removed)} removed for good`), " since the start."));
 }
@@ -315,7 +315,7 @@ function draw() {
   fill("age", {}, last ? `${stale ? "Old: this" : "This"} is the state of ${span(Math.max(1, Math.round(age)))} ago` : "No state yet");
   if (gone) {
     const since = span(Math.max(1, Math.round((performance.now() - failedSince) / 1000)));
-    verdict("broken", `The bridge does not answer, since ${since}${last ? ". All below is old" : ""}.`, [{
+    verdict("broken", `The bridge has not answered for ${since}${last ? ". All below is old" : ""}.`, [{
       level: "broken", host: location.host, what: `${location.host} gave no answer (${reason}).`,
       remedy: "On the bridge’s machine run: systemctl status mqtt-kafka-bridge. If that machine does not answer, it is off or its network is.",
     }]);

@@ -12,7 +12,7 @@ import pytest
 from bridge.commands import cli
 from bridge.commands.check import doctor, service
 from bridge.commands.check.doctor import Result, examine, parted, verdict
-from bridge.commands.check.outcome import Check, Group, Outcome, Site, failed, good, skipped, warning
+from bridge.commands.check.outcome import Check, Group, Level, Outcome, Site, failed, good, skipped, warning
 from bridge.commands.check.table import CHECKS
 from bridge.errors import BridgeError
 from bridge.settings import Settings
@@ -186,6 +186,38 @@ def test_a_failed_line_is_followed_by_its_remedy_and_the_runbooks_entry(
     assert lines[1].split(maxsplit=2) == ["FAILED", "x.one", "broken \\x1b[2J"]
     assert lines[2].strip() == "-> the table's remedy (docs/runbook.md#here)"
     assert lines[4].strip() == "-> its own remedy (docs/runbook.md#here)"
+
+
+def test_the_entry_is_named_where_this_machine_has_it(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes = [Outcome(Level.FAILED, "broken", "act", "kafka-gone")]
+    monkeypatch.setattr(doctor, "examine", lambda _site: iter([Result(one(says()), outcomes, 0.0)]))
+    lines: list[str] = []
+    doctor.check(site, lines.append)
+    site.page = "http://127.0.0.1:9464/runbook"  # an installed bridge has no docs/, but serves its runbook
+    doctor.check(site, lines.append)
+    assert [line.strip() for line in lines if "->" in line] == [
+        "-> act (docs/runbook.md#kafka-gone)",
+        "-> act (http://127.0.0.1:9464/runbook#kafka-gone)",
+    ]
+
+
+def test_on_a_terminal_lines_are_broken_between_words(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = Result(one(says()), [failed("word " * 40, "a way out " * 20)], 0.0)
+    monkeypatch.setattr(doctor, "examine", lambda _site: iter([result]))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines: list[str] = []
+    doctor.check(site, lines.append)
+    shown = [line for text in lines for line in text.splitlines()]
+    assert len(shown) > len(lines)
+    assert max(map(len, shown)) <= 80
+    assert {each.strip() for line in shown[1:3] for each in line.split()} <= {"FAILED", "x.one", "word"}
+
+
+def test_a_marked_message_needs_no_topic_that_the_settings_write_out() -> None:
+    """With routes such as iot.{site} alone kafka.topic is skipped."""
+    (send,) = (each for each in CHECKS if each.group is Group.SEND)
+    assert "kafka.topic" not in send.needs
 
 
 def test_json_has_one_object_for_each_outcome_and_the_verdict_last(

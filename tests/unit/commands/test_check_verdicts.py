@@ -175,8 +175,9 @@ def test_an_emq_node_that_is_down_is_named() -> None:
     first, second = mqtt_side.nodes_verdict([node("emq1", is_up=False), node("emq2", is_up=True)])
     assert (first.level, first.found) == (Level.WARNING, "HAProxy calls EMQ node emq1 (10.0.0.1:1883) DOWN")
     assert second.level is Level.GOOD
-    both = mqtt_side.nodes_verdict([node("emq1", is_up=False), node("emq2", is_up=False)])
+    both = list(mqtt_side.nodes_verdict([node("emq1", is_up=False), node("emq2", is_up=False)]))
     assert levels(both) == [Level.FAILED, Level.FAILED]
+    assert {each.remedy for each in both} == {"on its host: sudo systemctl restart emqx (or emqttd)"}
 
 
 # -- Kafka -------------------------------------------------------------------------------------------------
@@ -397,7 +398,7 @@ def test_a_service_that_does_not_answer_gives_no_diagnosis() -> None:
     [(True, [], Level.WARNING), (False, ["x"], Level.WARNING), (False, [], Level.GOOD)],
 )
 def test_the_unit(reload: bool, changed: list[str], level: Level) -> None:
-    assert service.unit_verdict(reload, changed).level is level
+    assert service.unit_verdict("mqtt-kafka-bridge", reload, changed).level is level
 
 
 def test_a_settings_file_that_changed_after_the_start_or_the_last_reload(tmp_path: Path) -> None:

@@ -57,6 +57,33 @@ def test_help_is_readable_at_80_columns_and_says_what_the_exit_status_means() ->
     assert "  2  the command line or the settings are wrong" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "own"),
+    [
+        (["top"], ["bridge top [--once]", "--once", "--url URL", "--json", "--config FILE"]),
+        (["check"], ["bridge check [--offline]", "--haproxy-cfg FILE", "--send [TOPIC]", "Changes nothing"]),
+        (["topics"], ["bridge topics [--create]", "--min-insync N", "--yes"]),
+        (["config"], ["bridge config", "--config FILE"]),
+        (["spool", "status"], ["bridge spool status", "--watch"]),
+        (
+            ["dead-letters", "replay"],
+            ["bridge dead-letters list|show", "--to TOPIC", "--older-than DURATION"],
+        ),
+    ],
+)
+def test_the_help_of_a_command_has_its_own_flags_alone(
+    words: list[str], own: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [text for text in own if text not in shown] == []
+    assert "--mqtt.host HOST" not in shown
+    assert "--count" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    assert len(shown.splitlines()) <= 35
+
+
 def test_config_shows_every_setting_its_value_and_its_origin(tmp_path: Path) -> None:
     file = tmp_path / "bridge.toml"
     file.write_text(WORKS.replace("[kafka]", 'username = "u"\npassword = "geheim"\n[kafka]'))

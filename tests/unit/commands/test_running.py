@@ -34,6 +34,14 @@ def test_the_service_is_asked_where_it_listens(listen: str, url: str) -> None:
     assert (asked.url, asked.login, asked.is_own) == (url, None, True)
 
 
+def test_a_bridge_that_does_not_answer_is_said_with_the_way_out_of_its_machine() -> None:
+    own = running(settings(listen="127.0.0.1:9"))
+    with pytest.raises(NoAnswer, match=r"Look with `systemctl status .*: give it with --url$"):
+        own.ask()
+    with pytest.raises(NoAnswer, match=r"Look on its machine with .* an address that this machine reaches"):
+        running(settings(), "http://127.0.0.1:9").ask()
+
+
 def test_a_page_that_is_turned_off_is_said() -> None:
     with pytest.raises(NoAnswer, match="the page is turned off"):
         running(settings(listen=""))

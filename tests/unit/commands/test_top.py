@@ -15,6 +15,7 @@ import pytest
 
 from bridge.commands import cli, top
 from bridge.commands.running import NoAnswer, read
+from bridge.settings import load
 from bridge.status.diagnosis import diagnose
 from bridge.status.document import Status
 from bridge.status.snapshot import Snapshot
@@ -77,7 +78,7 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
 @pytest.mark.parametrize("name", STATES)
 def test_sentence_chain_and_sums_fit_into_24_lines(name: str) -> None:
     shown = text_of(name)[:23]
-    assert shown[1].startswith(("ALL WELL. ", "WARNING. ", "BROKEN. "))
+    assert shown[1].startswith(("All is well, since ", "WARNING. ", "BROKEN. "))
     for label in ("HAProxy", "EMQ", "session", "Kafka", "rates", "oldest", "received", "disk"):
         assert [line for line in shown if line.startswith(label)], (label, shown)
 
@@ -100,7 +101,17 @@ def test_once_fails_where_something_is_broken_and_shows_all_findings(config: str
         assert run(config, "--once", "--url", url) == 1
     shown = " ".join(capsys.readouterr().out.split())
     assert "BROKEN. No Kafka broker answers" in shown
-    assert "WARNING. This machine's clock can't be trusted" in shown
+    assert "WARNING. The bridge's clock can't be trusted" in shown
+
+
+def test_a_bridge_elsewhere_is_shown_without_settings_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(load, "DEFAULT_FILE", tmp_path / "there is none.toml")
+    with serving(document(healthy())) as url:
+        assert cli.main(["top", "--once", "--url", url]) == 0
+    assert "All is well" in capsys.readouterr().out
+    assert cli.main(["top", "--once"]) == 2  # without an address the settings must tell it
 
 
 def test_json_is_the_document_of_the_service_on_one_line(config: str, capsys: Any) -> None:

@@ -207,7 +207,7 @@ def test_a_missing_topic_without_create_is_only_listed(tmp_path: Path) -> None:
             "iot.{site}",
             'route "r2" makes its topics from MQTT topics: 1 of them has messages on disk',
         ],
-        ["2", "topics", "are missing; this creates them: mqtt-kafka-bridge topics --create"],
+        ["2", "topics", "are missing; this creates them: sudo mqtt-kafka-bridge topics --create"],
     ]
     assert kafka.created == {}
 
@@ -228,6 +228,15 @@ def test_what_is_missing_is_created_and_nothing_else(
         "    b",
         "    iot.attic",
     ]
+
+
+def test_with_nothing_to_create_it_says_so_and_when_a_templates_topic_is_known() -> None:
+    status, lines = printed(Kafka(a=described("a")), settings("a", "iot.{site}"), Creation(sure=True))
+    assert status == 0
+    assert " ".join(lines[-1]).startswith("nothing was created: no topic is missing")
+    assert " ".join(lines[-1]).endswith("a template's topic is known once a message waits for it")
+    _, lines = printed(Kafka(a=described("a")), settings("a"), Creation(sure=True))
+    assert "template" not in " ".join(lines[-1])
 
 
 def test_a_refusal_is_said_and_the_other_topics_are_tried() -> None:

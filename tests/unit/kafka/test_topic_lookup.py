@@ -33,7 +33,7 @@ class Admin:
 def test_a_missing_topic_comes_with_the_command_that_creates_it() -> None:
     answer = look_up(Admin(), "home.room")  # type: ignore[arg-type]
     assert not answer.exists  # type: ignore[union-attr]
-    assert answer.way_out == "mqtt-kafka-bridge topics --create"  # type: ignore[union-attr]
+    assert answer.way_out == "sudo mqtt-kafka-bridge topics --create"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("topic", "other"), [("home.room", "home_room"), ("home_room", "home__room")])

@@ -210,7 +210,7 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         away("mqtt.refused", "cannot read /etc/pw: permission denied (run as root)"),
         "broken",
         "mqtt-refused",
-        ("Cannot read /etc/pw", "Correct mqtt.password_file on this machine"),
+        ("Cannot read /etc/pw", "Correct mqtt.password_file on the bridge's machine"),
     ),
     "TLS fails at EMQ": (
         away("mqtt.tls_failed", "certificate expired", "renew the certificate of haproxy"),
@@ -291,7 +291,7 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         ),
         "broken",
         "kafka-gone",
-        ("172.30.1.31:9092,172.30.1.32:9092", "bridge check"),
+        ("172.30.1.31:9092,172.30.1.32:9092", "sudo mqtt-kafka-bridge check"),
     ),
     "a wrong password at Kafka": (
         kafka("resting", "kafka.authentication_failed", "SASL: authentication failed", "check the user"),
@@ -301,7 +301,7 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
             "Kafka at 172.30.1.31:9092",
             "user name or password",
             "kafka.password_file",
-            "on this machine's disk",
+            "on the bridge's disk",
         ),
     ),
     "a wrong Kafka listener": (
@@ -326,7 +326,7 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         STATES["topic_missing"](),
         "broken",
         "topic-missing",
-        ('topic "lamps" does not exist', "1,204 messages", "bridge topics --create"),
+        ('topic "lamps" does not exist', "1,204 messages", "sudo mqtt-kafka-bridge topics --create"),
     ),
     "a topic is forbidden": (
         held("forbidden", "no permission to write", "kafka-acls.sh --add"),
@@ -362,13 +362,18 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         spool("full", "/var has 5 bytes left, of which spool.keep_free = 9 stay free", disk_free=5),
         "broken",
         "disk-full",
-        ("This machine's disk is full", "/var/lib/mqtt-kafka-bridge", "Make room", "EMQ's queue"),
+        (
+            "The disk of the bridge's machine is full",
+            "/var/lib/mqtt-kafka-bridge",
+            "Make room",
+            "EMQ's queue",
+        ),
     ),
     "the disk is full while all else works": (
         spool("unusable", "database or disk is full", healthy()),
         "warning",
         "disk-full",
-        ("This machine's disk is full", "still flow", "Make room"),
+        ("The disk of the bridge's machine is full", "still flow", "Make room"),
     ),
     "the disk is too full for the spool": (
         spool("usable", "", healthy(), disk_free=400_000_000),
@@ -392,7 +397,7 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         STATES["dead_letters"](),
         "warning",
         "dead-letters-removed",
-        ("removed 4 dead letters for good", "bridge dead-letters list"),
+        ("removed 4 dead letters for good", "sudo mqtt-kafka-bridge dead-letters list"),
     ),
     "one dead letter": (
         spool("usable", "", flow(dead_lettered={"too large": 1}), dead_letters=1),
