@@ -180,6 +180,20 @@ def apt_install(pi: Machine, package: str, *options: str, status: int = 0) -> st
     return pi.run(*command, status=status, env=APT)
 
 
+def says_that_all_works(said: str) -> bool:
+    """Whether `bridge check` calls each link of the chain good, and nothing failed."""
+    links = (
+        "mqtt.tcp",
+        "mqtt.connack",
+        "mqtt.subscription",
+        "kafka.bootstrap",
+        "kafka.brokers",
+        "kafka.topic",
+    )
+    links += ("service.answers",)
+    return "FAILED" not in said and all(f"good    {link} " in said for link in links)
+
+
 def say_where(pi: Machine, chain: list[str]) -> None:
     """Write into the settings what an operator writes before the first start."""
     host, port = chain[1].split(":")

@@ -1,6 +1,7 @@
 """SIGHUP before a process knows its command: the service reloads, and other commands end."""
 
 import signal
+import sys
 from pathlib import Path
 
 from tests.harness.bridge import BridgeProcess
@@ -36,7 +37,9 @@ def test_sighup_while_the_service_starts_is_a_reload(tmp_path: Path) -> None:
 
 
 def test_a_terminal_that_closes_ends_every_other_command(tmp_path: Path) -> None:
-    dry_run = BridgeProcess(NOBODY, tmp_path)
+    # Whoever started the tests may ignore SIGHUP, as nohup does; a process inherits that.
+    program = ("env", "--default-signal=HUP", sys.executable, "-m", "bridge")
+    dry_run = BridgeProcess(NOBODY, tmp_path, program=program)
     dry_run._command.append("--dry-run")
     dry_run.spawn()
     wait_until(lambda: holds_back(dry_run.pid, signal.SIGHUP), 30.0, "the start holds it back")
