@@ -121,8 +121,8 @@ class Site:
             return None
         try:
             password = read_http_password(self._settings)
-        except BridgeError as error:
-            return says(503, str(error))
+        except BridgeError:  # which names the file, and a stranger has asked
+            return says(503, "the bridge can't read its password; `bridge check` on its machine says why")
         wanted = f"{self._settings.username}:{password}".encode()
         if hmac.compare_digest(_credentials(authorization), wanted):
             return None

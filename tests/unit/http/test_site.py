@@ -134,6 +134,7 @@ def test_a_new_password_works_at_once_and_a_lost_file_lets_nobody_in(locked: Htt
     assert (status("s3cret:ü"), status("new")) == (401, 200)
     locked.password_file.unlink()
     assert status("new") == 503
+    assert str(locked.password_file).encode() not in ask("/livez", locked).body
 
 
 def test_the_document_is_made_once_for_each_snapshot_and_tells_its_age() -> None:
