@@ -7,7 +7,7 @@ on log.level. Any thread may log, so a lock guards the counts.
 import time
 from collections import deque
 from dataclasses import dataclass
-from logging import INFO
+from logging import INFO, WARNING
 from threading import Lock
 
 from bridge.observe.printable import printable
@@ -64,6 +64,15 @@ class Recent:
         """The last events of INFO and above, newest first."""
         with self._lock:
             return list(reversed(self._last))
+
+    def warnings(self, since: float) -> list[Noted]:
+        """The last of each event of WARNING and ERROR after `since` (monotonic seconds), newest first.
+
+        Unlike those of `last`, they are not pushed out by other events.
+        """
+        with self._lock:
+            found = [noted for noted in self._last_of.values() if noted.level >= WARNING and noted.at > since]
+        return sorted(found, key=_when, reverse=True)
 
     def age(self, event: str, now: float) -> float | None:
         """Seconds since this event was logged last; None: it never was."""
