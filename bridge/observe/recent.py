@@ -21,17 +21,13 @@ _UNSHOWN = {"exc_info", "exception"}  # a traceback is for the log alone
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """One event that was logged. `at`: monotonic seconds."""
+    """One event that was logged. `at`: monotonic seconds. `text`: one plain sentence."""
 
     at: float
     level: int
     event: str
     fields: dict[str, str]
-
-    @property
-    def text(self) -> str:
-        """One plain sentence."""
-        return words(self.event, self.fields)
+    text: str  # made once: each snapshot shows some dozens of them
 
 
 class Recent:
@@ -50,7 +46,7 @@ class Recent:
                 self._counts[event] = self._counts.get(event, 0) + 1
             return
         texts = {name: _text(value) for name, value in fields.items() if name not in _UNSHOWN}
-        noted = Noted(time.monotonic(), level, str(event), texts)
+        noted = Noted(time.monotonic(), level, str(event), texts, words(event, texts))
         with self._lock:
             self._counts[event] = self._counts.get(event, 0) + 1
             self._last_of[event] = noted

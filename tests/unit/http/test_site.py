@@ -66,7 +66,11 @@ def test_this_machine_may_be_called_by_address_and_localhost(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:9464", "@"]
+    "host",
+    [
+        *("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:9464", "@"),
+        *("[::1].evil.example", "localhost:80:evil.example", "127.0.0.1:9464@evil.example", ":evil.example"),
+    ],
 )
 def test_a_foreign_name_that_points_here_reads_nothing(host: str) -> None:
     answer = ask("/status.json", host=host)
