@@ -72,6 +72,8 @@ _OF_KAFKA = frozenset(
         Event.KAFKA_FILES_UNUSABLE,
     }
 )
+_UNTIL_READ = frozenset({Event.KAFKA_FILES_UNUSABLE})  # logged once
+_AFTER_READ = (Event.KAFKA_FILES_READ, Event.KAFKA_REBUILT)
 _OF_RESTING = _OF_KAFKA | {Event.SERVICE_NO_THREAD}
 _AFTER_KAFKA = frozenset({Event.KAFKA_ERROR, Event.KAFKA_ALL_BROKERS_DOWN, Event.KAFKA_FATAL})
 _OF_TOPICS = (Event.KAFKA_TOPIC_MISSING, Event.KAFKA_LANE_HELD, Event.SPOOL_LATE)
@@ -298,7 +300,9 @@ class Collector:
         if state == "live":
             # Connections that are up go on, although Kafka refuses new ones.
             self._kafka_live_at = now
-            trouble = RECENT.trouble(_OF_KAFKA, frozenset(), max(self._kafka_since, now - _STILL))
+            trouble = RECENT.trouble(
+                _OF_KAFKA - _UNTIL_READ, frozenset(), max(self._kafka_since, now - _STILL)
+            ) or RECENT.trouble(_UNTIL_READ, frozenset(), max(self._kafka_since, *_last(_AFTER_READ, now)))
         else:
             causes = _OF_RESTING if kafka.rests else _OF_KAFKA
             trouble = RECENT.trouble(causes, _AFTER_KAFKA, self._kafka_live_at)
@@ -500,6 +504,12 @@ def _trouble(noted: Noted | None) -> dict[str, str]:
     if not reason and "awaited" in fields:
         reason = f"no {fields['awaited']} within {fields.get('seconds', '')} s"
     return {"trouble": noted.event, "reason": reason, "way_out": fields.get("way_out", "")}
+
+
+def _last(events: Sequence[Event], now: float) -> list[float]:
+    """When each event was logged last, in monotonic seconds; 0: never."""
+    ages = (RECENT.age(event, now) for event in events)
+    return [0.0 if age is None else now - age for age in ages]
 
 
 def _happened(noted: Noted, now: float) -> Happened:

@@ -319,6 +319,14 @@ def test_a_refused_login_is_told_although_older_connections_still_deliver(seen: 
     assert _kafka(seen, 100.0).trouble == ""  # a refusal that lasts would have been logged again
 
 
+def test_a_file_that_is_unusable_is_told_until_a_right_one_was_read(seen: Seen) -> None:
+    assert _kafka(seen).trouble == ""
+    log(Event.KAFKA_FILES_UNUSABLE, reason="half a certificate")
+    assert _kafka(seen, 5000.0).trouble == "kafka.files_unusable"
+    log(Event.KAFKA_FILES_READ)
+    assert _kafka(seen).trouble == ""
+
+
 def test_a_login_that_was_refused_before_kafka_was_live_is_history(seen: Seen) -> None:
     seen.kafka.rests = True
     log(Event.KAFKA_AUTHENTICATION_FAILED, reason="wrong")
