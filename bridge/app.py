@@ -225,6 +225,7 @@ class Service:
         self._settings = before.model_copy(update=update)
         self.reloaded_at, self.reload_trouble = time.monotonic(), ""
         self._collector.reloaded_at, self._collector.reload_trouble = self.reloaded_at, ""
+        self._collector.restart_wanted = tuple(waits)
         log(Event.CONFIG_RELOADED, changed=[name for name in changed if name not in waits])
         if waits:
             log(Event.CONFIG_NEEDS_RESTART, settings=waits, reason="; ".join(reasons))

@@ -67,6 +67,10 @@ def running(settings: Settings, url: str | None = None) -> Running:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise NoAnswer(f"--url {url}: must be an address such as http://192.168.1.7:9464")
+        if "@" in parts.netloc:
+            raise NoAnswer(
+                "--url: must hold no user and no password; set http.username and http.password_file"
+            )
         return Running(f"{parts.scheme}://{parts.netloc}/status.json", _login(settings), is_own=False)
     http = settings.http
     if not http.listen:

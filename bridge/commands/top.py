@@ -101,6 +101,12 @@ def _broker(broker: KafkaBroker) -> str:
     return f"{broker.address or f'broker {broker.number}'}{' (hangs)' if broker.hangs else ''}"
 
 
+def _why_no_nodes(s: Snapshot) -> str:
+    if s.haproxy is None:
+        return "are not asked"
+    return f"give no useful answer ({s.haproxy.trouble})" if s.haproxy.trouble else "have not answered yet"
+
+
 def _rows(s: Snapshot) -> list[tuple[str, str]]:
     flow, spool, mqtt = s.flow, s.spool, s.mqtt
     nodes = ", ".join(
@@ -112,7 +118,7 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
     dropped, letters = sum(flow.dropped.values()), sum(flow.dead_lettered.values())
     rows = [
         ("HAProxy", f"{mqtt.host}:{mqtt.port}"),
-        ("EMQ", nodes or "nodes not known: HAProxy's statistics are not asked"),
+        ("EMQ", nodes or f"nodes not known: HAProxy's statistics {_why_no_nodes(s)}"),
         (
             "session",
             f"{mqtt.state.replace('_', ' ')} for {duration(mqtt.state_age)}, client id {mqtt.client_id}",

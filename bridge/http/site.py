@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import importlib.resources
 import ipaddress
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from bridge.status.document import document
 from bridge.status.machine_faults import STUCK_AFTER
 from bridge.status.snapshot import Snapshot
 
+_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:]*))(?::\d*)?")
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
 _PAGE = {
@@ -121,8 +123,8 @@ class Site:
             return None
         try:
             password = read_http_password(self._settings)
-        except BridgeError as error:
-            return says(503, str(error))
+        except BridgeError:  # which names the file, and a stranger has asked
+            return says(503, "the bridge can't read its password; `bridge check` on its machine says why")
         wanted = f"{self._settings.username}:{password}".encode()
         if hmac.compare_digest(_credentials(authorization), wanted):
             return None
@@ -188,10 +190,9 @@ def _own_names() -> set[str]:
 
 
 def _without_port(host: str) -> str:
-    """The host alone. Brackets of IPv6 go too."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """The host alone, without brackets of IPv6. What is no host and port stays whole."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]) if found else host
 
 
 def _is_address(name: str) -> bool:

@@ -89,13 +89,13 @@ class BrokerWatch:
                         holder for each in told.partitions.values() for holder in each.replicas
                     }
         reached = reach(self._some(self._brokers.doubtful(live)), tls=self._tls)
+        self._brokers.keep_topics(self._topics.copy())
         self._brokers.judge(time.monotonic(), live, reached, replicas)
 
     def _drop(self, topic: str) -> None:
         self._offsets_exist = False
         with suppress(ValueError):
             self._topics.remove(topic)
-        self._brokers.forget_topic(topic)
 
     def _some(self, addresses: Sequence[str]) -> list[str]:
         if len(addresses) <= _MOST_ADDRESSES:

@@ -125,6 +125,8 @@ class Brokers:
         for address, reach in reached.items():
             if reach is Reach.ANSWERS:
                 self._suspects.discard(address)
+        # A broker that left the cluster, or that moved to another address, is asked about no more.
+        self._suspects &= {member.address for member in self._members.values()} | set((live or {}).values())
         self._see_cluster(now, live, reached)
         if live is not None:
             self._see_live(now, live, reached)
@@ -146,9 +148,10 @@ class Brokers:
             for number, member in sorted(self._members.items(), key=lambda each: (each[0] < 0, abs(each[0])))
         )
 
-    def forget_topic(self, topic: str) -> None:
-        """The topic does not exist any more."""
-        self._replicas.pop(topic, None)
+    def keep_topics(self, topics: Collection[str]) -> None:
+        """Forget the replicas of all other topics: nobody asks for them any more, so they may be wrong."""
+        kept = frozenset(topics)
+        self._replicas = {topic: holders for topic, holders in self._replicas.items() if topic in kept}
 
     def _see_cluster(self, now: float, live: Mapping[int, str] | None, reached: Mapping[str, Reach]) -> None:
         if live is not None:
@@ -223,6 +226,9 @@ class Brokers:
         if len(nameless) == len(placeless) == 1:  # so they are the same broker
             found = self._members.pop(placeless[0])
             self._members[nameless[0]] = replace(found, named_at=now)
+        elif placeless:  # some are the same, and nobody tells which: an address helps a person more
+            for number in nameless[: len(placeless)]:
+                del self._members[number]
 
 
 def _set(member: _Member, now: float, *, is_up: bool, hangs: bool = False) -> None:

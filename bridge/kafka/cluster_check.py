@@ -89,9 +89,11 @@ class ClusterCheck:
 
     def topic(self, name: str) -> TopicAnswer | NoTopicAnswer:
         try:
-            return topic_lookup.look_up(self._admin, name)
+            return topic_lookup.look_only(self._admin, name)
         except KafkaException as error:
             return NoTopicAnswer(name, self._why(error.args[0]))
+        except TimeoutError:
+            return NoTopicAnswer(name, "Kafka does not answer")
 
     def describe(self, name: str) -> Description | None:
         """Return what Kafka tells of an existing topic; None: it tells nothing."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from threading import Lock, Semaphore
+from threading import Condition, Semaphore
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -67,7 +67,9 @@ class Producer:
         self._gate = Semaphore(0)
         self._waits = False
         self._closed = False
-        self._in_use = Lock()  # a thread waits for metadata: closing the client now would free it in use
+        self._questions = 0  # threads that wait for metadata: closing the client now would free it in use
+        self._no_question = Condition()
+        self._steps_back = 0  # how often the clock was set back
         me = ref(self)  # librdkafka's client keeps its callback, so a strong reference would be a cycle
         require_threads(_THREADS)
         start_thread(self._wait_for_reports, "reports")
@@ -143,11 +145,19 @@ class Producer:
 
         Raises KafkaException where no broker answers in time, RuntimeError when the producer is closed.
         """
-        with self._in_use:
+        # No question waits for another one: where the clock was set back, one that began before may wait for
+        # as long, and only a further question ends that wait.
+        with self._no_question:
             if self._closed:
                 raise RuntimeError("closed")
+            self._questions += 1
+        try:
             found: ClusterMetadata = self._rd.list_topics(topic, seconds)
             return found
+        finally:
+            with self._no_question:
+                self._questions -= 1
+                self._no_question.notify_all()
 
     def end_waits(self) -> None:
         """The clock was set back: let librdkafka's threads look at the clock again. Raises NoThread.
@@ -156,10 +166,11 @@ class Producer:
         hour, each such wait lasts an hour longer: no reconnect, no new leader, no timer. An answer about
         metadata ends all of them. A thread asks until Kafka answers, because Kafka may be away now.
         """
-        start_thread(self._ask_until_answered, "clock")
+        self._steps_back += 1
+        start_thread(partial(self._ask_until_answered, self._steps_back), "clock")
 
-    def _ask_until_answered(self) -> None:
-        while not self._has_answer():
+    def _ask_until_answered(self, step: int) -> None:
+        while not self._has_answer() and step == self._steps_back:  # the thread of a later step goes on
             time.sleep(_WAIT)
 
     def _has_answer(self) -> bool:
@@ -185,8 +196,10 @@ class Producer:
         self._gate.release()
 
     def _close(self) -> None:
+        with self._no_question:
+            self._no_question.wait_for(lambda: not self._questions)
         # AttributeError: the client could not be built; the others: a fatal error.
-        with self._in_use, suppress(AttributeError, KafkaException, RuntimeError):
+        with suppress(AttributeError, KafkaException, RuntimeError):
             self._rd.purge()
             self._rd.close()
 

@@ -5,7 +5,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
@@ -21,6 +21,8 @@ _TIMEOUT = 5.0  # seconds for an answer
 _NO_BOUND = 2**63 - 1  # ms; Kafka's default for a timestamp's age
 _HOUR = 3_600_000  # ms; Kafka's default for how far ahead of its clock a timestamp may be
 _LIMIT_TIMEOUT = 2.0  # seconds; shorter, because the bridge works without the limit
+
+_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 # The command's long name: /usr/sbin/bridge, which root finds first, is iproute2's.
 _CREATE = "sudo mqtt-kafka-bridge topics --create"
@@ -101,11 +103,9 @@ def look_up(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
     # With auto.create.topics.enable the brokers create the missing topic on this request.
     found = admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
     if found.error is not None:
-        missing = found.error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-        if not missing:
+        if found.error.code() not in _MISSING:
             return NoTopicAnswer(topic, found.error.str(), error_verdicts.hold(found.error.code()))
-        clash = why_refused(topic, admin.list_topics(timeout=_TIMEOUT).topics)
-        return TopicAnswer(topic, exists=False, way_out=clash or _CREATE)
+        return missing(topic, admin.list_topics(timeout=_TIMEOUT).topics)
     config = _config(admin, topic)
     limit = config.get("max.message.bytes")
     return TopicAnswer(
@@ -114,6 +114,26 @@ def look_up(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
         limit=None if limit is None else int(limit) - _BATCH_OVERHEAD,
         timestamps=_timestamps(config),
     )
+
+
+def look_only(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
+    """The same as `look_up`, but it never makes a broker create the topic."""
+    known = admin.list_topics(timeout=_TIMEOUT).topics  # of those that the bridge's user may see
+    if topic not in known:
+        future = admin.describe_topics(TopicCollection([topic]), request_timeout=_TIMEOUT)[topic]
+        try:
+            future.result(_TIMEOUT + 1)
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in _MISSING:
+                return missing(topic, known)
+            return NoTopicAnswer(topic, error.args[0].str(), error_verdicts.hold(code))
+    return look_up(admin, topic)
+
+
+def missing(topic: str, others: Iterable[str]) -> TopicAnswer:
+    """The answer about a topic that does not exist beside `others`."""
+    return TopicAnswer(topic, exists=False, way_out=why_refused(topic, others) or _CREATE)
 
 
 def why_refused(topic: str, others: Iterable[str]) -> str:

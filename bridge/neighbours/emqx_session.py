@@ -14,6 +14,7 @@ from typing import Any
 from bridge.status.snapshot import SessionQueue
 
 _RATE_OVER = 60.0  # seconds
+_MOST = 2**53  # a number above is none that a program counted; and no float holds each one
 _RATE_NEEDS = 10.0  # seconds between the first and the last length
 
 
@@ -66,7 +67,7 @@ def read(status: int, body: bytes) -> Queue:
 
 def _count(client: dict[str, Any], *names: str) -> int:
     value = next((client[name] for name in names if name in client), 0)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST else 0
 
 
 @dataclass
@@ -79,12 +80,16 @@ class History:
 
     _dropped_before: int = 0  # by earlier sessions
     _dropped: int = 0  # by this one
+    _dropped_at: float | None = None
     _lengths: deque[tuple[float, int]] = field(default_factory=deque)
 
     def add(self, queue: Queue, now: float) -> SessionQueue:
         """`now` in monotonic seconds."""
         if queue.dropped < self._dropped:
             self._dropped_before += self._dropped
+            self._dropped = 0
+        if queue.dropped > self._dropped:
+            self._dropped_at = now
         self._dropped = queue.dropped
         self._lengths.append((now, queue.length))
         while self._lengths[0][0] < now - _RATE_OVER:
@@ -96,6 +101,7 @@ class History:
             window=queue.window,
             window_limit=queue.window_limit,
             full_in=self._full_in(queue),
+            dropped_age=None if self._dropped_at is None else now - self._dropped_at,
         )
 
     def _full_in(self, queue: Queue) -> float | None:

@@ -121,7 +121,7 @@ class _Asked(Generic[_Answer]):
             start_thread(self._work, f"ask-{self._name.lower()}")
         except NoThread as error:
             self.last = _Last(trouble=str(error))
-            log(Event.NEIGHBOUR_UNAVAILABLE, neighbour=self._name, url=self._url, reason=str(error))
+            log(Event.NEIGHBOUR_UNAVAILABLE, neighbour=self._name, url=_shown(self._url), reason=str(error))
 
     def close(self) -> None:
         self._is_over.set()
@@ -145,6 +145,9 @@ class _Asked(Generic[_Answer]):
             self._failed(error, time.monotonic())
         except BridgeError as error:  # the file with the password or key
             self._failed(Unavailable(str(error), "see reason"), time.monotonic())
+        except Exception as defect:  # else nobody would ask any more, and nobody would know
+            reason = f"the bridge can't read its answer: {type(defect).__name__}"
+            self._failed(Unavailable(reason, "report it: this is a defect of the bridge"), time.monotonic())
         else:
             self.last = _Last(answer, time.monotonic())
             self._failures = 0

@@ -7,7 +7,7 @@ on log.level. Any thread may log, so a lock guards the counts.
 import time
 from collections import deque
 from dataclasses import dataclass
-from logging import INFO
+from logging import INFO, WARNING
 from threading import Lock
 
 from bridge.observe.printable import printable
@@ -21,17 +21,13 @@ _UNSHOWN = {"exc_info", "exception"}  # a traceback is for the log alone
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """One event that was logged. `at`: monotonic seconds."""
+    """One event that was logged. `at`: monotonic seconds. `text`: one plain sentence."""
 
     at: float
     level: int
     event: str
     fields: dict[str, str]
-
-    @property
-    def text(self) -> str:
-        """One plain sentence."""
-        return words(self.event, self.fields)
+    text: str  # made once: each snapshot shows some dozens of them
 
 
 class Recent:
@@ -50,7 +46,7 @@ class Recent:
                 self._counts[event] = self._counts.get(event, 0) + 1
             return
         texts = {name: _text(value) for name, value in fields.items() if name not in _UNSHOWN}
-        noted = Noted(time.monotonic(), level, str(event), texts)
+        noted = Noted(time.monotonic(), level, str(event), texts, words(event, texts))
         with self._lock:
             self._counts[event] = self._counts.get(event, 0) + 1
             self._last_of[event] = noted
@@ -64,6 +60,15 @@ class Recent:
         """The last events of INFO and above, newest first."""
         with self._lock:
             return list(reversed(self._last))
+
+    def warnings(self, since: float) -> list[Noted]:
+        """The last of each event of WARNING and ERROR after `since` (monotonic seconds), newest first.
+
+        Unlike those of `last`, they are not pushed out by other events.
+        """
+        with self._lock:
+            found = [noted for noted in self._last_of.values() if noted.level >= WARNING and noted.at > since]
+        return sorted(found, key=_when, reverse=True)
 
     def age(self, event: str, now: float) -> float | None:
         """Seconds since this event was logged last; None: it never was."""

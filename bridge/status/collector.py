@@ -46,6 +46,9 @@ _STEP, _POINTS = 5, 180  # of the history: seconds, and 15 minutes
 _RATE_OVER, _GROWTH_OVER = 10, 60  # seconds
 _MOST_MARKS = 4096
 _MOST_HELD = 50
+_ARE_HELD = (LaneState.HELD, LaneState.ASKING)
+_LATELY = 3600.0  # seconds for which the last event of a kind is remembered
+_STILL = 90.0  # seconds; a cause that lasts is logged once a minute
 
 _NO_EVENTS = dict.fromkeys((str(event) for event in Event), 0)
 # Events that tell why a side is not live. The second set: what often follows from one of the others.
@@ -71,6 +74,9 @@ _OF_KAFKA = frozenset(
         Event.KAFKA_FILES_UNUSABLE,
     }
 )
+_UNTIL_READ = frozenset({Event.KAFKA_FILES_UNUSABLE})  # logged once
+_AFTER_READ = (Event.KAFKA_FILES_READ, Event.KAFKA_REBUILT)
+_OF_RESTING = _OF_KAFKA | {Event.SERVICE_NO_THREAD}
 _AFTER_KAFKA = frozenset({Event.KAFKA_ERROR, Event.KAFKA_ALL_BROKERS_DOWN, Event.KAFKA_FATAL})
 _OF_TOPICS = (Event.KAFKA_TOPIC_MISSING, Event.KAFKA_LANE_HELD, Event.SPOOL_LATE)
 
@@ -168,8 +174,8 @@ class Neighbours(Protocol):
 class Collector:
     """Makes snapshots. Any thread may `read` the newest one.
 
-    app.py sets `state` and `neighbours`. A reload sets `reloaded_at` (monotonic seconds) and
-    `reload_trouble`.
+    app.py sets `state` and `neighbours`. A reload sets `reloaded_at` (monotonic seconds), `reload_trouble`
+    and `restart_wanted`.
     """
 
     def __init__(
@@ -183,6 +189,7 @@ class Collector:
         self.neighbours: Neighbours | None = None
         self.reloaded_at: float | None = None
         self.reload_trouble = ""
+        self.restart_wanted: tuple[str, ...] = ()
         self._settings = settings
         self._pipeline = pipeline
         self._mqtt = mqtt
@@ -255,11 +262,13 @@ class Collector:
             queue=neighbours.queue if neighbours else None,
             certificates=self._certificates(),
             happened=tuple(_happened(noted, now) for noted in RECENT.last()),
+            lately=tuple(_happened(noted, now) for noted in RECENT.warnings(now - _LATELY)),
             events=_NO_EVENTS | RECENT.counts(),
             history=self._history,
             loop_turn_seconds=_histogram(self._turns),
             reloaded_age=None if self.reloaded_at is None else now - self.reloaded_at,
             reload_trouble=self.reload_trouble,
+            restart_wanted=self.restart_wanted,
         )
 
     # -- the two sides and the disk ----------------------------------------------------------------------
@@ -299,10 +308,17 @@ class Collector:
             state = "live"
         else:
             state = "away" if brokers.ever_up or confirmed_at or down_at else "connecting"
-        if state == "live":
-            self._kafka_live_at = now
         if state != self._kafka_state:
             self._kafka_state, self._kafka_since = state, now
+        if state == "live":
+            # Connections that are up go on, although Kafka refuses new ones.
+            self._kafka_live_at = now
+            trouble = RECENT.trouble(
+                _OF_KAFKA - _UNTIL_READ, frozenset(), max(self._kafka_since, now - _STILL)
+            ) or RECENT.trouble(_UNTIL_READ, frozenset(), max(self._kafka_since, *_last(_AFTER_READ, now)))
+        else:
+            causes = _OF_RESTING if kafka.rests else _OF_KAFKA
+            trouble = RECENT.trouble(causes, _AFTER_KAFKA, self._kafka_live_at)
         return Kafka(
             bootstrap_servers=self._settings.kafka.bootstrap_servers,
             state=state,
@@ -315,7 +331,7 @@ class Collector:
             ),
             producer_queue=kafka.producer_queue,
             rebuilds=kafka.rebuilds,
-            **_trouble(RECENT.trouble(_OF_KAFKA, _AFTER_KAFKA, self._kafka_live_at)),
+            **_trouble(trouble),
         )
 
     def _of_spool(self, now: float, flow: Flow) -> Spool:
@@ -455,26 +471,30 @@ class Collector:
         )
 
     def _held(self, now: float, not_live: Sequence[Lane]) -> tuple[tuple[HeldTopic, ...], int, int]:
-        found: list[HeldTopic] = []
+        stuck: list[HeldTopic] = []
+        others: list[HeldTopic] = []
         since: dict[str, tuple[str, float]] = {}
         held = waiting = 0
         for lane in not_live:
-            why = self._pipeline.held.why(lane)
-            messages = lane.undelivered
             # A lane that is asked about again is ASKING for a moment; it is still held for the same reason.
+            # Once Kafka takes the topic, the reason is history, although the lane may drain for hours.
+            why = self._pipeline.held.why(lane) if lane.state in _ARE_HELD else None
+            messages = lane.undelivered
             state = "held" if why else lane.state.name.lower()
             if not (why or lane.state is LaneState.HELD or messages):
                 continue
-            held += state == "held"
+            is_held = state == "held"
+            held += is_held
             waiting += bool(messages)
             known = self._held_since.get(lane.topic)
             since[lane.topic] = known if known and known[0] == state else (state, now)
+            found = stuck if is_held else others
             if len(found) < _MOST_HELD:
                 age = now - since[lane.topic][1]
                 hold, reason, way_out = why or ("", "", "")
                 found.append(HeldTopic(lane.topic, state, age, messages, reason, way_out, str(hold)))
         self._held_since = since
-        return tuple(found), held, waiting
+        return tuple([*stuck, *others][:_MOST_HELD]), held, waiting  # a person must act for the first ones
 
     def _certificates(self) -> tuple[Certificate, ...]:
         known = {**self._mqtt.certificates, **self._kafka.certificates}
@@ -506,6 +526,12 @@ def _trouble(noted: Noted | None) -> dict[str, str]:
     if not reason and "awaited" in fields:
         reason = f"no {fields['awaited']} within {fields.get('seconds', '')} s"
     return {"trouble": noted.event, "reason": reason, "way_out": fields.get("way_out", "")}
+
+
+def _last(events: Sequence[Event], now: float) -> list[float]:
+    """When each event was logged last, in monotonic seconds; 0: never."""
+    ages = (RECENT.age(event, now) for event in events)
+    return [0.0 if age is None else now - age for age in ages]
 
 
 def _happened(noted: Noted, now: float) -> Happened:

@@ -20,6 +20,7 @@ def cluster(s: Snapshot) -> Iterator[Finding]:
         "kafka.wrong_listener": _wrong_listener,
         "kafka.tls_failed": _tls_failed,
         "kafka.files_unusable": _files_unusable,
+        "service.no_thread": _no_thread,
     }.get(s.kafka.trouble)
     if explain:
         yield explain(s)
@@ -31,7 +32,10 @@ def brokers(s: Snapshot) -> Iterator[Finding]:
     """Brokers that are down while others work."""
     known = s.kafka.brokers
     up = [broker for broker in known if broker.is_up]
-    if not up or not kafka_is_live(s):
+    if not known or not kafka_is_live(s):
+        return
+    if not up:
+        yield _unreachable(s)
         return
     make = broken if len(up) * 2 <= len(known) else warning
     for broker in known:
@@ -52,6 +56,17 @@ def brokers(s: Snapshot) -> Iterator[Finding]:
             f"{on} look with `systemctl status kafka`, then {act}. If the broker was removed from the"
             " cluster, remove it from kafka.bootstrap_servers too.",
         )
+
+
+def _unreachable(s: Snapshot) -> Finding:
+    return broken(
+        "kafka-advertised",
+        _servers(s),
+        f"Kafka answers at {s.kafka.bootstrap_servers}, but this machine reaches no broker at the address"
+        f" that Kafka tells for it: {_servers(s)}. {behind_kafka(s)}",
+        "Correct advertised.listeners in each broker's server.properties to an address that this machine"
+        " reaches, or open the way to these addresses; `sudo mqtt-kafka-bridge check` tries each.",
+    )
 
 
 def _broker(broker: KafkaBroker) -> str:
@@ -104,6 +119,17 @@ def _files_unusable(s: Snapshot) -> Finding:
         f"The bridge can't use a certificate, key or password file for Kafka{quoted(s.kafka.reason)}.",
         "Correct the file on the bridge's machine; the bridge notices that within seconds, without a"
         " restart.",
+    )
+
+
+def _no_thread(s: Snapshot) -> Finding:
+    return broken(
+        "kafka-no-thread",
+        "this machine",
+        f"This machine allows the bridge no further thread{quoted(s.kafka.reason)}, so the bridge has no"
+        f" client for Kafka. {behind_kafka(s)}",
+        "Raise TasksMax= of the unit, pids.max of the container, or `ulimit -u`. The bridge tries again by"
+        " itself.",
     )
 
 

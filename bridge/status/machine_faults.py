@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from bridge.status.finding import Finding, broken, warning
 from bridge.status.snapshot import Snapshot
-from bridge.status.spoken import count, duration, sentence
+from bridge.status.spoken import count, duration, listed, sentence
 from bridge.status.whereabouts import behind_the_bridge, kafka_is_live, mqtt_address, quoted
 from bridge.units import size
 
@@ -156,12 +156,12 @@ def dead_letters(s: Snapshot) -> Iterator[Finding]:
         )
     if letters:
         reasons = s.flow.dead_lettered
-        most = max(reasons, key=lambda reason: reasons[reason]) if reasons else ""
+        most = max(reasons, key=lambda reason: reasons[reason]) if any(reasons.values()) else ""
         yield warning(
             "dead-letters",
             _HERE,
             f"{count(letters, 'message')} can't be delivered as {'it is' if letters == 1 else 'they are'}"
-            f"{f', most for this reason: {most}' if most else ''}. The bridge keeps"
+            f"{f'; since the start most became so for this reason: {most}' if most else ''}. The bridge keeps"
             f" {'it' if letters == 1 else 'them'} whole on its disk as dead letters.",
             "See why with `sudo mqtt-kafka-bridge dead-letters list`, cure the reason, then send them again:"
             " `sudo mqtt-kafka-bridge dead-letters replay`.",
@@ -169,7 +169,7 @@ def dead_letters(s: Snapshot) -> Iterator[Finding]:
 
 
 def dropped(s: Snapshot) -> Iterator[Finding]:
-    ages = [each.age for each in s.happened if each.event == "qos0.dropped"]
+    ages = [each.age for each in s.lately if each.event == "qos0.dropped"]
     number = sum(s.flow.dropped.values())
     if number and ages and min(ages) <= _DROPPED_LATELY:
         yield warning(
@@ -228,12 +228,22 @@ def reload(s: Snapshot) -> Iterator[Finding]:
         )
 
 
+def restart(s: Snapshot) -> Iterator[Finding]:
+    if s.restart_wanted:
+        yield warning(
+            "restart-wanted",
+            _HERE,
+            "The last reload of the settings found changes that need a restart:"
+            f" {listed(s.restart_wanted, 8)}."
+            " The bridge goes on with the old values.",
+            f"Restart the bridge: sudo systemctl restart {_SERVICE}. EMQ keeps what comes meanwhile.",
+        )
+
+
 def errors(s: Snapshot) -> Iterator[Finding]:
     """ERRORs of the last hour that only the log knows."""
-    seen = set()
-    for each in s.happened:
-        if each.event in _ERRORS and each.event not in seen and each.age <= _ERROR_LATELY:
-            seen.add(each.event)
+    for each in s.lately:
+        if each.event in _ERRORS and each.age <= _ERROR_LATELY:
             yield warning(
                 "error-logged",
                 _HERE,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bridge.delivery.counts import DEAD_LETTERED, DROPPED, SKIPPED
 from bridge.observe.events import Event
+from bridge.status.mqtt_faults import is_stale
 from bridge.status.snapshot import Histogram, KafkaBroker, SessionQueue, Snapshot
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ def _queue(name: str, meaning: str, read: Callable[[SessionQueue], float | None]
     """
 
     def fresh(snapshot: Snapshot) -> Samples:
-        if snapshot.queue is None or snapshot.emqx is None or snapshot.emqx.trouble:
+        emqx = snapshot.emqx
+        if snapshot.queue is None or emqx is None or is_stale(emqx.trouble, emqx.asked_age):
             return {}
         value = read(snapshot.queue)
         return {} if value is None else {(): value}
@@ -182,7 +184,7 @@ def _trouble(name: str, meaning: str, read: Callable[[Snapshot], tuple[str, str]
 def _neighbours(snapshot: Snapshot) -> Mapping[str, float]:
     asked = {"haproxy": snapshot.haproxy, "emqx": snapshot.emqx}
     return {
-        name: float(neighbour.asked_age is not None and not neighbour.trouble)
+        name: float(not is_stale(neighbour.trouble, neighbour.asked_age))
         for name, neighbour in asked.items()
         if neighbour
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from bridge.status.finding import Finding, broken, warning
-from bridge.status.snapshot import BrokerNode, Snapshot
+from bridge.status.snapshot import BrokerNode, Neighbour, Snapshot
 from bridge.status.spoken import count, duration, listed, sentence
 from bridge.status.whereabouts import behind_the_bridge, is_live, mqtt_address, quoted
 
@@ -52,6 +52,17 @@ def nodes(s: Snapshot) -> Iterator[Finding]:
     up = [node for node in s.nodes if node.is_up]
     if down and not up:
         names = listed([f"{_name(node)} {node_state(node)}" for node in down])
+        if _flows_since(s, min(node.state_age for node in down)):
+            yield warning(
+                "emq-check-fails",
+                listed([_name(node) for node in down]),
+                f"HAProxy finds no EMQ node up ({names}), but the bridge's session is live. Either HAProxy's"
+                " last answer is some seconds old, or HAProxy's check of EMQ fails although EMQ works. Then"
+                " HAProxy lets no new client through, and the bridge neither once its connection ends.",
+                f"Wait some seconds. If this lasts, correct the check in haproxy.cfg; {_CONSOLE}, shows how"
+                f" it ends.{_where(*down)}",
+            )
+            return
         since = duration(min(node.state_age for node in down))
         both = "Both EMQ nodes are" if len(down) == 2 else "All EMQ nodes are" if len(down) > 1 else "EMQ is"
         yield broken(
@@ -61,6 +72,15 @@ def nodes(s: Snapshot) -> Iterator[Finding]:
             " messages.",
             f"Start EMQ on these hosts, or restart it where it hangs: {_EMQ}. If EMQ runs there, check with"
             f" `nc -vz` whether HAProxy's host reaches the addresses.{_where(*down)}",
+        )
+        return
+    if out and not up and not is_live(s):
+        yield broken(
+            "emq-node-out",
+            listed([_name(node) for node in out]),
+            f"All EMQ nodes were taken out of HAProxy by a person: {listed([_name(node) for node in out])}."
+            " Devices can't publish, and the bridge gets no messages.",
+            f"Enable a node again at {_CONSOLE}.",
         )
         return
     for node in down:
@@ -87,7 +107,7 @@ def session(s: Snapshot) -> Iterator[Finding]:
     """Why the session with EMQ is not live."""
     if is_live(s) or (s.state == "starting" and not s.mqtt.trouble):
         return
-    if _knows_nodes(s) and _down(s) and not any(node.is_up for node in s.nodes):
+    if _knows_nodes(s) and not any(node.is_up for node in s.nodes):
         return  # nodes() has said so
     by_trouble = {
         "mqtt.refused": _refused,
@@ -98,8 +118,11 @@ def session(s: Snapshot) -> Iterator[Finding]:
         "mqtt.connack_timeout": _hangs,
         "mqtt.keepalive_timeout": _hangs,
     }
-    if s.mqtt.trouble in ("mqtt.subscribe_refused", "mqtt.taken_over"):
-        return  # refused_filters() and rival() say so
+    taken_over = s.mqtt.taken_over_age
+    if s.mqtt.trouble == "mqtt.subscribe_refused" and s.mqtt.refused:
+        return  # refused_filters() says so
+    if s.mqtt.trouble == "mqtt.taken_over" and taken_over is not None and taken_over <= _RIVAL_NOW:
+        return  # rival() says so
     yield by_trouble.get(s.mqtt.trouble, _connecting)(s)
 
 
@@ -269,7 +292,7 @@ def refused_filters(s: Snapshot) -> Iterator[Finding]:
 def queue(s: Snapshot) -> Iterator[Finding]:
     """EMQX's queue for this session, before it drops."""
     q = s.queue
-    if not q or not s.emqx or _is_stale(s.emqx.trouble, s.emqx.asked_age) or q.limit <= 0:
+    if not q or not s.emqx or is_stale(s.emqx.trouble, s.emqx.asked_age) or q.limit <= 0:
         return
     is_soon = q.full_in is not None and q.full_in < 900
     if q.length < q.limit / 2 and not (is_soon and q.length > q.limit / 10):
@@ -295,8 +318,22 @@ def queue(s: Snapshot) -> Iterator[Finding]:
     )
 
 
+def dropped(s: Snapshot) -> Iterator[Finding]:
+    """What EMQX dropped is lost, also when its queue is empty again."""
+    q = s.queue
+    if q and q.dropped and q.dropped_age is not None and q.dropped_age <= _LOST_LATELY:
+        yield warning(
+            "emq-dropped",
+            "EMQX",
+            f"EMQX has dropped {count(q.dropped, 'message')} of this bridge's session: they are lost. The"
+            f" bridge saw that {duration(q.dropped_age)} ago.",
+            "Find out what kept the bridge from acknowledging, and raise EMQX's max_mqueue_len:"
+            " docs/how-to/prepare-emq.md.",
+        )
+
+
 def lost(s: Snapshot) -> Iterator[Finding]:
-    ages = [each.age for each in s.happened if each.event == "mqtt.session_lost"]
+    ages = [each.age for each in s.lately if each.event == "mqtt.session_lost"]
     if s.mqtt.sessions_lost and ages and min(ages) <= _LOST_LATELY:
         yield warning(
             "session-lost",
@@ -324,7 +361,7 @@ def flapping(s: Snapshot) -> Iterator[Finding]:
 
 def unasked(s: Snapshot) -> Iterator[Finding]:
     """Monitoring that does not answer: what the bridge can't know."""
-    if s.haproxy and _is_stale(s.haproxy.trouble, s.haproxy.asked_age) and s.mqtt.trouble != _UNREACHABLE:
+    if s.haproxy and _is_silent(s, s.haproxy) and s.mqtt.trouble != _UNREACHABLE:
         yield warning(
             "haproxy-not-asked",
             s.haproxy.url,
@@ -333,12 +370,12 @@ def unasked(s: Snapshot) -> Iterator[Finding]:
             "Check the address under [haproxy], and that HAProxy's `listen stats` allows the bridge's"
             " machine.",
         )
-    if s.emqx and s.emqx.trouble:
+    if s.emqx and _is_silent(s, s.emqx):
         yield warning(
             "emqx-not-asked",
             s.emqx.url,
-            f"EMQX's API at {s.emqx.url} gives no answer{quoted(s.emqx.trouble)}, so the bridge can't know"
-            " how full EMQX's queue is and what EMQX drops. Messages do not depend on it.",
+            f"EMQX's API at {s.emqx.url} gives no useful answer{quoted(s.emqx.trouble)}, so the bridge can't"
+            " know how full EMQX's queue is and what EMQX drops. Messages do not depend on it.",
             "Check the address and the key under [emqx], and whether the dashboard's port is open to the"
             " bridge's machine.",
         )
@@ -346,11 +383,24 @@ def unasked(s: Snapshot) -> Iterator[Finding]:
 
 def _knows_nodes(s: Snapshot) -> bool:
     haproxy = s.haproxy
-    return bool(s.nodes and haproxy and not _is_stale(haproxy.trouble, haproxy.asked_age))
+    return bool(s.nodes and haproxy and not is_stale(haproxy.trouble, haproxy.asked_age))
 
 
-def _is_stale(trouble: str, asked_age: float | None) -> bool:
+def _is_silent(s: Snapshot, neighbour: Neighbour) -> bool:
+    if neighbour.asked_age is None and not neighbour.trouble:
+        return s.uptime > _STALE  # the first question is on its way
+    return is_stale(neighbour.trouble, neighbour.asked_age)
+
+
+def is_stale(trouble: str, asked_age: float | None) -> bool:
+    """Whether the last answer of a neighbour tells nothing about the present."""
     return bool(trouble) or asked_age is None or asked_age > _STALE
+
+
+def _flows_since(s: Snapshot, age: float) -> bool:
+    """Whether the session has begun, or brought a message, within the last `age` seconds."""
+    received = s.flow.last_received_age
+    return is_live(s) and (s.mqtt.state_age < age or (received is not None and received < age))
 
 
 def _is_out(node: BrokerNode) -> bool:

@@ -165,6 +165,7 @@ class SessionQueue:
     window: int  # messages in flight to the bridge
     window_limit: int
     full_in: float | None = None  # seconds, at the rate of the last minute
+    dropped_age: float | None = None  # since an answer told of more dropped messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ class Snapshot:
     flow: Flow
     format: int = FORMAT
     routes: tuple[Route, ...] = ()
-    held: tuple[HeldTopic, ...] = ()  # the first 50
+    held: tuple[HeldTopic, ...] = ()  # the first 50; those that are held stand first
     held_total: int = 0  # topics that are missing, forbidden or not writable now
     waiting_total: int = 0  # topics of which messages wait
     haproxy: Neighbour | None = None
@@ -228,8 +229,10 @@ class Snapshot:
     queue: SessionQueue | None = None
     certificates: tuple[Certificate, ...] = ()
     happened: tuple[Happened, ...] = ()  # the last 20, newest first
+    lately: tuple[Happened, ...] = ()  # the last of each warning and error of an hour, newest first
     events: dict[str, int] = field(default_factory=dict)  # how often each event was logged
     history: History = History()
     loop_turn_seconds: Histogram = Histogram()
     reloaded_age: float | None = None
     reload_trouble: str = ""  # why the last reload changed nothing
+    restart_wanted: tuple[str, ...] = ()  # settings that a reload has found changed, and that need a restart

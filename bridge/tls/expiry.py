@@ -1,6 +1,7 @@
 """Logs in time that a certificate expires: the bridge's own, its authority's, or one that a peer shows.
 
-Where TLS is used, a thread looks at the certificates every 6 hours. Each warning is logged once a day.
+Where TLS is used, a thread looks at the certificates every 6 hours, and every minute while one expires soon.
+Each warning is logged once a day.
 """
 
 import time
@@ -19,6 +20,7 @@ from bridge.tls.certificate import in_pem, not_after
 SOON = timedelta(days=14)
 _SAY_AGAIN_AFTER = timedelta(hours=23)
 _LOOK_EVERY = 6 * 3600.0  # seconds
+_LOOK_SOONER = 60.0  # seconds, while one expires soon: whoever renews it wants to see that
 
 
 @dataclass(frozen=True)
@@ -113,4 +115,9 @@ class Expiry:
     def _work(self) -> None:
         while True:
             self.look()
-            time.sleep(_LOOK_EVERY)
+            time.sleep(self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until the next look."""
+        soon = (datetime.now(UTC) + SOON).timestamp()
+        return _LOOK_SOONER if any(at < soon for at in self.known().values()) else _LOOK_EVERY

@@ -83,8 +83,11 @@ def unit_verdict(unit: str, needs_reload: bool, changed: list[str]) -> Outcome:
 
 
 def settings_file(site: Site) -> Iterator[Outcome]:
-    started = _started(site, _unit(site))
-    if started is None:
+    started = _settings_read(site, _unit(site))
+    if site.snapshot and site.snapshot.restart_wanted:
+        wanted = ", ".join(site.snapshot.restart_wanted)
+        yield warning(f"the service has read changes that need a restart: {wanted}", "systemctl restart")
+    elif started is None:
         yield skipped("it is not known when the service started")
     elif not site.settings_file.is_file():
         yield skipped(f"{site.settings_file} does not exist")
@@ -115,11 +118,18 @@ def _unit(site: Site) -> dict[str, str]:
     return dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
 
 
-def _started(site: Site, shown: Mapping[str, str]) -> float | None:
+def _settings_read(site: Site, shown: Mapping[str, str]) -> float | None:
     """When the service read its settings, in seconds since 1970; None: unknown."""
+    snapshot = site.snapshot
+    if snapshot is None or snapshot.reloaded_age is None:
+        return _started(site, shown)
+    return time.time() - snapshot.reloaded_age
+
+
+def _started(site: Site, shown: Mapping[str, str]) -> float | None:
+    """When the service started, in seconds since 1970; None: unknown."""
     if snapshot := site.snapshot:
-        reloaded = snapshot.reloaded_age
-        return time.time() - (snapshot.uptime if reloaded is None else reloaded)
+        return time.time() - snapshot.uptime
     stamp = shown.get("ExecMainStartTimestamp", "").removeprefix("@")
     return float(stamp) if stamp.isdigit() else None
 

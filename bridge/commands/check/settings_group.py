@@ -49,6 +49,8 @@ def secret_files(settings: Settings) -> Iterator[tuple[str, Path]]:
         "kafka.password_file": settings.kafka.password_file,
         "haproxy.password_file": settings.haproxy.password_file,
         "emqx.key_file": settings.emqx.key_file,
+        "http.password_file": settings.http.password_file,
+        "http.key_file": settings.http.key_file,
     }
     named |= {
         f'kafka.options."{name}"': Path(str(settings.kafka.options[name]))

@@ -3,6 +3,7 @@
 const PERIOD = 2000; // ms between two requests
 const TIMEOUT = 5000; // ms until a request counts as unanswered
 const STALE = 10; // s: the bridge makes a snapshot every second
+const OLD = 30; // s: an older answer of HAProxy or EMQ tells nothing about the present
 
 // -- words --------------------------------------------------------------------------------------------
 
@@ -118,7 +119,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
   const balancer = haproxy == null
     ? host(live ? "good" : "unknown", "HAProxy", live ? "lets the bridge through" : "not known", broker,
       "The bridge does not ask HAProxy.")
-    : haproxy.trouble
+    : haproxy.trouble || haproxy.asked_age == null || haproxy.asked_age > OLD
       ? host(live ? "warning" : "broken", "HAProxy", "does not answer", haproxy.trouble,
         haproxy.asked_age != null && `last answer ${span(haproxy.asked_age)} ago`, broker)
       : host("good", "HAProxy", "answers", `asked ${span(haproxy.asked_age)} ago`, broker);
@@ -221,8 +222,8 @@ function waits({ spool, queue, emqx }) {
       h("p", {}, level(kind, queue.full_in == null ? "does not grow" : `full in ${span(queue.full_in)} at this rate`)),
       h("p", {}, queue.dropped ? level("broken", `EMQ has dropped ${many(queue.dropped, "message")}: lost`) : "EMQ has dropped none."),
       h("p", { class: "muted" }, `${queue.limit ? `The limit is ${count(queue.limit)}` : "There is no limit"}; `
-        + `${count(queue.window)} of ${count(queue.window_limit)} are on their way to the bridge.`)];
-  } else if (emqx) emq = [h("p", { class: "value" }, "not known"), h("p", {}, emqx.trouble || "EMQ has no session of this bridge."),
+        + `${count(queue.window)}${queue.window_limit ? ` of ${count(queue.window_limit)}` : ""} are on their way to the bridge.`)];
+  } else if (emqx) emq = [h("p", { class: "value" }, "not known"), h("p", {}, emqx.trouble || "EMQ’s API does not answer."),
     emqx.asked_age != null && h("p", { class: "muted" }, `EMQ’s API last answered ${span(emqx.asked_age)} ago.`)];
   else emq = [h("p", { class: "value" }, "not asked"),
     h("p", { class: "muted" }, "With ", h("code", {}, "emqx.api"), " set, EMQ tells how many messages it holds for the bridge, and how many it dropped.")];

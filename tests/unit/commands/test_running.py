@@ -57,3 +57,9 @@ def test_the_services_own_user_and_password_are_used(tmp_path: Path) -> None:
 def test_a_password_that_nobody_may_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(NoAnswer, match=r"cannot read .*/missing: no such file"):
         running(settings(username="ali", password_file=tmp_path / "missing"))
+
+
+def test_a_password_in_an_url_is_refused_and_not_repeated() -> None:
+    with pytest.raises(NoAnswer, match="no password") as refused:
+        running(settings(), "http://ann:sesame@192.168.1.7:9464")
+    assert "sesame" not in str(refused.value)

@@ -66,7 +66,11 @@ def test_this_machine_may_be_called_by_address_and_localhost(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:9464", "@"]
+    "host",
+    [
+        *("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:9464", "@"),
+        *("[::1].evil.example", "localhost:80:evil.example", "127.0.0.1:9464@evil.example", ":evil.example"),
+    ],
 )
 def test_a_foreign_name_that_points_here_reads_nothing(host: str) -> None:
     answer = ask("/status.json", host=host)
@@ -134,6 +138,7 @@ def test_a_new_password_works_at_once_and_a_lost_file_lets_nobody_in(locked: Htt
     assert (status("s3cret:ü"), status("new")) == (401, 200)
     locked.password_file.unlink()
     assert status("new") == 503
+    assert str(locked.password_file).encode() not in ask("/livez", locked).body
 
 
 def test_the_document_is_made_once_for_each_snapshot_and_tells_its_age() -> None:

@@ -4,6 +4,8 @@ import socket
 import time
 from collections.abc import Iterator
 from threading import active_count
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -75,3 +77,23 @@ def test_a_closed_producer_is_not_asked() -> None:
         assert not brokers.any_up
     watch.ask(None)
     assert brokers.taken_at
+
+
+def test_a_removed_broker_is_forgotten_although_its_topic_is_watched_no_more() -> None:
+    class Asked:
+        def metadata(self, topic: str, _: float) -> SimpleNamespace:
+            partition = SimpleNamespace(replicas=[1, 4] if topic == "old" else [1])
+            told = SimpleNamespace(error=None, partitions={0: partition})
+            broker = SimpleNamespace(host="127.47.0.1", port=1)
+            return SimpleNamespace(brokers={1: broker}, topics={topic: told})
+
+    brokers = Brokers()
+    watch = BrokerWatch(KafkaSettings(bootstrap_servers="127.47.0.1:1"), brokers)
+    asked: Any = Asked()
+    watch.use_topic("old")
+    watch.ask(asked)
+    assert [each.number for each in brokers.known] == [1, 4]
+    for number in range(100):
+        watch.use_topic(f"new{number}")
+    watch.ask(asked)
+    assert [each.number for each in brokers.known] == [1]

@@ -125,7 +125,7 @@ def test_a_dead_broker_that_is_still_wanted_is_not_forgotten() -> None:
     by_settings.judge(1e6, TWO, {"b1:9092": AWAY})
     by_replica.judge(1e6, TWO, {"b1:9092": AWAY}, {"t": {1, 2}})
     assert up(by_settings) == up(by_replica) == {1: False, 2: True, 3: True}
-    by_replica.forget_topic("t")
+    by_replica.keep_topics([])
     by_replica.judge(2e6, TWO, {"b1:9092": AWAY})
     assert up(by_replica) == {2: True, 3: True}
 
@@ -185,3 +185,26 @@ def test_a_round_trip_is_of_the_last_minute() -> None:
     brokers.take(_statistics(0))
     brokers.judge(103.0, THREE, {})
     assert brokers.known[0].round_trip_p99 is None
+
+
+def test_two_brokers_that_were_dead_at_the_start_are_counted_once() -> None:
+    """Their numbers come from replicas, their addresses from the settings; nobody tells which is which."""
+    brokers = Brokers(THREE.values())
+    for now in (5.0, 10.0, 15.0):
+        dead = {"b2:9092": AWAY, "b3:9092": AWAY}
+        brokers.judge(now, {1: "b1:9092"}, dead, {"t": {1, 2, 3}})
+    assert [(broker.address, broker.is_up) for broker in brokers.known] == [
+        ("b1:9092", True),
+        ("b2:9092", False),
+        ("b3:9092", False),
+    ]
+
+
+def test_addresses_that_no_broker_has_are_not_suspected_for_ever() -> None:
+    brokers = seen()
+    for number in range(100):
+        brokers.suspect(f"10.0.0.{number}:9092")
+    brokers.suspect("b1:9092")
+    brokers.judge(105.0, THREE, {})
+    assert brokers.doubtful(THREE) == ["b1:9092"]
+    assert len(brokers._suspects) == 1

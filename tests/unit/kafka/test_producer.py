@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import ConfigurationError, NoThread
 from bridge.kafka import cluster as cluster_module
+from bridge.kafka import producer as producer_module
 from bridge.kafka import tls
 from bridge.kafka import topic_lookup as topic_lookup_module
 from bridge.kafka.cluster import Cluster
@@ -21,7 +22,7 @@ from bridge.kafka.dead_letter_topic import DeadLetterTopic
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.kafka.topic_lookup import TopicLookup
-from bridge.loop import Loop
+from bridge.loop import Loop, start_thread
 from bridge.message import Message
 from bridge.settings import KafkaSettings
 from tests.harness.conditions import wait_until
@@ -361,6 +362,56 @@ def test_a_producer_is_closed_while_a_thread_asks_kafka() -> None:
     producer.end_waits()
     producer.close()
     wait_until(lambda: not _threads("reports", "clock"), 30, "the producer's threads to end")
+
+
+class _SlowAnswers:
+    """librdkafka's client, of which a question in the thread "watch" lasts until `set`."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._answers = client, threading.Event()
+        self.asked: list[str] = []
+        self.set = self._answers.set
+
+    def list_topics(self, *_: object) -> None:
+        self.asked.append(threading.current_thread().name)
+        if self.asked[-1] == "watch":
+            self._answers.wait(30)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def __len__(self) -> int:
+        return len(self._client)
+
+
+def test_a_question_that_waits_delays_no_other_question_but_the_close() -> None:
+    """One that began before the clock was set back waits for as long; `end_waits` must get through."""
+    options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
+    producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
+    slow: Any = _SlowAnswers(producer._rd)
+    producer._rd = slow
+    start_thread(lambda: producer.metadata("t", 4.0), "watch")
+    wait_until(lambda: slow.asked, 30, "the question of the watch")
+    producer.end_waits()
+    wait_until(lambda: "clock" in slow.asked, 30, "the question that ends all waits")
+    producer.close()
+    wait_until(lambda: not _threads("clock"), 30, "the answered thread to end")
+    assert _threads("reports")  # it closes the client only after the question
+    slow.set()
+    wait_until(lambda: not _threads("reports", "watch"), 30, "the client to be closed")
+
+
+def test_many_steps_back_of_the_clock_leave_one_thread_while_kafka_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer_module, "_ANSWER", 0.2)
+    options = producer_options(KafkaSettings(bootstrap_servers=NOBODY), BATCH_SIZE)
+    producer = Producer({**options, **QUIET}, wake=lambda: None, on_error=lambda code, text: None)
+    for _ in range(5):
+        producer.end_waits()
+    wait_until(lambda: len(_threads("clock")) == 1, 60, "the threads of earlier steps to end")
+    producer.close()
+    wait_until(lambda: not _threads("reports", "clock"), 60, "the producer's threads to end")
 
 
 def test_a_rebuild_that_lacks_a_file_rests_until_the_file_is_there(

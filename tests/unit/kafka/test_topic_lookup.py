@@ -5,9 +5,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
-from bridge.kafka.topic_lookup import look_up
+from bridge.delivery.results import Hold, NoTopicAnswer, TopicAnswer
+from bridge.kafka.topic_lookup import look_only, look_up
 
 
 class Admin:
@@ -15,13 +16,21 @@ class Admin:
 
     def __init__(self, **topics: dict[str, str]) -> None:
         self._topics = {name.replace("__", "."): config for name, config in topics.items()}
+        self.asked: list[str | None] = []  # None: all topics
+        self.refusal = KafkaError.UNKNOWN_TOPIC_OR_PART  # of describe_topics
 
     def list_topics(self, topic: str | None = None, timeout: float = 0) -> Any:
+        self.asked.append(topic)
         names = [topic] if topic else list(self._topics)
         missing = KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
         return SimpleNamespace(
             topics={name: SimpleNamespace(error=None if name in self._topics else missing) for name in names}
         )
+
+    def describe_topics(self, topics: Any, **_: object) -> dict[str, Future[Any]]:
+        future: Future[Any] = Future()
+        future.set_exception(KafkaException(KafkaError(self.refusal)))
+        return dict.fromkeys(topics.topic_names, future)
 
     def describe_configs(self, resources: list[Any], **_: object) -> dict[Any, Future[Any]]:
         future: Future[Any] = Future()
@@ -60,3 +69,22 @@ def test_which_timestamps_it_refuses_is_told(config: dict[str, str], said: str) 
     answer = look_up(Admin(t=config), "t")  # type: ignore[arg-type]
     assert said in answer.timestamps  # type: ignore[union-attr]
     assert bool(answer.timestamps) == bool(said)  # type: ignore[union-attr]
+
+
+def test_a_command_that_changes_nothing_asks_for_no_missing_topic_by_name() -> None:
+    """A broker with auto.create.topics.enable, which is Kafka's default, would create it."""
+    admin: Any = Admin(t={})
+    assert look_only(admin, "gone") == TopicAnswer(
+        "gone", exists=False, way_out="mqtt-kafka-bridge topics --create"
+    )
+    assert admin.asked == [None]
+    assert look_only(admin, "t") == look_up(admin, "t")
+
+
+def test_a_topic_that_kafka_hides_is_not_called_missing() -> None:
+    admin: Any = Admin()
+    admin.refusal = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    answer = look_only(admin, "gone")
+    assert isinstance(answer, NoTopicAnswer)
+    assert answer.hold is Hold.FORBIDDEN
+    assert admin.asked == [None]

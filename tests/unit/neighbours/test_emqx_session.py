@@ -92,6 +92,26 @@ def test_a_new_session_does_not_set_the_drop_counter_back() -> None:
     ]
 
 
+def test_it_is_known_when_the_drop_counter_last_grew() -> None:
+    history = History()
+    answers = enumerate([0, 3, 3, 0, 0, 1])  # the fourth is of a new session
+    assert [history.add(_queue(0, dropped), 5.0 * n).dropped_age for n, dropped in answers] == [
+        None,
+        0.0,
+        5.0,
+        10.0,
+        15.0,
+        0.0,
+    ]
+
+
+@pytest.mark.parametrize("value", [10**400, 2**53, -1, True, "many", 1.5])
+def test_a_number_that_nobody_counted_is_none(value: object) -> None:
+    queue = _read(FIVE | {"mqueue_len": value})
+    assert queue.length == 0
+    assert History().add(queue, 0.0).length == 0
+
+
 def test_a_queue_that_grows_is_full_in_what_is_left_at_that_rate() -> None:
     history = History()
     assert history.add(_queue(100), 0.0).full_in is None

@@ -64,3 +64,30 @@ def test_a_section_that_does_not_exist_has_no_nodes() -> None:
 @pytest.mark.parametrize("text", ["", "<html>", "go_goroutines 7\n"])
 def test_another_program_is_not_taken_for_haproxy(text: str) -> None:
     assert nodes(text, "mqtt-kafka") is None
+
+
+HEADER = "# pxname,svname,status,scur,lastchg\n"
+
+
+@pytest.mark.parametrize(
+    "line", ["b,n1,UP," + "9" * 400 + "," + "9" * 400, "b,n1,UP,x,y", "b,n1, ,,", "b,n1", "b,n1,UP,-1,1e9"]
+)
+def test_numbers_and_words_that_make_no_sense_end_nothing(line: str) -> None:
+    (node,) = nodes(HEADER + line, "b") or ()
+    assert (node.name, node.sessions, node.state_age) == ("n1", 0, 0.0)
+
+
+def test_a_line_that_is_no_csv_ends_the_list() -> None:
+    found = nodes(f"{HEADER}b,n1,UP,1,1\nb,{'x' * 200_000},UP,1,1\n", "b") or ()
+    assert [node.name for node in found] == ["n1"]
+
+
+def test_a_section_of_thousands_of_servers_costs_the_loop_little() -> None:
+    rows = "".join(f"b,{'n' * 200}{number},UP,1,1\n" for number in range(5000))
+    samples = "".join(
+        f'haproxy_server_status{{proxy="b",server="n{number}",state="UP"}} 1\n' for number in range(5000)
+    )
+    for text in (HEADER + rows, samples):
+        found = nodes(text, "b") or ()
+        assert len(found) == 64
+        assert max(len(node.name) for node in found) <= 100

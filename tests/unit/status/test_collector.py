@@ -6,13 +6,15 @@ from enum import Enum
 
 import pytest
 
-from bridge.delivery.results import TopicAnswer, Verdict
+from bridge.delivery.held_lanes import Why
+from bridge.delivery.lanes import Lane, LaneState, Room
+from bridge.delivery.results import Hold, TopicAnswer, Verdict
 from bridge.observe.events import Event, log
 from bridge.observe.observations import SHORT, Observations
 from bridge.observe.recent import RECENT, Recent
 from bridge.settings import Settings
 from bridge.status.collector import Collector
-from bridge.status.snapshot import Snapshot
+from bridge.status.snapshot import Kafka, Snapshot
 from tests.unit.delivery.world import ROUTES, World
 
 SETTINGS = Settings(mqtt={"host": "h"}, kafka={"bootstrap_servers": "k:9092"}, routes=ROUTES)
@@ -315,3 +317,82 @@ def test_a_rate_is_of_the_last_ten_seconds_also_after_a_silence(seen: Seen) -> N
     for _ in range(30):
         seen.world.receive()
     assert seen.look(0.5).flow.received_rate == pytest.approx(30 / 10, rel=0.5)
+
+
+def test_a_topic_that_was_created_is_no_longer_called_missing_while_it_drains(seen: Seen) -> None:
+    world = seen.world
+    world.receive()
+    world.kafka.answers.append(TopicAnswer("sensors", exists=False, way_out="create it"))
+    world.turn()
+    (lane,) = world.pipeline.held.lanes
+    lane.late = True
+    assert lane.ask_if_due(time.monotonic() + 60.0)
+    assert seen.look().held[0].kind == "missing"  # it is asked about again
+    world.answer()
+    (held,) = seen.look().held
+    assert (held.state, held.kind, held.reason) == ("spooling", "", "")
+
+
+def test_a_held_topic_stands_before_the_many_that_wait(seen: Seen) -> None:
+    held = seen.world.pipeline.held
+    for number in range(60):
+        lane = Lane(f"waits-{number}", Room(1, 1))
+        lane.state, lane.rows.stored = LaneState.SPOOLING, 1
+        held._lanes[lane] = None
+    missing = Lane("missing", Room(1, 1))
+    missing.state = LaneState.HELD
+    held._lanes[missing] = Why(Hold.MISSING, "the topic does not exist")
+    shown, held_total, _ = seen.collector._held(seen.now, held.lanes)
+    assert (len(shown), shown[0].topic, held_total) == (50, "missing", 1)
+
+
+def _kafka(seen: Seen, later: float = 0.0) -> Kafka:
+    """Kafka as it is now by the clock of the log, or so many seconds later. Brokers answer."""
+    seen.kafka.brokers.taken_at = time.monotonic() + 1e6
+    return seen.collector.make(time.monotonic() + later).kafka
+
+
+def test_a_refused_login_is_told_although_older_connections_still_deliver(seen: Seen) -> None:
+    assert _kafka(seen).trouble == ""
+    log(Event.KAFKA_AUTHENTICATION_FAILED, reason="wrong", way_out="correct it")
+    kafka = _kafka(seen)
+    assert (kafka.state, kafka.trouble, kafka.reason) == ("live", "kafka.authentication_failed", "wrong")
+    assert _kafka(seen, 100.0).trouble == ""  # a refusal that lasts would have been logged again
+
+
+def test_a_file_that_is_unusable_is_told_until_a_right_one_was_read(seen: Seen) -> None:
+    assert _kafka(seen).trouble == ""
+    log(Event.KAFKA_FILES_UNUSABLE, reason="half a certificate")
+    assert _kafka(seen, 5000.0).trouble == "kafka.files_unusable"
+    log(Event.KAFKA_FILES_READ)
+    assert _kafka(seen).trouble == ""
+
+
+def test_a_login_that_was_refused_before_kafka_was_live_is_history(seen: Seen) -> None:
+    seen.kafka.rests = True
+    log(Event.KAFKA_AUTHENTICATION_FAILED, reason="wrong")
+    assert _kafka(seen).trouble == "kafka.authentication_failed"
+    seen.kafka.rests = False
+    assert _kafka(seen).trouble == ""
+
+
+def test_a_machine_without_threads_is_why_kafka_rests(seen: Seen) -> None:
+    assert _kafka(seen).trouble == ""
+    log(Event.SERVICE_NO_THREAD, reason="none left")
+    seen.kafka.rests = True
+    assert _kafka(seen).trouble == "service.no_thread"
+    seen.kafka.rests = False
+    log(Event.SERVICE_NO_THREAD, reason="none left")  # perhaps for another part of the bridge
+    assert _kafka(seen).trouble == ""
+
+
+def test_a_lost_session_is_remembered_whatever_is_logged_after_it(seen: Seen) -> None:
+    log(Event.MQTT_SESSION_LOST)
+    for _ in range(30):
+        log(Event.SPOOL_PROGRESS, spooled=1)
+    seen.now = max(seen.now, time.monotonic())
+    snapshot = seen.look()
+    assert "mqtt.session_lost" not in {each.event for each in snapshot.happened}
+    assert [each.event for each in snapshot.lately] == ["mqtt.session_lost"]
+    seen.now += 3600.0
+    assert seen.look().lately == ()

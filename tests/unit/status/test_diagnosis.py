@@ -83,7 +83,7 @@ def certificate(days: float) -> Snapshot:
 
 
 def happened(event: str, age: float = 20.0, **other: Any) -> Snapshot:
-    return replace(healthy(), happened=(Happened(age, "error", event, "It happened."),), **other)
+    return replace(healthy(), lately=(Happened(age, "error", event, "It happened."),), **other)
 
 
 def rival(age: float) -> Snapshot:
@@ -254,6 +254,54 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         "session-lost",
         ("20 s ago", "had queued for the session", LOST, "durable sessions"),
     ),
+    "EMQX has dropped messages, and its queue is empty again": (
+        replace(healthy(), queue=SessionQueue(0, 1000, 5000, 0, 32, dropped_age=40.0)),
+        "warning",
+        "emq-dropped",
+        ("EMQX has dropped 5,000 messages", LOST.replace("is", "are"), "40 s ago", "max_mqueue_len"),
+    ),
+    "EMQX's API has been silent for long": (
+        replace(healthy(), emqx=Neighbour("http://172.30.1.21:18083", 31.0), queue=None),
+        "warning",
+        "emqx-not-asked",
+        ("http://172.30.1.21:18083 gives no useful answer",),
+    ),
+    "all EMQ nodes were taken out by a person": (
+        away("mqtt.unavailable", NO_CONNACK, **nodes("MAINT", "MAINT")),
+        "broken",
+        "emq-node-out",
+        ("All EMQ nodes were taken out", "emq1 (172.30.1.21:1883) and emq2", "gets no messages", "Enable"),
+    ),
+    "HAProxy's checks fail while messages flow": (
+        replace(healthy(), **nodes("DOWN", "DOWN")),
+        "warning",
+        "emq-check-fails",
+        ("finds no EMQ node up", "session is live", "emq1 (172.30.1.21:1883)", "haproxy.cfg"),
+    ),
+    "both EMQ nodes hang, and the session has not ended yet": (
+        replace(flow(last_received_age=15.0), **nodes("DOWN", "DOWN")),
+        "broken",
+        "emq-all-down",
+        ("Both EMQ nodes are down, says HAProxy",),
+    ),
+    "another client had the client id, and the bridge has not come back": (
+        away("mqtt.taken_over", mqtt=replace(rival(900.0).mqtt, state="connecting", state_age=900.0)),
+        "broken",
+        "mqtt-connecting",
+        ("not connected to EMQ behind 172.30.1.10:1884",),
+    ),
+    "a subscription was refused before the connection ended": (
+        away("mqtt.subscribe_refused", "0x87"),
+        "warning",
+        "mqtt-connecting",
+        ("not connected to EMQ behind 172.30.1.10:1884",),
+    ),
+    "a reload found what needs a restart": (
+        replace(healthy(), restart_wanted=("mqtt.host", "kafka.bootstrap_servers")),
+        "warning",
+        "restart-wanted",
+        ("need a restart: mqtt.host and kafka.bootstrap_servers.", "restart mqtt-kafka-bridge"),
+    ),
     "EMQX's queue fills": (
         replace(healthy(), queue=SessionQueue(640, 1000, 0, 32, 32, full_in=240.0)),
         "warning",
@@ -292,6 +340,18 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         "broken",
         "kafka-gone",
         ("172.30.1.31:9092,172.30.1.32:9092", "sudo mqtt-kafka-bridge check"),
+    ),
+    "no broker is reached at the address that Kafka tells for it": (
+        kafka("live", up=0),
+        "broken",
+        "kafka-advertised",
+        ("answers at 172.30.1.31:9092", "172.30.1.33:9092", "advertised.listeners", "bridge check"),
+    ),
+    "this machine has no thread for Kafka's client": (
+        kafka("resting", "service.no_thread", "no further thread can be started now"),
+        "broken",
+        "kafka-no-thread",
+        ("This machine allows the bridge no further thread", "TasksMax="),
     ),
     "a wrong password at Kafka": (
         kafka("resting", "kafka.authentication_failed", "SASL: authentication failed", "check the user"),
@@ -406,7 +466,7 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         ("1 message can't be delivered as it is", "too large", "dead-letters replay"),
     ),
     "QoS 0 is dropped": (
-        replace(flow(dropped={"qos0_limit": 9}), happened=happened("qos0.dropped").happened),
+        replace(flow(dropped={"qos0_limit": 9}), lately=happened("qos0.dropped").lately),
         "warning",
         "qos0-dropped",
         ("9 QoS 0 messages", "QoS 1"),
@@ -475,6 +535,22 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         ("http://172.30.1.21:18083", "HTTP status 401", "[emqx]"),
     ),
 }
+
+
+def test_dead_letters_of_an_earlier_run_get_no_reason_invented() -> None:
+    whole = healthy()
+    kept = replace(whole, spool=replace(whole.spool, dead_letters=3))
+    assert "for this reason" not in diagnose(kept).sentence
+    fresh = replace(kept, flow=replace(whole.flow, dead_lettered={"unroutable": 0, "too_large": 2}))
+    assert "for this reason: too_large" in diagnose(fresh).sentence
+
+
+def test_a_neighbour_that_is_asked_for_the_first_time_is_not_called_silent() -> None:
+    asked = replace(
+        healthy(), uptime=2.0, emqx=Neighbour("http://e"), haproxy=Neighbour("http://h"), nodes=()
+    )
+    assert diagnose(asked).level == "good"
+    assert diagnose(replace(asked, uptime=40.0)).level == "warning"
 
 
 @pytest.mark.parametrize("state", TABLE)

@@ -55,6 +55,16 @@ def test_what_expires_within_two_weeks_is_said_once_a_day(
     assert warnings(watch) == [f"mqtt.tls.cert_file = {soon}: 12"]
 
 
+def test_a_certificate_that_was_renewed_is_noticed_within_a_minute(authority: Authority) -> None:
+    own = authority.sign("own", days=13).certificate
+    watch = Expiry([File("mqtt.tls.cert_file", own)], {})
+    watch.look()
+    assert watch._pause() == 60.0
+    own.write_text(authority.sign("renewed", days=90).certificate.read_text())
+    watch.look()
+    assert watch._pause() == 6 * 3600.0
+
+
 def test_of_a_chain_the_first_and_of_authorities_the_last_date_counts(
     authority: Authority, tmp_path: Path
 ) -> None:
