@@ -58,11 +58,11 @@ class CorruptSegment(BridgeError):
 class NoThread(BridgeError):
     """A thread could not be started. The work that needs the thread must be tried again later."""
 
+    reason = "no further thread can be started now"
+    way_out = "raise the limit: TasksMax= of the systemd unit, pids.max of a container, or ulimit -u"
+
     def __init__(self) -> None:
-        super().__init__(
-            "no further thread can be started now; raise the limit: TasksMax= of the systemd unit, pids.max"
-            " of a container, or ulimit -u"
-        )
+        super().__init__(f"{self.reason}; {self.way_out}")
 
 
 class SpoolUnusable(BridgeError):

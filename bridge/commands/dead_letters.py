@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from bridge.commands import dead_letters_output as printed
 from bridge.commands.replay import Replay
+from bridge.delivery.clock import is_synchronised
 from bridge.delivery.dead_letter import Selection
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.routing.router import Router
@@ -53,11 +54,24 @@ def replay(settings: Settings, selection: Selection, to: str | None, as_json: bo
 
 
 def purge(settings: Settings, selection: Selection, sure: bool, as_json: bool) -> int:
-    """Remove dead letters for good, except those added meanwhile. Without `sure` ask the person first."""
+    """Remove dead letters for good, except those added meanwhile. Without `sure` ask the person first.
+
+    Raises BridgeError where nobody is asked and the letters were chosen by a clock that may be wrong.
+    """
     letters = StoredLetters(settings.spool_directory)
     selection = replace(selection, up_to=letters.last())
     sizes = [each.payload_size for page in letters.pages(selection) for each in page]
-    if sizes and not sure and not _agreed(printed.said(len(sizes), sum(sizes))):
+    what = printed.said(len(sizes), sum(sizes))
+    by_age = selection.before is not None or selection.after is not None
+    if sizes and by_age and not is_synchronised():
+        if sure:
+            raise BridgeError(
+                f"dead-letters purge: {what}: none is removed by its age, because NTP has not set this"
+                " machine's clock (timedatectl set-ntp true; or give the IDs; or leave out --yes and answer"
+                " at a terminal)"
+            )
+        what = f"{what}, chosen by age though NTP has not set this machine's clock"
+    if sizes and not sure and not _agreed(what):
         return 0
     removed = sum(letters.delete(page) for page in letters.pages(selection))
     if as_json:

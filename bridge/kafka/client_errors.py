@@ -23,6 +23,11 @@ class ClientErrors:
     def note_fatal(self, text: str) -> None:
         self._errors.setdefault("", {})[error_verdicts.FATAL] = text
 
+    @property
+    def fatal(self) -> str:
+        """The error that has ended the client; empty: there is none."""
+        return self._errors.get("", {}).get(error_verdicts.FATAL, "")
+
     def of(self, address: str) -> str:
         """Return the most telling error of the broker at host:port; empty: there is none."""
         return self._explained(self._errors.get(address, {}))

@@ -87,6 +87,26 @@ class ClusterCheck:
             self._poll(_LOOK_EVERY)
         return [Reached(address, self._why_not(address)) for address in addresses]
 
+    def why_no_producer_id(self) -> str:
+        """Return why the bridge could produce nothing although brokers let it in; empty: it could.
+
+        Call brokers() first, which waits for the id. An idempotent producer sends nothing before Kafka
+        has given it a producer id.
+        """
+        if self._may_produce:
+            return ""
+        if self._errors.fatal:
+            user = self._settings.sasl_username or "ANONYMOUS"
+            return (
+                f"Kafka gives the bridge no producer id: {self._errors.fatal} (allow User:{user} to write to"
+                f" the topics; before Kafka 2.8 also: kafka-acls.sh ... --add --allow-principal User:{user}"
+                " --operation IdempotentWrite --cluster)"
+            )
+        return (
+            f"Kafka has given the bridge no producer id within {_TIMEOUT:.0f} s, so it can produce nothing"
+            " (Kafka's controllers give these ids: start a majority of them, and read the brokers' log)"
+        )
+
     def topic(self, name: str) -> TopicAnswer | NoTopicAnswer:
         try:
             return topic_lookup.look_only(self._admin, name)
@@ -106,7 +126,8 @@ class ClusterCheck:
         try:
             return self._producer.poll(seconds)
         except (KafkaException, SystemError) as fatal:  # it is raised instead of being told to error_cb
-            self._errors.note_fatal(str(fatal))
+            cause = fatal if isinstance(fatal, KafkaException) else fatal.__cause__
+            self._errors.note_fatal(cause.args[0].str() if isinstance(cause, KafkaException) else str(fatal))
             return 0
 
     # -- what librdkafka tells -------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Tracebacks show no local variables, because a local variable may contain a passw
 """
 
 import contextlib
+import io
 import logging
 import os
 import select
@@ -13,7 +14,7 @@ import threading
 from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from bridge.observe import events
 from bridge.observe.events import Event, log, log_at
@@ -196,9 +197,16 @@ def _for_people(stream: TextIO) -> list[Processor]:
             colors=stream.isatty() and "NO_COLOR" not in os.environ,
             sort_keys=False,
             pad_event_to=26,
-            exception_formatter=structlog.dev.plain_traceback,
+            exception_formatter=_printable_traceback,
         ),
     ]
+
+
+def _printable_traceback(sink: TextIO, error: ExcInfo) -> None:
+    """Write the traceback with its own line breaks. An error's text and a line of code may hold anything."""
+    lines = io.StringIO()
+    structlog.dev.plain_traceback(lines, error)
+    sink.write("\n".join(printable(line) for line in lines.getvalue().split("\n")))
 
 
 _FOR_PROGRAMS: list[Processor] = [

@@ -22,6 +22,12 @@ _PING_MARGIN = 1.5
 # While one EMQ node hangs, the healthy node sends its CONNACK after this many seconds.
 _CONNACK_BESIDE_A_HUNG_NODE = 60
 
+# Settings that the bridge sends in CONNECT's properties, which MQTT 3.1.1 does not have; what applies there.
+_MQTT_5_ONLY = {
+    "session_expiry": "the broker's own session expiry applies, which is 2 h in EMQX",
+    "max_packet_size": "only the broker's own limit bounds a message",
+}
+
 _LONGEST = 65_535  # bytes of a string in MQTT: its length goes in two bytes (MQTT 5, 1.5.4)
 
 
@@ -270,7 +276,14 @@ class MqttSettings(Section):
                 f" cluster hangs, the healthy one answers after {_CONNACK_BESIDE_A_HUNG_NODE} s; a bridge"
                 " that gives up earlier connects only after the cluster has dropped the hung node"
             )
-        if self.session_expiry < 3600:
+        if self.protocol == "3.1.1":
+            for name, instead in _MQTT_5_ONLY.items():
+                if name in self.model_fields_set:
+                    yield (
+                        f'mqtt.{name} does nothing with mqtt.protocol = "3.1.1": {instead} (set'
+                        ' mqtt.protocol = "auto", or leave the setting out)'
+                    )
+        elif self.session_expiry < 3600:
             yield (
                 f"mqtt.session_expiry = {DURATION.format(self.session_expiry)}: if the bridge is away"
                 " for longer, EMQ drops the session with all its waiting messages (7d is the default)"

@@ -14,11 +14,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.results import FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted
-from bridge.errors import SpoolUnusable
+from bridge.errors import NoThread, SpoolUnusable
 from bridge.loop import Loop, start_thread
 from bridge.message import OpenIdentifier
 from bridge.observe.events import Event, log
@@ -69,7 +70,10 @@ class DiskThread:
         tell: Callable[[FromDisk], None],
         idle: Callable[[], None],
     ) -> None:
-        """The loop's thread calls `tell` with each result, and `idle` when a job is done. Raises NoThread."""
+        """Call `begin` before the first job.
+
+        The loop's thread calls `tell` with each result, and `idle` when a job is done or the thread begins.
+        """
         self._settings = settings
         self._session = session
         self._directory = directory
@@ -110,7 +114,28 @@ class DiskThread:
         self._moving = self.moves
         self._unread: list[tuple[str, Wanted]] = []
         self._failing: dict[str, float] = {}
-        self.thread = start_thread(self._work, "spool")
+        self.thread: Thread | None = None
+        self._begin_at = 0.0
+
+    def begin(self, now: float) -> float:
+        """Start the thread if it does not run yet. Returns for how many seconds no call is needed.
+
+        Where the kernel allows no further thread, this machine's disk can't be used for now.
+        """
+        if self.thread:
+            return float("inf")
+        if now >= self._begin_at:
+            try:
+                self.thread = start_thread(self._work, "spool")
+            except NoThread as error:
+                self._begin_at = now + _AGAIN_WHEN_UNUSABLE
+                self._say_unusable(SpoolUnusable(error.reason, error.way_out))
+            else:
+                if self._was_opened and self._file.store:
+                    self._say_usable(self._file.store)
+                self._idle()
+                return float("inf")
+        return self._begin_at - now
 
     def give(self, job: Job) -> None:
         """Give the thread its next job. The call of `idle` follows."""
@@ -122,9 +147,10 @@ class DiskThread:
         If the thread has not finished in time, nothing is saved.
         """
         self._jobs.put(None)
-        self.thread.join(max(0.0, seconds))
-        if self.thread.is_alive():
-            return
+        if self.thread:
+            self.thread.join(max(0.0, seconds))
+            if self.thread.is_alive():
+                return
         if self._file.store:
             with suppress(SpoolUnusable):
                 self._file.store.save_identifiers(self._session, identifiers)

@@ -50,7 +50,7 @@ class Spool:
         self.results: deque[FromDisk] = deque()
         self._next = Job()
         self._filled = 0  # bytes of the segments in the next job
-        self._busy = False  # the disk thread has a job
+        self._busy = True  # the disk thread has a job, or does not run yet
         self._numbering = 0  # how often messages in memory were numbered anew
         self._stop_by = 0.0
         self._disk = DiskThread(
@@ -68,6 +68,7 @@ class Spool:
         self.backlogs = self._disk.backlogs
         self.identifiers = self._disk.identifiers
         self.moves = self._disk.moves
+        self._disk.begin(time.monotonic())
 
     def _take(self, result: FromDisk) -> None:
         if isinstance(result, Opened):
@@ -133,7 +134,9 @@ class Spool:
         """Give the collected work to an idle thread. Returns for how many seconds no turn is needed."""
         job = self._next
         if self._busy:
-            return float("inf")
+            due = self._disk.begin(now)
+            if self._busy:
+                return due
         deletes = job.done or self._disk.undeleted  # the thread is idle, so the loop may read this
         if job.writes or job.reads or (deletes and now >= self._disk.delete_at):
             self._busy = True
@@ -156,6 +159,8 @@ class Spool:
         The job's results are in `results`.
         """
         self._stop_by = self._stop_by or time.monotonic() + LAST_COMMITS_TIMEOUT
+        if self._disk.begin(self._stop_by) != float("inf"):  # whatever the time: it is the last attempt
+            return
         while self._busy and (left := self._stop_by - time.monotonic()) > 0:
             self._loop.wait(left)
 

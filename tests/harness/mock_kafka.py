@@ -12,6 +12,7 @@ import confluent_kafka
 
 QUIET = {"log_level": 0}
 _OUT_OF_ORDER = 45  # Kafka protocol guide, "Error Codes"
+_INIT_PRODUCER_ID = 22  # Kafka protocol guide, "Api Keys"
 
 
 class Rdkafka:
@@ -47,6 +48,12 @@ class Rdkafka:
     def refuse_topic(self, cluster: ctypes.c_void_p, topic: str, code: int) -> None:
         self._library.rd_kafka_mock_topic_set_error(cluster, topic.encode(), code)
 
+    def refuse_producer_ids(self, cluster: ctypes.c_void_p, code: int) -> None:
+        codes = (ctypes.c_int * 1000)(*[code] * 1000)  # one for each request
+        self._library.rd_kafka_mock_push_request_errors_array(
+            cluster, ctypes.c_short(_INIT_PRODUCER_ID), ctypes.c_size_t(len(codes)), codes
+        )
+
 
 class MockKafka:
     """A cluster of so many brokers on this machine's loopback addresses, until the object goes.
@@ -70,3 +77,6 @@ class MockKafka:
 
     def refuse_topic(self, topic: str, code: int) -> None:
         self.rdkafka.refuse_topic(self._cluster, topic, code)
+
+    def refuse_producer_ids(self, code: int) -> None:
+        self.rdkafka.refuse_producer_ids(self._cluster, code)

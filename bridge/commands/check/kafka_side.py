@@ -45,6 +45,8 @@ def brokers(site: Site) -> Iterator[Outcome]:
     for broker in found:
         if broker.why_not:
             yield failed(f"{broker.address}: {broker.why_not}")
+    if reached and (why := site.cluster.why_no_producer_id()):
+        raise BridgeError(why)
 
 
 def fixed_topics(settings: Settings) -> list[str]:

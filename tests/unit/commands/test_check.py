@@ -1,5 +1,6 @@
 """bridge check: the table of checks, how they are run, the verdict and the exit status."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,9 +15,12 @@ from bridge.commands.check import doctor, service
 from bridge.commands.check.doctor import Result, examine, parted, verdict
 from bridge.commands.check.outcome import Check, Group, Level, Outcome, Site, failed, good, skipped, warning
 from bridge.commands.check.table import CHECKS
+from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.errors import BridgeError
+from bridge.kafka.topic_lookup import look_up
 from bridge.settings import Settings
 from tests.harness.kit import ROOT
+from tests.unit.kafka.test_topic_lookup import Admin
 
 Run = Callable[[Site], Iterator[Outcome]]
 
@@ -218,6 +222,47 @@ def test_a_marked_message_needs_no_topic_that_the_settings_write_out() -> None:
     """With routes such as iot.{site} alone kafka.topic is skipped."""
     (send,) = (each for each in CHECKS if each.group is Group.SEND)
     assert "kafka.topic" not in send.needs
+
+
+class Cluster:
+    """A Kafka whose only topic, a, has this configuration."""
+
+    def __init__(self, **config: str) -> None:
+        self._admin = Admin(a=config)
+
+    def topic(self, name: str) -> TopicAnswer | NoTopicAnswer:
+        return look_up(self._admin, name)  # type: ignore[arg-type]
+
+    def describe(self, _name: str) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_topic_that_refuses_timestamps_is_a_warning_with_the_way_out(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (topic,) = (each for each in CHECKS if each.id == "kafka.topic")
+    checks = [dataclasses.replace(topic, needs=())]
+    monkeypatch.setattr(doctor, "examine", lambda site: examine(site, checks))
+
+    def printed(**config: str) -> list[str]:
+        site.cluster = Cluster(**config)  # type: ignore[assignment]
+        lines: list[str] = []
+        assert doctor.check(site, lines.append) == 0
+        return [line.strip() for line in lines]
+
+    assert "good    kafka.topic            a exists" in printed()
+    _, found, remedy, sentence = printed(**{"message.timestamp.before.max.ms": "86400000"})
+    assert found.split(maxsplit=2) == [
+        "warning",
+        "kafka.topic",
+        "a; it refuses timestamps older than 1d (message.timestamp.before.max.ms): the bridge leaves"
+        " those out",
+    ]
+    assert remedy.startswith("-> keep this machine's clock right, or widen the topic's limit (")
+    assert sentence == "The chain works, with warnings: kafka.topic"
 
 
 def test_json_has_one_object_for_each_outcome_and_the_verdict_last(

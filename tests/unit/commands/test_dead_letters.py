@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -373,6 +374,27 @@ def test_purge_asks_at_a_terminal(
     assert numbers(tmp_path) == left
 
 
+@pytest.mark.parametrize("by_age", [("--older-than", "1h"), ("--newer-than", "30d")])
+def test_purge_by_age_without_a_question_wants_a_clock_that_ntp_has_set(
+    run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_age: tuple[str, str]
+) -> None:
+    keep_letters(store, letter(), letter(), letter())
+    for number in (1, 2, 3):
+        age(store, number, (time.time_ns() - 2 * 3600 * 10**9) // 10**6)
+    monkeypatch.setattr(dead_letters, "is_synchronised", lambda: False)
+    said = run("purge", "--yes", *by_age, status=1)
+    assert "3 dead letters" in said
+    assert "timedatectl set-ntp true" in said
+    assert numbers(tmp_path) == [1, 2, 3]
+    assert run("purge", "--yes", "1") == "1 removed\n", "its age does not matter"
+    asked: list[str] = []
+    monkeypatch.setattr(dead_letters, "_agreed", asked.append)
+    run("purge", *by_age)
+    assert "NTP has not set this machine's clock" in asked[0]
+    monkeypatch.setattr(dead_letters, "is_synchronised", lambda: True)
+    assert run("purge", "--yes", *by_age) == "2 removed\n"
+
+
 def test_what_is_buried_while_purge_asks_is_kept(
     run: Any, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +433,13 @@ def test_a_wrong_command_line(run: Any, arguments: list[str], said: str) -> None
 # -- the page that explains them ----------------------------------------------------------------------
 
 PAGE = pages.ROOT / "docs" / "how-to" / "dead-letters.md"
+_WITH_NTP = """
+import sys
+from bridge.delivery import clock
+clock.is_synchronised = lambda: True
+from bridge.commands.cli import main
+sys.exit(main())
+"""
 
 
 @pytest.mark.parametrize("command", pages.commands(PAGE))
@@ -429,7 +458,9 @@ def test_each_command_of_the_page_does_what_it_says(
         age(store, 2, 1000)
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "bridge"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bridge "$@" --config "{machine.file}"\n')
+    program.write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' -c '{_WITH_NTP}' \"$@\" --config '{machine.file}'\n"
+    )
     program.chmod(0o755)
     environment = {
         **os.environ,

@@ -1,6 +1,7 @@
 """bridge check, on Kafka's side: brokers that advertise what nobody reaches, and the wrong listener."""
 
 import contextlib
+import dataclasses
 import socket
 import ssl
 import struct
@@ -11,11 +12,15 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
+from bridge.commands.check import service
+from bridge.commands.check.doctor import examine
+from bridge.commands.check.outcome import Level, Site
+from bridge.commands.check.table import CHECKS
 from bridge.errors import BridgeError
 from bridge.kafka import listeners
 from bridge.kafka.cluster_check import ClusterCheck
 from bridge.kafka.listeners import Listener, explain, explain_words, look
-from bridge.settings import KafkaSettings
+from bridge.settings import KafkaSettings, Settings
 from tests.harness.conditions import wait_until
 from tests.harness.mock_kafka import MockKafka
 from tests.harness.tls import Authority
@@ -81,13 +86,48 @@ def check(bootstrap: str, **options: str) -> ClusterCheck:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bridge.kafka.cluster_check._TIMEOUT", 3.0)
+    monkeypatch.setattr(service, "read_status", lambda _site: None)
 
 
 def test_each_broker_is_connected_to_at_the_address_that_it_advertises(kafka: MockKafka) -> None:
     with contextlib.closing(check(kafka.bootstrap.partition(",")[0])) as cluster:
         found = cluster.brokers()
+        assert not cluster.why_no_producer_id()
     assert sorted(broker.address for broker in found) == sorted(kafka.bootstrap.split(","))
     assert not [broker for broker in found if broker.why_not]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "way_out"),
+    [
+        (KafkaError.CLUSTER_AUTHORIZATION_FAILED, "authorization failed", "--operation IdempotentWrite"),
+        (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, "within 3 s", "start a majority"),
+    ],
+)
+def test_a_kafka_that_gives_no_producer_id_is_a_failure_with_its_way_out(
+    error: int, reason: str, way_out: str
+) -> None:
+    """Every broker lets the bridge in, and the service could still produce nothing."""
+    kafka = MockKafka()
+    kafka.refuse_producer_ids(error)
+    site = Site(
+        Settings.model_validate(
+            {
+                "mqtt": {"host": "127.0.0.1"},
+                "kafka": {"bootstrap_servers": kafka.bootstrap},
+                "routes": [{"name": "a", "filter": "a/#", "topic": "a"}],
+            }
+        ),
+        "looks",
+        Path("/nowhere/bridge.toml"),
+    )
+    (check,) = (each for each in CHECKS if each.id == "kafka.brokers")
+    (result,) = examine(site, [dataclasses.replace(check, needs=())])
+    came, refused = result.outcomes
+    assert (came.level, came.found) == (Level.GOOD, f"1 broker: {kafka.bootstrap}")
+    assert refused.level is Level.FAILED
+    assert reason in refused.found
+    assert way_out in refused.remedy
 
 
 @pytest.mark.parametrize("advertised", [("kafka.invalid", 9092), ("127.47.0.1", 1)])

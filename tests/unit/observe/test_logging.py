@@ -281,6 +281,18 @@ def test_a_line_for_people_can_not_steer_their_terminal() -> None:
     assert shown.isprintable()
 
 
+def test_a_traceback_for_people_can_not_steer_their_terminal() -> None:
+    terminal = io.StringIO()
+    set_up("info", "console", terminal)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - it is raised here, for its traceback
+        raise ValueError(HOSTILE) from KeyError(f"cause {HOSTILE}")
+    log(Event.SERVICE_FAILED, exc_info=caught.value)
+    shown = terminal.getvalue().split("\n")
+    assert all(line.isprintable() for line in shown)
+    assert "\\x1b[2J" in shown[-2]
+    assert "Traceback (most recent call last):" in shown, "each line of it is still a line"
+
+
 # -- journald ------------------------------------------------------------------------------------------
 
 

@@ -180,3 +180,19 @@ def test_warnings_tell_the_price_of_what_is_allowed(machine: Machine) -> None:
         "mqtt.connack_timeout = 60s",
         "mqtt.session_expiry = 600s",
     ]
+
+
+def test_what_mqtt_3_1_1_has_no_place_for_is_said(machine: Machine) -> None:
+    machine.write(WORKS)
+    set_here = ("--mqtt.session_expiry", "10min", "--mqtt.max_packet_size", "1MB")
+
+    old = machine.read("--mqtt.protocol", "3.1.1", *set_here).settings
+
+    assert [warning.partition(":")[0] for warning in old.warnings()] == [
+        'mqtt.session_expiry does nothing with mqtt.protocol = "3.1.1"',
+        'mqtt.max_packet_size does nothing with mqtt.protocol = "3.1.1"',
+    ]
+    assert not list(machine.read("--mqtt.protocol", "3.1.1").settings.warnings()), "nobody has set them"
+    for protocol in ("5", "auto"):
+        new = machine.read("--mqtt.protocol", protocol, *set_here).settings
+        assert not [warning for warning in new.warnings() if "does nothing" in warning]

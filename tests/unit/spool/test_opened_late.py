@@ -2,11 +2,15 @@
 
 import shutil
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from bridge import loop as loop_module
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.results import TopicAnswer
 from bridge.loop import Loop
@@ -190,3 +194,81 @@ def test_a_move_that_fails_is_said_for_what_waits(
     run.until(lambda: not run.pipeline._spooling._moves, "the move is given up")
     run.close()
     assert "spool.unreadable" in capsys.readouterr().out
+
+
+# -- no thread for the disk ----------------------------------------------------------------------------------
+
+
+class Threads:
+    """Refuses every thread of the bridge while `allowed` is False."""
+
+    allowed = False
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
+    threads = Threads()
+
+    class Thread(threading.Thread):
+        def start(self) -> None:
+            if not threads.allowed:
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr(loop_module, "Thread", Thread)
+    return threads
+
+
+def waiting(directory: Path) -> None:
+    first = World(directory, "to sensors")
+    first.write(message(1, b"old"))
+    first.result()
+    first.close([OpenIdentifier(7, b"s/1", b"d" * 32)])
+
+
+def test_a_start_without_a_thread_for_the_disk_gets_one_later(
+    tmp_path: Path, threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_thread_module, "_AGAIN_WHEN_UNUSABLE", 0.05)
+    threads.allowed = True
+    waiting(tmp_path)
+    threads.allowed = False
+    with capture_logs() as said:
+        run = Run(tmp_path)
+        assert run.spool.disk.state == "unusable"
+        answered(run)
+        run.receive(2)
+        tries = iter(range(5))
+        run.until(lambda: next(tries, None) is None, "it turns a few times, and tries in vain")
+        assert not run.spool.accepts
+        threads.allowed = True
+        run.until(lambda: len(run.kafka.produced) == 2, "what waited on disk is produced, and what came")
+    assert [message.payload for message in run.kafka.produced] == [b"old", b"new"]
+    assert run.spool.disk.state == "usable"
+    assert [line["event"] for line in said if line["event"].startswith("spool.u")] == [
+        "spool.unusable",
+        "spool.usable",
+    ]
+    assert "TasksMax=" in next(line["way_out"] for line in said if line["event"] == "spool.unusable")
+    run.close()
+
+
+def test_a_stop_without_a_thread_for_the_disk_waits_for_none_and_keeps_everything(
+    tmp_path: Path, threads: Threads
+) -> None:
+    threads.allowed = True
+    waiting(tmp_path)
+    threads.allowed = False
+    run = Run(tmp_path)
+    answered(run)
+    run.receive(2)
+    run.pipeline.turn()
+    began = time.monotonic()
+    run.spool.close(run.spool.identifiers)
+    assert time.monotonic() - began < 5, "a stop waits 10 s for commits"
+    run.loop.close()
+    threads.allowed = True
+    again = World(tmp_path, "to sensors")
+    assert [backlog.messages for backlog in again.spool.backlogs] == [1]
+    assert [each.packet_id for each in again.spool.identifiers] == [7]
+    again.close()
