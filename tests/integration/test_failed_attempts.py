@@ -41,7 +41,8 @@ WAYS = {
     "mqtt no connack": "mqtt.connack_timeout",
     "kafka refused": "kafka.error",
     "kafka dns": "kafka.error",
-    "kafka tls": "kafka.tls_failed",
+    "kafka tls name": "kafka.tls_failed",
+    "kafka tls ca": "kafka.tls_failed",
     "kafka authentication": "kafka.authentication_failed",
 }
 
@@ -79,6 +80,11 @@ def processes(
             named = {name.replace("_", "."): value for name, value in options.items()}
             return {"bootstrap_servers": servers, "options": named}
 
+        def kafka_tls(trusted: Authority) -> dict[str, Any]:
+            """The door's certificate is for emq, and Kafka's name here is the door's address."""
+            servers = f"{door.address}:{door.port}"
+            return kafka(servers, security_protocol="ssl", ssl_ca_location=str(trusted.certificate))
+
         ways: dict[str, dict[str, Any]] = {
             "mqtt refused": _NOBODY,
             "mqtt dns": {"host": "nowhere.invalid"},
@@ -89,11 +95,8 @@ def processes(
             "mqtt no connack": at(is_silent, 5),
             "kafka refused": kafka("127.0.0.1:1"),
             "kafka dns": kafka("nowhere.invalid:9092"),
-            "kafka tls": kafka(
-                f"{door.address}:{door.port}",
-                security_protocol="ssl",
-                ssl_ca_location=str(another.certificate),
-            ),
+            "kafka tls name": kafka_tls(authority),
+            "kafka tls ca": kafka_tls(another),
             "kafka authentication": kafka(
                 _kafka.bootstrap_at(SASL_SSL),
                 security_protocol="sasl_ssl",
