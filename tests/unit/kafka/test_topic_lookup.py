@@ -75,7 +75,7 @@ def test_a_command_that_changes_nothing_asks_for_no_missing_topic_by_name() -> N
     """A broker with auto.create.topics.enable, which is Kafka's default, would create it."""
     admin: Any = Admin(t={})
     assert look_only(admin, "gone") == TopicAnswer(
-        "gone", exists=False, way_out="mqtt-kafka-bridge topics --create"
+        "gone", exists=False, way_out="sudo mqtt-kafka-bridge topics --create"
     )
     assert admin.asked == [None]
     assert look_only(admin, "t") == look_up(admin, "t")
