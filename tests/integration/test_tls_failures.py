@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from bridge.commands.check.doctor import check
 from bridge.commands.check.outcome import Site as Examined
 from bridge.errors import BridgeError
+from bridge.kafka import broker_watch
 from bridge.kafka import cluster as cluster_module
 from bridge.kafka import cluster_check as look_module
 from bridge.kafka import tls as tls_with_kafka
@@ -262,7 +263,8 @@ def test_a_producer_that_no_broker_lets_in_rests(
 ) -> None:
     """Without the bridge's pause librdkafka would retry up to 20 times a second."""
     monkeypatch.setattr(cluster_module, "_REST", 5.0)
-    monkeypatch.setattr(tls_with_kafka, "watch_expiry", lambda _: None)  # the expiry check would connect too
+    monkeypatch.setattr(tls_with_kafka, "watch_expiry", lambda _: None)  # the expiry check would connect too,
+    monkeypatch.setattr(broker_watch, "EVERY", 1000.0)  # and the watch of the brokers, after its first round
     loop = Loop()
     with RecordingRelay(("127.0.0.1", new_door(site.expired).port)) as counter:
         settings = KafkaSettings(
@@ -281,7 +283,8 @@ def test_a_producer_that_no_broker_lets_in_rests(
         turn(lambda: cluster._rests, "the producer rests")
         cluster.look_up("topic")
         assert "SSL handshake failed" in cluster.answers[0].reason
-        turn(lambda: not _threads("purge", "tls"), "what was under way is over")
+        # A producer is closed once its question for metadata is over, which takes up to 4 s.
+        turn(lambda: not _threads("reports", "brokers", "tls"), "what was under way is over")
         attempts = counter.connections
         turn(lambda: cluster.is_broken, "it has rested")
         assert counter.connections == attempts
