@@ -11,6 +11,7 @@ With --create it creates the missing topics, after it has said which ones and ho
 import json
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TextIO
@@ -27,6 +28,7 @@ from bridge.settings import Settings
 from bridge.spool.read_only import on_disk
 from bridge.units import DURATION, SIZE
 
+_KNOWN_WITHIN, _LOOK_EVERY = 10.0, 0.2  # seconds, until all brokers know of a new topic
 _COMMAND = "sudo mqtt-kafka-bridge topics --create"
 _PARTITIONS, _MOST_REPLICAS = 3, 3  # of a new topic
 _STYLES = {"exists": "", "created": "green", "missing": "red", "unknown": "yellow"}
@@ -243,7 +245,11 @@ def _create(admin: Admin, row: Row, shape: Shape) -> Row:
         created = admin.create(row.named.topic, shape)
     except BridgeError as error:
         return replace(row, problem=str(error))
-    return replace(_look(admin, row.named), created=created)
+    # The broker that is asked next may not have heard of the new topic yet.
+    until = time.monotonic() + _KNOWN_WITHIN
+    while not (seen := _look(admin, row.named)).found and time.monotonic() < until:
+        time.sleep(_LOOK_EVERY)
+    return replace(seen, created=created)
 
 
 # -- what is printed -------------------------------------------------------------------------------------
