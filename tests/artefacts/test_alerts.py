@@ -310,7 +310,7 @@ def test_a_bridge_that_receives_nothing_is_named_with_the_cause(tmp_path: Path) 
     [
         ("kafka.all_brokers_down", "There run: sudo systemctl restart kafka."),
         ("kafka.authentication_failed", "Correct sasl.username or the file of kafka.password_file."),
-        ("kafka.tls_failed", "The bridge's page says what to do."),  # a restart of Kafka would not help
+        ("kafka.tls_failed", "A restart of Kafka does not cure that: the bridge's page says what to do."),
     ],
 )
 def test_late_messages_are_named_with_the_cause_and_its_remedy(
