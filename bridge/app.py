@@ -61,11 +61,7 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> int:
 
 
 class Service:
-    """The bridge as systemd runs it.
-
-    `reloaded_at`: when the settings were last read again and used, in monotonic seconds; None: never.
-    `reload_trouble`: why the last reload changed nothing; empty if it was good, or there was none.
-    """
+    """The bridge as systemd runs it."""
 
     def __init__(self, settings: Settings, router: Router, read_again: Callable[[], Settings]) -> None:
         log(Event.SERVICE_STARTING, version=__version__)
@@ -73,8 +69,6 @@ class Service:
         self._read_again = read_again
         self._reads_again = False  # a thread reads the settings
         self._reload_again = False  # SIGHUP came meanwhile
-        self.reloaded_at: float | None = None
-        self.reload_trouble = ""
         self._loop = Loop()
         self._kafka = Cluster(settings.kafka, self._loop)
         # `empty` leads no message to another topic, so what is on disk may stay where it is.
@@ -195,7 +189,7 @@ class Service:
             self._use(found)
         elif isinstance(found, BridgeError):
             problems = found.problems if isinstance(found, ConfigurationError) else (str(found),)
-            self.reload_trouble = self._collector.reload_trouble = "; ".join(problems)
+            self._collector.reload_trouble = "; ".join(problems)
             for problem in problems:
                 log(Event.CONFIG_RELOAD_REFUSED, problem=problem)
 
@@ -223,8 +217,7 @@ class Service:
                     log(Event.CONFIG_WARNING, warning=warning)
         self._session.use_password(mqtt)
         self._settings = before.model_copy(update=update)
-        self.reloaded_at, self.reload_trouble = time.monotonic(), ""
-        self._collector.reloaded_at, self._collector.reload_trouble = self.reloaded_at, ""
+        self._collector.reloaded_at, self._collector.reload_trouble = time.monotonic(), ""
         self._collector.restart_wanted = tuple(waits)
         log(Event.CONFIG_RELOADED, changed=[name for name in changed if name not in waits])
         if waits:
@@ -254,7 +247,7 @@ class Service:
         Returns within how many seconds to call this again; infinite without systemd's watchdog.
         """
         state = self._session.state
-        refused = "; the last reload was refused: see the log" if self.reload_trouble else ""
+        refused = "; the last reload was refused: see the log" if self._collector.reload_trouble else ""
         if state is State.LIVE:
             self._systemd.ready(f"live{refused}")
         elif not self._stop_deadline and (state is State.BACKING_OFF or time.monotonic() >= self._started_by):

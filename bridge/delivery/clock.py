@@ -30,6 +30,11 @@ def is_believable() -> bool:
     return _RTC.exists() or _is_virtual() or is_synchronised()
 
 
+def wall_offset() -> float:
+    """Seconds that the wall clock is ahead of the monotonic clock. It changes only where the clock is set."""
+    return time.time() - time.monotonic()
+
+
 def _is_virtual() -> bool:
     # CPUID's hypervisor bit. Virtual machines of other architectures have an RTC.
     with suppress(OSError):  # /proc/cpuinfo may be hidden, for example by ProcSubset=pid

@@ -11,6 +11,7 @@ are not sampled either.
 import time
 from collections.abc import Sequence
 
+from bridge.delivery.clock import wall_offset
 from bridge.message import Message
 from bridge.observe.observations import BOUNDS, Observations
 
@@ -28,15 +29,14 @@ class Sampled:
         self.by_kafka = Observations(BOUNDS)
         self.by_disk = Observations(BOUNDS)
         self.delivered_at = 0.0
-        self._offset = time.time() - time.monotonic()
+        self._offset = wall_offset()
         self._since = 0.0  # seconds since 1970; earlier timestamps are of another setting of the clock
 
     def look_at_clock(self) -> None:
         """Call this once a second: was the clock set?"""
-        now = time.time()
-        offset = now - time.monotonic()
+        offset = wall_offset()
         if abs(offset - self._offset) > _STEP:
-            self._since = now
+            self._since = time.time()
         self._offset = offset
 
     def delivered(self, batch: Sequence[Message]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from weakref import ref
 
+from bridge.delivery.clock import wall_offset
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
@@ -96,7 +97,7 @@ class Cluster:
     @property
     def producer_queue(self) -> int:
         """Messages that librdkafka holds."""
-        return sum(len(producer) for producer in (self._producer, *self._others))
+        return sum(producer.queued for producer in (self._producer, *self._others))
 
     @property
     def certificates(self) -> dict[str, float]:
@@ -430,11 +431,6 @@ class Cluster:
         if username and password:
             for producer in (self._producer, *self._others):
                 producer.new_password(username, password)
-
-
-def wall_offset() -> float:
-    """Seconds that the wall clock is ahead of the monotonic clock. It changes only where the clock is set."""
-    return time.time() - time.monotonic()
 
 
 def _nothing() -> None:

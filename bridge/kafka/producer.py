@@ -221,12 +221,10 @@ class Producer:
             self.is_broken = True
             return 1
 
-    def __len__(self) -> int:
+    @property
+    def queued(self) -> int:
         """How many messages librdkafka holds."""
         return 0 if self._closed else len(self._rd)
-
-    def __bool__(self) -> bool:
-        return True  # with no messages too
 
     @property
     def is_empty(self) -> bool:
@@ -269,15 +267,13 @@ class NoProducer(Producer):
     """Replaces a producer that could not be built: each message fails at once, for the reason `why`."""
 
     is_empty = True
+    queued = 0
 
     def __init__(self, why: str) -> None:
         self._why = why
         self.delivered = []
         self.failed = []
         self.is_broken = True
-
-    def __len__(self) -> int:
-        return 0
 
     def produce_all(self, messages: Iterable[Message], failed: Callable[[FailedReport], None]) -> None:
         for message in messages:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.delivery.clock import wall_offset
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import ConfigurationError, NoThread
 from bridge.kafka import cluster as cluster_module
@@ -315,7 +316,7 @@ def test_a_clock_that_was_set_back_ends_the_waits_of_all_producers(
     ended: list[Producer] = []
     monkeypatch.setattr(Producer, "end_waits", lambda producer: ended.append(producer))
     world.until(lambda: True)
-    right = cluster_module.wall_offset()
+    right = wall_offset()
     for offset in (right, right + 1e9, right + 1e9 - 0.9):  # right, set forward, and slewed
         monkeypatch.setattr(cluster_module, "wall_offset", lambda offset=offset: offset)
         world.until(lambda: True)
