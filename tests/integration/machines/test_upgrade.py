@@ -21,6 +21,9 @@ from tests.integration.machines.conftest import (
 
 GOOD, BAD = "/root/good", "/root/bad"
 
+LIVE = '_systemd.ready(f"live{'
+"""What tells systemd that the bridge is live: the bad version never says it."""
+
 
 def _of(clone: str, command: str, *options: str) -> list[str]:
     return [f"{clone}/deploy/install.sh", command, *WHEELS, *options]
@@ -29,8 +32,8 @@ def _of(clone: str, command: str, *options: str) -> list[str]:
 @pytest.fixture
 def pi(new_machine: NewMachine, installed: Installed, source: Source) -> Machine:
     app = (ROOT / "bridge" / "app.py").read_text()
-    assert app.count('ready("live")') == 1
-    bad = source("0.9.1", {"bridge/app.py": app.replace('ready("live")', 'ready("nearly")')})
+    assert app.count(LIVE) == 1
+    bad = source("0.9.1", {"bridge/app.py": app.replace(LIVE, LIVE.replace("live", "nearly"))})
     files = {GOOD: source("0.9.0"), BAD: bad}
     return new_machine("bookworm", [installed("bookworm")], files)
 
