@@ -290,6 +290,17 @@ def test_where_nobody_looks_and_nothing_comes_a_snapshot_is_made_every_five_seco
     assert seen.look(is_read=False).made == seen.now
 
 
+def test_an_idle_snapshot_waits_a_moment_for_a_turn_that_comes_anyway(seen: Seen) -> None:
+    for _ in range(30):
+        seen.look(is_read=False)
+    made = seen.look(5.0, is_read=False).made
+    assert made == seen.now
+    assert seen.collector.turn(seen.now, 0.0) == pytest.approx(5.5)
+    assert seen.look(4.4, is_read=False).made == made
+    assert seen.look(0.2, is_read=False).made == seen.now
+    assert seen.look(5.5, is_read=False).made == seen.now, "a second later at the latest"
+
+
 def test_while_somebody_looks_a_snapshot_is_made_each_second(
     seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
