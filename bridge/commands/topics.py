@@ -3,7 +3,7 @@
     exists    mqtt        3 partitions, 3 replicas, min.insync.replicas 2, max.message.bytes 1048588, ...
     missing   garden      route "garden"
     missing   iot.attic   route "sites"; 12 messages wait on disk
-    template  iot.{site}  route "sites" makes its topics from MQTT topics: 1 of them has messages on disk
+    template  iot.{site}  route "sites" makes its topics from MQTT topics: 1 of them has messages that wait
 
 With --create it creates the missing topics, after it has said which ones and how they will be.
 """
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TextIO
 
+from bridge.commands.running import NoAnswer, read, running
 from bridge.commands.terminal import console
 from bridge.errors import BridgeError, ConfigurationError, SpoolUnusable
 from bridge.kafka.topic_admin import Cluster, Shape, TopicAdmin
@@ -66,7 +67,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A route's topic with names in braces. `seen`: those of its topics that have messages on disk."""
+    """A route's topic with names in braces. `seen`: those of its topics for which messages wait."""
 
     template: str
     by: tuple[str, ...]
@@ -92,17 +93,33 @@ class Row:
 
 def topics(settings: Settings, creation: Creation | None, as_json: bool) -> int:
     """Print each topic; with `creation` create the missing ones. Returns 0 if now all exist, otherwise 1."""
-    return run(settings, TopicAdmin(settings.kafka), creation, as_json, sys.stdout)
+    return run(settings, TopicAdmin(settings.kafka), creation, as_json, sys.stdout, _held(settings))
 
 
-def run(settings: Settings, admin: Admin, creation: Creation | None, as_json: bool, stream: TextIO) -> int:
-    """The same with this `admin`."""
+def _held(settings: Settings) -> tuple[str, ...]:
+    """Topics whose messages wait in the running service; empty where it does not answer."""
+    try:
+        held = read(running(settings).ask()).snapshot.held
+    except NoAnswer:
+        return ()
+    return tuple(each.topic for each in held)
+
+
+def run(
+    settings: Settings,
+    admin: Admin,
+    creation: Creation | None,
+    as_json: bool,
+    stream: TextIO,
+    held: Sequence[str] = (),
+) -> int:
+    """The same with this `admin`. `held`: topics whose messages wait in the running service."""
     try:
         state = on_disk(settings.spool_directory, settings.spool)
         waiting, unread = {each.topic: each.messages for each in state.topics}, ""
     except SpoolUnusable as error:
         waiting, unread = {}, str(error)
-    named, made = wanted(settings, waiting)
+    named, made = wanted(settings, dict.fromkeys(held, 0) | waiting)
     cluster = admin.cluster()
     rows = [_look(admin, each) for each in named]
     rows = _with_clashes(rows, cluster.topics)
@@ -129,8 +146,8 @@ def run(settings: Settings, admin: Admin, creation: Creation | None, as_json: bo
 def wanted(settings: Settings, waiting: Mapping[str, int]) -> tuple[list[Named], list[Made]]:
     """The topics that the settings name, and the topics with names in braces. Pure.
 
-    `waiting`: how many messages wait on disk, by Kafka topic. If a route could have made one of these topics,
-    that topic is among the first ones.
+    `waiting`: how many messages wait on disk, by Kafka topic; 0: they wait in memory. If a route could have
+    made one of these topics, that topic is among the first ones.
     """
     fixed: dict[str, list[str]] = {}
     templates: dict[str, tuple[Template, list[str]]] = {}
@@ -303,9 +320,9 @@ def _retention(found: Description) -> list[str]:
 
 
 def _seen(made: Made, unread: str) -> str:
-    if unread:
+    if unread and not made.seen:
         return f"which ones have messages on disk is unknown ({unread})"
-    return f"{len(made.seen)} of them {'has' if len(made.seen) == 1 else 'have'} messages on disk"
+    return f"{len(made.seen)} of them {'has' if len(made.seen) == 1 else 'have'} messages that wait"
 
 
 def _sentence(by: Sequence[str]) -> str:
@@ -336,7 +353,7 @@ def _write_json(rows: Sequence[Row], made: Sequence[Made], unread: str, stream: 
             "topic": each.template,
             "state": "template",
             "named_by": list(each.by),
-            "seen": None if unread else list(each.seen),
+            "seen": None if unread and not each.seen else list(each.seen),
             "reason": unread or None,
         }
         stream.write(json.dumps(line) + "\n")

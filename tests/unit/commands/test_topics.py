@@ -2,12 +2,14 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bridge.commands import topics as command
+from bridge.commands.running import NoAnswer, Running
 from bridge.commands.topics import Creation, Made, Named, cost_of, run, shape_of, wanted
 from bridge.delivery.segment import cut, pack
 from bridge.errors import BridgeError, ConfigurationError
@@ -16,6 +18,10 @@ from bridge.kafka.topic_description import Description
 from bridge.message import Message
 from bridge.settings import Settings
 from bridge.spool.store import Store
+from bridge.status.diagnosis import diagnose
+from bridge.status.document import document
+from bridge.status.snapshot import HeldTopic
+from tests.harness.snapshots import healthy
 
 CONFIG = {
     "min.insync.replicas": "2",
@@ -209,7 +215,7 @@ def test_a_missing_topic_without_create_is_only_listed(tmp_path: Path) -> None:
         [
             "template",
             "iot.{site}",
-            'route "r2" makes its topics from MQTT topics: 1 of them has messages on disk',
+            'route "r2" makes its topics from MQTT topics: 1 of them has messages that wait',
         ],
         ["2", "topics", "are missing; this creates them: sudo mqtt-kafka-bridge topics --create"],
     ]
@@ -264,6 +270,32 @@ def test_two_names_that_kafka_takes_for_one_are_not_both_created() -> None:
     assert set(kafka.created) == {"a.b"}
     assert "beside old_room" in lines[0][2]
     assert "beside a.b" in lines[2][2]
+
+
+def test_a_topic_whose_messages_wait_in_the_running_service_is_listed_and_created(tmp_path: Path) -> None:
+    """A device whose topic is missing may have sent so little that it is not on disk yet."""
+    stream, kafka = io.StringIO(), Kafka(a=described("a"))
+    given = settings("a", "iot.{site}", directory=tmp_path)
+    held = ("a", "iot.attic", "another.routes")
+    assert run(given, kafka, Creation(sure=True), as_json=True, stream=stream, held=held) == 0
+    assert set(kafka.created) == {"iot.attic"}
+    *_, made = map(json.loads, stream.getvalue().splitlines())
+    assert made["seen"] == ["iot.attic"]
+
+
+def test_the_running_service_tells_which_topics_it_has_messages_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings("iot.{site}", directory=tmp_path)
+    shown = replace(healthy(), held=(HeldTopic("iot.attic", "held", 1.0, 3),))
+    monkeypatch.setattr(Running, "ask", lambda _: document(shown, diagnose(shown)))
+    assert command._held(given) == ("iot.attic",)
+
+    def silent(_: Running) -> bytes:
+        raise NoAnswer("no")
+
+    monkeypatch.setattr(Running, "ask", silent)
+    assert command._held(given) == ()
 
 
 def test_an_unreadable_spool_is_said_and_ends_nothing(tmp_path: Path) -> None:
