@@ -320,9 +320,10 @@ def _retention(found: Description) -> list[str]:
 
 
 def _seen(made: Made, unread: str) -> str:
-    if unread and not made.seen:
-        return f"which ones have messages on disk is unknown ({unread})"
-    return f"{len(made.seen)} of them {'has' if len(made.seen) == 1 else 'have'} messages that wait"
+    known = f"{len(made.seen)} of them {'has' if len(made.seen) == 1 else 'have'} messages that wait"
+    unknown = f"which ones have messages on disk is unknown ({unread})"
+    parts = [known] if made.seen or not unread else []
+    return "; ".join([*parts, unknown] if unread else parts)
 
 
 def _sentence(by: Sequence[str]) -> str:

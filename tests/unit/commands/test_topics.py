@@ -305,6 +305,13 @@ def test_an_unreadable_spool_is_said_and_ends_nothing(tmp_path: Path) -> None:
     assert status == 0
     assert "which ones have messages on disk is unknown (" in lines[1][2]
 
+    stream = io.StringIO()
+    given = settings("a", "iot.{site}", directory=tmp_path)
+    kafka = Kafka(a=described("a"), **{"iot.attic": described("iot.attic")})
+    run(given, kafka, None, as_json=False, stream=stream, held=["iot.attic"])
+    told = "1 of them has messages that wait; which ones have messages on disk is unknown ("
+    assert told in stream.getvalue(), "what the service tells does not hide that the disk tells nothing"
+
 
 @pytest.mark.parametrize(("answer", "created"), [("y\n", True), ("yes\n", True), ("\n", False), ("", False)])
 def test_a_person_is_asked_at_a_terminal(monkeypatch: pytest.MonkeyPatch, answer: str, created: bool) -> None:
