@@ -36,7 +36,7 @@ def wrong(options: dict[str, object], dead_letters: bool = False) -> dict[str, s
         ("compression.type", "brotli", 'property "compression.type"'),
         ("request.timeout.ms", 0, "range"),
         ("security.protocol", "TLS", "Invalid value"),
-        ("plugin.library.paths", "/nowhere", "cannot open"),
+        ("plugin.library.paths", "no-such-plugin", "cannot open"),
     ],
 )
 def test_a_wrong_option_is_named_as_it_was_written(option: str, value: object, says: str) -> None:
