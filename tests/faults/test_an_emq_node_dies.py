@@ -12,7 +12,7 @@ def test_the_node_of_the_session_is_killed(chain: Chain) -> None:
 
 
 def test_the_node_of_the_session_hangs(chain: Chain) -> None:
-    with chain.flow(rate=60) as flow:  # so few that EMQ's queue holds them until HAProxy notices
+    with chain.flow(rate=60) as flow:
         node = chain.node_of_the_session()
         with flow.comes_back(), chain.emq.node(node).hung():
             chain.haproxy.wait_state(node, "DOWN", deadline=40)
@@ -22,7 +22,7 @@ def test_the_node_of_the_session_hangs(chain: Chain) -> None:
 
 
 def test_the_power_of_the_node_of_the_session_is_cut(chain: Chain) -> None:
-    with chain.flow(rate=60) as flow:  # so few that EMQ's queue holds them until HAProxy notices
+    with chain.flow(rate=60) as flow:
         node = chain.node_of_the_session()
         with flow.comes_back(), chain.universe.power_cut(chain.emq.node(node)):
             flow.goes_on()
@@ -49,9 +49,7 @@ def test_the_power_of_the_other_node_is_cut_and_the_session_goes_on(chain: Chain
 
 
 def test_both_nodes_are_gone_for_a_while(chain: Chain) -> None:
-    """Devices reconnect before the bridge, whose next attempt may be 13 s away by then: EMQ's queue has to
-    hold the messages of that time.
-    """
+    """Devices may reconnect before the bridge: EMQ's queue holds the messages of that time."""
     with chain.flow(rate=45) as flow:
         with flow.comes_back(), chain.emq.node(1).dead(), chain.emq.node(2).dead():
             chain.haproxy.wait_state(1, "DOWN")

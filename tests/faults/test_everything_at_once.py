@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.chain import ROWS, Chain, Flow
 
-_LONGEST = 6.0  # s; EMQ's queue of 1,000 must hold the messages until the chain has recovered
+_LONGEST = 6.0  # s
 
 
 Fault = Callable[[], contextlib.AbstractContextManager[None]]

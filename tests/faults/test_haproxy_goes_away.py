@@ -44,6 +44,7 @@ def test_a_reload_under_load_cuts_nobody(chain: Chain) -> None:
     chain.judge(flow)
 
 
+@pytest.mark.queued(1_000)
 def test_it_is_restarted_reloaded_and_killed_at_random(chain: Chain, request: pytest.FixtureRequest) -> None:
     """EMQ's queue for the bridge holds 1,000 messages, and 150 a second come: the bridge must be back soon,
     each time anew, though none of its sessions lives long.

@@ -10,6 +10,8 @@ import pytest
 
 from tests.faults.chain import ROWS, Chain, Flow
 
+pytestmark = pytest.mark.queued(1_000)
+
 _BURST = 3_000  # messages of QoS 1 and 2
 
 
@@ -82,6 +84,7 @@ def test_memory_stays_below_128_mb(chain: Chain) -> None:
     assert flow.bridge.peak_mb < 128
 
 
+@pytest.mark.queued(10_000)
 def test_the_bridge_is_killed_while_it_writes_to_disk(chain: Chain) -> None:
     """Acknowledged messages are on disk, and not yet in Kafka, so none is duplicated."""
     with chain.flow() as flow:
@@ -96,10 +99,11 @@ def test_the_bridge_is_killed_while_it_writes_to_disk(chain: Chain) -> None:
     chain.judge(flow, doubled=ROWS)
 
 
+@pytest.mark.queued(10_000)
 def test_the_bridge_is_killed_while_it_delivers_what_is_on_disk(chain: Chain) -> None:
     """Messages that were read from disk and are in flight are duplicated."""
     kills = 3
-    with chain.flow(rate=60) as flow:  # EMQ's queue of 1,000 lasts while a busy machine starts the bridge
+    with chain.flow(rate=60) as flow:
         for _ in range(kills):
             with chain.universe.cable_out(*chain.universe.kafka):
                 burst(flow)
@@ -112,6 +116,7 @@ def test_the_bridge_is_killed_while_it_delivers_what_is_on_disk(chain: Chain) ->
     chain.judge(flow, doubled=kills * ROWS)
 
 
+@pytest.mark.queued(10_000)
 def test_the_bridge_is_stopped_and_started_meanwhile(chain: Chain) -> None:
     """A stop waits 5 s for a silent Kafka; during that time EMQ's queue holds the messages."""
     with chain.flow(rate=45) as flow:

@@ -3,7 +3,6 @@
 from tests.faults.chain import Chain, Flow
 
 _TIMES = 10
-# EMQ queues 1,000 messages: a busy machine has 16 s to stop the bridge and to start it again.
 _RATE = 60.0
 
 

@@ -27,7 +27,7 @@ def test_for_longer_than_its_patience(chain: Chain) -> None:
 
 def test_its_power_is_cut(chain: Chain) -> None:
     """The bridge loses its connections, and no peer notices."""
-    with chain.flow(rate=60) as flow:  # EMQ's queue of 1,000 lasts while a busy machine starts the bridge
+    with chain.flow(rate=60) as flow:
         flow.catches_up()
         with flow.comes_back(), chain.universe.power_cut(flow.bridge):
             flow.load.wait_sent(50)

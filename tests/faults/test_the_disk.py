@@ -1,6 +1,6 @@
 """Kafka is away, and the disk for the waiting messages is full.
 
-No acknowledged message is ever dropped. EMQ holds the others: a window of 32 and a queue of 1,000.
+No acknowledged message is ever dropped. EMQ holds the others: a window of 32, and the rest in its queue.
 """
 
 import contextlib
