@@ -45,7 +45,7 @@ digest() {
     (
         cd "$SOURCE" || exit
         echo "Python $(python_version)"
-        find bridge deploy haproxy pyproject.toml README.md -type f ! -name '*.pyc' -print0 |
+        find bridge deploy haproxy pyproject.toml README.md LICENSE -type f ! -name '*.pyc' -print0 |
             LC_ALL=C sort -z | xargs -0 sha256sum
     ) | sha256sum | cut -d ' ' -f 1
 }
@@ -88,7 +88,7 @@ build_wheel() {
     pip install --no-compile --only-binary :all: --require-hashes -r "$SOURCE/deploy/build.lock" "${FROM_WHEELS[@]}"
     # Build from a copy, because the build may leave files behind.
     mkdir "$SCRATCH/source"
-    cp -r "$SOURCE/bridge" "$SOURCE/pyproject.toml" "$SOURCE/README.md" "$SCRATCH/source"
+    cp -r "$SOURCE"/{bridge,pyproject.toml,README.md,LICENSE} "$SCRATCH/source"
     pip wheel --no-deps --no-build-isolation --no-index -w "$SCRATCH/wheels" "$SCRATCH/source"
 }
 

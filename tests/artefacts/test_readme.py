@@ -19,6 +19,7 @@ from tests.harness.kit import ROOT
 
 README = pages.README.read_text()
 LAB, COMMANDS = "tests/integration/test_lab.py", "tests/integration/test_readme_commands.py"
+EXAMPLE = "tests/integration/test_readme_example.py"
 
 # Every command of README -> the test that runs it.
 RUN_BY = {
@@ -30,9 +31,10 @@ RUN_BY = {
     "deploy/lab consume": f"{COMMANDS}::test_what_readme_says_to_the_lab",
     "deploy/lab status": f"{COMMANDS}::test_what_readme_says_to_the_lab",
     "deploy/lab down": f"{COMMANDS}::test_what_readme_says_to_the_lab",
-    ".venv/bin/bridge --config bridge.toml": f"{COMMANDS}::test_the_service_with_readmes_example",
-    ".venv/bin/bridge config --config bridge.toml": f"{COMMANDS}::test_the_settings_in_force",
-    ".venv/bin/bridge --dry-run --config bridge.toml": f"{COMMANDS}::test_a_dry_run_prints_what_readme_shows",
+    ".venv/bin/bridge topics --create --config bridge.toml": f"{EXAMPLE}::test_the_example_runs_as_it_stands",
+    ".venv/bin/bridge --config bridge.toml": f"{EXAMPLE}::test_the_example_runs_as_it_stands",
+    ".venv/bin/bridge config --config bridge.toml": f"{EXAMPLE}::test_the_settings_in_force",
+    ".venv/bin/bridge --dry-run --config bridge.toml": f"{EXAMPLE}::test_a_dry_run_prints_what_readme_shows",
 }
 
 
@@ -63,7 +65,7 @@ def test_the_example_configuration_is_accepted(tmp_path: Path) -> None:
 
 
 def test_the_dry_run_is_what_the_example_makes_of_these_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """test_readme_commands.py tests the same with a real broker."""
+    """test_readme_example.py tests the same with a real broker."""
     monkeypatch.setenv("COLUMNS", "80")
     (example,), (shown,) = pages.fenced(pages.README, "toml"), pages.fenced(pages.README, "text")
     routes = [RouteSettings.model_validate(route) for route in tomllib.loads(example)["routes"]]

@@ -1,5 +1,7 @@
 """The commands of README and of the tutorial, run exactly as the pages show them.
 
+test_readme_example.py runs those that use README's example.
+
 Tests that use the lab use the founding addresses: no other lab may be up on this machine.
 tests/artefacts/test_readme.py and test_docs.py check that no command is missing here.
 """
@@ -17,15 +19,11 @@ import pytest
 
 from tests.artefacts import pages
 from tests.artefacts.test_docs import TUTORIAL
-from tests.artefacts.test_readme import MESSAGES
-from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
-from tests.harness.haproxy import DEVICES, SUBSCRIBER, HAProxy
+from tests.harness.haproxy import DEVICES, SUBSCRIBER
 from tests.harness.host import LAB, Network
-from tests.harness.kafka import KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
-from tests.harness.records import records
 
 UP = 60.0  # s until the lab runs; Kafka takes most of it
 
@@ -108,30 +106,6 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
     terminal.close()
 
 
-@pytest.fixture
-def example(terminal: Terminal, haproxy: HAProxy, kafka: KafkaCluster) -> Path:
-    """README's bridge.toml, with this network's addresses and an existing password file."""
-    (text,) = pages.fenced(pages.README, "toml")
-    password = terminal.directory / "mqtt-password"
-    password.write_text("secret\n")
-    for theirs, ours in {
-        "172.30.1.10": haproxy.host.address,
-        "172.30.1.31:9092,172.30.1.32:9092,172.30.1.33:9092": kafka.bootstrap,
-        "/etc/mqtt-kafka-bridge/mqtt-password": str(password),
-    }.items():
-        assert theirs in text
-        text = text.replace(theirs, ours)
-    file = terminal.directory / "bridge.toml"
-    file.write_text(f'state_directory = "{terminal.directory}"\n{text}')
-    return file
-
-
-def publish(haproxy: HAProxy, topic: str, payload: str) -> None:
-    """Publish like a device, at QoS 1."""
-    host = ["-h", haproxy.host.address, "-p", str(DEVICES)]
-    subprocess.run(["mosquitto_pub", *host, "-q", "1", "-t", topic, "-m", payload], check=True, timeout=20)
-
-
 def test_tests_run_passes_on_a_trivial_selection() -> None:
     """Runs one test: tests/run cannot run itself completely from inside."""
     done = subprocess.run(
@@ -143,43 +117,6 @@ def test_tests_run_passes_on_a_trivial_selection() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
-
-
-def test_the_settings_in_force(terminal: Terminal, example: Path) -> None:
-    shown = terminal.good(".venv/bin/bridge config --config bridge.toml")
-    assert "sensors/{site}/{device}/temp" in shown
-    assert "bridge.toml" in shown, "the source of a value must be shown"
-
-
-def test_the_service_with_readmes_example(
-    terminal: Terminal, example: Path, haproxy: HAProxy, kafka: KafkaCluster, emq: Brokers
-) -> None:
-    kafka.create_topic("iot.kitchen")
-    bridge = terminal.leave_running(".venv/bin/bridge --config bridge.toml", says='"mqtt.live"')
-    publish(haproxy, "sensors/kitchen/d1/temp", "21.5")
-    wait_until(lambda: _values(kafka, "iot.kitchen") == [b"21.5"], 30.0, "the message is in Kafka")
-    assert bridge.terminate() == 0
-
-
-def _values(kafka: KafkaCluster, topic: str) -> list[bytes]:
-    return [record.value for record in records(kafka.bootstrap, topic)]
-
-
-def test_a_dry_run_prints_what_readme_shows(
-    terminal: Terminal, example: Path, haproxy: HAProxy, emq: Brokers
-) -> None:
-    dry_run = terminal.leave_running(".venv/bin/bridge --dry-run --config bridge.toml")
-    # It prints nothing before the first message, so publish one, not README's, until it shows up.
-    wait_until(lambda: publish(haproxy, "debug/there", "") or dry_run.log.read_text(), 30.0, "it is there")
-    for topic, payload in MESSAGES.items():
-        publish(haproxy, topic, payload)
-    says(dry_run, "zigbee2mqtt/lamp")
-    assert dry_run.terminate() == 0
-    (shown,) = pages.fenced(pages.README, "text")
-    printed = [line.rstrip() for line in dry_run.log.read_text().splitlines() if "debug/there" not in line]
-    in_readme = shown.splitlines()
-    assert printed[:5] == in_readme[:5]
-    assert printed[-1] == in_readme[-1]
 
 
 # -- commands for the lab --------------------------------------------------------------------------------
