@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.harness.kit import ROOT
 
 README, CONTRIBUTING, INDEX = ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "README.md"
-PAGES = (README, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "haproxy" / "README.md")
+PAGES = (README, CONTRIBUTING, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "haproxy" / "README.md")
 DOCS = tuple(sorted((ROOT / "docs").rglob("*.md")))
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -17,6 +17,17 @@ _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 def fenced(page: Path, language: str) -> list[str]:
     """The texts of the fenced blocks of this language."""
     return [text for name, text in _FENCE.findall(page.read_text()) if name == language]
+
+
+def examples(page: Path) -> list[tuple[str, str, str]]:
+    """Title, routes (TOML) and outcomes of each section that shows routes and then their outcomes."""
+    block = re.compile(r"^```toml\n(.*?)^```$.*?^```text\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+    sections = re.split(r"^## ", page.read_text(), flags=re.MULTILINE)[1:]
+    return [
+        (section.partition("\n")[0], shown[1], shown[2])
+        for section in sections
+        if (shown := block.search(section))
+    ]
 
 
 def commands(page: Path) -> list[str]:

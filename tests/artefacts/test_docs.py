@@ -91,6 +91,7 @@ _NO_NAMES_OF_OURS = {  # of other projects
     "mqtt.max_mqueue_len",
     "mqtt.max_inflight",
     "mqtt.max_packet_size",
+    "mqtt.upgrade_qos",
 }
 _NO_NAMES_OF_OURS |= {"mqtt.session_expiry_interval", "mqtt.shared_subscription_strategy"}
 

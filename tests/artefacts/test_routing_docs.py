@@ -10,14 +10,13 @@ import pytest
 from bridge.message import Message, Properties
 from bridge.routing.router import Router
 from bridge.settings import STANDARD_HEADERS, RouteSettings
+from tests.artefacts import pages
 
 DOCS = Path(__file__).parents[2] / "docs"
-HOW_TO = (DOCS / "how-to" / "route-messages.md").read_text()
+HOW_TO, SMART_HOME = DOCS / "how-to" / "route-messages.md", DOCS / "how-to" / "smart-home.md"
 REFERENCE = (DOCS / "reference" / "routing.md").read_text()
 
-EXAMPLES = re.findall(
-    r"^## (.+?)$.*?^```toml\n(.*?)^```$.*?^```text\n(.*?)^```$", HOW_TO, re.DOTALL | re.MULTILINE
-)
+EXAMPLES = [*pages.examples(HOW_TO), *pages.examples(SMART_HOME)]
 
 
 def router(toml: str) -> Router:
@@ -32,7 +31,13 @@ def outcome(routes: Router, topic: str) -> str:
 
 
 def test_every_task_has_an_example() -> None:
-    assert [title for title, _, _ in EXAMPLES] == re.findall(r"^## (.+)$", HOW_TO, re.MULTILINE)
+    titles = [title for title, _, _ in pages.examples(HOW_TO)]
+    assert titles == re.findall(r"^## (.+)$", HOW_TO.read_text(), re.MULTILINE)
+
+
+def test_the_recipes_for_a_smart_home_fit_into_one_file() -> None:
+    """A broker of MQTT 3.1.1 can serve all of them too: no two filters overlap."""
+    assert router("\n".join(toml for _, toml, _ in pages.examples(SMART_HOME))).needs_mqtt5 is None
 
 
 @pytest.mark.parametrize(
