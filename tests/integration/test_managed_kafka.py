@@ -82,8 +82,11 @@ class Endpoint(BaseHTTPRequestHandler):
         now = int(time.time())
         claims = {"sub": "bridge", "iat": now, "exp": now + LIFETIME, "scope": "kafka"}
         token = f"{_part({'alg': 'none', 'typ': 'JWT'})}.{_part(claims)}."
-        answer = {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME}
-        self.send_response(200 if user == f"bridge:{PASSWORD}" else 401)
+        knows = user == f"bridge:{PASSWORD}"
+        answer: dict[str, Any] = {"error": "invalid_client"}
+        if knows:
+            answer = {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME}
+        self.send_response(200 if knows else 401)
         self.send_header("Content-Type", "application/json")
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
@@ -182,3 +185,14 @@ def test_oauthbearer_with_a_token_endpoint_also_after_the_first_token_has_expire
     )
     assert shown.returncode == 0, shown.stderr
     assert PASSWORD not in shown.stdout + shown.stderr
+
+
+def test_a_wrong_secret_is_logged_with_the_endpoint(
+    new_bridge: Callable[..., BridgeProcess], haproxy: HAProxy, endpoint: str
+) -> None:
+    options = {"sasl.oauthbearer.token.endpoint.url": endpoint, "sasl.oauthbearer.client.secret": "wrong"}
+    with new_bridge("OAUTHBEARER", options) as bridge:
+        send(haproxy, "never")
+        said = bridge.wait_for("kafka.authentication_failed")
+    assert "sasl.oauthbearer.token.endpoint.url" in said["way_out"]
+    assert "invalid_client" in said["reason"]
