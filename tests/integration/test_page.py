@@ -121,7 +121,8 @@ def test_the_loop_hangs_while_the_thread_of_the_page_answers(browser: Browser, s
     with screen(browser, shown.url) as page:
         assert page.sentence.startswith("The bridge has stopped working: its loop has not turned")
         age = re.search(r"Old: this is the state of (\d+) s ago", page.text)
-        assert age and int(age[1]) >= 25
+        assert age
+        assert int(age[1]) >= 25
 
 
 def test_what_is_shown_follows_without_a_reload_and_keeps_the_focus(browser: Browser, shown: Shown) -> None:
