@@ -263,14 +263,22 @@ def test_a_move_that_fails_while_the_disk_takes_nothing_is_left_to_the_next_star
     """New messages must still reach Kafka, because EMQ's queue is short."""
     three_rows(tmp_path)
 
+    tried: list[object] = []
+
     def fails(*_: object) -> None:
         raise DiskFull("no room")
 
+    def does_not_move(*_: object) -> None:
+        tried.append(None)
+        fails()
+
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "reassign", fails)
+        patch.setattr(Store, "reassign", does_not_move)
         patch.setattr(Store, "write", fails)
         world = World(tmp_path, "other routes", lambda _: NEW)
         assert world.spool.moves, "although not even the first step was done"
+        # The first step fails at the start, the second in the thread. Only what is refused after that counts.
+        wait_until(lambda: len(tried) > 2, 10.0, "the move has failed in the thread")
         world.write(message(4), topic="new")
         assert {type(world.result()), type(world.result())} == {Refused, Moved}
         assert "spool.unreadable" in capsys.readouterr().out
