@@ -1,5 +1,6 @@
 """Runs the command line: prints --help, starts each command, returns the exit status."""
 
+import logging
 import os
 import re
 import shutil
@@ -83,6 +84,8 @@ def _run(words: Sequence[str]) -> int:
     command = arguments.command(options, _words(parser, rest))
     if command.name != arguments.SERVICE:
         signals.let_through()
+        # Else Python prints what paho and librdkafka log. The commands' own sentences tell what matters.
+        logging.getLogger().addHandler(logging.NullHandler())
     configuration = load(
         flags.layer(options),
         options.config,
