@@ -294,7 +294,13 @@ class Session:
             if log_tls_failure(result):
                 self._next_delay = self._backoff.refused_delay()
             elif self._is_news(why(result)):
-                log(Event.MQTT_CONNECT_FAILED, host=self._settings.host, reason=why(result))
+                log(
+                    Event.MQTT_CONNECT_FAILED,
+                    host=self._settings.host,
+                    port=self._settings.port,
+                    reason=why(result),
+                    **_hint(self._settings, result),
+                )
             self._back_off()
             return
         try:
@@ -516,3 +522,10 @@ class Session:
         self._connect_at = time.monotonic() + delay
         self.state = State.BACKING_OFF
         log(Event.MQTT_BACKING_OFF, seconds=round(delay, 2))
+
+
+def _hint(settings: MqttSettings, error: OSError) -> dict[str, str]:
+    """The way out where the port is perhaps the wrong one: its default is the balancer's."""
+    if not (isinstance(error, ConnectionRefusedError) and settings.is_balancers_port):
+        return {}
+    return {"way_out": f"start HAProxy there; without HAProxy set mqtt.port = {settings.brokers_port}"}

@@ -437,6 +437,23 @@ def test_attempts_that_fail_alike_are_logged_once_a_minute(
     assert len([line for line in lines if line["event"] == "mqtt.connect_failed"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("port", "hint"),
+    [(1884, {"way_out": "start HAProxy there; without HAProxy set mqtt.port = 1883"}), (1883, {})],
+)
+def test_a_port_that_refuses_is_named_with_the_one_of_a_plain_broker(
+    world: World, port: int, hint: dict[str, str]
+) -> None:
+    world.session.use_password(world.session._settings.model_copy(update={"port": port}))
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    with capture_logs() as lines:
+        wait_until(lambda: world.turn(1) or lines, 5.0, "the attempt has failed")
+        world.turn(5)
+    (line,) = [line for line in lines if line["event"] == "mqtt.connect_failed"]
+    assert (line["port"], line["reason"]) == (port, "Connection refused")
+    assert {name: text for name, text in line.items() if name == "way_out"} == hint
+
+
 def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> None:
     world.go_live()
     world.broker.sendall(message(1).encode(5) + b"\x36\x05\x00\x01t\x00\x01")
