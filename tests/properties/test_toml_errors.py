@@ -7,20 +7,8 @@ from hypothesis import strategies as st
 
 from bridge.settings.toml_errors import bracket_slips, sentence
 
-PARTS = st.sampled_from(
-    [
-        *"[].=:\"'\\#;, \n\0\x0b\u201c\u201d\u2028",
-        "[[",
-        "]]",
-        "mqtt",
-        "routes",
-        "host",
-        "port",
-        "password",
-        "1883",
-    ]
-    + ["emq", "/x", "{site}", "true", "True"]
-)
+_WORDS = ["[[", "]]", "mqtt", "routes", "host", "port", "password", "1883", "emq", "/x", "true", "True"]
+PARTS = st.sampled_from([*"[].=:\"'\\#;, \n\0\x0b\u201c\u201d\u2028", *_WORDS])
 
 
 @given(st.lists(PARTS, max_size=25).map("".join) | st.text(max_size=40))
