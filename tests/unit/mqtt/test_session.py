@@ -9,6 +9,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 from structlog.testing import capture_logs
 
 from bridge.loop import Loop
@@ -420,6 +422,15 @@ def test_the_log_says_what_the_socket_said(world: World, unread: bool, reason: s
         world.broker.close()
         world.turn()
     assert [line["reason"] for line in lines if line["event"] == "mqtt.closed"] == [reason]
+
+
+def test_what_paho_can_not_read_is_no_unspecified_error(world: World) -> None:
+    """Paho gives the same code to each end that MQTT has no reason for."""
+    world.go_live()
+    reason = ReasonCode(PacketTypes.DISCONNECT, identifier=0x80)
+    assert world.session._connection
+    said = world.session._connection.why_closed(reason, by_broker=False)
+    assert said == "paho could not read what the broker sent"
 
 
 def test_attempts_that_fail_alike_are_logged_once_a_minute(
