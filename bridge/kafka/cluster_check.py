@@ -155,7 +155,7 @@ class ClusterCheck:
         found = listeners.look(host, port)
         if found and (wrong := listeners.explain(address, found, self._settings.client_options())):
             return wrong
-        reason = self._errors.of(address) or "it does not answer"
+        reason = self._errors.of(address).removeprefix(f"{address}: ") or "it does not answer"
         return (
             f"{reason}. The bridge uses the address that the broker advertises: advertised.listeners in its"
             " server.properties must name one that this machine reaches"

@@ -242,7 +242,7 @@ def test_brokers_that_have_refused_are_not_waited_for(
         hangs_up._api_versions = lambda _: (_ for _ in ()).throw(OSError)  # type: ignore[method-assign]
         with contextlib.closing(check(servers[bootstrap])) as cluster:
             try:
-                said = " ".join(broker.why_not for broker in cluster.brokers())
+                said = " ".join(f"{broker.address}: {broker.why_not}" for broker in cluster.brokers())
             except BridgeError as error:
                 said = str(error)
     assert "127.47.0.1:1: Connection refused" in said
