@@ -79,7 +79,8 @@ def init(flags: Layer, explicit: Path | None) -> int:
         raise ConfigurationError(f"init: {file} exists, and stays as it is; name another file with --config")
     answers = _asked(_given(flags))
     if file.resolve() != DEFAULT_FILE:  # there the service has a directory of its own
-        answers.setdefault("state_directory", str(file.resolve().parent / "bridge-state"))
+        beside = file.resolve().with_name(f"{file.name.removesuffix('.toml')}.state")
+        answers.setdefault("state_directory", str(beside))
     command = (
         sys.argv[0] if Path(sys.argv[0]).name in ("bridge", "mqtt-kafka-bridge") else "mqtt-kafka-bridge"
     )

@@ -42,7 +42,7 @@ def test_without_a_terminal_the_flags_are_the_answers(here: Path, capsys: pytest
     made = settings(here / "bridge.toml")
     assert (made.mqtt.host, made.mqtt.port) == ("127.47.4.1", 1883)
     assert made.kafka.bootstrap_servers == "k1:9092,k2:9092"
-    assert made.state_directory == here / "bridge-state"
+    assert made.state_directory == here / "bridge.state"
     assert [route.topic for route in made.routes] == ["mqtt"]
     assert capsys.readouterr().out.splitlines() == [
         "wrote bridge.toml; now:",
@@ -51,6 +51,14 @@ def test_without_a_terminal_the_flags_are_the_answers(here: Path, capsys: pytest
         "    /opt/bridge/.venv/bin/bridge --dry-run --config bridge.toml",
         "    /opt/bridge/.venv/bin/bridge --config bridge.toml",
     ]
+
+
+@pytest.mark.parametrize(
+    ("file", "state"), [("a.toml", "a.state"), ("a.conf", "a.conf.state"), ("a.state", "a.state.state")]
+)
+def test_each_file_has_a_state_directory_of_its_own(file: str, state: str, here: Path) -> None:
+    assert cli.main(["init", "--config", file, *ANSWERS]) == 0
+    assert settings(here / file).state_directory == here / state
 
 
 def test_a_person_is_asked_twice(
