@@ -13,7 +13,7 @@ from bridge.settings.section import nearest
 from bridge.units import DURATION
 
 SERVICE, DRY_RUN, CONFIG, CHECK, SPOOL_STATUS = "", "--dry-run", "config", "check", "spool status"
-TOP, TOPICS = "top", "topics"
+TOP, TOPICS, INIT = "top", "topics", "init"
 LIST, SHOW, EXPORT, REPLAY, PURGE = (
     f"dead-letters {verb}" for verb in ("list", "show", "export", "replay", "purge")
 )
@@ -26,6 +26,7 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     SERVICE: (),
     DRY_RUN: ("--count", "--json", "--client-id"),
     CONFIG: (),
+    INIT: (),
     CHECK: ("--client-id", "--json", "--offline", "--strict", "--haproxy-cfg", "--send"),
     SPOOL_STATUS: ("--json", "--watch"),
     TOP: ("--json", "--once", "--url"),
@@ -69,6 +70,12 @@ def add_flags(parser: ArgumentParser) -> None:
     dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
     dry_run.add_argument(
         "--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run, or -check)"
+    )
+    parser.add_argument_group(
+        "init",
+        "Writes a starter file: bridge.toml, or the one of --config. Overwrites none.\n"
+        "Asks for the MQTT broker and for Kafka's servers, unless the flags --mqtt.host\n"
+        "(host or host:port) and --kafka.bootstrap_servers tell them.",
     )
     doctor = parser.add_argument_group(
         "check", "Changes nothing, and does not touch the session of the running service."
@@ -190,7 +197,11 @@ def _meant(given: str) -> str:
     if begun := [name.removeprefix(f"{given} ") for name in known if name.startswith(f"{given} ")]:
         return f"it goes on with {' or '.join(begun)}"
     near = nearest(given, known)
-    return f"did you mean {near}?" if near else "there are config, check, top, topics, spool and dead-letters"
+    return (
+        f"did you mean {near}?"
+        if near
+        else "there are init, config, check, top, topics, spool and dead-letters"
+    )
 
 
 def _selection(options: Namespace, numbers: tuple[int, ...]) -> Selection:

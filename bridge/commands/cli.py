@@ -1,5 +1,6 @@
 """Runs the command line: prints --help, starts each command, returns the exit status."""
 
+import logging
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from bridge.settings.describe import OPTIONS
 from bridge.settings.flags import Flags
 from bridge.settings.layers import Layers
 from bridge.settings.load import DEFAULT_FILE, Configuration, load
-from bridge.settings.section import nearest
+from bridge.settings.section import Key, nearest
 from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
@@ -29,6 +30,8 @@ _WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.R
 
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
        bridge --dry-run [--count N] [--json]         show what would be produced
+       bridge init [--mqtt.host HOST[:PORT] --kafka.bootstrap_servers LIST]
+                                                     write a starter file
        bridge config                                 show the settings in force
        bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE]
                     [--send [TOPIC]]                 examine chain and machine
@@ -83,6 +86,12 @@ def _run(words: Sequence[str]) -> int:
     command = arguments.command(options, _words(parser, rest))
     if command.name != arguments.SERVICE:
         signals.let_through()
+        # Else Python prints what paho and librdkafka log. The commands' own sentences tell what matters.
+        logging.getLogger().addHandler(logging.NullHandler())
+    if command.name == arguments.INIT:
+        from bridge.commands.init import init
+
+        return init(flags.layer(options), options.config)
     configuration = load(
         flags.layer(options),
         options.config,
@@ -174,11 +183,22 @@ def _show(configuration: Configuration) -> int:
     settings = configuration.settings
     _require_password(settings)
     Router(settings.routes).require_protocol(settings.mqtt.protocol)  # this line finds wrong routes
-    sys.stdout.write(as_toml(configuration))
+    sys.stdout.write(as_toml(configuration, _places(settings)))
     sys.stdout.flush()
     for warning in [*settings.warnings(), *advice.warnings(settings.routes)]:
         sys.stderr.write(f"bridge: warning: {printable(warning)}\n")
     return SUCCESS
+
+
+def _places(settings: Settings) -> dict[Key, str]:
+    """What is where on disk, by the table that is about it."""
+    from bridge.spool.store import Store
+
+    file = printable(str(settings.spool_directory.absolute() / Store.FILE))
+    return {
+        ("spool",): f"messages that wait for Kafka are in {file}",
+        ("dead_letters",): f"dead letters are in {file}, too; mqtt-kafka-bridge dead-letters list shows them",
+    }
 
 
 def _require_password(settings: Settings) -> None:

@@ -4,7 +4,6 @@ These commands do not import app.py, because importing paho and librdkafka would
 returns the exit status.
 """
 
-import logging
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -44,7 +43,6 @@ def replay(settings: Settings, selection: Selection, to: str | None, as_json: bo
     # The other commands do not need librdkafka.
     from bridge.kafka.blocking_producer import BlockingProducer
 
-    logging.getLogger("librdkafka").addHandler(logging.NullHandler())  # the reasons tell what matters
     letters = StoredLetters(settings.spool_directory)
     selection = replace(selection, up_to=letters.last())
     with letters.alone(), closing(BlockingProducer(settings.kafka)) as producer:

@@ -7,7 +7,8 @@ from threading import Event as Signal
 from confluent_kafka import KafkaException
 
 from bridge.delivery.results import NoTopicAnswer, Verdict
-from bridge.kafka import error_verdicts
+from bridge.kafka import error_verdicts, library_log
+from bridge.kafka.client_errors import ClientErrors
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import FailedReport, Producer, taken
 from bridge.kafka.topic_lookup import look_up, new_admin
@@ -34,10 +35,14 @@ class BlockingProducer:
         self._reported = Signal()
         self._trouble = ""  # librdkafka's last error
         self.is_stuck = False
+        logger = library_log.silent("replay")
         self._producer = Producer(
-            producer_options(settings, BATCH_SIZE), wake=self._reported.set, on_error=self._note
+            producer_options(settings, BATCH_SIZE) | {"logger": logger},
+            wake=self._reported.set,
+            on_error=self._note,
         )
-        self._admin = new_admin(settings)
+        self._errors = ClientErrors(settings)
+        self._admin = new_admin(settings, error_cb=self._errors.note, logger=logger)
 
     def deliver(self, messages: Sequence[Message]) -> list[str]:
         """Produce the messages. Returns for each message why Kafka does not hold it.
@@ -69,7 +74,10 @@ class BlockingProducer:
         try:
             answer = look_up(self._admin, topic)
         except KafkaException as error:
-            answer = NoTopicAnswer(topic, str(error.args[0].str()))
+            self.is_stuck = True  # Kafka would not answer about another topic either
+            while self._admin.poll(0):  # calls error_cb
+                pass
+            answer = NoTopicAnswer(topic, self._errors.why(error.args[0]))
         if isinstance(answer, NoTopicAnswer):
             return f"Kafka does not answer about the topic {topic}: {answer.reason}"
         return "" if answer.exists else f"the topic {topic} does not exist; create it: {answer.way_out}"
@@ -111,4 +119,4 @@ class BlockingProducer:
         return found
 
     def _note(self, _code: int, text: str) -> None:
-        self._trouble = text
+        self._trouble = error_verdicts.plain(text)

@@ -12,6 +12,7 @@ from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
 from bridge.kafka.broker_watch import BrokerWatch
 from bridge.kafka.brokers import Brokers
+from bridge.kafka.error_verdicts import plain
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.kafka.topic_lookup import TopicLookup
@@ -307,24 +308,24 @@ class Cluster:
             if producer in self._retiring:
                 self._fatal = True  # no broker lets it in again: the new producer gets its messages
             elif producer is self._producer:
-                self._refused, self._refused_at = text, time.monotonic()
+                self._refused, self._refused_at = plain(text), time.monotonic()
         if kind == error_verdicts.TLS:
             if self._is_due(kind):
                 tls.report_in_background(self._settings, text)
         elif kind == error_verdicts.AUTHENTICATION:
             if self._is_due(kind):
                 way_out = listeners.explain_words(text) or listeners.LOG_IN
-                log(Event.KAFKA_AUTHENTICATION_FAILED, reason=text, way_out=way_out)
+                log(Event.KAFKA_AUTHENTICATION_FAILED, reason=plain(text), way_out=way_out)
                 self._read_password_again()
         elif way_out := listeners.explain_words(text):
             if producer is self._producer:
-                self._refused, self._refused_at = text, time.monotonic()
+                self._refused, self._refused_at = plain(text), time.monotonic()
             if self._is_due(_LISTENER):
-                log(Event.KAFKA_WRONG_LISTENER, reason=f"{text} ({way_out})")
+                log(Event.KAFKA_WRONG_LISTENER, reason=f"{plain(text)} ({way_out})")
             if kind == error_verdicts.FATAL and producer is self._producer and self._may_rest:
-                self._rest(text)
+                self._rest(plain(text))
         elif self._is_due(kind):
-            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=text)
+            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=plain(text))
             if kind == error_verdicts.ALL_BROKERS_DOWN:
                 self._ask_listeners()
         if kind == error_verdicts.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:

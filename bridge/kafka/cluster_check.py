@@ -8,15 +8,14 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from logging import NullHandler, getLogger
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.errors import BridgeError
-from bridge.kafka import listeners, tls, topic_description, topic_lookup
-from bridge.kafka.client_errors import ClientErrors
+from bridge.kafka import library_log, listeners, tls, topic_description, topic_lookup
+from bridge.kafka.client_errors import REFUSES_FOR, ClientErrors
 from bridge.kafka.options import BATCH_SIZE, not_built, producer_options
 from bridge.kafka.topic_description import Description
 from bridge.settings import KafkaSettings
@@ -45,22 +44,20 @@ class ClusterCheck:
         self._errors = ClientErrors(settings)
         self._states: dict[str, str] = {}  # by address
         self._may_produce = False
-        self._logger = getLogger("librdkafka.check")
-        self._logger.addHandler(NullHandler())  # what it says is in the reasons
-        self._logger.propagate = False
+        logger = library_log.silent("check")
         tls.require_usable(settings)
         own: dict[str, Any] = {
             "enable.sparse.connections": False,  # to all brokers at once
             "statistics.interval.ms": round(_LOOK_EVERY * 1000),
             "stats_cb": self._look,
             "error_cb": self._errors.note,
-            "logger": self._logger,
+            "logger": logger,
         }
         try:
             self._producer = Producer(producer_options(settings, BATCH_SIZE) | own)
         except KafkaException as error:
             raise not_built(error) from None
-        self._admin = topic_lookup.new_admin(settings, error_cb=self._errors.note, logger=self._logger)
+        self._admin = topic_lookup.new_admin(settings, error_cb=self._errors.note, logger=logger)
 
     def close(self) -> None:
         with suppress(KafkaException):  # a fatal error: brokers() has told of it
@@ -68,9 +65,10 @@ class ClusterCheck:
 
     def brokers(self) -> list[Reached]:
         """Return each broker of the cluster, at the address that it advertises. Raises BridgeError."""
-        until = time.monotonic() + _TIMEOUT
         try:
-            found = self._producer.list_topics(timeout=_TIMEOUT).brokers.values()
+            found = self._errors.metadata(
+                self._producer, self._poll, _TIMEOUT, lambda: bool(self._states)
+            ).brokers.values()
         except KafkaException as error:
             # librdkafka leaves the bootstrap connection as soon as it knows the advertised addresses. If it
             # reaches none of these, it may have nobody to ask any more; its statistics name them then.
@@ -82,10 +80,18 @@ class ClusterCheck:
             addresses = sorted(self._states)
         else:
             addresses = sorted(f"{broker.host}:{broker.port}" for broker in found)
-            until = time.monotonic() + _TIMEOUT
-        while time.monotonic() < until and not (self._may_produce and all(map(self._is_up, addresses))):
+        began = time.monotonic()
+        while not self._is_decided(addresses, time.monotonic() - began):
             self._poll(_LOOK_EVERY)
         return [Reached(address, self._why_not(address)) for address in addresses]
+
+    def _is_decided(self, addresses: list[str], waited: float) -> bool:
+        """Whether waiting longer shows no more: each broker is up, or has refused for a while."""
+        away = [address for address in addresses if not self._is_up(address)]
+        if waited >= _TIMEOUT or (self._may_produce and not away):
+            return True
+        refused = waited >= REFUSES_FOR and all(map(self._errors.has, away))
+        return bool(away) and refused and (self._may_produce or len(away) == len(addresses))
 
     def why_no_producer_id(self) -> str:
         """Return why the bridge could produce nothing although brokers let it in; empty: it could.
@@ -149,7 +155,7 @@ class ClusterCheck:
         found = listeners.look(host, port)
         if found and (wrong := listeners.explain(address, found, self._settings.client_options())):
             return wrong
-        reason = self._errors.of(address) or "it does not answer"
+        reason = self._errors.of(address).removeprefix(f"{address}: ") or "it does not answer"
         return (
             f"{reason}. The bridge uses the address that the broker advertises: advertised.listeners in its"
             " server.properties must name one that this machine reaches"

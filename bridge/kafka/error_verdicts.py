@@ -48,6 +48,13 @@ _FILE = re.compile(
     r"|`(https\.ca\.location)` must be an existing"
 )
 
+# Parts of librdkafka's texts (rdkafka_broker.c), for `plain`.
+_PLACE = re.compile(r"^(?:\w+://)?(\S+)/(?:bootstrap|\d+): ")
+_ASIDE = re.compile(r" ?\(after \d+ms(?: in state \w+)?(?:, \d+ identical error\(s\) suppressed)?\)")
+_NAME = re.compile(r"Failed to resolve '([^']+)': (.+)")
+_CONNECT = re.compile(r"Connect to ipv[46]#\S+ failed: ")
+_ORIGIN = re.compile(r"(^|: )(?:Local|Broker): ")
+
 
 def unusable_file(text: str) -> str:
     """The option whose file librdkafka could not use when it was to build a client; empty: no file's.
@@ -67,6 +74,19 @@ def kind(code: int, text: str) -> int:
     return TLS if code == TRANSPORT and tls else code
 
 
+def plain(text: str) -> str:
+    """librdkafka's text without its notation, for people: `kafka1:9092: Connection refused`.
+
+    Leaves out the number of the broker, the address behind a name, the state of the connection and where in
+    the code the error began.
+    """
+    text = _ASIDE.sub("", text)
+    if found := _NAME.search(text):
+        return f"{found[1]} does not resolve: {found[2]}"
+    text = _CONNECT.sub("", _PLACE.sub(r"\1: ", text))
+    return _ORIGIN.sub(r"\1", text)
+
+
 def is_without_brokers(code: int, text: str) -> bool:
     """The client could start no thread for any bootstrap broker. It has sent nothing, and it never will."""
     return code == ALL_BROKERS_DOWN and text == "No brokers configured"
@@ -84,4 +104,6 @@ def hold(code: int) -> Hold:
 
 def reason(code: int, text: str, topic: str) -> str:
     """Return the reason for people to read. `text`: librdkafka's text."""
-    return _TABLE[code][1].format(topic=topic, text=text) if code in _TABLE else f"{text} (error {code})"
+    return (
+        _TABLE[code][1].format(topic=topic, text=text) if code in _TABLE else f"{plain(text)} (error {code})"
+    )

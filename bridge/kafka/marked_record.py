@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
-from logging import NullHandler, getLogger
 from typing import Self
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from bridge.errors import BridgeError
+from bridge.kafka import library_log
+from bridge.kafka.error_verdicts import plain
 from bridge.kafka.topic_lookup import admin_options
 from bridge.settings import KafkaSettings
 
@@ -23,8 +24,8 @@ def why_unreadable(topic: str, error: KafkaError) -> str:
             " the bridge's disk)"
         )
     return (
-        f"{topic} can't be read: {error.str()} (let the bridge's Kafka user read this topic: --send looks for"
-        " its message there)"
+        f"{topic} can't be read: {plain(error.str())} (let the bridge's Kafka user read this topic:"
+        " --send looks for its message there)"
     )
 
 
@@ -36,16 +37,13 @@ class MarkedRecord:
 
     def __init__(self, settings: KafkaSettings, topic: str) -> None:
         self._topic = topic
-        logger = getLogger("librdkafka.check")
-        logger.addHandler(NullHandler())
-        logger.propagate = False
         self._consumer = Consumer(
             admin_options(settings)
             | {
                 "group.id": "mqtt-kafka-bridge-check",  # librdkafka wants one; assign() does not join it
                 "enable.auto.commit": False,
                 "error_cb": lambda _error: None,
-                "logger": logger,
+                "logger": library_log.silent("check"),
             }
         )
 

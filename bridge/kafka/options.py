@@ -1,13 +1,12 @@
 """The options that librdkafka gets. Names and units are those of librdkafka's CONFIGURATION.md."""
 
 from contextlib import suppress
-from logging import getLogger
 from typing import Any
 
 from confluent_kafka import KafkaException
 
 from bridge.errors import BridgeError, ConfigurationError, NoThread
-from bridge.kafka import error_verdicts
+from bridge.kafka import error_verdicts, library_log
 from bridge.settings import KafkaSettings, read_kafka_password
 
 BATCH_SIZE = 500_000  # bytes; below Kafka's default limit of a record batch, 1,048,588
@@ -51,7 +50,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """
     options: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap_servers,
-        "logger": getLogger("librdkafka"),
+        "logger": library_log.of_the_service(),
         **{name: _OPTIONS[name] for name in ("socket.keepalive.enable", "log.connection.close", "client.id")},
     }
     if password := read_kafka_password(settings):

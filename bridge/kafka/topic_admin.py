@@ -3,14 +3,14 @@
 import time
 from concurrent.futures import TimeoutError as NoAnswer
 from dataclasses import dataclass
-from logging import NullHandler, getLogger
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 
 from bridge.errors import BridgeError
-from bridge.kafka import tls, topic_description
+from bridge.kafka import library_log, tls, topic_description
 from bridge.kafka.client_errors import ClientErrors
+from bridge.kafka.error_verdicts import plain
 from bridge.kafka.topic_description import Description
 from bridge.kafka.topic_lookup import new_admin
 from bridge.settings import KafkaSettings
@@ -52,17 +52,14 @@ class TopicAdmin:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._errors = ClientErrors(settings)
-        logger = getLogger("librdkafka.topics")
-        logger.addHandler(NullHandler())  # the errors' texts have what librdkafka logs
-        logger.propagate = False
         tls.require_usable(settings)
-        self._admin = new_admin(settings, error_cb=self._errors.note, logger=logger)
+        self._admin = new_admin(settings, error_cb=self._errors.note, logger=library_log.silent("topics"))
 
     def cluster(self) -> Cluster:
         """Return brokers and topics. Raises BridgeError with the cause if Kafka does not answer."""
         try:
             # With auto.create.topics.enable a request for one topic would create it. This one creates none.
-            found = self._admin.list_topics(timeout=_TIMEOUT)
+            found = self._errors.metadata(self._admin, self._admin.poll, _TIMEOUT)
         except KafkaException as error:
             raise BridgeError(self._why(error.args[0])) from None
         holders = (
@@ -127,13 +124,14 @@ class TopicAdmin:
                 )
 
     def _why_not_created(self, error: KafkaError, name: str) -> str:
+        said = plain(error.str())
         if error.code() in _DENIED:
             return self._denied("create the topic", "Create", name)
         if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
-            return f"Kafka refuses: {error.str()} (start the other brokers, or choose fewer with --replicas)"
+            return f"Kafka refuses: {said} (start the other brokers, or choose fewer with --replicas)"
         if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
             return self._why(error)
-        return f"Kafka refuses: {error.str()}"
+        return f"Kafka refuses: {said}"
 
     def _denied(self, what: str, operation: str, name: str) -> str:
         user = self._settings.sasl_username or "NAME"

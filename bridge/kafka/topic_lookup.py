@@ -75,7 +75,7 @@ class TopicLookup:
                 admin = admin or new_admin(self._settings)
                 answer: TopicAnswer | NoTopicAnswer = look_up(admin, topic)
             except KafkaException as error:
-                answer = NoTopicAnswer(topic, str(error.args[0].str()))
+                answer = NoTopicAnswer(topic, error_verdicts.plain(error.args[0].str()))
             except Exception as error:
                 answer = NoTopicAnswer(topic, str(error) or type(error).__name__)
             self._tell(answer)
@@ -104,7 +104,7 @@ def look_up(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
     found = admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
     if found.error is not None:
         if found.error.code() not in _MISSING:
-            return NoTopicAnswer(topic, found.error.str(), error_verdicts.hold(found.error.code()))
+            return _no_answer(topic, found.error)
         return missing(topic, admin.list_topics(timeout=_TIMEOUT).topics)
     config = _config(admin, topic)
     limit = config.get("max.message.bytes")
@@ -124,11 +124,14 @@ def look_only(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
         try:
             future.result(_TIMEOUT + 1)
         except KafkaException as error:
-            code = error.args[0].code()
-            if code in _MISSING:
+            if error.args[0].code() in _MISSING:
                 return missing(topic, known)
-            return NoTopicAnswer(topic, error.args[0].str(), error_verdicts.hold(code))
+            return _no_answer(topic, error.args[0])
     return look_up(admin, topic)
+
+
+def _no_answer(topic: str, error: KafkaError) -> NoTopicAnswer:
+    return NoTopicAnswer(topic, error_verdicts.plain(error.str()), error_verdicts.hold(error.code()))
 
 
 def missing(topic: str, others: Iterable[str]) -> TopicAnswer:

@@ -44,9 +44,11 @@ def reach(settings: MqttSettings, *, balancer: bool = True) -> socket.socket:
     except TlsFailed as failed:
         raise BridgeError(failed.sentence) from None
     except OSError as error:
+        who = "HAProxy" if balancer else "the broker"
+        port = f" Without HAProxy set mqtt.port = {settings.brokers_port}" if balancer else ""
         raise BridgeError(
-            f"{settings.host}:{settings.port}: {error.strerror or error} (does"
-            f" {'HAProxy' if balancer else 'the broker'} run there, and does a firewall refuse the port?)"
+            f"{settings.host}:{settings.port}: {error.strerror or error} (does {who} run there, and does a"
+            f" firewall refuse the port?{port})"
         ) from None
 
 

@@ -88,7 +88,8 @@ class Connection:
             return why(self.error)
         if self._tap.ended:
             return CLOSED_BY_PEER
-        return f"paho could not read what the broker sent: {reason}"
+        named = "" if reason.value == reasons.UNSPECIFIED else f": {reason}"
+        return f"paho could not read what the broker sent{named}"
 
     @property
     def bytes_read(self) -> int:

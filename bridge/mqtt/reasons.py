@@ -4,6 +4,7 @@ Paho translates the return codes of MQTT 3.1.1 into reason codes: 1 is 0x84, 2 i
 4 is 0x86, 5 is 0x87.
 """
 
+UNSPECIFIED = 0x80  # paho also reports this code for each end that has none
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
 KEEP_ALIVE_TIMEOUT = 0x8D  # paho also reports this code when no PINGRESP came
 SESSION_TAKEN_OVER = 0x8E

@@ -294,7 +294,7 @@ class Session:
             if log_tls_failure(result):
                 self._next_delay = self._backoff.refused_delay()
             elif self._is_news(why(result)):
-                log(Event.MQTT_CONNECT_FAILED, host=self._settings.host, reason=why(result))
+                self._log_failed(result)
             self._back_off()
             return
         try:
@@ -324,6 +324,15 @@ class Session:
             return False
         self._log_failure_at[reason] = now + _LOG_AGAIN_AFTER
         return True
+
+    def _log_failed(self, error: OSError) -> None:
+        host, port, reason = self._settings.host, self._settings.port, why(error)
+        if isinstance(error, ConnectionRefusedError) and self._settings.is_balancers_port:
+            own = self._settings.brokers_port  # a person may not know that the port's default is HAProxy's
+            way_out = f"start HAProxy there; without HAProxy set mqtt.port = {own}"
+            log(Event.MQTT_CONNECT_FAILED, host=host, port=port, reason=reason, way_out=way_out)
+        else:
+            log(Event.MQTT_CONNECT_FAILED, host=host, port=port, reason=reason)
 
     def _on_connack(self, session_present: bool, reason: ReasonCode, limits: BrokerLimits) -> None:
         connection = self._connection

@@ -72,6 +72,12 @@ def holds_others(key: Key) -> bool:
     return table(field.annotation) is not None or get_origin(field.annotation) in (dict, list)
 
 
+def is_flag(key: Key) -> bool:
+    """Whether the setting is true or false."""
+    field = field_at(key)
+    return field is not None and field.annotation is bool
+
+
 def secret(key: Key) -> bool:
     """Whether the value at `key` must never be shown. For an unknown key the name decides."""
     field = field_at(key)

@@ -1,7 +1,6 @@
 """Loads the settings. Flags win over the environment, then the file, then systemd's values, then defaults."""
 
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from bridge.errors import ConfigurationError
-from bridge.settings import describe, problems
+from bridge.settings import describe, problems, toml_errors
 from bridge.settings.describe import environment_name
 from bridge.settings.kafka_options import flat
 from bridge.settings.layers import Layer, Layers
 from bridge.settings.root import Settings
 from bridge.settings.section import Key, nearest
 from bridge.settings.text import NotUtf8, decode
+from bridge.settings.toml_errors import ASSIGNMENT, TABLE, key_of
 
 DEFAULT_FILE = Path("/etc/mqtt-kafka-bridge/bridge.toml")
 
@@ -98,8 +98,10 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
             if explicit:
                 raise ConfigurationError(f"cannot read {file} (--config): there is no file of that name")
             return
-        text = decode(file.read_bytes())
-        values = tomllib.loads(text.replace("\r\n", "\n"))
+        text = decode(file.read_bytes()).replace("\r\n", "\n")
+        if slips := toml_errors.bracket_slips(text):
+            raise ConfigurationError([f"{file}:{line}: {slip}" for line, slip in slips])
+        values = tomllib.loads(text)
         lines = _lines(text)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
@@ -110,7 +112,8 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
         way_out = error.way_out.replace("FILE", str(file))
         raise ConfigurationError(f"cannot read {file}: {error.reason} ({way_out})") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{file} is not valid TOML: {error}") from None
+        line, what = toml_errors.sentence(text, error)
+        raise ConfigurationError(f"{file}:{line} is not valid TOML: {what}") from None
 
     def name_of(key: Key) -> str:
         prefixes = (key[:length] for length in range(len(key), 0, -1))
@@ -193,28 +196,19 @@ def _null_characters(layers: Layers) -> Iterator[tuple[str, str]]:
             yield head, f"{head}holds a null character (\\u0000); leave it out"
 
 
-_TABLE = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?")
-_NAME = r"""(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')"""
-_ASSIGNMENT = re.compile(rf"\s*({_NAME}(?:\s*\.\s*{_NAME})*)\s*=")
-
-
 def _lines(text: str) -> dict[Key, int]:
     """The line number of each table and value, for messages. Simple: it fits files as people write them."""
     found: dict[Key, int] = {}
     table: Key = ()
     for number, line in enumerate(text.splitlines(), start=1):
-        if match := _TABLE.fullmatch(line):
-            table = _key(match[2])
+        if match := TABLE.fullmatch(line):
+            table = key_of(match[2])
             if match[1] == "[[":
                 table = (*table, next(n for n in range(number) if (*table, n) not in found))
             found.setdefault(table, number)
-        elif match := _ASSIGNMENT.match(line):
-            key = (*table, *_key(match[1]))
+        elif match := ASSIGNMENT.match(line):
+            key = (*table, *key_of(match[1]))
             if key[:2] == describe.OPTIONS and len(key) > 2:
                 key = (*describe.OPTIONS, ".".join(str(part) for part in key[2:]))
             found.setdefault(key, number)
     return found
-
-
-def _key(text: str) -> Key:
-    return tuple(part.strip("\"'") for part in re.findall(_NAME, text))

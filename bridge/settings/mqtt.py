@@ -139,6 +139,8 @@ def _mqtt_text(value: str) -> str:
     return value
 
 
+BALANCERS_PORTS = (1884, 8884)  # of the shipped haproxy.cfg, without and with TLS
+
 MqttText = Annotated[str, AfterValidator(_mqtt_text)]
 """A UTF-8 Encoded String of CONNECT (MQTT 5, 1.5.4)."""
 
@@ -263,6 +265,16 @@ class MqttSettings(Section):
             for name in ("password", "password_file"):
                 if getattr(self, name) is not None:
                     yield name, "does nothing without username"
+
+    @property
+    def is_balancers_port(self) -> bool:
+        """Whether `port` is one of the shipped haproxy.cfg, where a broker alone seldom listens."""
+        return self.port in BALANCERS_PORTS
+
+    @property
+    def brokers_port(self) -> int:
+        """The port at which a broker without a balancer usually listens."""
+        return 8883 if self.tls.enabled else 1883
 
     def session_name(self, client_id: str) -> str:
         """The name under which the bridge records what it has subscribed in this session at this broker."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field
 
 from bridge.settings.host import why_bad_host
+from bridge.settings.mqtt import BALANCERS_PORTS
 from bridge.settings.section import Allowed, Section, Wrong
 
 _URL = "an address that begins with http:// or https://"
@@ -70,7 +71,7 @@ class HaproxySettings(Section):
         """The URL to ask; empty: none."""
         if self.stats != _AUTO:
             return self.stats
-        if mqtt_port not in (1884, 8884):
+        if mqtt_port not in BALANCERS_PORTS:
             return ""
         host = f"[{mqtt_host}]" if ":" in mqtt_host else mqtt_host
         return f"http://{host}:8081/metrics?scope=server"

@@ -1,7 +1,8 @@
 """Formats the settings in force, each with its source, for `bridge config`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
+from types import MappingProxyType
 
 from pydantic import BaseModel
 
@@ -22,10 +23,13 @@ def effective(configuration: Configuration) -> list[Row]:
     ]
 
 
-def as_toml(configuration: Configuration) -> str:
-    """The settings as a TOML file. The bridge could read it again, except for the secrets."""
+def as_toml(configuration: Configuration, comments: Mapping[Key, str] = MappingProxyType({})) -> str:
+    """The settings as a TOML file. The bridge could read it again, except for the secrets.
+
+    `comments`: a line for the end of a table, by the table's key.
+    """
     tables = [
-        "\n".join([*_heading(table), *_aligned(list(rows))])
+        "\n".join([*_heading(table), *_aligned(list(rows)), *_comment(comments.get(table))])
         for table, rows in groupby(effective(configuration), key=lambda row: row[0][:-1])
     ]
     return "\n\n".join(tables) + "\n"
@@ -48,6 +52,10 @@ def _values(model: BaseModel, above: Key) -> Iterator[tuple[Key, str | None]]:
 def _heading(table: Key) -> Iterator[str]:
     if table:
         yield f"[[{table[0]}]]" if isinstance(table[-1], int) else f"[{dotted(table)}]"
+
+
+def _comment(text: str | None) -> list[str]:
+    return [f"# {text}"] if text else []
 
 
 def _aligned(rows: list[Row]) -> Iterator[str]:

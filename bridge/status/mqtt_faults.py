@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from bridge.settings.mqtt import BALANCERS_PORTS
 from bridge.status.finding import Finding, broken, warning
 from bridge.status.snapshot import BrokerNode, Neighbour, Snapshot
 from bridge.status.spoken import count, duration, listed, sentence
@@ -178,7 +179,7 @@ def _unreachable(s: Snapshot) -> Finding:
             f" finds neither HAProxy nor EMQ. {behind_the_bridge(s)}",
             "Correct mqtt.host, or repair the name server of this network; an IP address needs none.",
         )
-    stats = ""
+    stats, usual = "", 8883 if s.mqtt.port == 8884 else 1883
     if s.haproxy and s.haproxy.trouble:
         stats = f" HAProxy's statistics at {s.haproxy.url} do not answer either."
     if any(words in reason for words in _NO_WAY):
@@ -186,6 +187,15 @@ def _unreachable(s: Snapshot) -> Finding:
         remedy = f"See whether the host {s.mqtt.host} is up (`ping {s.mqtt.host}`), then start HAProxy there:"
         if s.kafka.state in ("away", "connecting"):
             fault += " Kafka can't be reached either, so look at the network of the bridge's machine first."
+    elif not _has_haproxy(s):
+        return broken(
+            "mqtt-unreachable",
+            at,
+            f"The MQTT broker at {at} can't be reached{quoted(s.mqtt.reason)}: no program listens there."
+            f" {behind_the_bridge(s)}",
+            f"Start the broker on the host {s.mqtt.host}. If it runs, check that mqtt.host and mqtt.port are"
+            " right.",
+        )
     else:
         fault = "No program listens there: HAProxy has stopped or does not start."
         remedy = f"On the host {s.mqtt.host} look with `systemctl status haproxy`, then start HAProxy:"
@@ -194,8 +204,14 @@ def _unreachable(s: Snapshot) -> Finding:
         at,
         f"HAProxy at {at} can't be reached{quoted(s.mqtt.reason)}. {fault}{stats} Devices that connect"
         f" through this HAProxy can't publish now either. {behind_the_bridge(s)}",
-        f"{remedy} {_HAPROXY}. If it runs, check that mqtt.host and mqtt.port are right.",
+        f"{remedy} {_HAPROXY}. If it runs, check that mqtt.host and mqtt.port are right: without HAProxy"
+        f" mqtt.port is the broker's own, usually {usual}.",
     )
+
+
+def _has_haproxy(s: Snapshot) -> bool:
+    """Whether HAProxy seems to stand in front of the broker: it is asked, or the port is its own."""
+    return s.haproxy is not None or s.mqtt.port in BALANCERS_PORTS
 
 
 def _unavailable(s: Snapshot) -> Finding:

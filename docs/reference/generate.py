@@ -272,6 +272,7 @@ def _command_line() -> Iterator[str]:
 
     mqtt-kafka-bridge [--config FILE] [--mqtt.host HOST ...]
     mqtt-kafka-bridge --dry-run [--count N] [--json] [--client-id ID]
+    mqtt-kafka-bridge init [--mqtt.host HOST[:PORT] --kafka.bootstrap_servers LIST] [--config FILE]
     mqtt-kafka-bridge config
     mqtt-kafka-bridge check [--offline] [--json] [--strict] [--haproxy-cfg FILE] [--send [TOPIC]]
     mqtt-kafka-bridge top [--once] [--json] [--url URL]

@@ -71,7 +71,7 @@ def test_a_whole_chain_fails_nothing_and_says_what_it_found(look: Look, haproxy:
     found = look(more={"haproxy_cfg": CONFIGURATION})
     # The machine that runs the tests may have no NTP, or a full disk.
     assert failures(found) <= {"machine.clock", "spool.disk", "spool.space"}
-    for id_ in ("mqtt.name", "mqtt.tcp", "mqtt.connack", "kafka.bootstrap", "kafka.brokers"):
+    for id_ in ("mqtt.tcp", "mqtt.connack", "kafka.bootstrap", "kafka.brokers"):
         assert levels(found, id_) == [Level.GOOD], found[id_]
     assert levels(found, "kafka.topic") == [Level.GOOD, Level.SKIPPED]
     assert levels(found, "mqtt.subscription") == [Level.GOOD] * 2

@@ -19,7 +19,6 @@ from bridge.units import DURATION
 
 INSTALLED = Path("/etc/haproxy/haproxy.cfg")
 
-_BALANCERS_PORTS = (1884, 8884)  # of the shipped haproxy.cfg
 _PING_MARGIN = 1.5  # as settings/mqtt.py
 _SHORT_EXPIRY = 3 * 86400.0  # seconds: a long weekend
 _FEW_SECONDS = 60.0  # that EMQ's queue should hold
@@ -29,15 +28,15 @@ _ALL_DOWN = "on its host: sudo systemctl restart emqx (or emqttd)"  # no other n
 
 def has_balancer(site: Site) -> bool:
     """Whether HAProxy seems to stand in front of the broker. If not, no text speaks of HAProxy."""
-    mqtt = site.settings.mqtt
-    told = site.haproxy_cfg is not None or bool(site.settings.haproxy.address(mqtt.host, mqtt.port))
-    return told or mqtt.port in _BALANCERS_PORTS
+    haproxy = site.settings.haproxy
+    told = site.haproxy_cfg is not None or bool(haproxy.stats and not haproxy.is_a_guess)
+    return told or (site.settings.mqtt.is_balancers_port and not site.brokers_port_is_open)
 
 
 def name(site: Site) -> Iterator[Outcome]:
     host, addresses = site.settings.mqtt.host, resolve(site.settings.mqtt)
-    same = addresses == [host]
-    yield good(f"{host} is an address" if same else f"{host} is {', '.join(addresses)}")
+    if addresses != [host]:  # of an address there is nothing to tell
+        yield good(f"{host} is {', '.join(addresses)}")
 
 
 def tcp(site: Site) -> Iterator[Outcome]:
@@ -48,11 +47,12 @@ def tcp(site: Site) -> Iterator[Outcome]:
             if isinstance(sock, ssl.SSLSocket) and (der := sock.getpeercert(binary_form=True)):
                 site.shown[f"{mqtt.host}:{mqtt.port}"] = der
     except BridgeError:
-        usual = 8883 if mqtt.tls.enabled else 1883
+        usual = mqtt.brokers_port
         if mqtt.port != usual and _is_open(mqtt, usual):
+            site.brokers_port_is_open = True
             yield failed(
                 f"{mqtt.host}:{mqtt.port} accepts no connection, but port {usual} is open there",
-                f"if no balancer stands in front of the broker, set mqtt.port = {usual}",
+                f"set mqtt.port = {usual}; or, if a balancer stands in front of the broker, start it",
             )
             return
         raise
@@ -142,7 +142,7 @@ def timeouts_verdict(file: str, found: dict[str, float | None], keepalive: float
 def nodes(site: Site) -> Iterator[Outcome]:
     mqtt, haproxy = site.settings.mqtt, site.settings.haproxy
     url = haproxy.address(mqtt.host, mqtt.port)
-    if not url:
+    if not url or not has_balancer(site):
         return
     try:
         found = ask_haproxy(url, haproxy)

@@ -75,6 +75,7 @@ class Site:
     shown: dict[str, bytes] = field(default_factory=dict)  # certificates of peers, DER
     broker: BrokerCheck | None = None
     cluster: ClusterCheck | None = None
+    brokers_port_is_open: bool = False  # at mqtt.host, while mqtt.port is not
     brokers_up: int = 0
     topics: list[Description] = field(default_factory=list)
     status: Status | None = None

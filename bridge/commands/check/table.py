@@ -43,7 +43,7 @@ CHECKS: tuple[Check, ...] = (
         "mqtt.tcp",
         Group.MQTT,
         "TCP, and TLS if it is enabled, to mqtt.host and mqtt.port.",
-        "start HAProxy or the broker there, or correct mqtt.host and mqtt.port",
+        "start the broker there, or the balancer in front of it, or correct mqtt.host and mqtt.port",
         "mqttconnect_failed",
         mqtt_side.tcp,
         seconds=130.0,

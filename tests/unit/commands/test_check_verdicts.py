@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import socket
 import struct
 import time
 from collections.abc import Iterable
@@ -22,6 +23,7 @@ from bridge.commands.check import (
     spool_group,
 )
 from bridge.commands.check.outcome import Level, Outcome, Site
+from bridge.errors import BridgeError
 from bridge.kafka.quorum_clock import latest
 from bridge.kafka.topic_description import Description
 from bridge.settings import Settings
@@ -118,6 +120,33 @@ def test_a_user_of_a_plain_broker_reads_nothing_of_haproxy(
     monkeypatch.setattr(mqtt_side, "INSTALLED", tmp_path / "none")
     assert list(mqtt_side.haproxy_timeouts(site(port=1883))) == []
     assert levels(mqtt_side.haproxy_timeouts(site(port=1884))) == [Level.SKIPPED]
+
+
+def test_a_user_of_a_plain_broker_with_the_default_port_reads_that_1883_is_open_and_nothing_of_haproxy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(mqtt_side, "INSTALLED", tmp_path / "none")
+    there = site(host="127.47.3.1")
+    with socket.create_server(("127.47.3.1", 1883)):
+        (outcome,) = mqtt_side.tcp(there)
+    assert outcome.found == "127.47.3.1:1884 accepts no connection, but port 1883 is open there"
+    assert outcome.remedy.startswith("set mqtt.port = 1883; or, if a balancer")
+    assert list(mqtt_side.haproxy_timeouts(there)) == list(mqtt_side.nodes(there)) == []
+
+
+def test_where_1883_is_shut_too_the_port_of_a_broker_without_haproxy_is_named() -> None:
+    with pytest.raises(BridgeError, match=r"does HAProxy run there.* Without HAProxy set mqtt.port = 1883"):
+        list(mqtt_side.tcp(site(host="127.47.3.2")))
+    with pytest.raises(
+        BridgeError, match=r"does the broker run there, and does a firewall refuse the port\?"
+    ):
+        list(mqtt_side.tcp(site(host="127.47.3.2", port=1883)))
+
+
+def test_an_address_is_not_said_to_be_itself() -> None:
+    assert list(mqtt_side.name(site())) == []
+    (outcome,) = mqtt_side.name(site(host="localhost"))
+    assert outcome.found.startswith("localhost is ")
 
 
 def test_a_given_haproxy_cfg_must_exist(tmp_path: Path) -> None:

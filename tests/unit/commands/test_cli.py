@@ -64,6 +64,10 @@ def test_help_is_readable_at_80_columns_and_says_what_the_exit_status_means() ->
         (["check"], ["bridge check [--offline]", "--haproxy-cfg FILE", "--send [TOPIC]", "Changes nothing"]),
         (["topics"], ["bridge topics [--create]", "--min-insync N", "--yes"]),
         (["config"], ["bridge config", "--config FILE"]),
+        (
+            ["init"],
+            ["bridge init [--mqtt.host HOST[:PORT]", "write a starter file", "--config FILE", "none"],
+        ),
         (["spool", "status"], ["bridge spool status", "--watch"]),
         (
             ["dead-letters", "replay"],
@@ -78,7 +82,7 @@ def test_the_help_of_a_command_has_its_own_flags_alone(
     assert cli.main([*words, "--help"]) == 0
     shown = capsys.readouterr().out
     assert [text for text in own if text not in shown] == []
-    assert "--mqtt.host HOST" not in shown
+    assert "--mqtt.keepalive" not in shown  # a setting
     assert "--count" not in shown
     assert max(map(len, shown.splitlines())) <= 80
     assert len(shown.splitlines()) <= 35
@@ -99,6 +103,21 @@ def test_config_shows_every_setting_its_value_and_its_origin(tmp_path: Path) -> 
     assert 'level = "debug" # BRIDGE_LOG__LEVEL' in lines
     assert "geheim" not in done.stdout
     assert tomllib.loads(done.stdout)["routes"][0]["filter"] == "#"
+
+
+def test_config_says_where_the_spool_and_the_dead_letters_are(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(WORKS)
+    for directory, flags in (
+        ("/var/lib/mqtt-kafka-bridge", []),
+        ("/state", ["--state_directory", "/state"]),
+        ("/ssd/spool", ["--state_directory", "/state", "--spool.directory", "/ssd/spool"]),
+    ):
+        lines = run("config", "--config", str(file), *flags).stdout.splitlines()
+        spool = lines[lines.index("[spool]") : lines.index("[dead_letters]")]
+        letters = lines[lines.index("[dead_letters]") : lines.index("[haproxy]")]
+        assert f"# messages that wait for Kafka are in {directory}/spool.db" in spool
+        assert any(line.startswith(f"# dead letters are in {directory}/spool.db") for line in letters)
 
 
 def test_config_shows_a_table_of_long_lines_only(tmp_path: Path) -> None:
@@ -188,8 +207,8 @@ def test_a_line_break_of_the_users_begins_no_line(
         (["spool", "stat"], '"spool stat": no such command; did you mean spool status? (see bridge --help)'),
         (
             ["x"],
-            '"x": no such command; there are config, check, top, topics, spool and dead-letters (see bridge'
-            " --help)",
+            '"x": no such command; there are init, config, check, top, topics, spool and dead-letters (see'
+            " bridge --help)",
         ),
         (["config", "--watch"], "--watch: only with spool status"),
         (["config", "--client-id", "x"], "--client-id: only with --dry-run and check"),

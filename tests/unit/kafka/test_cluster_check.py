@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,6 +221,32 @@ def test_nobody_listens() -> None:
         pytest.raises(BridgeError, match=r"^127.47.0.1:1: .* \(do the brokers run"),
     ):
         cluster.brokers()
+
+
+@pytest.mark.parametrize("bootstrap", ["refuses", "hangs up", "advertises what refuses"])
+def test_brokers_that_have_refused_are_not_waited_for(
+    bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`bridge check` waited for 10 s, although each broker had refused in the first second."""
+    monkeypatch.setattr("bridge.kafka.cluster_check._TIMEOUT", 600.0)
+    began = time.monotonic()
+    with (
+        contextlib.closing(Advertiser(("127.47.0.1", 1), BROKER_KEYS)) as kafka,
+        contextlib.closing(Advertiser(("x", 1), {})) as hangs_up,
+    ):
+        servers = {
+            "refuses": "127.47.0.1:1,127.47.0.2:1",
+            "hangs up": f"127.47.0.1:1,127.0.0.1:{hangs_up.port}",
+            "advertises what refuses": f"127.0.0.1:{kafka.port}",
+        }
+        hangs_up._api_versions = lambda _: (_ for _ in ()).throw(OSError)  # type: ignore[method-assign]
+        with contextlib.closing(check(servers[bootstrap])) as cluster:
+            try:
+                said = " ".join(f"{broker.address}: {broker.why_not}" for broker in cluster.brokers())
+            except BridgeError as error:
+                said = str(error)
+    assert "127.47.0.1:1: Connection refused" in said
+    assert time.monotonic() - began < 100
 
 
 def test_nothing_of_librdkafkas_is_printed(kafka: MockKafka, capfd: pytest.CaptureFixture[str]) -> None:

@@ -54,4 +54,27 @@ def test_a_missing_permission_comes_with_the_command_that_gives_it() -> None:
 
 
 def test_what_is_not_in_the_table_is_told_in_librdkafkas_words() -> None:
-    assert error_verdicts.reason(99, "Broker: Something new", "t") == "Broker: Something new (error 99)"
+    assert error_verdicts.reason(99, "Broker: Something new", "t") == "Something new (error 99)"
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        (
+            "sasl_ssl://k1:9092/bootstrap: Connect to ipv4#10.0.0.1:9092 failed: Connection refused (after"
+            " 0ms in state CONNECT, 13 identical error(s) suppressed)",
+            "k1:9092: Connection refused",
+        ),
+        ("[::1]:9092/2: Connect to ipv6#[::1]:9092 failed: Connection refused (after 1ms in state CONNECT)",
+         "[::1]:9092: Connection refused"),
+        ("k1:9092/1: Failed to resolve 'k1:9092': Name or service not known (after 7ms in state CONNECT)",
+         "k1:9092 does not resolve: Name or service not known"),
+        ("k:9092/1: Disconnected (after 2ms in state UP)", "k:9092: Disconnected"),
+        ("Failed to get metadata: Local: Broker transport failure",
+         "Failed to get metadata: Broker transport failure"),
+        ("Local: Timed out", "Timed out"),
+        ("3/3 brokers are down", "3/3 brokers are down"),
+    ],
+)  # fmt: skip
+def test_librdkafkas_notation_is_left_out(text: str, plain: str) -> None:
+    assert error_verdicts.plain(text) == plain

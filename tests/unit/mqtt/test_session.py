@@ -9,6 +9,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 from structlog.testing import capture_logs
 
 from bridge.loop import Loop
@@ -422,6 +424,15 @@ def test_the_log_says_what_the_socket_said(world: World, unread: bool, reason: s
     assert [line["reason"] for line in lines if line["event"] == "mqtt.closed"] == [reason]
 
 
+def test_what_paho_can_not_read_is_no_unspecified_error(world: World) -> None:
+    """Paho gives the same code to each end that MQTT has no reason for."""
+    world.go_live()
+    reason = ReasonCode(PacketTypes.DISCONNECT, identifier=0x80)
+    assert world.session._connection
+    said = world.session._connection.why_closed(reason, by_broker=False)
+    assert said == "paho could not read what the broker sent"
+
+
 def test_attempts_that_fail_alike_are_logged_once_a_minute(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -435,6 +446,23 @@ def test_attempts_that_fail_alike_are_logged_once_a_minute(
             world.turn()
     assert world.connections > 60
     assert len([line for line in lines if line["event"] == "mqtt.connect_failed"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("port", "hint"),
+    [(1884, {"way_out": "start HAProxy there; without HAProxy set mqtt.port = 1883"}), (1883, {})],
+)
+def test_a_port_that_refuses_is_named_with_the_one_of_a_plain_broker(
+    world: World, port: int, hint: dict[str, str]
+) -> None:
+    world.session.use_password(world.session._settings.model_copy(update={"port": port}))
+    world.refuse = ConnectionRefusedError(111, "Connection refused")
+    with capture_logs() as lines:
+        wait_until(lambda: world.turn(1) or lines, 5.0, "the attempt has failed")
+        world.turn(5)
+    (line,) = [line for line in lines if line["event"] == "mqtt.connect_failed"]
+    assert (line["port"], line["reason"]) == (port, "Connection refused")
+    assert {name: text for name, text in line.items() if name == "way_out"} == hint
 
 
 def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> None:

@@ -252,11 +252,23 @@ def test_the_file_may_not_be_read(machine: Machine, monkeypatch: pytest.MonkeyPa
     [
         (
             "[mqtt]\nhost: emq\n",
-            "bridge.toml is not valid TOML: Expected '=' after a key in a key/value pair (at line 2, column 5)",
+            "bridge.toml:2 is not valid TOML: the sign between the name and the value must be =, and text needs"
+            ' quotation marks; write host = "emq"',
         ),
         (
             "[mqtt]\n[mqtt]\n",
-            "bridge.toml is not valid TOML: Cannot declare ('mqtt',) twice (at line 2, column 6)",
+            "bridge.toml:2 is not valid TOML: [mqtt] is there already, in line 1; put the settings of both under"
+            " one",
+        ),
+        ("[mqtt]\n= 5\n", "bridge.toml:2 is not valid TOML: Invalid statement"),
+        (
+            "[mqtt]\r\nhost = 127.0.0.1\r\n",
+            'bridge.toml:2 is not valid TOML: text needs quotation marks; write host = "127.0.0.1"',
+        ),
+        (
+            '[routes]\nname = "a"\n',
+            "bridge.toml:1: [routes] needs two pairs of brackets, since there may be several routes; write [[routes]]"
+            " above each of them",
         ),
     ],
 )

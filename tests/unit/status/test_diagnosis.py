@@ -45,6 +45,10 @@ def away(trouble: str, reason: str = "", way_out: str = "", **other: Any) -> Sna
     )
 
 
+def at_port(port: int, snapshot: Snapshot) -> Snapshot:
+    return replace(snapshot, mqtt=replace(snapshot.mqtt, port=port))
+
+
 def kafka(state: str, trouble: str = "", reason: str = "", way_out: str = "", up: int = 0) -> Snapshot:
     whole = healthy()
     brokers = tuple(
@@ -187,6 +191,12 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         "broken",
         "mqtt-unreachable",
         ("HAProxy at 172.30.1.10:1884 can't be reached (Connection refused)", "restart haproxy"),
+    ),
+    "a broker without HAProxy refuses TCP": (
+        at_port(1883, away("mqtt.connect_failed", "Connection refused")),
+        "broken",
+        "mqtt-unreachable",
+        ("The MQTT broker at 172.30.1.10:1883 can't be reached (Connection refused)", "Start the broker"),
     ),
     "HAProxy's host is gone": (
         away("mqtt.connect_failed", "timed out", haproxy=DOWN_STATS, nodes=nodes()["nodes"]),

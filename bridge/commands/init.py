@@ -1,0 +1,193 @@
+"""`bridge init`: writes a commented starter file from two answers, and never over a file that exists."""
+
+import re
+import shlex
+import socket
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bridge.errors import BridgeError, ConfigurationError
+from bridge.observe.printable import printable
+from bridge.settings import Settings, problems
+from bridge.settings.describe import dotted, written
+from bridge.settings.layers import Layer, Layers
+from bridge.settings.load import DEFAULT_FILE
+from bridge.settings.mqtt import BALANCERS_PORTS
+
+FILE = Path("bridge.toml")  # without --config
+_TAKEN = (("mqtt", "host"), ("mqtt", "port"), ("kafka", "bootstrap_servers"), ("state_directory",))
+_BROKERS_PORT, _KAFKAS_PORT = 1883, 9092
+_TIMEOUT = 1.0  # seconds
+_QUESTIONS = (
+    ("mqtt", "host", "MQTT broker, or the HAProxy in front of it (host or host:port): "),
+    ("kafka", "bootstrap_servers", "Kafka's bootstrap servers (host:port, separated by commas): "),
+)
+
+_TEXT = """\
+# Settings of mqtt-kafka-bridge, begun by "bridge init". A setting that is not here has its default.
+# docs/reference/settings.md has all settings, with what each allows. This shows the ones in force:
+# {command} config{config}
+
+# Messages that wait for Kafka, dead letters and the record of subscriptions are below this directory.
+# Best on an SSD. If it is lost, the messages that wait there are lost.
+state_directory = {state_directory}
+
+[mqtt]
+host = {host}
+port = {port}  # a broker: 1883, with TLS 8883. The shipped HAProxy: 1884, with TLS 8884
+# The client id names the bridge's session at the broker. Each bridge needs its own. Never change it later:
+# messages that the broker keeps for the old one would not come.
+client_id = "mqtt-kafka-bridge"
+# username = "bridge"
+# password_file = "/etc/mqtt-kafka-bridge/mqtt-password"
+
+[kafka]
+bootstrap_servers = {bootstrap_servers}
+
+# [kafka.options]  # librdkafka's, where Kafka wants TLS or a login
+# security.protocol = "SASL_SSL"
+# sasl.mechanism = "SCRAM-SHA-512"
+# sasl.username = "bridge"
+
+# The first route whose filter matches takes a message, so routes of a few topics come first.
+# [[routes]]
+# name = "temperatures"
+# filter = "sensors/{{site}}/{{device}}/temp"  # a level with a name subscribes +
+# topic = "iot.{{site}}"  # and can be used in the names of Kafka's topics and keys
+# key = "{{device}}"  # records with one key keep their order; the default is the MQTT topic
+
+[[routes]]
+name = "everything"
+filter = "+/#"  # every MQTT topic except those that begin with $
+topic = "mqtt"  # the Kafka topic. It must exist; this creates it:
+# {command} topics --create{config}
+"""
+
+
+def init(flags: Layer, explicit: Path | None) -> int:
+    """Write the file, and print what to do next. `flags`: the settings among the command line's flags.
+
+    Raises ConfigurationError for a wrong answer, BridgeError where the file can't be written.
+    """
+    file = explicit or FILE
+    if file.exists():
+        raise ConfigurationError(f"init: {file} exists, and stays as it is; name another file with --config")
+    answers = _asked(_given(flags))
+    if file.resolve() != DEFAULT_FILE:  # there the service has a directory of its own
+        beside = file.resolve().with_name(f"{file.name.removesuffix('.toml')}.state")
+        answers.setdefault("state_directory", str(beside))
+    command = (
+        sys.argv[0] if Path(sys.argv[0]).name in ("bridge", "mqtt-kafka-bridge") else "mqtt-kafka-bridge"
+    )
+    config = "" if file.resolve() == DEFAULT_FILE else f" --config {printable(shlex.quote(str(file)))}"
+    _write(file, text(answers, command, config))
+    sys.stdout.write(
+        f"wrote {printable(str(file))}; now:\n"
+        f"    {command} check{config}\n"
+        f"    {command} topics --create{config}\n"
+        f"    {command} --dry-run{config}\n"
+        f"    {command}{config}\n"
+    )
+    return 0
+
+
+def text(answers: dict[str, Any], command: str, config: str) -> str:
+    """The file. Pure. Raises ConfigurationError where it would not be valid."""
+    default = Settings.model_fields["state_directory"].default
+    filled = _TEXT.format(
+        command=command,
+        config=config,
+        state_directory=written(None, str(answers.get("state_directory", default))),
+        host=written(None, answers["mqtt"]["host"]),
+        port=answers["mqtt"]["port"],
+        bootstrap_servers=written(None, answers["kafka"]["bootstrap_servers"]),
+    )
+    values = tomllib.loads(filled)
+    try:
+        Settings(**values)
+    except ValidationError as error:
+        layers = Layers([Layer(values, lambda _: "bridge init")])
+        raise ConfigurationError(problems.sentences(error, layers, "bridge init")) from None
+    return filled
+
+
+def _given(flags: Layer) -> dict[str, Any]:
+    """The answers among the flags. Raises ConfigurationError for a setting that init does not write."""
+
+    def leaves(values: dict[str, Any], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        return [
+            key
+            for name, value in values.items()
+            for key in (leaves(value, (*above, name)) if isinstance(value, dict) else [(*above, name)])
+        ]
+
+    if others := [dotted(key) for key in leaves(flags.values) if key not in _TAKEN]:
+        raise ConfigurationError(
+            [f"--{other}: not with init; write {other} into the file afterwards" for other in others]
+        )
+    return {"mqtt": {}, "kafka": {}, **flags.values}
+
+
+def _asked(answers: dict[str, Any]) -> dict[str, Any]:
+    """The same with what is missing: a person is asked, or ConfigurationError raised."""
+    missing = [question for question in _QUESTIONS if question[1] not in answers[question[0]]]
+    if missing and not sys.stdin.isatty():
+        wanted = " and ".join(f"--{table}.{name}" for table, name, _ in missing)
+        raise ConfigurationError(f"init: nobody is there to be asked; give {wanted}")
+    found = {name: dict(value) if isinstance(value, dict) else value for name, value in answers.items()}
+    for table, name, question in missing:
+        found[table][name] = _answer(question)
+    found["mqtt"] = _with_port(found["mqtt"])
+    found["kafka"]["bootstrap_servers"] = ",".join(
+        server if re.search(r":\d+$", server) else f"{server}:{_KAFKAS_PORT}"
+        for server in map(str.strip, found["kafka"]["bootstrap_servers"].split(","))
+    )
+    return found
+
+
+def _answer(question: str, most: int = 3) -> str:
+    for _ in range(most):
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        line = sys.stdin.readline()
+        if answer := line.strip():
+            return answer
+        if not line:
+            break
+    raise ConfigurationError("init: no answer, so nothing was written")
+
+
+def _with_port(mqtt: dict[str, Any], is_open: Callable[[str, int], bool] | None = None) -> dict[str, Any]:
+    """Take a port off the host. Without any port, look whether the balancer's is open there."""
+    host, port = str(mqtt["host"]), mqtt.get("port")
+    if found := re.fullmatch(r"(\[[^\]]+\]|[^:]+):(\d+)", host):
+        host, port = found[1], port or int(found[2])
+    host = host.strip("[]")
+    if port is None:
+        there = (is_open or _is_open)(host, BALANCERS_PORTS[0])
+        port = BALANCERS_PORTS[0] if there else _BROKERS_PORT
+    return {"host": host, "port": port}
+
+
+def _is_open(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=_TIMEOUT).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _write(file: Path, filled: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(filled)
+    except FileExistsError:
+        raise ConfigurationError(f"init: {file} exists, and stays as it is") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BridgeError(f"init: cannot write {file}: {reason}; name another file with --config") from None

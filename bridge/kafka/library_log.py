@@ -1,0 +1,70 @@
+"""What becomes of the lines that librdkafka itself logs.
+
+For people at a command these lines say nothing that the command's own sentences do not say. So commands use a
+silent logger. The service logs them (observe/logging.py), except for one that comes at nearly every start.
+"""
+
+import time
+from collections.abc import Callable
+from logging import DEBUG, Filter, Logger, LogRecord, NullHandler, getLogger
+
+from bridge.observe.events import Event, log
+
+_NO_PRODUCER_ID = (
+    "Failed to acquire idempotence PID"  # librdkafka logs this every 0.5 s until Kafka gives one
+)
+_NORMAL = 10.0  # seconds; Kafka's controllers may be this late at a start
+_ANOTHER = 30.0  # seconds without such a line, then the next one begins another wait
+_LOG_AGAIN_AFTER = 60.0
+
+
+class ProducerId(Filter):
+    """Lowers librdkafka's warning that Kafka has given no producer id yet to DEBUG.
+
+    Kafka gives no id while its controllers load their data, which heals itself within seconds. Where that
+    lasts, the bridge says what that means, once a minute.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._since = self._last = -_ANOTHER
+        self._log_at = 0.0
+
+    def filter(self, record: LogRecord) -> bool:
+        text = record.getMessage()
+        if _NO_PRODUCER_ID not in text:
+            return True
+        now = self._clock()
+        if now - self._last >= _ANOTHER:
+            self._since, self._log_at = now, now + _NORMAL
+        self._last = now
+        record.levelno, record.levelname = DEBUG, "DEBUG"
+        if now >= self._log_at:
+            self._log_at = now + _LOG_AGAIN_AFTER
+            cause = text.partition(_NO_PRODUCER_ID)[2].partition(": ")[2].removesuffix(": retrying")
+            log(
+                Event.KAFKA_ERROR,
+                reason=f"Kafka has given the bridge no producer id for {now - self._since:.0f} s, so it can"
+                f" produce nothing: {cause.removeprefix('Broker: ')} (Kafka's controllers give these ids:"
+                " start a majority of them, and read the brokers' log)",
+            )
+        return True
+
+
+_producer_id = ProducerId()
+
+
+def of_the_service() -> Logger:
+    """The logger whose lines the service logs."""
+    logger = getLogger("librdkafka")
+    logger.addFilter(_producer_id)
+    return logger
+
+
+def silent(command: str) -> Logger:
+    """A logger of which nothing is printed, not even by Python's handler of last resort."""
+    logger = getLogger(f"librdkafka.{command}")
+    logger.addHandler(NullHandler())
+    logger.propagate = False
+    return logger

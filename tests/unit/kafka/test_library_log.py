@@ -1,0 +1,74 @@
+"""librdkafka's own lines: the one that comes at nearly every start, and the silence for commands."""
+
+import logging
+from collections.abc import Iterator
+from unittest.mock import ANY
+
+import pytest
+
+from bridge.kafka import library_log
+from bridge.kafka.library_log import ProducerId
+from bridge.observe.events import Event
+
+LINE = (
+    "GETPID [rdkafka#producer-2] [thrd:main]: Failed to acquire idempotence PID from broker k1:9092/1:"
+    " Broker: Coordinator load in progress: retrying"
+)
+
+
+class Log:
+    """The filter, with a clock that the test moves. `said`: what the bridge itself logs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.said: list[tuple[Event, str]] = []
+        monkeypatch.setattr(library_log, "log", lambda event, reason: self.said.append((event, reason)))
+        self._filter = ProducerId(lambda: self.now)
+
+    def level_of(self, text: str) -> int:
+        record = logging.LogRecord("librdkafka", logging.WARNING, "", 0, text, (), None)
+        assert self._filter.filter(record)
+        return record.levelno
+
+    def lines_until(self, end: float) -> None:
+        while self.now < end:
+            self.level_of(LINE)
+            self.now += 0.5
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    return Log(monkeypatch)
+
+
+def test_at_a_start_a_late_producer_id_is_no_warning(log: Log) -> None:
+    assert log.level_of(LINE) == logging.DEBUG
+    log.lines_until(1009.0)
+    assert not log.said
+
+
+def test_a_producer_id_that_does_not_come_is_said_once_a_minute_with_the_way_out(log: Log) -> None:
+    log.lines_until(1060.0)
+    assert log.said == [(Event.KAFKA_ERROR, ANY)]
+    assert "no producer id for 10 s" in log.said[0][1]
+    assert "Coordinator load in progress (Kafka's controllers give these ids" in log.said[0][1]
+    log.lines_until(1080.0)
+    assert len(log.said) == 2
+
+
+def test_each_wait_begins_anew(log: Log) -> None:
+    for _ in range(3):
+        log.lines_until(log.now + 9.0)
+        log.now += 60.0
+    assert not log.said
+
+
+def test_other_lines_keep_their_level(log: Log) -> None:
+    assert log.level_of("CONFWARN: another") == logging.WARNING
+    assert not log.said
+
+
+def test_the_services_logger_has_the_filter_once() -> None:
+    first, second = library_log.of_the_service(), library_log.of_the_service()
+    assert first is second
+    assert sum(isinstance(each, ProducerId) for each in first.filters) == 1
