@@ -1,11 +1,13 @@
 """Attacks the HTTP server of a bridge until it is killed: python -m tests.bench.attackers HOST PORT
 
 Slow heads, half-open connections, floods of requests, long heads, wrong methods, wrong hosts: all at once,
-as fast as the server lets them.
+as fast as the server lets them. They stand for other machines, so they run only while no other program wants
+the processor (SCHED_IDLE).
 """
 
 import contextlib
 import itertools
+import os
 import socket
 import struct
 import sys
@@ -28,6 +30,7 @@ _REQUESTS = (
 
 
 def main() -> None:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     where = sys.argv[1], int(sys.argv[2])
     for attack in [*[_flood] * _FLOODS, _slow, _reset]:
         threading.Thread(target=_for_ever, args=(attack, where), daemon=True).start()
