@@ -1,4 +1,4 @@
-"""Measures what an attack on the page costs the messages: each round measures the bridge in peace and attacked.
+"""Measures what an attack on the page costs the messages. Each round measures the bridge twice, in peace too.
 
 The attackers stand for other machines, so they take no processor time that the bridge wants. The time of the
 page's own thread does not count: it is bounded to a share of a core.
