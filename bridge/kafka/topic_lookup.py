@@ -72,7 +72,8 @@ class TopicLookup:
                         return
                 continue
             try:
-                admin = admin or new_admin(self._settings)
+                if admin is None:  # a client is false: its length is what it has queued
+                    admin = new_admin(self._settings)
                 answer: TopicAnswer | NoTopicAnswer = look_up(admin, topic)
             except KafkaException as error:
                 answer = NoTopicAnswer(topic, error_verdicts.plain(error.args[0].str()))

@@ -1,5 +1,6 @@
 """What Kafka says about a topic, and what a person is told of it."""
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,9 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from bridge.delivery.results import Hold, NoTopicAnswer, TopicAnswer
+from bridge.kafka import topic_lookup
 from bridge.kafka.topic_lookup import look_only, look_up
+from bridge.settings import KafkaSettings
 
 
 class Admin:
@@ -18,6 +21,10 @@ class Admin:
         self._topics = {name.replace("__", "."): config for name, config in topics.items()}
         self.asked: list[str | None] = []  # None: all topics
         self.refusal = KafkaError.UNKNOWN_TOPIC_OR_PART  # of describe_topics
+
+    def __len__(self) -> int:
+        """As of every confluent_kafka client: how many messages and requests are queued in it."""
+        return 0
 
     def list_topics(self, topic: str | None = None, timeout: float = 0) -> Any:
         self.asked.append(topic)
@@ -37,6 +44,25 @@ class Admin:
         config = self._topics[resources[0].name]
         future.set_result({name: SimpleNamespace(value=value) for name, value in config.items()})
         return {resources[0]: future}
+
+
+def test_one_client_asks_about_all_topics(monkeypatch: pytest.MonkeyPatch) -> None:
+    clients: list[Admin] = []
+    works: list[Callable[[], object]] = []
+    told: list[TopicAnswer | NoTopicAnswer] = []
+
+    def new_admin(_: KafkaSettings) -> Admin:
+        clients.append(Admin())
+        return clients[-1]
+
+    monkeypatch.setattr(topic_lookup, "new_admin", new_admin)
+    monkeypatch.setattr(topic_lookup, "start_thread", lambda work, _: works.append(work))
+    lookup = topic_lookup.TopicLookup(KafkaSettings(bootstrap_servers="k:9092"), told.append)
+    for topic in ("a", "b", "c"):
+        lookup.look_up(topic)
+    works[0]()
+    assert [each.topic for each in told] == ["a", "b", "c"]
+    assert len(clients) == 1
 
 
 def test_a_missing_topic_comes_with_the_command_that_creates_it() -> None:
