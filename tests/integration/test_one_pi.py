@@ -144,25 +144,43 @@ def test_mosquitto_is_stopped_and_started_while_the_bridge_is_away(
         assert bridge.entries("mqtt.session_lost") == []
 
 
-def test_readmes_example_runs_there_too(one_kafka: KafkaCluster, mosquitto: Process, tmp_path: Path) -> None:
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.close()
+
+
+def runs(terminal: Terminal, kafka: KafkaCluster, topic: str) -> None:
+    """With the terminal's bridge.toml the topics are created, and a message comes to this one."""
+    terminal.good(".venv/bin/bridge topics --create --yes --config bridge.toml")
+    service = terminal.leave_running(".venv/bin/bridge --config bridge.toml", says='"mqtt.live"')
+    command = f"mosquitto_pub -h {PI.address} -q 1 -t sensors/kitchen/d1/temp -m 21.5"
+    subprocess.run(shlex.split(command), check=True, timeout=20)
+    wait_until(
+        lambda: [record.value for record in records(kafka.bootstrap, topic)] == [b"21.5"],
+        30.0,
+        "the message is in Kafka",
+    )
+    assert service.terminate() == 0
+
+
+def test_readmes_example_runs_there_too(
+    one_kafka: KafkaCluster, mosquitto: Process, terminal: Terminal
+) -> None:
     """With one mosquitto and one Kafka in place of the lab's addresses."""
     (text,) = pages.fenced(pages.README, "toml")
     text = re.sub(r'host = "\S+"', f'host = "{PI.address}"', text).replace("port = 1884", f"port = {MQTT}")
     text = re.sub(r'bootstrap_servers = "\S+"', f'bootstrap_servers = "{one_kafka.bootstrap}"', text)
-    (tmp_path / "bridge.toml").write_text(text)
-    terminal = Terminal(tmp_path)
-    try:
-        terminal.good(".venv/bin/bridge topics --create --yes --config bridge.toml")
-        service = terminal.leave_running(".venv/bin/bridge --config bridge.toml", says='"mqtt.live"')
-        command = f"mosquitto_pub -h {PI.address} -q 1 -t sensors/kitchen/d1/temp -m 21.5"
-        subprocess.run(shlex.split(command), check=True, timeout=20)
-        wait_until(
-            lambda: (
-                [record.value for record in records(one_kafka.bootstrap, "home.temperatures")] == [b"21.5"]
-            ),
-            30.0,
-            "the message is in Kafka",
-        )
-        assert service.terminate() == 0
-    finally:
-        terminal.close()
+    (terminal.directory / "bridge.toml").write_text(text)
+    runs(terminal, one_kafka, "home.temperatures")
+
+
+def test_what_init_writes_runs_as_it_stands(
+    one_kafka: KafkaCluster, mosquitto: Process, terminal: Terminal
+) -> None:
+    if "mqtt" in one_kafka.admin.list_topics(timeout=10).topics:
+        one_kafka.delete_topic("mqtt")
+    where = f"--mqtt.host {PI.address} --kafka.bootstrap_servers {one_kafka.bootstrap}"
+    terminal.good(f".venv/bin/bridge init {where}")
+    runs(terminal, one_kafka, "mqtt")
