@@ -10,7 +10,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.kafka import CLIENTS, KafkaCluster
 
 
-def is_acknowledged(kafka: KafkaCluster, topic: str, deadline: float = 20.0) -> bool:
+def is_acknowledged(kafka: KafkaCluster, topic: str, deadline: float = 60.0) -> bool:
     """Whether a record to `topic` is acknowledged with acks=all in time."""
     reports: list[bool] = []
     producer = Producer(
