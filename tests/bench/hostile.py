@@ -17,7 +17,7 @@ from tests.harness.host import Host
 from tests.harness.process import Process
 
 _PORT = 9464
-_PAGE = "http"  # the page's own thread: bridge.http.server bounds it to 0.5 % of a core
+_PAGE = "http"  # the page's own thread: bridge.http.server bounds it to 1 % of a core
 _HERE = Host("page", "127.30.3.40")
 
 

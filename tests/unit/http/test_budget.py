@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from bridge.http.budget import Budget
-from bridge.http.server import SHARE
-from tests.harness.kit import ROOT
 
 
 class Clock:
@@ -83,10 +81,3 @@ def test_a_wait_ends_although_to_wake_up_costs_time_too(
         assert clock.now - 1024.0 == pytest.approx(100 * 0.0006 / 0.01, rel=0.2)
 
     clock.run(work, share=0.01, saved=0.0)
-
-
-@pytest.mark.parametrize(
-    "page", ["how-to/see-the-state.md", "decisions/0021-the-page-is-served-by-asyncio-and-h11.md"]
-)
-def test_the_pages_tell_the_share(page: str) -> None:
-    assert f" {SHARE * 100:g} % of a core" in (ROOT / "docs" / page).read_text()
