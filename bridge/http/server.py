@@ -24,7 +24,7 @@ from bridge.status.snapshot import Snapshot
 from bridge.tls.context import server_context
 from bridge.tls.failures import TlsFailed
 
-SHARE = 0.01  # of a core, for all clients; an open page needs 0.0003 of a PC's. Half is too little for a Pi
+SHARE = 0.01  # of a core, for all clients; an open page needs 0.0003 of a PC's. With 0.005 a busy PC was late
 SAVED = 0.1  # seconds of processor time; a page that opens needs 0.004 of a PC's
 CONNECTIONS = 32  # at once; a browser opens up to 6
 RETRY = 60.0  # seconds until the address is tried again
