@@ -2,16 +2,15 @@
 
 import re
 import shlex
-import socket
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from bridge.errors import BridgeError, ConfigurationError
+from bridge.mqtt.connector import is_open
 from bridge.observe.printable import printable
 from bridge.settings import Settings, problems
 from bridge.settings.describe import dotted, written
@@ -162,24 +161,16 @@ def _answer(question: str, most: int = 3) -> str:
     raise ConfigurationError("init: no answer, so nothing was written")
 
 
-def _with_port(mqtt: dict[str, Any], is_open: Callable[[str, int], bool] | None = None) -> dict[str, Any]:
+def _with_port(mqtt: dict[str, Any]) -> dict[str, Any]:
     """Take a port off the host. Without any port, look whether the balancer's is open there."""
     host, port = str(mqtt["host"]), mqtt.get("port")
     if found := re.fullmatch(r"(\[[^\]]+\]|[^:]+):(\d+)", host):
         host, port = found[1], port or int(found[2])
     host = host.strip("[]")
     if port is None:
-        there = (is_open or _is_open)(host, BALANCERS_PORTS[0])
+        there = is_open(host, BALANCERS_PORTS[0], _TIMEOUT)
         port = BALANCERS_PORTS[0] if there else _BROKERS_PORT
     return {"host": host, "port": port}
-
-
-def _is_open(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=_TIMEOUT).close()
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def _write(file: Path, filled: str) -> None:

@@ -110,7 +110,7 @@ class ClusterCheck:
             )
         return (
             f"Kafka has given the bridge no producer id within {_TIMEOUT:.0f} s, so it can produce nothing"
-            " (Kafka's controllers give these ids: start a majority of them, and read the brokers' log)"
+            f" ({library_log.START_CONTROLLERS})"
         )
 
     def topic(self, name: str) -> TopicAnswer | NoTopicAnswer:

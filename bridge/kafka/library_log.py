@@ -10,6 +10,9 @@ from logging import DEBUG, Filter, Logger, LogRecord, NullHandler, getLogger
 
 from bridge.observe.events import Event, log
 
+# The way out where Kafka gives no producer id.
+START_CONTROLLERS = "Kafka's controllers give these ids: start a majority of them, and read the brokers' log"
+
 _NO_PRODUCER_ID = (
     "Failed to acquire idempotence PID"  # librdkafka logs this every 0.5 s until Kafka gives one
 )
@@ -46,8 +49,7 @@ class ProducerId(Filter):
             log(
                 Event.KAFKA_ERROR,
                 reason=f"Kafka has given the bridge no producer id for {now - self._since:.0f} s, so it can"
-                f" produce nothing: {cause.removeprefix('Broker: ')} (Kafka's controllers give these ids:"
-                " start a majority of them, and read the brokers' log)",
+                f" produce nothing: {cause.removeprefix('Broker: ')} ({START_CONTROLLERS})",
             )
         return True
 

@@ -42,6 +42,15 @@ def _attempt(settings: MqttSettings, shown: Shown) -> socket.socket | OSError:
     return sock
 
 
+def is_open(host: str, port: int, timeout: float) -> bool:
+    """Whether a program accepts a connection there within `timeout` seconds."""
+    try:
+        socket.create_connection((host, port), timeout=timeout).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def connect(settings: MqttSettings) -> socket.socket:
     """Try every address of `settings.host` in turn. Raises the last OSError (TlsFailed is one)."""
     tls = settings.tls

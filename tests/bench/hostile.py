@@ -28,12 +28,12 @@ class _Round(NamedTuple):
 
 def measure(here: Rig, rounds: int, rate: int, count: int) -> str:
     """`count` messages at `rate` messages/s, each round twice; every second round begins with the attack."""
-    peer = _peer("measured", _HERE)
+    peer = Peer(AS_SHIPPED.name, "measured", _with_page)
     done = []
     for number in range(rounds):
         found = {}
         for attacked in (False, True) if number % 2 == 0 else (True, False):
-            with _attackers(here, _HERE) if attacked else contextlib.nullcontext():
+            with _attackers(here) if attacked else contextlib.nullcontext():
                 found[attacked] = latency.one(here, peer, rate, count, without=_PAGE)
         done.append(_Round(found[False], found[True]))
     rows = [
@@ -46,21 +46,18 @@ def measure(here: Rig, rounds: int, rate: int, count: int) -> str:
     return report.table(columns, rows)
 
 
-def _peer(slug: str, host: Host) -> Peer:
-    def process(place: Place) -> Process:
-        settings = bridge_settings(place)
-        del settings["mqtt"]["receive_maximum"], settings["kafka"]["options"]
-        settings["http"] = {"listen": f"{host.address}:{_PORT}"}
-        return BridgeProcess(settings, place.directory, name=place.client_id)
-
-    return Peer(f"{AS_SHIPPED.name}, {slug}", slug, process)
+def _with_page(place: Place) -> Process:
+    settings = bridge_settings(place)
+    del settings["mqtt"]["receive_maximum"], settings["kafka"]["options"]
+    settings["http"] = {"listen": f"{_HERE.address}:{_PORT}"}
+    return BridgeProcess(settings, place.directory, name=place.client_id)
 
 
 @contextlib.contextmanager
-def _attackers(here: Rig, target: Host) -> Iterator[None]:
+def _attackers(here: Rig) -> Iterator[None]:
     process = Process(
         "attackers",
-        [sys.executable, "-m", "tests.bench.attackers", target.address, str(_PORT)],
+        [sys.executable, "-m", "tests.bench.attackers", _HERE.address, str(_PORT)],
         log=here.directory / "attackers.log",
     )
     process.start()

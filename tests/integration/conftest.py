@@ -21,6 +21,7 @@ from tests.harness.host import TESTS, Network
 from tests.harness.kafka import KafkaCluster, Secured
 from tests.harness.kit import ROOT
 from tests.harness.rabbitmq import RabbitPair
+from tests.harness.terminal import Terminal
 from tests.integration.flow import new_flow
 
 __all__ = ["new_flow"]
@@ -148,3 +149,10 @@ def new_bridge(
         return BridgeProcess({"mqtt": session, "kafka": to, "routes": routes, **tables}, tmp_path, name=name)
 
     return create
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.close()

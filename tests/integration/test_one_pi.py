@@ -24,7 +24,7 @@ from tests.harness.kafka import KafkaCluster
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
 from tests.harness.records import Record, records
-from tests.integration.test_readme_commands import Terminal
+from tests.harness.terminal import Terminal
 
 PAGE = ROOT / "docs" / "how-to" / "one-pi.md"
 NETWORK = Network("127.30.4")
@@ -142,13 +142,6 @@ def test_mosquitto_is_stopped_and_started_while_the_bridge_is_away(
     with bridge:
         assert in_order(arrive(60)) == list(range(60))
         assert bridge.entries("mqtt.session_lost") == []
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path)
-    yield terminal
-    terminal.close()
 
 
 def runs(terminal: Terminal, kafka: KafkaCluster, topic: str) -> None:

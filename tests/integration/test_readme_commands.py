@@ -6,13 +6,9 @@ Tests that use the lab use the founding addresses: no other lab may be up on thi
 tests/artefacts/test_readme.py and test_docs.py check that no command is missing here.
 """
 
-import itertools
-import os
 import re
-import shlex
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,70 +20,7 @@ from tests.harness.haproxy import DEVICES, SUBSCRIBER
 from tests.harness.host import LAB, Network
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
-
-UP = 60.0  # s until the lab runs; Kafka takes most of it
-
-
-_PROGRAMS = {
-    ".venv/bin/bridge": f"{shlex.quote(sys.executable)} -m bridge",
-    ".venv/bin/python": shlex.quote(sys.executable),  # the Python of .venv, if tests/run started this
-    "deploy/lab": shlex.quote(str(ROOT / "deploy/lab")),
-}
-
-
-def program(command: str) -> str:
-    """The command with the full path of its program, so that it runs in any directory."""
-    name, _, rest = command.partition(" ")
-    return f"{_PROGRAMS.get(name, name)} {rest}"
-
-
-class Terminal:
-    """Runs commands in `directory`. This run's lab uses the network of the pages."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self._left_running: list[Process] = []
-        self._numbers = itertools.count(1)
-        self._env = {"PYTHONPATH": str(ROOT), "COLUMNS": "80"}
-
-    def run(self, command: str, timeout: float = 90.0) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", "-c", self._here(command)],
-            cwd=self.directory,
-            env=os.environ | self._env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-
-    def good(self, command: str) -> str:
-        """Run a command that must succeed, and return its output."""
-        done = self.run(command)
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        return done.stdout
-
-    def leave_running(self, command: str, says: str = "") -> Process:
-        """Start a command, and wait until it has printed `says`."""
-        process = Process(
-            command.split()[0].rpartition("/")[2],
-            ["sh", "-c", f"exec {self._here(command)}"],
-            log=self.directory / f"terminal{next(self._numbers)}.log",
-            env=self._env,
-            cwd=self.directory,
-            ready=lambda: says in process.log.read_text(),
-            deadline=UP,
-        )
-        self._left_running.append(process)
-        process.start()
-        return process
-
-    def close(self) -> None:
-        for process in reversed(self._left_running):
-            process.kill9()
-
-    def _here(self, command: str) -> str:
-        return program(command).replace("127.30.1", LAB)
+from tests.harness.terminal import UP, Terminal
 
 
 def says(process: Process, text: str, deadline: float = 30.0) -> None:
@@ -97,13 +30,6 @@ def says(process: Process, text: str, deadline: float = 30.0) -> None:
 
 
 # -- commands without a lab-------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path)
-    yield terminal
-    terminal.close()
 
 
 def test_tests_run_passes_on_a_trivial_selection() -> None:

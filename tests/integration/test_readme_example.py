@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,8 @@ from tests.harness.haproxy import DEVICES, HAProxy
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import KafkaCluster
 from tests.harness.records import Record, records
-from tests.integration.test_readme_commands import Terminal, says
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path)
-    yield terminal
-    terminal.close()
+from tests.harness.terminal import Terminal
+from tests.integration.test_readme_commands import says
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Checks of the MQTT side: name, TCP and TLS, CONNECT, SUBSCRIBE, HAProxy, EMQ's queue."""
 
-import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,9 +8,9 @@ from bridge.commands.check import haproxy_cfg
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
 from bridge.errors import BridgeError
 from bridge.mqtt.broker_check import BrokerCheck, reach, resolve
+from bridge.mqtt.connector import is_open
 from bridge.neighbours.answer import Unavailable
 from bridge.neighbours.neighbours import Emqx, ask_haproxy
-from bridge.settings import MqttSettings
 from bridge.status.mqtt_faults import node_state
 from bridge.status.snapshot import BrokerNode, SessionQueue
 from bridge.status.spoken import count
@@ -48,7 +47,7 @@ def tcp(site: Site) -> Iterator[Outcome]:
                 site.shown[f"{mqtt.host}:{mqtt.port}"] = der
     except BridgeError:
         usual = mqtt.brokers_port
-        if mqtt.port != usual and _is_open(mqtt, usual):
+        if mqtt.port != usual and is_open(mqtt.host, usual, 2.0):
             site.brokers_port_is_open = True
             yield failed(
                 f"{mqtt.host}:{mqtt.port} accepts no connection, but port {usual} is open there",
@@ -57,14 +56,6 @@ def tcp(site: Site) -> Iterator[Outcome]:
             return
         raise
     yield good(f"{mqtt.host}:{mqtt.port}: {who} accepts connections")
-
-
-def _is_open(mqtt: MqttSettings, port: int) -> bool:
-    try:
-        socket.create_connection((mqtt.host, port), timeout=2.0).close()
-    except OSError:
-        return False
-    return True
 
 
 def connack(site: Site) -> Iterator[Outcome]:
