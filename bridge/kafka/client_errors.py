@@ -8,6 +8,7 @@ from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[a
 
 from bridge.kafka import error_verdicts, listeners, tls
 from bridge.kafka.error_verdicts import plain
+from bridge.kafka.listeners import Listener
 from bridge.settings import KafkaSettings
 
 REFUSES_FOR = 2.0  # seconds after which a broker that has refused is not waited for
@@ -21,6 +22,7 @@ class ClientErrors:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._errors: dict[str, dict[int, str]] = {}  # by address, "" for all others; by kind
+        self._found: dict[str, Listener | None] = {}  # by address, of those that were asked what they are
 
     def note(self, error: KafkaError) -> None:
         code, text = error.code(), error.str()
@@ -51,12 +53,16 @@ class ClientErrors:
 
     def _all_refuse(self) -> bool:
         """librdkafka notes no error where a port takes its connections and closes them, so this asks, too."""
-        for address in listeners.addresses(self._settings.bootstrap_servers):
-            if not self.has(address):
-                if listeners.look(*listeners.host_and_port(address)):
-                    return False
+        found = listeners.look_at_all(address for address in self._servers if not self.has(address))
+        self._found |= found
+        for address, listener in found.items():
+            if not listener:
                 self._errors[address] = {error_verdicts.TRANSPORT: f"{address} does not answer as Kafka does"}
-        return True
+        return not any(found.values())
+
+    @property
+    def _servers(self) -> list[str]:
+        return listeners.addresses(self._settings.bootstrap_servers)
 
     def has(self, address: str) -> bool:
         """Whether the broker at host:port has refused, or could not be reached."""
@@ -80,7 +86,8 @@ class ClientErrors:
         This function blocks, because it asks each address which kind of listener answers there.
         """
         said = {kind: text for errors in self._errors.values() for kind, text in errors.items()}
-        if wrong := listeners.why(self._settings):
+        self._found |= listeners.look_at_all(each for each in self._servers if each not in self._found)
+        if wrong := listeners.why(self._settings, self._found):
             return wrong
         reason = self._explained(said)
         if said.keys() <= _UNREACHED:  # then the reason is one broker's alone

@@ -16,6 +16,7 @@ from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.errors import BridgeError
 from bridge.kafka import library_log, listeners, tls, topic_description, topic_lookup
 from bridge.kafka.client_errors import REFUSES_FOR, ClientErrors
+from bridge.kafka.listeners import Listener
 from bridge.kafka.options import BATCH_SIZE, not_built, producer_options
 from bridge.kafka.topic_description import Description
 from bridge.settings import KafkaSettings
@@ -83,7 +84,8 @@ class ClusterCheck:
         began = time.monotonic()
         while not self._is_decided(addresses, time.monotonic() - began):
             self._poll(_LOOK_EVERY)
-        return [Reached(address, self._why_not(address)) for address in addresses]
+        looked = listeners.look_at_all(address for address in addresses if not self._is_up(address))
+        return [Reached(address, self._why_not(address, looked.get(address))) for address in addresses]
 
     def _is_decided(self, addresses: list[str], waited: float) -> bool:
         """Whether waiting longer shows no more: each broker is up, or has refused for a while."""
@@ -148,11 +150,9 @@ class ClusterCheck:
     def _is_up(self, address: str) -> bool:
         return self._states.get(address) in _UP
 
-    def _why_not(self, address: str) -> str:
+    def _why_not(self, address: str, found: Listener | None) -> str:
         if self._is_up(address):
             return ""
-        host, port = listeners.host_and_port(address)
-        found = listeners.look(host, port)
         if found and (wrong := listeners.explain(address, found, self._settings.client_options())):
             return wrong
         reason = self._errors.of(address).removeprefix(f"{address}: ") or "it does not answer"

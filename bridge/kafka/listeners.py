@@ -10,9 +10,11 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
 
 from bridge.errors import NoThread
 from bridge.loop import start_thread
@@ -22,6 +24,7 @@ from bridge.settings import KafkaSettings
 LOG_IN = "correct sasl.username or the file of kafka.password_file, which is read again without a restart"
 
 _TIMEOUT = 3.0  # seconds
+_HURRY = 1.0  # seconds, where an address takes the connection and has left the first question unanswered
 _ADDRESS = re.compile(r"^(?:\w+://)?(\S+)/(?:bootstrap|\d+): ")
 _CONTROLLER = (
     "it is the port of a Kafka controller; name a broker's, usually 9092, in kafka.bootstrap_servers"
@@ -96,7 +99,8 @@ def explain(address: str, found: Listener, options: Mapping[str, object]) -> str
 
 
 def look(host: str, port: int) -> Listener | None:
-    """None: nothing answers, or neither Kafka nor MQTT. Blocks for some seconds."""
+    """None: nothing answers, or neither Kafka nor MQTT. Blocks: for 5 s where a program hangs."""
+    seconds = _TIMEOUT
     try:
         socket.create_connection((host, port), timeout=_TIMEOUT).close()
     except OSError:
@@ -108,28 +112,47 @@ def look(host: str, port: int) -> Listener | None:
     except ssl.SSLError as error:
         if error.reason and "ALERT" in error.reason.replace(" ", "_").upper():
             return Listener(tls=True, sasl=None)
+    except TimeoutError:
+        seconds = _HURRY
     except OSError:
         pass
-    with suppress(OSError), _connected(host, port, tls=False) as sock:
+    with suppress(OSError), _connected(host, port, tls=False, seconds=seconds) as sock:
         if found := _asked(sock, tls=False):
             return found
-    return _asked_as_mqtt(host, port, tls=False)
+    return _asked_as_mqtt(host, port, tls=False, seconds=seconds)
 
 
-def why(settings: KafkaSettings) -> str:
-    """What is wrong with the listeners of kafka.bootstrap_servers; empty: nothing that shows. Blocks."""
-    for server in settings.bootstrap_servers.split(","):
-        host, port = host_and_port(server)
-        if (found := look(host, port)) and (reason := explain(server, found, settings.client_options())):
-            return reason
-    return ""
+def look_at_all(addresses: Iterable[str]) -> dict[str, Listener | None]:
+    """What `look` finds at each host:port. All are asked at once, for each may hang. Raises NoThread."""
+    answers: SimpleQueue[tuple[str, Listener | None]] = SimpleQueue()
+
+    def ask_one(address: str) -> None:
+        found = None
+        try:
+            found = look(*host_and_port(address))
+        finally:
+            answers.put((address, found))
+
+    asked = list(addresses)
+    for each in asked:
+        start_thread(partial(ask_one, each), "listeners")
+    found = dict(answers.get() for _ in asked)
+    return {each: found[each] for each in asked}
+
+
+def why(settings: KafkaSettings, found: Mapping[str, Listener | None]) -> str:
+    """What is wrong with one of the listeners found, by host:port; empty: nothing that shows. Pure."""
+    options = settings.client_options()
+    explained = (explain(each, listener, options) for each, listener in found.items() if listener)
+    return next(filter(None, explained), "")
 
 
 def report_in_background(settings: KafkaSettings) -> None:
     """Log what is wrong with the listeners, if anything is. A thread asks."""
 
     def work() -> None:
-        if reason := why(settings):
+        found = {each: look(*host_and_port(each)) for each in addresses(settings.bootstrap_servers)}
+        if reason := why(settings, found):
             log(Event.KAFKA_WRONG_LISTENER, reason=reason)
 
     with suppress(NoThread):  # it is asked again where nobody is reached a minute later
@@ -164,9 +187,9 @@ def ask(server: str, key: int, version: int, body: bytes, *, tls: bool) -> bytes
         return _call(sock, key, version, body)
 
 
-def _connected(host: str, port: int, *, tls: bool) -> socket.socket:
+def _connected(host: str, port: int, *, tls: bool, seconds: float = _TIMEOUT) -> socket.socket:
     """Raises OSError. Nobody is trusted: nothing is sent but questions."""
-    sock = socket.create_connection((host, port), timeout=_TIMEOUT)
+    sock = socket.create_connection((host, port), timeout=seconds)
     if not tls:
         return sock
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -197,9 +220,9 @@ def _asked(sock: socket.socket, *, tls: bool) -> Listener | None:
         return Listener(tls, sasl=True)
 
 
-def _asked_as_mqtt(host: str, port: int, *, tls: bool) -> Listener | None:
+def _asked_as_mqtt(host: str, port: int, *, tls: bool, seconds: float = _TIMEOUT) -> Listener | None:
     """None: it does not answer as an MQTT broker does."""
-    with suppress(OSError), _connected(host, port, tls=tls) as sock:
+    with suppress(OSError), _connected(host, port, tls=tls, seconds=seconds) as sock:
         sock.sendall(_MQTT_CONNECT)
         if _received(sock, 2) == _MQTT_CONNACK:
             return Listener(tls, sasl=None, is_mqtt=True)
