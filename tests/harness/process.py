@@ -119,17 +119,17 @@ class Process(Node):
             )
         _running.add(self)
 
+    def is_ready(self) -> bool:
+        """Whether the program serves. Raises RuntimeError, with the end of the log, if the program ended."""
+        if not self.alive:
+            raise RuntimeError(
+                f"{self.name} ended with {self.returncode} instead of starting{self.log_tail()}"
+            )
+        return bool(self._ready())
+
     def wait_ready(self) -> None:
         """Raises NotInTime, or RuntimeError if the program ended; both show the end of the log."""
-
-        def is_up() -> bool:
-            if not self.alive:
-                raise RuntimeError(
-                    f"{self.name} ended with {self.returncode} instead of starting{self.log_tail()}"
-                )
-            return bool(self._ready())
-
-        wait_until(is_up, self.deadline, lambda: f"{self.name} is ready{self.log_tail()}")
+        wait_until(self.is_ready, self.deadline, lambda: f"{self.name} is ready{self.log_tail()}")
 
     def wait_end(self, deadline: float = 60.0) -> None:
         """Wait for a program that does its work and ends. Raises RuntimeError if it failed."""

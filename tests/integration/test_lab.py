@@ -182,6 +182,26 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
     assert nothing_listens()
 
 
+def test_all_of_kafka_dies_and_comes_back_broker_by_broker(lab: Process) -> None:
+    lab.start()
+
+    killed = ask("kill", "kafka")
+    assert (killed.returncode, killed.stderr) == (0, "")
+    assert "kafka1, kafka2, kafka3 killed; fewer than 2 Kafka brokers are up" in killed.stdout
+    alone = ask("start", "kafka1")
+    assert "kafka1 started; waits for its peers" in alone.stdout, alone.stderr
+    assert re.search(r"^kafka1 +starts", ask("status").stdout, re.MULTILINE)
+    second = ask("start", "kafka2")
+    assert re.match(r"kafka2 started in .*messages flow after", second.stdout), second.stderr
+    wait_until(
+        lambda: re.search(r"^kafka1 +up", ask("status").stdout, re.MULTILINE), 60.0, "kafka1 is up too"
+    )
+    third = ask("start", "kafka")
+    assert third.stdout.startswith("kafka3 started in"), third.stderr
+
+    assert re.match(r"published (\d+), delivered \1, lost 0", ask("down").stdout)
+
+
 def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_can() -> None:
     with Terminal("deploy/lab", "up", term="xterm") as terminal:
         terminal.wait_for("a-g kill or start a host", UP)

@@ -3,7 +3,8 @@
     __main__.py   the command line
     run.py        `up`: starts the chain, keeps the score, carries out requests
     chain.py      the hosts, the bridge and the devices
-    verbs.py      kill, start, hang, resume: fails a host and watches what follows
+    verbs.py      kill, start, hang, resume: fails hosts and watches what follows
+    words.py      the words of the command line
     score.py      published, delivered, in flight, lost, doubled
     watch.py      collects the data for the view
     snapshot.py   ... as plain data

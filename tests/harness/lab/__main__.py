@@ -14,14 +14,16 @@ from tests.harness.conditions import NotInTime
 from tests.harness.host import PortInUse
 from tests.harness.kit import KitError
 from tests.harness.lab import door
-from tests.harness.lab.chain import TOPICS, Plan
+from tests.harness.lab.chain import Plan
 from tests.harness.lab.picture import picture
 from tests.harness.lab.rounds import rounds
 from tests.harness.lab.run import up
-from tests.harness.lab.verbs import VERBS, LabError
+from tests.harness.lab.verbs import LabError
 from tests.harness.lab.visitor import consume
+from tests.harness.lab.words import HOSTS, KINDS, TOPICS, VERBS
 
-_HOSTS = "emq1 emq2 haproxy kafka1 kafka2 kafka3 bridge"
+_HOSTS = (*HOSTS, *KINDS)
+_HOSTS_HELP = f"{', '.join(HOSTS)}; or all of a kind: {', '.join(KINDS)}"
 
 
 def main() -> int:
@@ -96,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         VERBS, ("it dies at once", "bring it back", "it stops answering", "it goes on"), strict=True
     ):
         command = commands.add_parser(verb, help=f"a host: {does}")
-        command.add_argument("host", metavar="HOST", choices=_HOSTS.split(), help=_HOSTS.replace(" ", ", "))
+        command.add_argument("host", metavar="HOST", choices=_HOSTS, help=_HOSTS_HELP)
     sent = commands.add_parser("publish", help="send a message as a device would, and say where it came out")
     sent.add_argument("topic", nargs="?", default="sensors/house/visitor/temp", metavar="TOPIC")
     sent.add_argument("text", nargs="?", default="21.5", metavar="TEXT")

@@ -17,6 +17,7 @@ from tests.harness.host import LAB, Network
 from tests.harness.kafka import KafkaCluster
 from tests.harness.lab.score import Scoreboard
 from tests.harness.lab.snapshot import Seat, checked
+from tests.harness.lab.words import TOPICS
 from tests.harness.process import Node, Process
 from tests.harness.prometheus import Prometheus
 from tests.harness.rabbitmq import RabbitPair
@@ -25,16 +26,18 @@ from tests.harness.verifier import Verifier
 
 PAGE = 9464  # the port of the bridge's [http] listen
 
-TOPICS = SENSORS, OTHERS = "iot.sensors", "iot.others"  # of Kafka
+# By default a Kafka broker ends if it finds no majority of controllers for 60 s. In the lab it waits a day,
+# because a user may start its peers one by one.
+_PATIENT = "initial.broker.registration.timeout.ms=86400000\n"
 
 _ROUTES = [
     {
         "name": "sensors",
         "filter": "sensors/{site}/{device}/{quantity}",
-        "topic": SENSORS,
+        "topic": TOPICS[0],
         "key": "{device}",
     },
-    {"name": "others", "filter": "#", "topic": OTHERS},
+    {"name": "others", "filter": "#", "topic": TOPICS[1]},
 ]
 
 
@@ -68,7 +71,7 @@ class Chain:
         self._relay = RecordingRelay(subscriber) if recorded else None
         if self._relay:
             subscriber = self._relay.address, self._relay.port
-        self.kafka = KafkaCluster(network, directory)
+        self.kafka = KafkaCluster(network, directory, properties=_PATIENT)
         self._page = f"{network.bridge.address}:{PAGE}"
         self.bridge = BridgeProcess(self._settings(*subscriber), directory)
         self.watchers = _watchers(network, directory, self._page) if plan.observe else []

@@ -13,8 +13,9 @@ from tests.harness.lab import door, visitor
 from tests.harness.lab.chain import Chain, Plan
 from tests.harness.lab.screen import Screen, is_for_people
 from tests.harness.lab.snapshot import Snapshot, Told
-from tests.harness.lab.verbs import VERBS, Deed, LabError, Verbs
+from tests.harness.lab.verbs import Deed, LabError, Verbs
 from tests.harness.lab.watch import Watch
+from tests.harness.lab.words import VERBS
 from tests.harness.process import Process
 
 _DRAIN, _SHORT_DRAIN = 60.0, 10.0  # s to wait at the end for messages in flight; short if a person waits
@@ -69,10 +70,10 @@ class Lab:
                 request.answer(self.status())
             case ["publish", topic, text]:
                 self._aside(request, lambda: self.publish(topic, text))
-            case [verb, name] if verb in VERBS:
-                told = self.say(f"{verb} {name}", goes_on=True)
+            case [verb, word] if verb in VERBS:
+                told = self.say(f"{verb} {word}", goes_on=True)
                 try:
-                    deed = self.verbs.begin(verb, name)
+                    deed = self.verbs.begin(verb, word)
                 except LabError as error:
                     request.answer(self.end(told, str(error)), good=False)
                 else:
@@ -216,7 +217,7 @@ def lab(plan: Plan, *, recorded: bool = False, shown: bool = False) -> Iterator[
     with door.only_one():
         directory = door.fresh_directory()
         chain = Chain(plan, directory, recorded=recorded)
-        running = Lab(chain, Verbs(chain), Watch(chain), time.monotonic())
+        running = Lab(chain, Verbs(chain, lambda text: running.say(text)), Watch(chain), time.monotonic())
         with _signals_as_ctrl_c(), chain.up(running.say), _watching(running, shown):
             with contextlib.suppress(NotInTime):
                 wait_until(lambda: chain.verifier.delivered >= _LEARNT, _LEARNING, "")

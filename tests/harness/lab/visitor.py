@@ -12,8 +12,8 @@ from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import CLIENTS
-from tests.harness.lab.chain import TOPICS
 from tests.harness.lab.verbs import LabError
+from tests.harness.lab.words import TOPICS
 from tests.harness.packets import Ack, Connect, Disconnect, Frames, Kind, Publish
 
 _NETWORK = Network(LAB)
