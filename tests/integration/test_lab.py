@@ -138,11 +138,12 @@ def test_the_readmes_first_command_shows_that_messages_flow() -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     scores = re.findall(
-        r"published +(\d+), delivered +(\d+), in flight +(\d+), lost 0, doubled 0", done.stdout
+        r"published +(\d+), delivered +(\d+), in flight +(\d+), on disk (\d+), lost 0, duplicated 0",
+        done.stdout,
     )
     assert len(scores) >= 15
-    assert all(int(published) == int(delivered) + int(flying) for published, delivered, flying in scores)
-    verdict = re.search(r"published (\d+), delivered \1, lost 0, doubled 0, out of order 0", done.stdout)
+    assert all(int(published) == sum(map(int, rest)) for published, *rest in scores)
+    verdict = re.search(r"published (\d+), delivered \1, lost 0, duplicated 0, out of order 0", done.stdout)
     assert verdict is not None
     assert int(verdict[1]) > 500
     assert nothing_listens()
@@ -176,7 +177,7 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
     )
 
     down = ask("down")
-    assert re.match(r"published (\d+), delivered \1, lost 0, doubled 0, out of order 0$", down.stdout)
+    assert re.match(r"published (\d+), delivered \1, lost 0, duplicated 0, out of order 0$", down.stdout)
     wait_until(lambda: not lab.alive, 10.0, "the lab has ended")
     assert lab.returncode == 0
     assert nothing_listens()
@@ -188,6 +189,7 @@ def test_all_of_kafka_dies_and_comes_back_broker_by_broker(lab: Process) -> None
     killed = ask("kill", "kafka")
     assert (killed.returncode, killed.stderr) == (0, "")
     assert "kafka1, kafka2, kafka3 killed; fewer than 2 Kafka brokers are up" in killed.stdout
+    wait_until(lambda: re.search(r"on disk [1-9]\d*, lost 0", ask("status").stdout), 30.0, "it is on disk")
     alone = ask("start", "kafka1")
     assert "kafka1 started; waits for its peers" in alone.stdout, alone.stderr
     assert re.search(r"^kafka1 +starts", ask("status").stdout, re.MULTILINE)
@@ -234,7 +236,9 @@ def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_ca
         assert terminal.output.count(b"\x1b[?25l") == terminal.output.count(b"\x1b[?25h")  # the cursor
         assert "emq1 killed; " in terminal.lines
         assert re.search(
-            r"published (\d+), delivered \1, lost 0, doubled 0, out of order 0$", terminal.lines, re.MULTILINE
+            r"published (\d+), delivered \1, lost 0, duplicated 0, out of order 0$",
+            terminal.lines,
+            re.MULTILINE,
         )
     assert nothing_listens()
 
@@ -252,7 +256,7 @@ def test_the_picture_for_readme_is_of_a_real_lab_and_holds_nothing_of_this_machi
 
 def test_a_dumb_terminal_gets_a_line_each_second() -> None:
     with Terminal("deploy/lab", "up", "--for", "4s", term="dumb") as terminal:
-        wait_until(lambda: "lost 0, doubled 0, out of order 0" in terminal.lines, UP + 30.0, "the verdict")
+        wait_until(lambda: "lost 0, duplicated 0, out of order 0" in terminal.lines, UP + 30.0, "the verdict")
         assert terminal.wait_end() == 0
         assert b"\x1b" not in terminal.output
         assert len(re.findall(r"^\d\d:\d\d published", terminal.lines, re.MULTILINE)) >= 4

@@ -137,7 +137,7 @@ def test_what_readme_says_to_the_lab(lab: Process, terminal: Terminal) -> None:
     terminal.good("deploy/lab publish garden/gate open")
     says(consumer, "garden/gate")
     assert "emq1 " in terminal.good("deploy/lab status")
-    assert "lost 0, doubled 0" in terminal.good("deploy/lab down")
+    assert "lost 0, duplicated 0" in terminal.good("deploy/lab down")
 
 
 def test_the_tutorial(lab: Process, terminal: Terminal) -> None:

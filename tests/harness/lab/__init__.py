@@ -5,7 +5,7 @@
     chain.py      the hosts, the bridge and the devices
     verbs.py      kill, start, hang, resume: fails hosts and watches what follows
     words.py      the words of the command line
-    score.py      published, delivered, in flight, lost, doubled
+    score.py      published, delivered, in flight, on disk, lost, duplicated
     watch.py      collects the data for the view
     snapshot.py   ... as plain data
     draw.py       ... and as text of a terminal: the live view

@@ -2,7 +2,10 @@
 
 import contextlib
 import csv
+import http.client
+import json
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +28,7 @@ from tests.harness.relay import RecordingRelay, Sighting
 from tests.harness.verifier import Verifier
 
 PAGE = 9464  # the port of the bridge's [http] listen
+CLIENT_ID = "mqtt-kafka-bridge"  # of the lab's bridge
 
 # By default a Kafka broker ends if it finds no majority of controllers for 60 s. In the lab it waits a day,
 # because a user may start its peers one by one.
@@ -79,7 +83,8 @@ class Chain:
             network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
         )
         self.verifier = Verifier(self.kafka.bootstrap, TOPICS)
-        self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos)
+        self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos, self.on_disk)
+        self._on_disk = 0
         self.nodes: Mapping[str, Node] = {
             "emq1": self.emq.node(1),
             "emq2": self.emq.node(2),
@@ -100,7 +105,7 @@ class Chain:
 
     def _settings(self, host: str, port: int) -> dict[str, object]:
         return {
-            "mqtt": {"host": host, "port": port},
+            "mqtt": {"host": host, "port": port, "client_id": CLIENT_ID},
             "kafka": {"bootstrap_servers": self.kafka.bootstrap},
             "routes": _ROUTES,
             # `rounds` leads the bridge through a relay, whose port tells it nothing of a balancer.
@@ -226,6 +231,23 @@ class Chain:
             )
             for number in (1, 2)
         }
+
+    def on_disk(self) -> int:
+        """How many messages wait on the bridge's disk; the last number while the bridge does not answer, because
+        these messages are still there.
+        """
+        if self.condition("bridge") == "up":
+            with (
+                contextlib.suppress(OSError, http.client.HTTPException, ValueError),
+                urllib.request.urlopen(f"http://{self._page}/status.json", timeout=1.0) as answer,
+            ):
+                self._on_disk = json.load(answer)["flow"]["spooled"]
+        return self._on_disk
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether mosquitto's queue for the bridge was full, so that mosquitto dropped messages."""
+        return isinstance(self.emq, TwoDoors) and self.emq.has_dropped_for(CLIENT_ID)
 
     @property
     def dashboards(self) -> str:

@@ -5,12 +5,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from tests.harness.conditions import NotInTime, wait_until
 from tests.harness.lab import door, visitor
 from tests.harness.lab.chain import Chain, Plan
+from tests.harness.lab.score import Score
 from tests.harness.lab.screen import Screen, is_for_people
 from tests.harness.lab.snapshot import Snapshot, Told
 from tests.harness.lab.verbs import Deed, LabError, Verbs
@@ -162,10 +163,11 @@ class Lab:
         self.finished.set()
         self.leave_screen()
         missing = chain.scoreboard.missing(promised)
-        outcome = Outcome(
-            published=len(promised),
-            lost=len(missing),
-            doubled=verdict.copies,
+        out = [name for name in chain.nodes if chain.condition(name) in ("down", "hung", "starts")]
+        outcome = Outcome.of(
+            chain.scoreboard.take(),
+            out=out,
+            duplicated=verdict.copies,
             out_of_order=len(verdict.inversions),
             suspects=(*sorted(missing), *verdict.doubled),
         )
@@ -175,9 +177,8 @@ class Lab:
                 f"beside these {len(tally.unknown)} that EMQ never acknowledged, since their device lost its "
                 f"connection; {verdict.unknown_delivered} of them came through"
             )
-        out = [name for name in chain.nodes if chain.condition(name) in ("down", "hung")]
-        if outcome.lost and out:
-            self.say(f"{', '.join(out)}: not up, so what is called lost may still be on its way")
+        if outcome.waiting:
+            self.say(f"{', '.join(out)}: not up, so {outcome.waiting} messages still wait for Kafka")
         return outcome
 
     def leave_screen(self) -> None:
@@ -194,21 +195,51 @@ class Outcome:
     """The final counts of a run."""
 
     published: int
+    on_disk: int
+    in_flight: int  # only while a host is not up: otherwise these messages are lost
     lost: int
-    doubled: int
+    duplicated: int
     out_of_order: int
     suspects: tuple[str, ...] = ()
-    """The ids that were lost, then the ids that were duplicated."""
+    """The ids that were not delivered, then the ids that were duplicated."""
+
+    @classmethod
+    def of(
+        cls, last: Score, *, out: Sequence[str], duplicated: int, out_of_order: int, suspects: tuple[str, ...]
+    ) -> "Outcome":
+        """Judge the last score. `out` are the hosts that are not up: while there are any, messages without a
+        trace may still be on their way; otherwise they are lost.
+        """
+        return cls(
+            published=last.published,
+            on_disk=last.on_disk,
+            in_flight=last.in_flight if out else 0,
+            lost=last.lost + (0 if out else last.in_flight),
+            duplicated=duplicated,
+            out_of_order=out_of_order,
+            suspects=suspects,
+        )
 
     def __str__(self) -> str:
+        waiting = f"in flight {self.in_flight}, on disk {self.on_disk}, " if self.waiting else ""
+        delivered = self.published - self.waiting - self.lost
         return (
-            f"published {self.published}, delivered {self.published - self.lost}, lost {self.lost}, "
-            f"doubled {self.doubled}, out of order {self.out_of_order}"
+            f"published {self.published}, delivered {delivered}, {waiting}lost {self.lost}, "
+            f"duplicated {self.duplicated}, out of order {self.out_of_order}"
         )
 
     @property
+    def waiting(self) -> int:
+        return self.in_flight + self.on_disk
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether messages were published, and all of them delivered."""
+        return self.published > 0 and not (self.waiting or self.lost)
+
+    @property
     def is_good(self) -> bool:
-        return self.published > 0 and not (self.lost or self.doubled or self.out_of_order)
+        return self.is_complete and not (self.duplicated or self.out_of_order)
 
 
 @contextlib.contextmanager
