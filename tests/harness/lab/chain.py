@@ -233,15 +233,15 @@ class Chain:
         }
 
     def on_disk(self) -> int:
-        """How many messages wait on the bridge's disk; the last number while the bridge does not answer, because
-        these messages are still there.
+        """How many messages wait on the bridge's disk. While the bridge does not answer, the last number, because
+        they are still there.
         """
         if self.condition("bridge") == "up":
             with (
                 contextlib.suppress(OSError, http.client.HTTPException, ValueError),
                 urllib.request.urlopen(f"http://{self._page}/status.json", timeout=1.0) as answer,
             ):
-                self._on_disk = json.load(answer)["flow"]["spooled"]
+                self._on_disk = spooled(answer.read())
         return self._on_disk
 
     @property
@@ -265,6 +265,11 @@ class Chain:
             *(f"{watcher.name} {watcher.url}/" for watcher in self.watchers),
         ]
         return "  ".join(urls)
+
+
+def spooled(document: bytes) -> int:
+    """How many messages wait on disk, according to the bridge's /status.json."""
+    return int(json.loads(document)["snapshot"]["flow"]["spooled"])
 
 
 def _watchers(network: Network, directory: Path, page: str) -> "list[Prometheus | Grafana]":

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from bridge.status.diagnosis import diagnose
+from bridge.status.document import document
 from tests.harness.brokers import TwoDoors
 from tests.harness.host import Network
+from tests.harness.lab.chain import spooled
 from tests.harness.lab.run import Outcome
 from tests.harness.lab.score import Score, Scoreboard, overtaken
+from tests.harness.snapshots import kafka_down
 
 
 def ids(*numbers: int, device: str = "d01") -> set[str]:
@@ -57,6 +61,12 @@ def test_what_waits_on_disk_is_neither_in_flight_nor_lost(on_disk: int, shown: i
     score = Scoreboard(seen, seen, 1, lambda: on_disk).take()
     assert score == Score(100, 40, in_flight=in_flight, on_disk=shown, lost=0, duplicated=0)
     assert score.published == score.delivered + score.in_flight + score.on_disk + score.lost
+
+
+def test_the_number_on_disk_is_read_from_the_bridges_page() -> None:
+    now = kafka_down()
+    assert now.flow.spooled > 0
+    assert spooled(document(now, diagnose(now))) == now.flow.spooled
 
 
 def judged(last: Score, *out: str) -> Outcome:
