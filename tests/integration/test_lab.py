@@ -176,6 +176,14 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
         r"^iot.others/\d@\d+ .* garden/visitor .* hello$", consumer.log.read_text(), re.MULTILINE
     )
 
+    sent = ask("publish", "garden/visitor", "again").stdout
+    assert re.search(r"came out of Kafka \d+ ms later: iot.others/\d@\d+ .* garden/visitor .* again$", sent)
+    before = ask("consume", "iot.others", "--from-beginning", "--count", "2").stdout
+    assert len(re.findall(r"^iot.others/.* garden/visitor .* (?:hello|again)$", before, re.MULTILINE)) == 2
+    unknown = ask("consume", "iot.garden")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "Kafka has no topic iot.garden; it has iot.others, iot.sensors" in unknown.stderr
+
     down = ask("down")
     assert re.match(r"published (\d+), delivered \1, lost 0, duplicated 0, out of order 0$", down.stdout)
     wait_until(lambda: not lab.alive, 10.0, "the lab has ended")
@@ -190,6 +198,9 @@ def test_all_of_kafka_dies_and_comes_back_broker_by_broker(lab: Process) -> None
     assert (killed.returncode, killed.stderr) == (0, "")
     assert "kafka1, kafka2, kafka3 killed; fewer than 2 Kafka brokers are up" in killed.stdout
     wait_until(lambda: re.search(r"on disk [1-9]\d*, lost 0", ask("status").stdout), 30.0, "it is on disk")
+    sent = ask("publish", "garden/visitor", "Kafka is down")
+    assert "EMQ had it after" in sent.stdout, sent.stderr
+    assert "waits on the bridge's disk" in sent.stdout
     alone = ask("start", "kafka1")
     assert "kafka1 started; waits for its peers" in alone.stdout, alone.stderr
     assert re.search(r"^kafka1 +starts", ask("status").stdout, re.MULTILINE)
@@ -200,6 +211,8 @@ def test_all_of_kafka_dies_and_comes_back_broker_by_broker(lab: Process) -> None
     )
     third = ask("start", "kafka")
     assert third.stdout.startswith("kafka3 started in"), third.stderr
+    waited = ask("consume", "iot.others", "--from-beginning", "--count", "1").stdout
+    assert waited.endswith("| Kafka is down\n")
 
     assert re.match(r"published (\d+), delivered \1, lost 0", ask("down").stdout)
 
@@ -226,7 +239,7 @@ def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_ca
         terminal.type("G")
         terminal.wait_for("kafka3 goes on", 5.0)
         assert ask("publish", "garden/visitor", "hello").returncode == 0
-        terminal.wait_for(r"(?s)hello was sent to garden/visitor; .*topic\s+iot\.others", 5.0)
+        terminal.wait_for(r"(?s)hello was sent to garden/visitor; .*came\s+out\s+of\s+Kafka", 5.0)
         terminal.type("\x1b[D\x1b[Cz")  # arrow keys, whose codes end with a letter, and an unassigned key
 
         assert terminal.modes != terminal.modes_before

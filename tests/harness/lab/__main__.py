@@ -48,7 +48,9 @@ def _do(arguments: argparse.Namespace) -> int:
         case "publish":
             print(door.ask(["publish", arguments.topic, arguments.text]))
         case "consume":
-            for line in itertools.islice(consume(arguments.topics or TOPICS), arguments.count):
+            for line in itertools.islice(
+                consume(arguments.topics or TOPICS, from_beginning=arguments.from_beginning), arguments.count
+            ):
                 print(line, flush=True)
         case "status" | "down":
             print(door.ask([arguments.command]))
@@ -99,11 +101,16 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(verb, help=f"a host: {does}")
         command.add_argument("host", metavar="HOST", choices=_HOSTS, help=_HOSTS_HELP)
-    sent = commands.add_parser("publish", help="send a message as a device would, and say where it came out")
+    sent = commands.add_parser(
+        "publish", help="send a message as a device would, and show it come out of Kafka"
+    )
     sent.add_argument("topic", nargs="?", default="sensors/house/visitor/temp", metavar="TOPIC")
     sent.add_argument("text", nargs="?", default="21.5", metavar="TEXT")
     read = commands.add_parser("consume", help="show what comes out of Kafka, until Ctrl-C")
-    read.add_argument("topics", nargs="*", metavar="TOPIC", help=f"only these of {', '.join(TOPICS)}")
+    read.add_argument(
+        "topics", nargs="*", metavar="TOPIC", help=f"of Kafka; without one: {', '.join(TOPICS)}"
+    )
+    read.add_argument("--from-beginning", action="store_true", help="also what Kafka has already")
     read.add_argument("--count", type=_count, metavar="N", help="only so many records")
     commands.add_parser("status", help="which host is up, down or hung, and the score")
     commands.add_parser("down", help="end what `up` started, as its Ctrl-C does")

@@ -233,8 +233,8 @@ class Chain:
         }
 
     def on_disk(self) -> int:
-        """How many messages wait on the bridge's disk. While the bridge does not answer, the last number, because
-        they are still there.
+        """How many messages wait on the bridge's disk. While the bridge does not answer, this is the
+        last number, because they are still there.
         """
         if self.condition("bridge") == "up":
             with (

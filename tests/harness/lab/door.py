@@ -22,6 +22,10 @@ RUN = cache() / "lab"
 _SOCKET = RUN / "door"
 
 
+class NoLab(LabError):
+    """No lab takes requests."""
+
+
 @dataclass
 class Request:
     """A request, as the words of a command line. One thread, whichever it is, must answer it once."""
@@ -86,10 +90,7 @@ class Door:
 def ask(words: Sequence[str]) -> str:
     """Send a request to the running lab, and wait for the answer. Raises LabError if it fails."""
     with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(str(_SOCKET))
-        except OSError:
-            raise LabError("no lab is up: deploy/lab up, in another terminal") from None
+        _connect(client)
         with client.makefile("rw") as stream:
             stream.write(json.dumps(list(words)) + "\n")
             stream.flush()
@@ -100,6 +101,19 @@ def ask(words: Sequence[str]) -> str:
     if not answer["good"]:
         raise LabError(answer["text"])
     return str(answer["text"])
+
+
+def require_open() -> None:
+    """Raises LabError if no lab takes requests."""
+    with socket.socket(socket.AF_UNIX) as client:
+        _connect(client)
+
+
+def _connect(client: socket.socket) -> None:
+    try:
+        client.connect(str(_SOCKET))
+    except OSError:
+        raise NoLab("no lab is up: deploy/lab up, in another terminal") from None
 
 
 @contextlib.contextmanager
