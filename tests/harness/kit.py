@@ -281,4 +281,5 @@ if __name__ == "__main__":
     except KitError as error:
         sys.exit(f"kit: {error}")
     except KeyboardInterrupt:
+        sys.stderr.write("\nkit: interrupted; the next `deploy/lab up` or `tests/run` installs the rest\n")
         sys.exit(130)

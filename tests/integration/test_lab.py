@@ -286,6 +286,39 @@ def test_ctrl_c_while_it_comes_up_ends_what_was_started(lab: Process) -> None:
     assert nothing_listens()
 
 
+def test_while_it_comes_up_a_second_terminal_sees_it_and_can_end_it(lab: Process) -> None:
+    lab.spawn()
+    wait_until(lambda: NETWORK.haproxy.listens(DEVICES), UP, "HAProxy serves")
+
+    status = ask("status")
+    assert (status.returncode, status.stdout) == (1, "")
+    assert re.match(r"lab: the lab still comes up, for \d+ s now \(", status.stderr)
+    assert "a lab is up already" in ask("up").stderr
+    down = ask("down")
+    assert (down.returncode, down.stdout) == (0, "the lab has ended before it was up\n")
+
+    wait_until(lambda: not lab.alive, 10.0, "the lab has ended")
+    assert lab.returncode == 1
+    assert "Traceback" not in lab.log.read_text()
+    assert nothing_listens()
+    again = ask("down")
+    assert (again.returncode, again.stdout) == (0, "no lab is up\n")
+
+
+def test_a_second_ctrl_c_ends_it_at_once_and_without_a_traceback(lab: Process) -> None:
+    lab.start()
+    assert ask("hang", "kafka").returncode == 0  # so that messages stay in flight
+
+    os.kill(lab.pid, signal.SIGINT)
+    os.kill(lab.pid, signal.SIGINT)
+    os.kill(lab.pid, signal.SIGINT)
+
+    wait_until(lambda: not lab.alive, 20.0, "the lab has ended")
+    assert lab.returncode == 1  # messages wait on the bridge's disk
+    assert "Traceback" not in lab.log.read_text()
+    assert nothing_listens()
+
+
 def test_a_port_in_use_is_named_with_the_way_to_find_who_uses_it() -> None:
     with socket.create_server((NETWORK.haproxy.address, DEVICES)):
         refused = ask("up")

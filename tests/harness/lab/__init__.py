@@ -1,6 +1,8 @@
 """deploy/lab: the six hosts of the founding document on this machine's loopback addresses.
 
-    __main__.py   the command line
+    __main__.py   starts command_line.py
+    command_line.py   what each command does
+    arguments.py  the arguments and their --help
     run.py        `up`: starts the chain, keeps the score, carries out requests
     chain.py      the hosts, the bridge and the devices
     verbs.py      kill, start, hang, resume: fails hosts and watches what follows

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import http.client
 import json
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from tests.harness.devices import Devices
 from tests.harness.grafana import Grafana
 from tests.harness.haproxy import CONSOLE, DASHBOARDS, DEVICES, PASSWORD, SUBSCRIBER, USER, HAProxy
 from tests.harness.host import LAB, Network
-from tests.harness.kafka import KafkaCluster
+from tests.harness.kafka import CLIENTS, KafkaCluster
 from tests.harness.lab.score import Scoreboard
 from tests.harness.lab.snapshot import Seat, checked
 from tests.harness.lab.words import TOPICS
@@ -119,10 +120,17 @@ class Chain:
         """Start all; inside the block messages flow. Afterwards all processes have ended."""
         with contextlib.ExitStack() as running:
 
-            def begin(what: str, start: Callable[[], object], stop: Callable[[], object]) -> None:
+            def begin(
+                what: str,
+                start: Callable[[], object],
+                stop: Callable[[], object],
+                progress: Callable[[], str] = str,
+            ) -> None:
                 started = time.monotonic()
                 running.callback(stop)
-                start()
+                name = what.partition(":")[0]
+                with ticking(lambda took: say(f"{name}: after {took:.0f} s not up yet{progress()}")):
+                    start()
                 say(f"{what} ({time.monotonic() - started:.1f} s)")
 
             begin(self._who_plays_emq, self.emq.start, self.emq.stop)
@@ -131,10 +139,12 @@ class Chain:
                 self.haproxy.start,
                 self.haproxy.stop,
             )
+            say("kafka1, kafka2, kafka3 start, which takes 10 to 60 s")
             begin(
                 f"kafka1, kafka2, kafka3: Apache Kafka at {self.kafka.bootstrap}",
                 self.kafka.start,
                 self.kafka.stop,
+                self._kafka_progress,
             )
             if self._relay:
                 running.enter_context(self._relay)
@@ -151,6 +161,9 @@ class Chain:
             for watcher in self.watchers:
                 begin(f"{watcher.name}: {watcher.url}", watcher.start, watcher.kill9)
             yield
+
+    def _kafka_progress(self) -> str:
+        return f"; {sum(node.host.listens(CLIENTS) for node in self.kafka.nodes)} of 3 brokers listen"
 
     @property
     def _who_plays_emq(self) -> str:
@@ -265,6 +278,25 @@ class Chain:
             *(f"{watcher.name} {watcher.url}/" for watcher in self.watchers),
         ]
         return "  ".join(urls)
+
+
+@contextlib.contextmanager
+def ticking(tell: Callable[[float], object], period: float = 5.0) -> Iterator[None]:
+    """Inside the block call `tell` every `period` seconds, with the seconds since the start."""
+    ended = threading.Event()
+    began = time.monotonic()
+
+    def tick() -> None:
+        while not ended.wait(period):
+            tell(time.monotonic() - began)
+
+    thread = threading.Thread(target=tick, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def spooled(document: bytes) -> int:

@@ -34,15 +34,18 @@ class Request:
     is_awaited: bool = True  # a second terminal waits for the answer; after a key press nobody does
     _answer: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
     _delivered: threading.Event = field(default_factory=threading.Event)
+    _server: threading.Thread | None = None  # writes the answer
 
     def answer(self, text: str, *, good: bool = True) -> None:
         """Answer, and return when the answer was sent: the lab may end right afterwards."""
         if self.is_awaited:
             self._answer.put((good, text))
-            self._delivered.wait(1.0)
+            if self._server is not threading.current_thread():
+                self._delivered.wait(1.0)
 
     def serve(self, take: Callable[["Request"], None], stream: TextIO) -> None:
         """Pass the request to `take`, and write its answer to the terminal that asked."""
+        self._server = threading.current_thread()
         take(self)
         good, text = self._answer.get()
         stream.write(json.dumps({"good": good, "text": text}) + "\n")
@@ -51,15 +54,23 @@ class Request:
 
 
 class Door:
-    """Accepts requests in a thread. The owner of the door must answer each request."""
+    """Accepts requests in threads. The owner of the door must answer each request.
 
-    def __init__(self) -> None:
+    Until `open` is called, `early` gets each request, in the request's own thread.
+    """
+
+    def __init__(self, early: Callable[[Request], None]) -> None:
+        self._take = early
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         _SOCKET.unlink(missing_ok=True)  # a lab that was killed with -9 left it: we hold the lock
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(_SOCKET))
         self._listener.listen()
         threading.Thread(target=self._accept, name="door", daemon=True).start()
+
+    def open(self) -> None:
+        """From now on requests wait for `next`."""
+        self._take = self._requests.put
 
     def next(self, timeout: float) -> Request | None:
         """The next request, or None if none arrives within `timeout` seconds."""
@@ -84,7 +95,7 @@ class Door:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), client, client.makefile("rw") as stream:
-            Request(json.loads(stream.readline())).serve(self._requests.put, stream)
+            Request(json.loads(stream.readline())).serve(lambda request: self._take(request), stream)
 
 
 def ask(words: Sequence[str]) -> str:
@@ -96,7 +107,7 @@ def ask(words: Sequence[str]) -> str:
             stream.flush()
             line = stream.readline()
     if not line:
-        raise LabError("the lab has ended meanwhile")
+        raise NoLab("the lab has ended meanwhile")
     answer = json.loads(line)
     if not answer["good"]:
         raise LabError(answer["text"])

@@ -1,6 +1,7 @@
 """deploy/lab up: runs the chain, shows the score in a view or a line each second, answers requests."""
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -28,7 +29,7 @@ _DRAIN, _SHORT_DRAIN = 60.0, 10.0  # s to wait at the end for messages in flight
 _LEARNT, _LEARNING = 200, 15.0  # messages; s
 
 
-@dataclass
+@dataclass(eq=False, repr=False)  # signal.signal() compares and prints the handlers, which are methods
 class Lab:
     """A running chain, and the requests that a user can make."""
 
@@ -40,6 +41,13 @@ class Lab:
     told: list[Told] = field(default_factory=list)
     keys: str = f"the keys work once the bridge has seen {_LEARNT} messages"  # why they do not work yet
     finished: threading.Event = field(default_factory=threading.Event)
+    is_up: bool = False
+    is_ending: bool = False
+    hurry: threading.Event = field(default_factory=threading.Event)
+    """Do not wait for messages in flight: the user pressed Ctrl-C again."""
+    asker: door.Request | None = None  # of `down`, answered when all has ended
+    requests: door.Door = field(init=False)
+    verdict: str = "the lab has ended before it was up"
     screen: Screen | None = None  # the view, if there is one
 
     def say(self, text: str, *, goes_on: bool = False) -> Told:
@@ -60,9 +68,37 @@ class Lab:
 
     def _print(self, told: Told) -> None:
         if self.screen is None:
-            print(told, flush=True)  # noqa: T201
+            try:
+                print(told, flush=True)  # noqa: T201
+            except BrokenPipeError:  # as in `deploy/lab up | head`
+                if threading.current_thread() is threading.main_thread():
+                    raise
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupt(self, *_: object) -> None:
+        """Handle a signal. The first ends the lab in order; later ones cut short the wait for messages."""
+        if self.is_ending:
+            self.hurry.set()
+            return
+        self.is_ending = True
+        raise KeyboardInterrupt
 
     # -- requests -------------------------------------------------------------------------
+
+    def early(self, request: door.Request) -> None:
+        """Answer a request while the chain comes up, or while the lab runs rounds or draws its picture."""
+        match list(request.words):
+            case ["down"]:
+                self.asker = request
+                os.kill(os.getpid(), signal.SIGINT)
+            case ["status"] if self.is_up:
+                request.answer(self.status())
+            case _ if self.is_up:
+                request.answer("this lab runs by itself, and takes only status and down", good=False)
+            case _:
+                seconds = time.monotonic() - self.began
+                latest = f" ({self.told[-1].text})" if self.told else ""
+                request.answer(f"the lab still comes up, for {seconds:.0f} s now{latest}", good=False)
 
     def take(self, request: door.Request) -> None:
         """Begin a request; a thread of its own answers after all consequences were seen."""
@@ -173,14 +209,15 @@ class Lab:
     def judge(self, drain: float = 60.0) -> "Outcome":
         """Stop the devices, wait `drain` s for messages in flight, and report the outcome."""
         chain = self.chain
+        self.is_ending = True
         self.verbs.give_up()
         if self.screen is not None:
             self.screen.press = None
-        self.keys = "it ends: no device publishes, what is in flight is waited for"
-        tally = chain.devices.stop()
+        self.keys = "it ends, and waits for messages in flight; without waiting:"
+        tally = chain.devices.stop(0.0 if self.hurry.is_set() else 10.0)
         promised = chain.scoreboard.promised()
         with contextlib.suppress(NotInTime):
-            chain.verifier.wait_for(promised, drain)
+            chain.verifier.wait_for(promised, drain, unless=self.hurry.is_set)
         verdict = chain.verifier.verdict(tally)
         self.finished.set()
         self.leave_screen()
@@ -193,7 +230,8 @@ class Lab:
             out_of_order=len(verdict.inversions),
             suspects=(*sorted(missing), *verdict.doubled),
         )
-        self.say(str(outcome))
+        self.verdict = str(outcome)
+        self.say(self.verdict)
         if tally.unknown:
             self.say(
                 f"beside these {len(tally.unknown)} that EMQ never acknowledged, since their device lost its "
@@ -266,41 +304,55 @@ class Outcome:
 
 @contextlib.contextmanager
 def lab(plan: Plan, *, recorded: bool = False, shown: bool = False) -> Iterator[Lab]:
-    """Run the chain, and report its score each second, in a view if `shown`. Raises LabError."""
-    with door.only_one():
-        directory = door.fresh_directory()
-        chain = Chain(plan, directory, recorded=recorded)
-        running = Lab(chain, Verbs(chain, lambda text: running.say(text)), Watch(chain), time.monotonic())
-        with _signals_as_ctrl_c(), chain.up(running.say), _watching(running, shown):
-            with contextlib.suppress(NotInTime):
-                wait_until(lambda: chain.verifier.delivered >= _LEARNT, _LEARNING, "")
-            yield running
+    """Run the chain, and report its score each second, in a view if `shown`. Raises LabError.
+
+    Inside the block `Lab.early` answers requests of a second terminal, until `Lab.requests` is opened.
+    """
+    running: Lab | None = None
+    try:
+        with door.only_one():
+            chain = Chain(plan, door.fresh_directory(), recorded=recorded)
+            running = Lab(chain, Verbs(chain), Watch(chain), time.monotonic())
+            running.verbs.news = running.say
+            with (
+                _signals_as_ctrl_c(running),
+                contextlib.closing(door.Door(running.early)) as running.requests,
+                chain.up(running.say),
+                _watching(running, shown),
+            ):
+                with contextlib.suppress(NotInTime):
+                    wait_until(lambda: chain.verifier.delivered >= _LEARNT, _LEARNING, "")
+                running.is_up = True
+                yield running
+    finally:
+        if running is not None and running.asker is not None:
+            running.asker.answer(running.verdict)
 
 
 def up(plan: Plan, duration: float | None) -> int:
     """Run for `duration` seconds, or until Ctrl-C or `deploy/lab down`. Returns the exit code."""
     shown = is_for_people(sys.stdin, sys.stdout)
-    with lab(plan, shown=shown) as running, contextlib.closing(door.Door()) as requests:
+    with lab(plan, shown=shown) as running:
+        requests = running.requests
+        requests.open()
         running.ends = None if duration is None else time.monotonic() + duration
         if running.screen is None:
             running.say(running.chain.urls())
         else:
             running.screen.press, running.keys = requests.press, ""
-        drain, asker = _DRAIN, None
+        drain = _DRAIN
         try:
             while running.ends is None or time.monotonic() < running.ends:
                 running.require_all_alive()
                 if (request := requests.next(timeout=0.2)) is None:
                     continue
                 if request.words == ["down"]:
-                    drain, asker = _SHORT_DRAIN, request
+                    drain, running.asker = _SHORT_DRAIN, request
                     break
                 running.take(request)
         except KeyboardInterrupt:
             drain = _SHORT_DRAIN
         outcome = running.judge(drain)
-    if asker is not None:
-        asker.answer(str(outcome))
     return int(not outcome.is_good)
 
 
@@ -330,17 +382,15 @@ def _watching(running: Lab, shown: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_as_ctrl_c() -> Iterator[None]:
+def _signals_as_ctrl_c(running: Lab) -> Iterator[None]:
     """SIGTERM and SIGHUP end the lab like Ctrl-C, even if the shell made it ignore SIGINT."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
     handlers: dict[int, Callable[..., object] | int | None] = {
-        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        number: signal.signal(number, running.interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            # All has ended. Another Ctrl-C while Python ends would only print a traceback.
+            signal.signal(number, signal.SIG_IGN if running.is_ending else handler)

@@ -63,9 +63,9 @@ class Verbs:
     `news` is told what happens after `follow` has returned.
     """
 
-    def __init__(self, chain: Chain, news: Callable[[str], object] = lambda text: None) -> None:
+    def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._news = news
+        self.news: Callable[[str], object] = lambda text: None
         # Seconds to wait for consequences. A session on a real EMQX node that hangs can't be resumed before
         # the cluster drops that node, 139 s later by default.
         self._stop_deadline = 150.0 if chain.emq.family == "external" else 30.0
@@ -230,10 +230,10 @@ class Verbs:
         try:
             self._is_ready(deed, node, alone=True)
         except RuntimeError as error:
-            self._news(f"{node.name} waited for its peers, and has ended: {error}")
+            self.news(f"{node.name} waited for its peers, and has ended: {error}")
         else:
             if not self._is_over(deed, node.name):
-                self._news(f"{node.name} is up: enough of its peers are there")
+                self.news(f"{node.name} is up: enough of its peers are there")
 
     # -- consequences ----------------------------------------------------------------------
 

@@ -90,7 +90,9 @@ def told() -> list[str]:
 
 @pytest.fixture
 def verbs(chain: FakeChain, told: list[str]) -> Verbs:
-    return Verbs(cast(Chain, chain), told.append)
+    verbs = Verbs(cast(Chain, chain))
+    verbs.news = told.append
+    return verbs
 
 
 def do(verbs: Verbs, verb: str, word: str) -> str:
