@@ -20,7 +20,8 @@ from tests.harness.conditions import NotInTime, wait_until
 from tests.harness.host import Host
 
 # A program gets no other variable of the caller: a developer's BRIDGE_... would change the test.
-_ENVIRONMENT = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ} | {
+_KEPT = ("HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME", "LAB_NETWORK")
+_ENVIRONMENT = {name: os.environ[name] for name in _KEPT if name in os.environ} | {
     # Debian installs daemons in directories outside a user's PATH.
     "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 }

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TextIO
 
+from tests.harness.host import LAB, USERS_LAB
 from tests.harness.kit import cache
 from tests.harness.lab.verbs import LabError
 
-RUN = cache() / "lab"
+RUN = cache() / ("lab" if LAB == USERS_LAB else f"lab-{LAB}")
 """The directory of this user's lab: its socket, logs and data."""
 
 _SOCKET = RUN / "door"

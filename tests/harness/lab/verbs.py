@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.harness.conditions import NotInTime, wait_until
+from tests.harness.conditions import NotInTime, patient, wait_until
 from tests.harness.lab.chain import Chain
 from tests.harness.lab.words import KINDS, QUORUM
 from tests.harness.process import Node, Process
@@ -315,7 +315,7 @@ class Verbs:
             wait_until(is_over, self._stop_deadline, "")
         except NotInTime:
             deed.in_vain = [what for what in deed.watched if what not in deed.seen]
-            deed.patience = self._stop_deadline
+            deed.patience = patient(self._stop_deadline)
             self.unseen += deed.in_vain
 
 
