@@ -238,7 +238,8 @@ class Lab:
                 f"connection; {verdict.unknown_delivered} of them came through"
             )
         if outcome.waiting:
-            self.say(f"{', '.join(out)}: not up, so {outcome.waiting} messages still wait for Kafka")
+            why = f"{', '.join(out)}: not up" if out else "Kafka was slow"
+            self.say(f"{why}, so {outcome.waiting} messages were not delivered before the lab ended")
         return outcome
 
     def leave_screen(self) -> None:
@@ -322,7 +323,7 @@ def lab(plan: Plan, *, recorded: bool = False, shown: bool = False) -> Iterator[
             ):
                 with contextlib.suppress(NotInTime):
                     wait_until(lambda: chain.verifier.delivered >= _LEARNT, _LEARNING, "")
-                running.is_up = True
+                running.is_up, running.verdict = True, "the lab has ended without a verdict"
                 yield running
     finally:
         if running is not None and running.asker is not None:
