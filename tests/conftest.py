@@ -1,9 +1,13 @@
 """For all tests: the options, the order, and the check that no test leaves a process behind."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Read by tests/harness/host.py when it is imported.
+os.environ.setdefault("LAB_NETWORK", "127.30.5")
 
 from tests.harness import process
 from tests.harness.conditions import NotInTime, wait_until

@@ -4,7 +4,6 @@ import io
 import json
 import logging
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -157,7 +156,6 @@ def test_the_other_commands_of_contributing_are_run_elsewhere() -> None:
     assert others == {"deploy/lab up", "tests/run", "tests/bench/run drain", "tests/aarch64"}
 
 
-needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq (apt-get install jq)")
 LINES = [
     '{"timestamp": "t1", "level": "info", "event": "mqtt.live", "client_id": "b", "protocol": "5"}',
     '{"timestamp": "t2", "level": "error", "event": "kafka.topic_missing", "topic": "iot", "way_out": "w"}',
@@ -170,7 +168,6 @@ FILTERS = [command for command in pages.commands(LOG) if command.startswith("jq 
 DRY_RUN, _, DRY_RUN_FILTER = pages.commands(LOG)[-1].partition(" | ")
 
 
-@needs_jq
 @pytest.mark.parametrize("command", FILTERS)
 def test_each_filter_of_the_log_finds_its_lines_and_no_others(command: str, tmp_path: Path) -> None:
     (tmp_path / "bridge.log").write_text("\n".join(LINES) + "\n")
@@ -187,7 +184,6 @@ def test_each_count_is_explained_and_the_sum_has_all_that_are_part_of_it() -> No
     assert set(re.findall(r"\w+", sum_)) == fields - {"joined", "sessions_lost", "dead_letters_removed"}
 
 
-@needs_jq
 def test_the_filter_of_the_dry_run_knows_its_fields(tmp_path: Path) -> None:
     parser, _ = cli.command_line()
     assert parser.parse_args(DRY_RUN.split()[1:]).dry_run

@@ -3,6 +3,7 @@
 import abc
 import contextlib
 import getpass
+import re
 import shlex
 import socket
 import subprocess
@@ -230,6 +231,14 @@ class TwoDoors(Doors):
     def has_dropped(self) -> bool:
         """Whether a session's queue was full, so that mosquitto dropped messages, as EMQ would."""
         return "messages are being dropped" in self.mosquitto.log.read_text(errors="replace")
+
+    def has_dropped_for(self, client_id: str) -> bool:
+        """Whether mosquitto dropped messages for this client."""
+        log = self.mosquitto.log.read_text(errors="replace")
+        return (
+            re.search(rf"messages are being dropped for client {re.escape(client_id)}\.?$", log, re.M)
+            is not None
+        )
 
 
 class External(Brokers):

@@ -1,16 +1,19 @@
 """The six machines of the founding document, as loopback addresses of this machine.
 
 The last octets are those of the document (25 and 9 for EMQ, 10 for HAProxy, 31 to 33 for Kafka), so that a
-log here reads like a log there. The lab and the tests use different networks, so both can run at the same
-time.
+log here reads like a log there. The user's lab, the tests and the tests' own lab use different networks, so
+that all can run at the same time.
 """
 
 import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-LAB = "127.30.1"
+USERS_LAB = "127.30.1"
+LAB = os.environ.get("LAB_NETWORK", USERS_LAB)
+"""The lab's network. The tests set LAB_NETWORK, so that their lab does not touch the lab of the user."""
 TESTS = "127.30.2"
 
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from tests.harness import jvm, kit
-from tests.harness.conditions import wait_until
+from tests.harness.conditions import measuring, wait_until
 from tests.harness.host import Host, Network
 from tests.harness.process import Process
 
@@ -26,6 +26,8 @@ _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 _READY = "harness.ready"
 # Seconds. A broker starts within 10 s; a busy machine took 95 s for one with the topics of 300 tests.
 _START = 300.0
+# Seconds for the format and the start of all brokers, on two cores with nothing else to do, rounded up.
+_USUAL = 15.0
 _QUIET: dict[str, Any] = {
     "log_level": 0,
     "error_cb": lambda _: None,  # this harness makes brokers unreachable on purpose
@@ -106,6 +108,10 @@ class KafkaCluster:
         """Format new data directories, start all brokers at once. Raises NotInTime with the log's end."""
         for host in self._hosts:
             host.require_free(CLIENTS, CONTROLLER)
+        with measuring(_USUAL):
+            self._format_and_start()
+
+    def _format_and_start(self) -> None:
         formats = [self._format(node) for node in self._nodes if not self._settings(node.number).exists()]
         for process in formats:
             process.spawn()

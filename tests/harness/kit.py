@@ -36,6 +36,7 @@ _TESTS = _LAB | {
     "shellcheck": "shellcheck",
     "strace": "strace",
     "tcc": "tcc",
+    "jq": "jq",  # tests/artefacts/test_docs.py runs the filters of the pages
     "mkfs.ext4": "e2fsprogs",
     "losetup": "mount",
     # Machines that boot, for the tests of installation: tests/integration/machines
@@ -59,6 +60,10 @@ _WANTED = {
 # The sets of jars that each purpose needs.
 _JARS = {"lab": ["kafka"], "observe": [], "rabbitmq": ["kafka"], "tests": ["kafka", "hivemq"]}
 _CALLED = {"kafka": "Kafka", "hivemq": "HiveMQ"}
+
+# How long a complete installation takes, with a fast network and with a slow one.
+_TAKES = {"tests": "2 to 10 minutes"}
+_TAKES_OTHERWISE = "1 to 5 minutes"
 
 _OLDEST_JAVA = 17  # Kafka 4's brokers need it
 _SPACE = 1700  # MB for packages, jars and .venv together on a bare Debian 12, and for a run
@@ -92,7 +97,9 @@ def provide(purpose: str) -> None:
         if _is_complete(purpose):
             return
         _require_space()
-        if packages := _missing_packages(purpose):
+        packages = _missing_packages(purpose)
+        sys.stderr.write(_announced(purpose, packages))
+        if packages:
             _install_packages(packages)
         if not _venv_is_current():
             _build_venv()
@@ -102,6 +109,19 @@ def provide(purpose: str) -> None:
 
 def _is_complete(purpose: str) -> bool:
     return not _missing_packages(purpose) and not _missing_jars(purpose) and _venv_is_current()
+
+
+def _announced(purpose: str, packages: Sequence[str]) -> str:
+    """What will be installed, where, and how long it takes."""
+    lines = []
+    if packages:
+        lines.append(f"Debian packages, by apt-get: {', '.join(packages)}")
+    if not _venv_is_current():
+        lines.append(f"Python packages of {_REQUIREMENTS.relative_to(ROOT)}, into {VENV}")
+    lines += [f"{_CALLED[name]}'s jars, into {_jars_path(name)}" for name in _missing_jars(purpose)]
+    takes = _TAKES.get(purpose, _TAKES_OTHERWISE)
+    head = f"kit: the following is missing here, and is installed now. All of it takes {takes}, once:\n"
+    return head + "".join(f"kit:   {line}\n" for line in lines)
 
 
 def java() -> Path:
@@ -281,4 +301,5 @@ if __name__ == "__main__":
     except KitError as error:
         sys.exit(f"kit: {error}")
     except KeyboardInterrupt:
+        sys.stderr.write("\nkit: interrupted; the next `deploy/lab up` or `tests/run` installs the rest\n")
         sys.exit(130)

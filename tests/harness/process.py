@@ -20,7 +20,8 @@ from tests.harness.conditions import NotInTime, wait_until
 from tests.harness.host import Host
 
 # A program gets no other variable of the caller: a developer's BRIDGE_... would change the test.
-_ENVIRONMENT = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR") if name in os.environ} | {
+_KEPT = ("HOME", "LANG", "TMPDIR", "XDG_CACHE_HOME", "LAB_NETWORK")
+_ENVIRONMENT = {name: os.environ[name] for name in _KEPT if name in os.environ} | {
     # Debian installs daemons in directories outside a user's PATH.
     "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 }
@@ -119,17 +120,17 @@ class Process(Node):
             )
         _running.add(self)
 
+    def is_ready(self) -> bool:
+        """Whether the program serves. Raises RuntimeError, with the end of the log, if the program ended."""
+        if not self.alive:
+            raise RuntimeError(
+                f"{self.name} ended with {self.returncode} instead of starting{self.log_tail()}"
+            )
+        return bool(self._ready())
+
     def wait_ready(self) -> None:
         """Raises NotInTime, or RuntimeError if the program ended; both show the end of the log."""
-
-        def is_up() -> bool:
-            if not self.alive:
-                raise RuntimeError(
-                    f"{self.name} ended with {self.returncode} instead of starting{self.log_tail()}"
-                )
-            return bool(self._ready())
-
-        wait_until(is_up, self.deadline, lambda: f"{self.name} is ready{self.log_tail()}")
+        wait_until(self.is_ready, self.deadline, lambda: f"{self.name} is ready{self.log_tail()}")
 
     def wait_end(self, deadline: float = 60.0) -> None:
         """Wait for a program that does its work and ends. Raises RuntimeError if it failed."""

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.harness.host import LAB
+from tests.harness.conditions import patient
+from tests.harness.host import LAB, USERS_LAB
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
 
-UP = 60.0  # s until the lab runs; Kafka takes most of it
+UP, USUAL = 240.0, 25.0  # s until the lab runs, at most and usually; Kafka takes most of it
 
 _PROGRAMS = {
     ".venv/bin/bridge": f"{shlex.quote(sys.executable)} -m bridge",
@@ -43,7 +44,7 @@ class Terminal:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=patient(timeout),
         )
 
     def good(self, command: str) -> str:
@@ -72,4 +73,4 @@ class Terminal:
             process.kill9()
 
     def _here(self, command: str) -> str:
-        return program(command).replace("127.30.1", LAB)
+        return program(command).replace(USERS_LAB, LAB)

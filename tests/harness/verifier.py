@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
@@ -69,13 +69,15 @@ class Verifier:
         with self._lock:
             return self._evidence.missing(ids)
 
-    def wait_for(self, ids: set[str], deadline: float = 30.0) -> None:
-        """Wait until all `ids` were seen. Raises NotInTime, which names the missing ids."""
+    def wait_for(
+        self, ids: set[str], deadline: float = 30.0, *, unless: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait until all `ids` were seen, or until `unless`. Raises NotInTime, which names missing ids."""
 
         def complete() -> bool:
             if self._failure is not None:
                 raise RuntimeError("the verifier's thread failed") from self._failure
-            return not self.missing(ids)
+            return unless() or not self.missing(ids)
 
         def what() -> str:
             missing = self.missing(ids)

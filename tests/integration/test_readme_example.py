@@ -11,7 +11,7 @@ from tests.artefacts.test_readme import MESSAGES
 from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES, HAProxy
-from tests.harness.host import LAB, Network
+from tests.harness.host import USERS_LAB, Network
 from tests.harness.kafka import KafkaCluster
 from tests.harness.records import Record, records
 from tests.harness.terminal import Terminal
@@ -22,7 +22,7 @@ from tests.integration.test_readme_commands import says
 def example(terminal: Terminal, network: Network, haproxy: HAProxy, kafka: KafkaCluster) -> Path:
     """README's bridge.toml on this network. Nothing else is changed."""
     (text,) = pages.fenced(pages.README, "toml")
-    text = text.replace(f"{LAB}.", f"{network.prefix}.")
+    text = text.replace(f"{USERS_LAB}.", f"{network.prefix}.")
     assert {haproxy.host.address, kafka.bootstrap} <= set(text.split('"')), "the addresses are the lab's"
     file = terminal.directory / "bridge.toml"
     file.write_text(text)

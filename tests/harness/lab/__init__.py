@@ -1,10 +1,13 @@
 """deploy/lab: the six hosts of the founding document on this machine's loopback addresses.
 
-    __main__.py   the command line
+    __main__.py   starts command_line.py
+    command_line.py   what each command does
+    arguments.py  the arguments and their --help
     run.py        `up`: starts the chain, keeps the score, carries out requests
     chain.py      the hosts, the bridge and the devices
-    verbs.py      kill, start, hang, resume: fails a host and watches what follows
-    score.py      published, delivered, in flight, lost, doubled
+    verbs.py      kill, start, hang, resume: fails hosts and watches what follows
+    words.py      the words of the command line
+    score.py      published, delivered, in flight, on disk, lost, duplicated
     watch.py      collects the data for the view
     snapshot.py   ... as plain data
     draw.py       ... and as text of a terminal: the live view

@@ -2,7 +2,11 @@
 
 import contextlib
 import csv
+import http.client
+import json
+import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +18,10 @@ from tests.harness.devices import Devices
 from tests.harness.grafana import Grafana
 from tests.harness.haproxy import CONSOLE, DASHBOARDS, DEVICES, PASSWORD, SUBSCRIBER, USER, HAProxy
 from tests.harness.host import LAB, Network
-from tests.harness.kafka import KafkaCluster
+from tests.harness.kafka import CLIENTS, KafkaCluster
 from tests.harness.lab.score import Scoreboard
 from tests.harness.lab.snapshot import Seat, checked
+from tests.harness.lab.words import TOPICS
 from tests.harness.process import Node, Process
 from tests.harness.prometheus import Prometheus
 from tests.harness.rabbitmq import RabbitPair
@@ -24,17 +29,20 @@ from tests.harness.relay import RecordingRelay, Sighting
 from tests.harness.verifier import Verifier
 
 PAGE = 9464  # the port of the bridge's [http] listen
+CLIENT_ID = "mqtt-kafka-bridge"  # of the lab's bridge
 
-TOPICS = SENSORS, OTHERS = "iot.sensors", "iot.others"  # of Kafka
+# By default a Kafka broker ends if it finds no majority of controllers for 60 s. In the lab it waits a day,
+# because a user may start its peers one by one.
+_PATIENT = "initial.broker.registration.timeout.ms=86400000\n"
 
 _ROUTES = [
     {
         "name": "sensors",
         "filter": "sensors/{site}/{device}/{quantity}",
-        "topic": SENSORS,
+        "topic": TOPICS[0],
         "key": "{device}",
     },
-    {"name": "others", "filter": "#", "topic": OTHERS},
+    {"name": "others", "filter": "#", "topic": TOPICS[1]},
 ]
 
 
@@ -68,7 +76,7 @@ class Chain:
         self._relay = RecordingRelay(subscriber) if recorded else None
         if self._relay:
             subscriber = self._relay.address, self._relay.port
-        self.kafka = KafkaCluster(network, directory)
+        self.kafka = KafkaCluster(network, directory, properties=_PATIENT)
         self._page = f"{network.bridge.address}:{PAGE}"
         self.bridge = BridgeProcess(self._settings(*subscriber), directory)
         self.watchers = _watchers(network, directory, self._page) if plan.observe else []
@@ -76,7 +84,8 @@ class Chain:
             network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
         )
         self.verifier = Verifier(self.kafka.bootstrap, TOPICS)
-        self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos)
+        self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos, self.on_disk)
+        self._on_disk = 0
         self.nodes: Mapping[str, Node] = {
             "emq1": self.emq.node(1),
             "emq2": self.emq.node(2),
@@ -97,7 +106,7 @@ class Chain:
 
     def _settings(self, host: str, port: int) -> dict[str, object]:
         return {
-            "mqtt": {"host": host, "port": port},
+            "mqtt": {"host": host, "port": port, "client_id": CLIENT_ID},
             "kafka": {"bootstrap_servers": self.kafka.bootstrap},
             "routes": _ROUTES,
             # `rounds` leads the bridge through a relay, whose port tells it nothing of a balancer.
@@ -111,10 +120,17 @@ class Chain:
         """Start all; inside the block messages flow. Afterwards all processes have ended."""
         with contextlib.ExitStack() as running:
 
-            def begin(what: str, start: Callable[[], object], stop: Callable[[], object]) -> None:
+            def begin(
+                what: str,
+                start: Callable[[], object],
+                stop: Callable[[], object],
+                progress: Callable[[], str] = str,
+            ) -> None:
                 started = time.monotonic()
                 running.callback(stop)
-                start()
+                name = what.partition(":")[0]
+                with ticking(lambda took: say(f"{name}: after {took:.0f} s not up yet{progress()}")):
+                    start()
                 say(f"{what} ({time.monotonic() - started:.1f} s)")
 
             begin(self._who_plays_emq, self.emq.start, self.emq.stop)
@@ -123,10 +139,12 @@ class Chain:
                 self.haproxy.start,
                 self.haproxy.stop,
             )
+            say("kafka1, kafka2, kafka3 start, which takes 10 to 60 s")
             begin(
                 f"kafka1, kafka2, kafka3: Apache Kafka at {self.kafka.bootstrap}",
                 self.kafka.start,
                 self.kafka.stop,
+                self._kafka_progress,
             )
             if self._relay:
                 running.enter_context(self._relay)
@@ -143,6 +161,9 @@ class Chain:
             for watcher in self.watchers:
                 begin(f"{watcher.name}: {watcher.url}", watcher.start, watcher.kill9)
             yield
+
+    def _kafka_progress(self) -> str:
+        return f"; {sum(node.host.listens(CLIENTS) for node in self.kafka.nodes)} of 3 brokers listen"
 
     @property
     def _who_plays_emq(self) -> str:
@@ -224,6 +245,23 @@ class Chain:
             for number in (1, 2)
         }
 
+    def on_disk(self) -> int:
+        """How many messages wait on the bridge's disk. While the bridge does not answer, this is the
+        last number, because they are still there.
+        """
+        if self.condition("bridge") == "up":
+            with (
+                contextlib.suppress(OSError, http.client.HTTPException, ValueError),
+                urllib.request.urlopen(f"http://{self._page}/status.json", timeout=1.0) as answer,
+            ):
+                self._on_disk = spooled(answer.read())
+        return self._on_disk
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether mosquitto's queue for the bridge was full, so that mosquitto dropped messages."""
+        return isinstance(self.emq, TwoDoors) and self.emq.has_dropped_for(CLIENT_ID)
+
     @property
     def dashboards(self) -> str:
         return f"http://{self.haproxy.host.address}:{DASHBOARDS}/"
@@ -240,6 +278,30 @@ class Chain:
             *(f"{watcher.name} {watcher.url}/" for watcher in self.watchers),
         ]
         return "  ".join(urls)
+
+
+@contextlib.contextmanager
+def ticking(tell: Callable[[float], object], period: float = 5.0) -> Iterator[None]:
+    """Inside the block call `tell` every `period` seconds, with the seconds since the start."""
+    ended = threading.Event()
+    began = time.monotonic()
+
+    def tick() -> None:
+        while not ended.wait(period):
+            tell(time.monotonic() - began)
+
+    thread = threading.Thread(target=tick, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def spooled(document: bytes) -> int:
+    """How many messages wait on disk, according to the bridge's /status.json."""
+    return int(json.loads(document)["snapshot"]["flow"]["spooled"])
 
 
 def _watchers(network: Network, directory: Path, page: str) -> "list[Prometheus | Grafana]":

@@ -13,13 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TextIO
 
+from tests.harness.host import LAB, USERS_LAB
 from tests.harness.kit import cache
 from tests.harness.lab.verbs import LabError
 
-RUN = cache() / "lab"
+RUN = cache() / ("lab" if LAB == USERS_LAB else f"lab-{LAB}")
 """The directory of this user's lab: its socket, logs and data."""
 
 _SOCKET = RUN / "door"
+
+
+class NoLab(LabError):
+    """No lab takes requests."""
 
 
 @dataclass
@@ -30,15 +35,18 @@ class Request:
     is_awaited: bool = True  # a second terminal waits for the answer; after a key press nobody does
     _answer: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
     _delivered: threading.Event = field(default_factory=threading.Event)
+    _server: threading.Thread | None = None  # writes the answer
 
     def answer(self, text: str, *, good: bool = True) -> None:
         """Answer, and return when the answer was sent: the lab may end right afterwards."""
         if self.is_awaited:
             self._answer.put((good, text))
-            self._delivered.wait(1.0)
+            if self._server is not threading.current_thread():
+                self._delivered.wait(1.0)
 
     def serve(self, take: Callable[["Request"], None], stream: TextIO) -> None:
         """Pass the request to `take`, and write its answer to the terminal that asked."""
+        self._server = threading.current_thread()
         take(self)
         good, text = self._answer.get()
         stream.write(json.dumps({"good": good, "text": text}) + "\n")
@@ -47,15 +55,23 @@ class Request:
 
 
 class Door:
-    """Accepts requests in a thread. The owner of the door must answer each request."""
+    """Accepts requests in threads. The owner of the door must answer each request.
 
-    def __init__(self) -> None:
+    Until `open` is called, `early` gets each request, in the request's own thread.
+    """
+
+    def __init__(self, early: Callable[[Request], None]) -> None:
+        self._take = early
         self._requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
         _SOCKET.unlink(missing_ok=True)  # a lab that was killed with -9 left it: we hold the lock
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(_SOCKET))
         self._listener.listen()
         threading.Thread(target=self._accept, name="door", daemon=True).start()
+
+    def open(self) -> None:
+        """From now on requests wait for `next`."""
+        self._take = self._requests.put
 
     def next(self, timeout: float) -> Request | None:
         """The next request, or None if none arrives within `timeout` seconds."""
@@ -80,26 +96,36 @@ class Door:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError, ValueError), client, client.makefile("rw") as stream:
-            Request(json.loads(stream.readline())).serve(self._requests.put, stream)
+            Request(json.loads(stream.readline())).serve(lambda request: self._take(request), stream)
 
 
 def ask(words: Sequence[str]) -> str:
     """Send a request to the running lab, and wait for the answer. Raises LabError if it fails."""
     with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(str(_SOCKET))
-        except OSError:
-            raise LabError("no lab is up: deploy/lab up, in another terminal") from None
+        _connect(client)
         with client.makefile("rw") as stream:
             stream.write(json.dumps(list(words)) + "\n")
             stream.flush()
             line = stream.readline()
     if not line:
-        raise LabError("the lab has ended meanwhile")
+        raise NoLab("the lab has ended meanwhile")
     answer = json.loads(line)
     if not answer["good"]:
         raise LabError(answer["text"])
     return str(answer["text"])
+
+
+def require_open() -> None:
+    """Raises LabError if no lab takes requests."""
+    with socket.socket(socket.AF_UNIX) as client:
+        _connect(client)
+
+
+def _connect(client: socket.socket) -> None:
+    try:
+        client.connect(str(_SOCKET))
+    except OSError:
+        raise NoLab("no lab is up: deploy/lab up, in another terminal") from None
 
 
 @contextlib.contextmanager

@@ -47,6 +47,7 @@ def draw(now: Snapshot, width: int = WIDTH, height: int = HEIGHT) -> Text:
         *_chain(now),
         Text(),
         _score(now),
+        _duplicated(now),
         _meaning(now),
         Text(),
     ]
@@ -80,11 +81,17 @@ def _score(now: Snapshot) -> Text:
         (f"{score.delivered}", _BOLD),
         " + in flight ",
         (f"{score.in_flight}", _BOLD),
+        " + on disk ",
+        (f"{score.on_disk}", _BOLD),
         " + ",
         (f"lost {score.lost}", _BAD if score.lost else _BOLD),
-        "     ",
-        (f"doubled {score.doubled}", _BAD if score.doubled else _BOLD),
     )
+
+
+def _duplicated(now: Snapshot) -> Text:
+    count = now.score.duplicated
+    waits = "     on disk: at the bridge, which delivers it once Kafka is back" if now.score.on_disk else ""
+    return Text.assemble(" ", (f"duplicated {count}", _BAD if count else _BOLD), waits)
 
 
 def _meaning(now: Snapshot) -> Text:

@@ -31,23 +31,23 @@ def rounds(plan: Plan, count: int) -> int:
     bound = 0
     with lab(plan, recorded=True) as running:
         for number in range(1, count + 1):
-            doubled = running.chain.verifier.doubled
+            before = running.chain.verifier.doubled
             cuts = [cut for verb, name in STEPS for cut in _step(running, verb, name)]
             in_flight = [_in_flight(running.chain.sightings, connection, at) for connection, at in cuts]
             bound += sum(in_flight)
             running.say(
                 f"-- round {number} of {count}: {running.chain.scoreboard.take()}; "
                 f"{len(cuts)} cuts with {' + '.join(map(str, in_flight)) or 0} in flight, "
-                f"{running.chain.verifier.doubled - doubled} doubled"
+                f"{running.chain.verifier.doubled - before} duplicated"
             )
         allowed = bound if plan.brokers == "rabbitmq" else 0
         outcome = running.judge()
-        running.say(f"in flight at all cuts {bound}, so doubled at most {allowed}")
+        running.say(f"in flight at all cuts {bound}, so duplicated at most {allowed}")
         for name in outcome.suspects[:10]:
             running.say(running.chain.story(name))
         if running.verbs.unseen:
             running.say(f"did not happen: {', '.join(running.verbs.unseen)}")
-        good = outcome.published and not outcome.lost and outcome.doubled <= allowed
+        good = outcome.is_complete and outcome.duplicated <= allowed
         in_order = not outcome.out_of_order or plan.brokers == "rabbitmq"
         return int(not (good and in_order and not running.verbs.unseen))
 

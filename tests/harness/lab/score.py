@@ -1,6 +1,7 @@
-"""The score: how many messages are published, delivered, in flight, lost and duplicated."""
+"""The score: how many messages are published, delivered, in flight, on disk, lost and duplicated."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.harness.device import Device
@@ -17,31 +18,34 @@ _AHEAD = Device.WINDOW + 2
 
 @dataclass(frozen=True)
 class Score:
-    """published = delivered + in flight + lost.
+    """published = delivered + in flight + on disk + lost.
 
     Published messages are those that EMQ acknowledged to a device (at QoS 0: that were sent). While the lab
     runs, a message is lost if a later message of the same device was delivered and it did not follow within
-    `_PATIENCE`.
+    `_PATIENCE`. On disk are the messages that the bridge has acknowledged and keeps until Kafka takes them.
     """
 
     published: int
     delivered: int
     in_flight: int
+    on_disk: int
     lost: int
-    doubled: int
+    duplicated: int
 
     def __str__(self) -> str:
         return (
             f"published {self.published:>5}, delivered {self.delivered:>5}, in flight {self.in_flight:>3}, "
-            f"lost {self.lost}, doubled {self.doubled}"
+            f"on disk {self.on_disk}, lost {self.lost}, duplicated {self.duplicated}"
         )
 
 
 class Scoreboard:
-    """Compares the devices' tally with what a consumer of Kafka has seen."""
+    """Compares the devices' tally with what a consumer of Kafka has seen. `on_disk` returns how many messages
+    wait on the bridge's disk.
+    """
 
-    def __init__(self, devices: Devices, verifier: Verifier, qos: int) -> None:
-        self._devices, self._verifier, self._qos = devices, verifier, qos
+    def __init__(self, devices: Devices, verifier: Verifier, qos: int, on_disk: Callable[[], int]) -> None:
+        self._devices, self._verifier, self._qos, self._on_disk = devices, verifier, qos, on_disk
         self._overtaken_at: dict[str, float] = {}  # id -> when it was first seen overtaken
 
     def promised(self) -> set[str]:
@@ -53,6 +57,7 @@ class Scoreboard:
         return self._verifier.missing(ids)
 
     def take(self) -> Score:
+        on_disk = self._on_disk()
         promised = self.promised()
         missing = self.missing(promised)
         now = time.monotonic()
@@ -60,12 +65,15 @@ class Scoreboard:
             name: self._overtaken_at.get(name, now) for name in overtaken(promised, missing)
         }
         lost = sum(now - at > _PATIENCE for at in self._overtaken_at.values())
+        # The disk may hold other messages too, and its number may be a moment old.
+        on_disk = min(on_disk, len(missing) - lost)
         return Score(
             published=len(promised),
             delivered=len(promised) - len(missing),
-            in_flight=len(missing) - lost,
+            in_flight=len(missing) - lost - on_disk,
+            on_disk=on_disk,
             lost=lost,
-            doubled=self._verifier.doubled,
+            duplicated=self._verifier.doubled,
         )
 
 

@@ -49,7 +49,7 @@ class Snapshot:
     dashboards: str
     console: str
     told: tuple[str, ...]
-    warning: str  # says which messages are about to be lost, if any
+    warning: str  # says that EMQ dropped messages or is about to, if so
     keys: str  # why the keys do nothing now; empty: they work
 
 

@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Message, TopicPartition
 
 from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES
 from tests.harness.host import LAB, Network
 from tests.harness.kafka import CLIENTS
-from tests.harness.lab.chain import TOPICS
+from tests.harness.lab import door
 from tests.harness.lab.verbs import LabError
+from tests.harness.lab.words import TOPICS
 from tests.harness.packets import Ack, Connect, Disconnect, Frames, Kind, Publish
 
 _NETWORK = Network(LAB)
@@ -38,8 +39,12 @@ def publish(topic: str, text: str) -> str:
     raise LabError(f"{text} was not sent: HAProxy closed the connection, since no EMQ node is up")
 
 
+class KafkaSilent(Exception):
+    """Kafka does not answer. The text is librdkafka's reason."""
+
+
 class Reader:
-    """Reads records that Kafka stores from now on. Raises LabError if Kafka does not answer."""
+    """Reads records that Kafka stores from now on. Raises KafkaSilent."""
 
     def __init__(self) -> None:
         self._consumer = _consumer()
@@ -47,7 +52,7 @@ class Reader:
             self._consumer.assign(self._ends())
         except KafkaException as error:
             self._consumer.close()
-            raise LabError(f"nothing was sent: Kafka does not answer ({error.args[0].str()})") from error
+            raise KafkaSilent(error.args[0].str()) from error
 
     def __enter__(self) -> Self:
         return self
@@ -56,16 +61,13 @@ class Reader:
         self._consumer.close()
 
     def find(self, topic: str, text: str, patience: float = 30.0) -> str:
-        """Wait for a message of this MQTT topic, and return its place in Kafka. Raises NotInTime."""
+        """Wait for a message of this MQTT topic, and return its record as a line. Raises NotInTime."""
 
         def found() -> str:
             while (record := self._consumer.poll(0.1)) is not None:
                 headers: Any = record.headers() or []
                 if record.value() == text.encode() and ("mqtt.topic", topic.encode()) in headers:
-                    return (
-                        f"topic {record.topic()}, partition {record.partition()}, "
-                        f"offset {record.offset()}, key {_text(record.key())}"
-                    )
+                    return _line(record)
             return ""
 
         return wait_until(found, patience, "it came out of Kafka")
@@ -81,22 +83,32 @@ class Reader:
         return partitions
 
 
-def consume(topics: Sequence[str] = TOPICS) -> Iterator[str]:
-    """Yield a line for each record that Kafka stores in these topics from now on. Raises LabError."""
+def consume(topics: Sequence[str] = TOPICS, *, from_beginning: bool = False) -> Iterator[str]:
+    """Yield a line for each record that Kafka stores in these topics from now on, or that it has already if
+    `from_beginning`. Raises LabError: no lab, no such topic, or Kafka does not answer.
+    """
+    door.require_open()
     with contextlib.closing(_consumer()) as consumer:
+        start = OFFSET_BEGINNING if from_beginning else OFFSET_END
         try:
-            consumer.assign(
-                [
-                    TopicPartition(topic, partition, OFFSET_END)
-                    for topic in topics
-                    for partition in consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
-                ]
-            )
+            known = consumer.list_topics(timeout=5.0).topics
         except KafkaException as error:
             raise LabError(f"Kafka does not answer ({error.args[0].str()}); see deploy/lab status") from error
+        if unknown := [topic for topic in topics if topic not in known]:
+            there_are = ", ".join(sorted(name for name in known if not name.startswith(("__", "harness."))))
+            raise LabError(f"Kafka has no topic {', '.join(unknown)}; it has {there_are}")
+        consumer.assign(
+            [
+                TopicPartition(topic, partition, start)
+                for topic in topics
+                for partition in known[topic].partitions
+            ]
+        )
         while True:
-            record = consumer.poll(0.2)
-            if record is not None and record.error() is None:
+            record = consumer.poll(0.5)
+            if record is None:
+                door.require_open()  # a lab that has ended would be silent for ever
+            elif record.error() is None:
                 yield _line(record)
 
 

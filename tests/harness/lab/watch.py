@@ -21,15 +21,13 @@ class Watch:
 
     def __init__(self, chain: Chain) -> None:
         self._chain = chain
-        self._score = Score(0, 0, 0, 0, 0)
+        self._score = Score(0, 0, 0, 0, 0, 0)
         self._seats: dict[str, Seat] | None = None
-        self._most_in_flight = 0
         self._scores: deque[tuple[float, Score]] = deque(maxlen=_RATE_OVER + 1)
 
     def look(self) -> Score:
         self._seats = self._chain.seats()
         self._score = self._chain.scoreboard.take()
-        self._most_in_flight = max(self._most_in_flight, self._score.in_flight)
         self._scores.append((time.monotonic(), self._score))
         return self._score
 
@@ -65,10 +63,10 @@ class Watch:
     def _warning(self) -> str:
         if self._chain.emq.family != "mosquitto":
             return ""
+        if self._chain.has_dropped:
+            return f"EMQ's queue for the bridge ({_QUEUE} messages) was full, so EMQ dropped messages"
         if self._score.in_flight > 0.9 * _QUEUE:
-            return f"EMQ keeps {_QUEUE} messages for the bridge: what goes beyond is lost"
-        if self._score.lost and self._most_in_flight > _QUEUE:
-            return f"lost: EMQ kept {_QUEUE} messages for the bridge, and dropped what went beyond"
+            return f"EMQ's queue for the bridge is nearly full: it takes {_QUEUE} messages"
         return ""
 
     def _conditions(self) -> Mapping[str, str]:

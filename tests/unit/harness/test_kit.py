@@ -1,6 +1,7 @@
 """kit.py's decisions on simulated machines; tests/run itself tests the installation."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -59,6 +60,46 @@ def test_a_full_disk_is_said_before_anything_is_fetched(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2**30, 2**30, 2**20))  # type: ignore[attr-defined]
     with pytest.raises(kit.KitError, match=r"1700 MB are needed on the disk of .*, 1 MB are free"):
         kit.provide("lab")
+
+
+def test_what_will_be_installed_is_said_before_with_the_time_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kit, "_missing_packages", lambda purpose: ["haproxy", "mosquitto"])
+    monkeypatch.setattr(kit, "_venv_is_current", lambda: False)
+    monkeypatch.setattr(kit, "_require_space", lambda: None)
+    said = []
+    for step in ("_install_packages", "_build_venv", "_fetch_jars"):
+        monkeypatch.setattr(kit, step, lambda *_: said.append(capsys.readouterr().err))
+
+    kit.provide("tests")
+
+    first, *others = said
+    assert "All of it takes 2 to 10 minutes" in first
+    for part in (
+        "haproxy, mosquitto",
+        "tests/requirements.txt",
+        str(kit.VENV),
+        "Kafka's jars",
+        "HiveMQ's jars",
+    ):
+        assert part in first
+    assert others == ["", "", ""]
+
+
+@pytest.mark.parametrize("words", [["--help"], ["tests/unit", "-h"]])
+def test_the_help_of_tests_run_installs_nothing(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    shutil.copy(kit.ROOT / "tests/run", tmp_path / "tests/run")  # without a kit, so installing would fail
+
+    done = subprocess.run([tmp_path / "tests/run", *words], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tests/run --help" in done.stdout
+    assert "about" in done.stdout
+    assert "set -eu" not in done.stdout
+    assert "#" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ ALL_UP = Snapshot(
     conditions=UP,
     beyond_reach=frozenset(),
     seats={"emq1": Seat("UP", 10, 1), "emq2": Seat("UP", 10, 0)},
-    score=Score(published=2041, delivered=2040, in_flight=1, lost=0, doubled=0),
+    score=Score(published=2041, delivered=2040, in_flight=1, on_disk=0, lost=0, duplicated=0),
     published_rate=50.0,
     delivered_rate=49.9,
     dashboards="http://127.30.1.10:8080/",
@@ -45,17 +45,22 @@ BRIDGE_STOPPED = replace(
     conditions=UP | {"bridge": "down"},
     seats={"emq1": Seat("UP", 10, 0), "emq2": Seat("UP", 10, 0)},
     delivered_rate=0.0,
-    score=Score(published=2541, delivered=2041, in_flight=500, lost=0, doubled=0),
+    score=Score(published=2541, delivered=2041, in_flight=500, on_disk=0, lost=0, duplicated=0),
 )
-KAFKA_GONE = replace(
+QUEUE_FULL = replace(
     ALL_UP,
     conditions=UP | dict.fromkeys(("kafka1", "kafka2", "kafka3"), "down"),
     delivered_rate=0.0,
-    score=Score(published=103041, delivered=100000, in_flight=1032, lost=2009, doubled=0),
-    warning="EMQ keeps 1000 messages for the bridge: what goes beyond is lost",
+    score=Score(published=103041, delivered=100000, in_flight=1032, on_disk=0, lost=2009, duplicated=0),
+    warning="EMQ's queue for the bridge (1000 messages) was full, so EMQ dropped messages",
     told=tuple(f"01:0{n} kafka{n} killed; not seen within 30 s: messages flow" for n in (1, 2, 3)),
 )
-STATES = [ALL_UP, EMQ1_DEAD, KAFKA2_HUNG, BRIDGE_STOPPED, KAFKA_GONE]
+KAFKA_GONE = replace(
+    QUEUE_FULL,
+    score=Score(published=1014390, delivered=1000000, in_flight=90, on_disk=14300, lost=0, duplicated=0),
+    warning="",
+)
+STATES = [ALL_UP, EMQ1_DEAD, KAFKA2_HUNG, BRIDGE_STOPPED, QUEUE_FULL, KAFKA_GONE]
 
 
 def shown(now: Snapshot, width: int = 80, height: int = 24) -> list[str]:
@@ -144,6 +149,15 @@ def test_a_terminal_that_is_too_small_says_so() -> None:
 
 def test_nothing_that_is_told_reaches_the_terminal_as_a_control_sequence() -> None:
     assert " 00:41 ?[2J was sent" in shown(replace(ALL_UP, told=("00:41 \x1b[2J was sent\nmore",)))
+
+
+def test_messages_on_the_bridges_disk_are_shown_apart_and_no_loss_is_claimed() -> None:
+    lines = shown(KAFKA_GONE)
+
+    (score,) = [line for line in lines if "published 1014390" in line]
+    assert score.endswith("= delivered 1000000 + in flight 90 + on disk 14300 + lost 0")
+    assert " duplicated 0     on disk: at the bridge, which delivers it once Kafka is back" in lines
+    assert "drop" not in "".join(lines)
 
 
 def test_hosts_out_of_reach_have_no_key() -> None:
