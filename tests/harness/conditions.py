@@ -35,6 +35,11 @@ def patient(seconds: float) -> float:
     return seconds * _Pace.ratio
 
 
+def rounded(seconds: float) -> str:
+    """A number of seconds as text: a deadline that has grown has too many digits."""
+    return f"{round(seconds, 1 if seconds >= 1 else 3):g}"
+
+
 def wait_until(condition: Callable[[], T], deadline: float, what: str | Callable[[], str]) -> T:
     """Call `condition` until it returns something true, and return that.
 
@@ -46,7 +51,7 @@ def wait_until(condition: Callable[[], T], deadline: float, what: str | Callable
     pause = 0.005
     while not (result := condition()):
         if time.monotonic() >= ends:
-            raise NotInTime(f"not within {deadline:g} s: {what() if callable(what) else what}")
+            raise NotInTime(f"not within {rounded(deadline)} s: {what() if callable(what) else what}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
     return result

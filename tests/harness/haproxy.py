@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import re
 import signal
 import socket
 from collections.abc import Mapping
@@ -121,6 +122,10 @@ class HAProxy(Process):
     def total_sessions(self, number: int, section: Section = "mqtt-kafka") -> int:
         """How many sessions HAProxy gave node 1 or 2 since its start or reload."""
         return int(self._column("stot", number, section) or 0)
+
+    def clients(self, section: Section = "mqtt-kafka") -> list[tuple[str, str]]:
+        """Each client of this section: its ADDRESS:PORT, and the server that carries it. Raises OSError."""
+        return re.findall(rf" src=(\S+) fe=\S+ be={section} srv=(\S+) ", self.ask("show sess"))
 
     def ask(self, command: str) -> str:
         """The worker's answer to one command (HAProxy's management guide, 9.3). Raises OSError."""

@@ -222,6 +222,13 @@ class KafkaCluster:
             batches = batches[12 + length :]
         return found
 
+    def leaderless(self) -> int:
+        """How many partitions have no leader. 0 while no broker answers."""
+        with _not_yet():
+            topics = self.admin.list_topics(timeout=3.0).topics.values()
+            return sum(each.leader < 0 for topic in topics for each in topic.partitions.values())
+        return 0
+
     # -- inside ----------------------------------------------------------------------------------
 
     def _settings(self, number: int) -> Path:

@@ -10,7 +10,9 @@ import atexit
 import contextlib
 import os
 import signal
+import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -217,6 +219,23 @@ class Process(Node):
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.alive else "not running"
         return f"<{self.name}: {state}>"
+
+
+def tcp_sources(pid: int) -> frozenset[str]:
+    """The local ADDRESS:PORT of each IPv4 TCP connection of this process; empty if the process has ended."""
+    sockets, sources = set(), set()
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):  # closed meanwhile
+                sockets.add(os.readlink(descriptor))
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in sockets:
+                address, port = fields[1].split(":")
+                # The kernel writes the four bytes as a number in this machine's byte order.
+                packed = int(address, 16).to_bytes(4, sys.byteorder)
+                sources.add(f"{socket.inet_ntoa(packed)}:{int(port, 16)}")
+    return frozenset(sources)
 
 
 def running() -> frozenset[Process]:

@@ -53,8 +53,8 @@ def parser() -> argparse.ArgumentParser:
     sent = commands.add_parser(
         "publish", help="send a message as a device would, and show it come out of Kafka"
     )
-    sent.add_argument("topic", nargs="?", default="sensors/house/visitor/temp", metavar="TOPIC")
-    sent.add_argument("text", nargs="?", default="21.5", metavar="TEXT")
+    sent.add_argument("topic", nargs="?", type=_topic, default="sensors/house/visitor/temp", metavar="TOPIC")
+    sent.add_argument("text", nargs="?", type=_text, default="21.5", metavar="TEXT")
     read = commands.add_parser("consume", help="show what comes out of Kafka, until Ctrl-C")
     read.add_argument(
         "topics", nargs="*", metavar="TOPIC", help=f"of Kafka; without one: {', '.join(TOPICS)}"
@@ -77,7 +77,11 @@ def _add_plan(command: argparse.ArgumentParser) -> None:
         help="what plays EMQ: one mosquitto behind two doors (the default), or a RabbitMQ pair",
     )
     command.add_argument(
-        "--emq", type=_pair, default=(), metavar="HOST:PORT,HOST:PORT", help="two brokers of yours instead"
+        "--emq",
+        type=_pair,
+        default=(),
+        metavar="HOST:PORT,HOST:PORT",
+        help='two brokers of yours instead; there the lab\'s bridge has the client id "lab"',
     )
     command.add_argument(
         "--emq-ctl", metavar="CMD", help="how to fail them: CMD kill9|start|sigstop|sigcont 1|2"
@@ -106,6 +110,30 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
     return int(text)
+
+
+def _topic(text: str) -> str:
+    """An MQTT topic to publish to (MQTT 5, 4.7)."""
+    _text(text)
+    if found := [character for character in "+#" if character in text]:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is a filter: a topic to publish to has no {' and no '.join(found)}"
+        )
+    if not text or len(text.encode()) > 65_535:
+        raise argparse.ArgumentTypeError("a topic has 1 to 65535 bytes")
+    if text.startswith("$"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} begins with $: such topics are the broker's own, and the lab's bridge takes none"
+        )
+    return text
+
+
+def _text(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no UTF-8") from None
+    return text
 
 
 def _pair(text: str) -> tuple[str, ...]:

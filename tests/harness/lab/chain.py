@@ -4,6 +4,7 @@ import contextlib
 import csv
 import http.client
 import json
+import os
 import threading
 import time
 import urllib.request
@@ -22,14 +23,16 @@ from tests.harness.kafka import CLIENTS, KafkaCluster
 from tests.harness.lab.score import Scoreboard
 from tests.harness.lab.snapshot import Seat, checked
 from tests.harness.lab.words import TOPICS
-from tests.harness.process import Node, Process
+from tests.harness.process import Node, Process, tcp_sources
 from tests.harness.prometheus import Prometheus
 from tests.harness.rabbitmq import RabbitPair
 from tests.harness.relay import RecordingRelay, Sighting
 from tests.harness.verifier import Verifier
 
 PAGE = 9464  # the port of the bridge's [http] listen
-CLIENT_ID = "mqtt-kafka-bridge"  # of the lab's bridge
+CLIENT_ID = "lab"
+"""The client id of the lab's bridge. It is not the default of `mqtt.client_id`: a bridge that the user starts
+beside the lab would share the session."""
 
 # By default a Kafka broker ends if it finds no majority of controllers for 60 s. In the lab it waits a day,
 # because a user may start its peers one by one.
@@ -84,7 +87,7 @@ class Chain:
             network.haproxy.address, DEVICES, count=plan.devices, rate=plan.rate, qos=plan.qos
         )
         self.verifier = Verifier(self.kafka.bootstrap, TOPICS)
-        self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos, self.on_disk)
+        self.scoreboard = Scoreboard(self.devices, self.verifier, plan.qos, self.on_disk, self.is_shared)
         self._on_disk = 0
         self.nodes: Mapping[str, Node] = {
             "emq1": self.emq.node(1),
@@ -233,17 +236,35 @@ class Chain:
             return None  # asking a HAProxy that hangs would block
         try:
             rows = list(csv.DictReader(self.haproxy.ask("show stat").removeprefix("# ").splitlines()))
+            clients = self.haproxy.clients()
         except OSError:
             return None
         found = {(row["pxname"], row["svname"]): row for row in rows}
+        own = self._sources_of_the_bridge()
         return {
             f"emq{number}": Seat(
                 state=found["mqtt-kafka", f"server{number}"]["status"].split()[0],
                 devices=int(found["tcp-in", f"server{number}"]["scur"]),
-                bridge=int(found["mqtt-kafka", f"server{number}"]["scur"]),
+                bridge=sum(source in own for source, server in clients if server == f"server{number}"),
+                others=sum(source not in own for source, server in clients if server == f"server{number}"),
             )
             for number in (1, 2)
         }
+
+    def _sources_of_the_bridge(self) -> frozenset[str]:
+        """The ADDRESS:PORT that HAProxy may see of the lab's own bridge. Other bridges use the same port."""
+        if self._relay:
+            return tcp_sources(os.getpid())  # the relay is part of this program
+        return tcp_sources(self.bridge.pid) if self.bridge.alive else frozenset()
+
+    def is_bridge_at(self, number: int) -> bool:
+        """Whether the lab's own bridge is connected to EMQ node 1 or 2."""
+        seat = (self.seats() or {}).get(f"emq{number}")
+        return seat is not None and seat.bridge > 0
+
+    def is_shared(self) -> bool:
+        """Whether another client has used the client id of the lab's bridge, and with it the session."""
+        return bool(self.bridge.journal.matching("mqtt.taken_over", {}))
 
     def on_disk(self) -> int:
         """How many messages wait on the bridge's disk. While the bridge does not answer, this is the

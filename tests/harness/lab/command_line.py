@@ -44,7 +44,7 @@ def _do(arguments: argparse.Namespace) -> int:
         case "picture":
             return picture(arguments.file)
         case "publish":
-            print(door.ask(["publish", arguments.topic, arguments.text]))
+            print(door.ask(["publish", arguments.topic, arguments.text], _tell))
         case "consume":
             for line in itertools.islice(
                 consume(arguments.topics or TOPICS, from_beginning=arguments.from_beginning), arguments.count
@@ -58,8 +58,13 @@ def _do(arguments: argparse.Namespace) -> int:
             except door.NoLab:
                 print("no lab is up")
         case verb:
-            print(door.ask([verb, arguments.host]))
+            print(door.ask([verb, arguments.host], _tell))
     return 0
+
+
+def _tell(text: str) -> None:
+    """Show that a request still goes on. Standard output has its answer alone."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _plan(arguments: argparse.Namespace) -> Plan:

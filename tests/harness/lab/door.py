@@ -29,13 +29,20 @@ class NoLab(LabError):
 
 @dataclass
 class Request:
-    """A request, as the words of a command line. One thread, whichever it is, must answer it once."""
+    """A request, as the words of a command line. One thread, whichever it is, must answer it once; until then
+    any thread may tell how far it is.
+    """
 
     words: Sequence[str]
     is_awaited: bool = True  # a second terminal waits for the answer; after a key press nobody does
-    _answer: "queue.SimpleQueue[tuple[bool, str]]" = field(default_factory=queue.SimpleQueue)
+    _answer: "queue.SimpleQueue[tuple[bool | None, str]]" = field(default_factory=queue.SimpleQueue)
     _delivered: threading.Event = field(default_factory=threading.Event)
     _server: threading.Thread | None = None  # writes the answer
+
+    def tell(self, text: str) -> None:
+        """Show the terminal that asked how far its request is."""
+        if self.is_awaited:
+            self._answer.put((None, text))
 
     def answer(self, text: str, *, good: bool = True) -> None:
         """Answer, and return when the answer was sent: the lab may end right afterwards."""
@@ -48,9 +55,11 @@ class Request:
         """Pass the request to `take`, and write its answer to the terminal that asked."""
         self._server = threading.current_thread()
         take(self)
-        good, text = self._answer.get()
-        stream.write(json.dumps({"good": good, "text": text}) + "\n")
-        stream.flush()
+        good = None
+        while good is None:  # only told, not answered yet
+            good, text = self._answer.get()
+            stream.write(json.dumps({"good": good, "text": text}) + "\n")
+            stream.flush()
         self._delivered.set()
 
 
@@ -99,20 +108,23 @@ class Door:
             Request(json.loads(stream.readline())).serve(lambda request: self._take(request), stream)
 
 
-def ask(words: Sequence[str]) -> str:
-    """Send a request to the running lab, and wait for the answer. Raises LabError if it fails."""
+def ask(words: Sequence[str], tell: Callable[[str], object] = lambda text: None) -> str:
+    """Send a request to the running lab, and wait for the answer. Meanwhile `tell` how far the request is.
+    Raises LabError if it fails.
+    """
     with socket.socket(socket.AF_UNIX) as client:
         _connect(client)
         with client.makefile("rw") as stream:
             stream.write(json.dumps(list(words)) + "\n")
             stream.flush()
-            line = stream.readline()
-    if not line:
-        raise NoLab("the lab has ended meanwhile")
-    answer = json.loads(line)
-    if not answer["good"]:
-        raise LabError(answer["text"])
-    return str(answer["text"])
+            for line in stream:
+                answer = json.loads(line)
+                if answer["good"]:
+                    return str(answer["text"])
+                if answer["good"] is not None:
+                    raise LabError(answer["text"])
+                tell(answer["text"])
+    raise NoLab("the lab has ended meanwhile")
 
 
 def require_open() -> None:

@@ -84,7 +84,8 @@ def _score(now: Snapshot) -> Text:
         " + on disk ",
         (f"{score.on_disk}", _BOLD),
         " + ",
-        (f"lost {score.lost}", _BAD if score.lost else _BOLD),
+        # `warning` says who has taken them.
+        (f"{'taken' if score.is_shared else 'lost'} {score.lost}", _BAD if score.lost else _BOLD),
     )
 
 

@@ -55,7 +55,7 @@ def rounds(plan: Plan, count: int) -> int:
 def _step(running: Lab, verb: str, name: str) -> Iterator[tuple[int, float]]:
     """Fail or restore a host, and yield the bridge's connection that this cut, with the time."""
     chain = running.chain
-    is_cut = verb in ("kill", "hang") and name.startswith("emq") and chain.haproxy.sessions(int(name[-1])) > 0
+    is_cut = verb in ("kill", "hang") and name.startswith("emq") and chain.is_bridge_at(int(name[-1]))
     connection, at = chain.connections, time.monotonic()
     running.do(verb, name)
     if is_cut:

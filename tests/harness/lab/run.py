@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from tests.harness.conditions import NotInTime, wait_until
 from tests.harness.lab import door, visitor
-from tests.harness.lab.chain import Chain, Plan
-from tests.harness.lab.score import Score
+from tests.harness.lab.chain import CLIENT_ID, Chain, Plan, ticking
+from tests.harness.lab.score import Score, missed
 from tests.harness.lab.screen import Screen, is_for_people
 from tests.harness.lab.snapshot import Snapshot, Told
 from tests.harness.lab.verbs import Deed, LabError, Verbs
@@ -27,6 +27,14 @@ _DRAIN, _SHORT_DRAIN = 60.0, 10.0  # s to wait at the end for messages in flight
 # its Receive Maximum of 100. If a connection breaks earlier, messages in flight may be duplicated (README,
 # "What is guaranteed"). So, at a usual rate, the lab offers its keys only after that.
 _LEARNT, _LEARNING = 200, 15.0  # messages; s
+
+_TELLS = 10.0  # s after which a second terminal is told again what its request waits for
+
+_SHARED = (
+    f'another client has used the client id "{CLIENT_ID}" of the lab\'s bridge, and with it the session: EMQ'
+    " gave messages to that client, and the client's filters stay in the session, so that messages may come"
+    " twice. Give the client an mqtt.client_id of its own; then end this lab and start it again"
+)
 
 
 @dataclass(eq=False, repr=False)  # signal.signal() compares and prints the handlers, which are methods
@@ -106,7 +114,9 @@ class Lab:
             case ["status"]:
                 request.answer(self.status())
             case ["publish", topic, text]:
-                self._aside(request, lambda: self.publish(topic, text))
+                self._aside(
+                    request, lambda: self.publish(topic, text), lambda: f"{text} is not out of Kafka yet"
+                )
             case [verb, word] if verb in VERBS:
                 told = self.say(f"{verb} {word}", goes_on=True)
                 try:
@@ -114,16 +124,24 @@ class Lab:
                 except LabError as error:
                     request.answer(self.end(told, str(error)), good=False)
                 else:
-                    self._aside(request, lambda: self._follow(deed, told))
+                    self._aside(request, lambda: self._follow(deed, told), lambda: self.verbs.waits_for(deed))
             case words:
                 request.answer(f"what is {' '.join(words)}?", good=False)
 
-    def _aside(self, request: door.Request, work: Callable[[], str]) -> None:
+    def _aside(self, request: door.Request, work: Callable[[], str], state: Callable[[], str]) -> None:
+        """Do the work in a thread of its own, and answer. `state` tells meanwhile what it waits for."""
+
         def answer() -> None:
             try:
-                request.answer(work())
+                with ticking(lambda took: request.tell(f"after {took:.0f} s: {state()}"), _TELLS):
+                    text = work()
             except LabError as error:
                 request.answer(str(error), good=False)
+            except BaseException as error:  # otherwise the terminal that asked would wait for ever
+                request.answer(f"{' '.join(request.words)} failed: {error!r}", good=False)
+                raise
+            else:
+                request.answer(text)
 
         threading.Thread(target=answer, name=" ".join(request.words), daemon=True).start()
 
@@ -195,8 +213,11 @@ class Lab:
                 line += (
                     f", {seat.state} to HAProxy; connections: bridge {seat.bridge}, devices {seat.devices}"
                 )
+                line += f", other bridges {seat.others}" if seat.others else ""
             lines.append(line)
-        return "\n".join([*lines, str(chain.scoreboard.take()), chain.urls()])
+        score = chain.scoreboard.take()
+        shared = [_SHARED] if score.is_shared else []
+        return "\n".join([*lines, str(score), *shared, chain.urls()])
 
     def require_all_alive(self) -> None:
         """Raises LabError if a program ended that nobody killed, RuntimeError if the view ended."""
@@ -237,6 +258,8 @@ class Lab:
                 f"beside these {len(tally.unknown)} that EMQ never acknowledged, since their device lost its "
                 f"connection; {verdict.unknown_delivered} of them came through"
             )
+        if outcome.is_shared:
+            self.say(_SHARED)
         if outcome.waiting:
             why = f"{', '.join(out)}: not up" if out else "Kafka was slow"
             self.say(f"{why}, so {outcome.waiting} messages were not delivered before the lab ended")
@@ -263,6 +286,7 @@ class Outcome:
     out_of_order: int
     suspects: tuple[str, ...] = ()
     """The ids that were not delivered, then the ids that were duplicated."""
+    is_shared: bool = False  # as in Score
 
     @classmethod
     def of(
@@ -279,13 +303,15 @@ class Outcome:
             duplicated=duplicated,
             out_of_order=out_of_order,
             suspects=suspects,
+            is_shared=last.is_shared,
         )
 
     def __str__(self) -> str:
         waiting = f"in flight {self.in_flight}, on disk {self.on_disk}, " if self.waiting else ""
         delivered = self.published - self.waiting - self.lost
+        lost = missed(self.lost, self.is_shared)
         return (
-            f"published {self.published}, delivered {delivered}, {waiting}lost {self.lost}, "
+            f"published {self.published}, delivered {delivered}, {waiting}{lost}, "
             f"duplicated {self.duplicated}, out of order {self.out_of_order}"
         )
 

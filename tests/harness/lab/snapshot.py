@@ -24,7 +24,8 @@ class Seat:
 
     state: str
     devices: int
-    bridge: int
+    bridge: int  # of the lab's own bridge
+    others: int = 0  # other clients at the bridges' port, such as a bridge of the user
 
 
 def checked(seat: Seat | None) -> str:

@@ -8,18 +8,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.harness.conditions import NotInTime, patient, wait_until
+from tests.harness.conditions import NotInTime, patient, rounded, wait_until
 from tests.harness.lab.chain import Chain
 from tests.harness.lab.words import KINDS, QUORUM
 from tests.harness.process import Node, Process
 
-# For each verb: the condition of a host before and after. Then, for each condition, the verb that fits.
+# For each verb: the conditions of a host that it fits. Then, for each other condition, the verb that fits. A
+# host that is up needs none: only start and resume do not fit it, and it does already what they are for.
 _FROM = {"kill": ("up", "hung", "starts"), "start": ("down",), "hang": ("up",), "resume": ("hung",)}
-_WAY_OUT = {"up": "hang", "down": "start", "hung": "resume", "starts": "kill"}
+_WAY_OUT = {"down": "start", "hung": "resume", "starts": "kill"}
 _PAST = {"kill": "killed", "start": "started", "hang": "hangs", "resume": "goes on"}
 _PAST_OF_MANY = _PAST | {"hang": "hang", "resume": "go on"}
 
 _FLOW = "messages flow"
+
+# Seconds for which partitions must have no leader before the lab says that they wait for a broker: an
+# election takes 2 to 4 s. While the flow is timed, Kafka is not asked before _ELECTION, because the question
+# may block.
+_ELECTION, _STUCK = 5.0, 8.0
 
 Watched = Mapping[str, Callable[[], object]]
 
@@ -48,7 +54,7 @@ class Deed:
         done += "" if self.took is None else f" in {_time(self.took)}"
         followed = ["what it had in flight may come twice"] if done == "bridge killed" else []
         followed += [f"{what} after {_time(taken)}" for what, taken in self.seen.items()]
-        followed += [f"not seen within {self.patience:g} s: {what}" for what in self.in_vain]
+        followed += [f"not seen within {rounded(self.patience)} s: {what}" for what in self.in_vain]
         followed += [self.remark] if self.remark else []
         return "; ".join([done, ", ".join(followed)] if followed else [done])
 
@@ -74,6 +80,9 @@ class Verbs:
         self._ends = threading.Event()  # the lab ends: wait for nothing more
         self.put_out: set[str] = set()  # killed on purpose, so their end is no error
         self.unseen: list[str] = []  # consequences that did not follow in time
+        self._leaderless = 0  # partitions, when Kafka was asked last
+        self._leaderless_since = math.inf
+        self._asked_at = -math.inf
 
     def begin(self, verb: str, word: str) -> Deed:
         """Carry out a verb for a host, or for all of a kind that it fits ("kafka", "emq"), without waiting
@@ -104,9 +113,18 @@ class Verbs:
         """Stop waiting for consequences, because the lab ends."""
         self._ends.set()
 
+    def waits_for(self, deed: Deed) -> str:
+        """The text of the deed, and what it still waits for. Never blocks."""
+        slow = [name for name in deed.names if name in self._chain.starting]
+        if deed.verb == "start" and slow:
+            leaders = f"; {self._without_leader()}" if self._leaderless else ""
+            return f"{deed}; not ready yet: {', '.join(slow)}{leaders}"
+        unseen = [what for what in deed.watched if what not in deed.seen]
+        return f"{deed}; not seen yet: {', '.join(unseen)}" if unseen else str(deed)
+
     @property
     def kafka_answers(self) -> bool:
-        """Whether enough Kafka brokers run to confirm messages."""
+        """Whether enough Kafka brokers run to answer. To confirm a message, its partition needs a leader."""
         return sum(self._runs(name) for name in KINDS["kafka"]) >= QUORUM
 
     # -- which hosts -----------------------------------------------------------------------
@@ -122,7 +140,9 @@ class Verbs:
         if fitting:
             return fitting
         are = ", ".join(f"{name} is {is_now}" for name, is_now in conditions.items())
-        ways = sorted({_WAY_OUT[is_now] for is_now in conditions.values()})
+        ways = sorted({_WAY_OUT[is_now] for is_now in conditions.values() if is_now in _WAY_OUT})
+        if not ways:
+            raise LabError(f"{are}: there is nothing to {verb}")
         ways = [f"deploy/lab {way} {word}" for way in ways]
         raise LabError(f"{are}: {' or '.join(ways)} is what can be done")
 
@@ -173,7 +193,7 @@ class Verbs:
         return self._ends.is_set() or any(self._latest[each] is not deed for each in names)
 
     def _all_ready(self, deed: Deed) -> bool:
-        """Wait until all started hosts serve. False if brokers were left waiting for their peers."""
+        """Wait until all started hosts serve. False if brokers were left waiting for others."""
         waiting = []
         for name in deed.names:
             node = self._chain.nodes[name]
@@ -181,9 +201,9 @@ class Verbs:
                 waiting.append(node)
         if waiting:
             they = ", ".join(node.name for node in waiting)
-            deed.remark = (
-                f"waits for its peers, because Kafka works only while {QUORUM} of its 3 brokers are up: "
-                "deploy/lab start kafka"
+            deed.remark = self._stuck() or (
+                f"waits for its peers, because Kafka does not answer before {QUORUM} of its 3 brokers "
+                "are up: deploy/lab start kafka"
             )
             for node in waiting:
                 threading.Thread(
@@ -195,14 +215,18 @@ class Verbs:
         return True
 
     def _is_ready(self, deed: Deed, node: Process, *, alone: bool = False) -> bool:
-        """Wait until the host serves. A Kafka broker without enough peers cannot: False, unless `alone`, then
-        wait for the peers as long as it takes.
+        """Wait until the host serves. A Kafka broker cannot without enough peers, or while partitions wait
+        for another broker: False, unless `alone`, then wait for the others as long as it takes.
         """
+        is_ready = False
+        may_give_up = not alone and node.name in KINDS["kafka"]
 
         def has_an_end() -> bool:
-            return (
-                self._is_over(deed, node.name) or (not alone and self._lacks_peers(node)) or node.is_ready()
-            )
+            nonlocal is_ready
+            if self._is_over(deed, node.name) or (may_give_up and not self.kafka_answers):
+                return True
+            is_ready = node.is_ready()
+            return is_ready or (may_give_up and bool(self._stuck()))
 
         try:
             deadline = math.inf if alone else node.deadline
@@ -216,14 +240,11 @@ class Verbs:
                 raise
         if self._is_over(deed, node.name):
             return True
-        if not alone and self._lacks_peers(node):
+        if not is_ready:
             return False
         self._chain.starting.discard(node.name)
         self.put_out.discard(node.name)
         return True
-
-    def _lacks_peers(self, node: Process) -> bool:
-        return node.name in KINDS["kafka"] and not self.kafka_answers
 
     def _await_peers(self, deed: Deed, node: Process) -> None:
         """Wait on after the answer, so that the host's condition becomes "up" once its peers are there."""
@@ -233,7 +254,35 @@ class Verbs:
             self.news(f"{node.name} waited for its peers, and has ended: {error}")
         else:
             if not self._is_over(deed, node.name):
-                self.news(f"{node.name} is up: enough of its peers are there")
+                self.news(f"{node.name} is up: the brokers that it needs are there")
+
+    # -- partitions without a leader ---------------------------------------------------------
+
+    def _stuck(self) -> str:
+        """Why no message flows although Kafka answers: partitions wait for the broker that was in sync last.
+        "": none does, or only for as long as an election takes. Asks Kafka, at most once a second.
+        """
+        now = time.monotonic()
+        if now - self._asked_at >= 1.0:
+            self._asked_at = now
+            may_wait = self.kafka_answers and self._kafka_out()
+            self._leaderless = self._chain.kafka.leaderless() if may_wait else 0
+            if not self._leaderless:
+                self._leaderless_since = math.inf
+            elif self._leaderless_since == math.inf:
+                self._leaderless_since = now
+        if now - self._leaderless_since < patient(_STUCK) or not (out := self._kafka_out()):
+            return ""
+        ways = [f"deploy/lab {_WAY_OUT.get(self._condition(name), 'start')} {name}" for name in out]
+        return f"{self._without_leader()}: {', '.join(ways)}"
+
+    def _without_leader(self) -> str:
+        last = " or ".join(self._kafka_out()) or "another broker"
+        count = f"{self._leaderless} partition{'s' * (self._leaderless > 1)}"
+        return f"{count} cannot have a leader before {last} is back, which was in sync last"
+
+    def _kafka_out(self) -> list[str]:
+        return [name for name in KINDS["kafka"] if not self._runs(name)]
 
     # -- consequences ----------------------------------------------------------------------
 
@@ -250,7 +299,7 @@ class Verbs:
                 watched[f"HAProxy calls {name} {state}"] = self._has_state(number, state)
             if verb == "hang" and chain.emq.family == "rabbitmq":
                 return watched  # the mirrors wait for a node that hangs, and so does every session
-            if goes and len(nodes) == 1 and chain.haproxy.sessions(nodes[0]):
+            if goes and len(nodes) == 1 and chain.is_bridge_at(nodes[0]):
                 watched[f"the bridge went over to emq{3 - nodes[0]}"] = self._next_live()
         if "haproxy" in names or "bridge" in names:
             if goes:
@@ -280,8 +329,8 @@ class Verbs:
 
         return flows
 
-    def _hindrance(self, what: str) -> str:
-        """Why this consequence cannot follow before another host is back; "": it can."""
+    def _hindrance(self, what: str, waited: float) -> str:
+        """Why this consequence cannot follow before another host is back; "": it can. `waited`: so far, s."""
         if not self._runs("haproxy"):
             return "HAProxy is not up, so no message reaches EMQ or the bridge"
         if what.startswith("HAProxy calls"):
@@ -294,6 +343,8 @@ class Verbs:
             return "the bridge is not up, so messages wait in EMQ's queue"
         if not self.kafka_answers:
             return f"fewer than {QUORUM} Kafka brokers are up, so messages wait on the bridge's disk"
+        if waited > _ELECTION and (stuck := self._stuck()):
+            return f"messages wait on the bridge's disk: {stuck}"
         return ""
 
     def _watch(self, deed: Deed, tell: Callable[[str], None]) -> None:
@@ -304,7 +355,8 @@ class Verbs:
                 if what not in deed.seen and condition():
                     deed.seen[what] = time.monotonic() - deed.began
                     tell(str(deed))
-            hindrances = [self._hindrance(what) for what in deed.watched if what not in deed.seen]
+            waited = time.monotonic() - deed.began
+            hindrances = [self._hindrance(what, waited) for what in deed.watched if what not in deed.seen]
             if hindrances and all(hindrances):
                 deed.remark = hindrances[0]
                 return True

@@ -1,6 +1,7 @@
 """Publishes a message like a device and reads Kafka, through the chain's ports alone."""
 
 import contextlib
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -15,28 +16,53 @@ from tests.harness.kafka import CLIENTS
 from tests.harness.lab import door
 from tests.harness.lab.verbs import LabError
 from tests.harness.lab.words import TOPICS
-from tests.harness.packets import Ack, Connect, Disconnect, Frames, Kind, Publish
+from tests.harness.packets import Ack, Connack, Connect, Disconnect, Frames, Kind, Publish
 
 _NETWORK = Network(LAB)
+_PUBACK = 10.0  # s
 
 
 def publish(topic: str, text: str) -> str:
     """Publish at QoS 1 through HAProxy, and return how long EMQ took to acknowledge. Raises LabError."""
     address = _NETWORK.haproxy.address, DEVICES
     began = time.monotonic()
+    connack = None
+    # Two visitors at the same time must not have one client id: the broker would disconnect the first.
+    client_id = f"visitor-{secrets.token_hex(4)}"
     try:
-        with socket.create_connection(address, timeout=10.0) as client:
-            client.sendall(Connect("visitor", version=4).encode())
+        with socket.create_connection(address, timeout=_PUBACK) as client:
+            client.sendall(Connect(client_id, version=4).encode())
             client.sendall(Publish(topic.encode(), text.encode(), qos=1, identifier=1).encode(version=4))
             frames = Frames()
             while data := client.recv(4096):
-                if Ack(Kind.PUBACK, 1) in frames.feed(data):
-                    client.sendall(Disconnect().encode(version=4))
-                    return f"EMQ had it after {1000 * (time.monotonic() - began):.0f} ms"
+                for packet in frames.feed(data):
+                    if isinstance(packet, Connack):
+                        connack = packet
+                    elif packet == Ack(Kind.PUBACK, 1):
+                        took = f"EMQ had it after {1000 * (time.monotonic() - began):.0f} ms"
+                        with contextlib.suppress(OSError):  # EMQ has the message, whatever follows
+                            client.sendall(Disconnect().encode(version=4))
+                        return took
+    except TimeoutError as error:
+        who = "an EMQ node" if connack else "HAProxy or an EMQ node"
+        raise LabError(
+            f"{text}: no PUBACK within {_PUBACK:.0f} s; {who} hangs (deploy/lab status)"
+        ) from error
+    except (ConnectionResetError, BrokenPipeError):
+        pass  # closed, as below: HAProxy or the broker had not read everything
     except OSError as error:
         reason = error.strerror or error
         raise LabError(f"{text} was not sent: {address[0]}:{address[1]}: {reason}") from error
-    raise LabError(f"{text} was not sent: HAProxy closed the connection, since no EMQ node is up")
+    raise LabError(f"{text} was not sent: {_why_closed(connack)}")
+
+
+def _why_closed(connack: Connack | None) -> str:
+    """Why the connection ended before the PUBACK."""
+    if connack is None:
+        return "HAProxy closed the connection before CONNACK, as it does while no EMQ node is up"
+    if connack.reason:
+        return f"the broker refused the client: CONNACK with return code {connack.reason}"
+    return "the connection ended before PUBACK: the EMQ node died, or the broker refused the message"
 
 
 class KafkaSilent(Exception):
@@ -93,10 +119,20 @@ def consume(topics: Sequence[str] = TOPICS, *, from_beginning: bool = False) -> 
         try:
             known = consumer.list_topics(timeout=5.0).topics
         except KafkaException as error:
-            raise LabError(f"Kafka does not answer ({error.args[0].str()}); see deploy/lab status") from error
+            raise LabError(_why_silent()) from error
         if unknown := [topic for topic in topics if topic not in known]:
             there_are = ", ".join(sorted(name for name in known if not name.startswith(("__", "harness."))))
             raise LabError(f"Kafka has no topic {', '.join(unknown)}; it has {there_are}")
+        if waiting := [
+            f"{topic}/{number}"
+            for topic in topics
+            for number, partition in known[topic].partitions.items()
+            if partition.leader < 0
+        ]:
+            raise LabError(
+                f"{', '.join(waiting)} cannot be read: no leader. The Kafka broker that was in sync last is "
+                "not up (deploy/lab status; deploy/lab start kafka)"
+            )
         consumer.assign(
             [
                 TopicPartition(topic, partition, start)
@@ -110,6 +146,17 @@ def consume(topics: Sequence[str] = TOPICS, *, from_beginning: bool = False) -> 
                 door.require_open()  # a lab that has ended would be silent for ever
             elif record.error() is None:
                 yield _line(record)
+
+
+def _why_silent() -> str:
+    """Why no Kafka broker answers: none of the lab's ports accepts a connection, or their programs hang."""
+    closed = [host.name for host in _NETWORK.kafka if not host.listens(CLIENTS)]
+    if closed:
+        return f"Kafka does not answer: {', '.join(closed)} accept no connection (deploy/lab start kafka)"
+    return (
+        "Kafka does not answer: its brokers accept connections, but answer nothing within 5 s. They start, "
+        "or they hang (deploy/lab status; deploy/lab resume kafka)"
+    )
 
 
 def _consumer() -> Consumer:

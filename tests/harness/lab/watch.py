@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from tests.harness.haproxy import PASSWORD, USER
-from tests.harness.lab.chain import Chain
+from tests.harness.lab.chain import CLIENT_ID, Chain
 from tests.harness.lab.score import Score
 from tests.harness.lab.snapshot import Seat, Snapshot, Told, checked
 from tests.harness.process import Process
@@ -61,6 +61,8 @@ class Watch:
         return (now.published - before.published) / seconds, (now.delivered - before.delivered) / seconds
 
     def _warning(self) -> str:
+        if self._score.is_shared:
+            return f'Another client has used the client id "{CLIENT_ID}" (deploy/lab status tells more)'
         if self._chain.emq.family != "mosquitto":
             return ""
         if self._chain.has_dropped:

@@ -16,4 +16,7 @@ TOPICS = ("iot.sensors", "iot.others")
 """The Kafka topics of the lab's own bridge."""
 
 QUORUM = 2
-"""How many of the three Kafka brokers must be up, so that Kafka answers and confirms messages."""
+"""With fewer of the three Kafka brokers up, Kafka neither answers nor confirms a message.
+
+That many are not always enough: a partition has no leader before a broker is up that was in sync last.
+"""

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -62,6 +62,13 @@ def test_help_needs_no_installation_and_installs_nothing(words: tuple[str, ...],
         (("up", "--fro", "60s"), "--fro"),
         (("kill", "kafka4"), "kafka4"),
         (("up", "--rate", "0"), "'0' is no number above 0"),
+        (("publish", "garden/#", "x"), "'garden/#' is a filter: a topic to publish to has no #"),
+        (("publish", "+/#", "x"), "'+/#' is a filter: a topic to publish to has no + and no #"),
+        (("publish", "", "x"), "a topic has 1 to 65535 bytes"),
+        (("publish", "a" * 65_536, "x"), "a topic has 1 to 65535 bytes"),
+        (("publish", "$SYS/x", "x"), "begins with $: such topics are the broker's own"),
+        (("publish", "garden\udcff", "x"), "is no UTF-8"),
+        (("publish", "garden", "\udcff"), "is no UTF-8"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_installed(
@@ -201,6 +208,58 @@ def test_a_slow_start_is_told_every_few_seconds_and_a_quick_one_never() -> None:
     with ticking(told.append, period=0.01):
         wait_until(lambda: len(told) >= 3, 5.0, "it is told")
     assert told == sorted(told)
+
+
+# -- while a request goes on ------------------------------------------------------------------------
+
+
+def test_a_request_that_takes_long_tells_its_terminal_what_it_waits_for(
+    early: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+
+    def work() -> str:
+        wait_until(goes_on.is_set, 5.0, "the terminal was told")
+        return "kafka2 started"
+
+    told: list[str] = []
+
+    def tell(text: str) -> None:
+        told.append(text)
+        if len(told) == 2:
+            goes_on.set()
+
+    monkeypatch.setattr(run, "_TELLS", 0.01)
+    early.requests._take = lambda request: early._aside(request, work, lambda: "not ready yet: kafka2")
+    assert door.ask(["start", "kafka2"], tell) == "kafka2 started"
+    assert told[:2] == ["after 0 s: not ready yet: kafka2"] * 2
+
+
+def test_what_is_told_meanwhile_is_not_in_the_answer_on_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(words: list[str], tell: Callable[[str], object]) -> str:
+        tell("after 10 s: not ready yet: kafka2")
+        return "kafka2 started"
+
+    monkeypatch.setattr(door, "ask", ask)
+    assert main(monkeypatch, "start", "kafka2") == 0
+    assert capsys.readouterr() == ("kafka2 started\n", "after 10 s: not ready yet: kafka2\n")
+
+
+def test_a_request_that_fails_without_a_reason_of_its_own_is_answered_too(
+    early: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracebacks: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", tracebacks.append)
+
+    def work() -> str:
+        raise ValueError("a defect")
+
+    early.requests._take = lambda request: early._aside(request, work, str)
+    with pytest.raises(LabError, match=r"^start kafka2 failed: ValueError\('a defect'\)$"):
+        door.ask(["start", "kafka2"])
+    wait_until(lambda: tracebacks, 5.0, "the lab shows the traceback")
 
 
 # -- Ctrl-C ----------------------------------------------------------------------------------------

@@ -87,6 +87,20 @@ def test_at_the_end_of_a_whole_chain_what_left_no_trace_is_lost() -> None:
     assert not outcome.is_good
 
 
+def test_what_another_client_of_the_session_may_have_is_not_called_lost() -> None:
+    score = Score(100, 49, in_flight=0, on_disk=0, lost=51, duplicated=30, is_shared=True)
+    assert str(score).endswith("on disk 0, taken by another client 51, duplicated 30")
+    outcome = judged(score)
+    assert str(outcome).startswith("published 100, delivered 49, taken by another client 51, ")
+    assert not outcome.is_good
+
+
+def test_the_score_asks_whether_the_session_is_shared() -> None:
+    seen: Any = Seen()
+    assert Scoreboard(seen, seen, 1, lambda: 0, lambda: True).take().is_shared
+    assert not Scoreboard(seen, seen, 1, lambda: 0).take().is_shared
+
+
 def test_a_run_that_delivered_all_is_good_and_one_without_messages_is_not() -> None:
     assert judged(Score(100, 100, 0, 0, 0, 0)).is_good
     assert not judged(Score(0, 0, 0, 0, 0, 0)).is_good

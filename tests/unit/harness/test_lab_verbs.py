@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from tests.harness.conditions import wait_until
+from tests.harness.conditions import NotInTime, wait_until
+from tests.harness.lab import verbs as verbs_module
 from tests.harness.lab.chain import Chain
 from tests.harness.lab.verbs import Deed, LabError, Verbs
 from tests.harness.lab.words import HOSTS, KINDS
@@ -52,7 +53,9 @@ class FakeChain:
         self.nodes = {name: FakeHost(name) for name in HOSTS}
         self.starting: set[str] = set()
         self.haproxy: Any = self
+        self.kafka: Any = self
         self.scoreboard: Any = self
+        self.without_leader = 0
         self._published = 0
 
     def condition(self, name: str) -> str:
@@ -64,8 +67,11 @@ class FakeChain:
     def state(self, number: int) -> str:
         return "UP" if self.condition(f"emq{number}") == "up" else "DOWN"
 
-    def sessions(self, number: int) -> int:
-        return 0
+    def is_bridge_at(self, number: int) -> bool:
+        return False
+
+    def leaderless(self) -> int:
+        return self.without_leader
 
     def _up(self, *names: str) -> int:
         return sum(self.condition(name) == "up" for name in names)
@@ -75,7 +81,8 @@ class FakeChain:
         return {f"d01-{number}" for number in range(self._published)}
 
     def missing(self, ids: set[str]) -> set[str]:
-        return set() if self._up("bridge") and self._up(*KINDS["kafka"]) >= 2 else ids
+        flows = self._up("bridge") and self._up(*KINDS["kafka"]) >= 2 and not self.without_leader
+        return set() if flows else ids
 
 
 @pytest.fixture
@@ -121,9 +128,34 @@ def test_a_word_for_a_kind_takes_the_hosts_that_the_verb_fits(verbs: Verbs, chai
 
 def test_a_word_for_a_kind_that_the_verb_fits_nowhere_names_each_host_and_the_way(verbs: Verbs) -> None:
     do(verbs, "hang", "emq2")
-    wrong = r"^emq1 is up, emq2 is hung: deploy/lab hang emq or deploy/lab resume emq is what can be done$"
+    wrong = r"^emq1 is up, emq2 is hung: deploy/lab resume emq is what can be done$"
     with pytest.raises(LabError, match=wrong):
         verbs.begin("start", "emq")
+
+
+@pytest.mark.parametrize("verb", ["start", "resume"])
+def test_a_host_that_is_up_needs_no_start_and_no_resume_and_no_failure_is_advised(
+    verb: str, verbs: Verbs
+) -> None:
+    with pytest.raises(LabError, match=rf"^emq1 is up: there is nothing to {verb}$"):
+        verbs.begin(verb, "emq1")
+
+
+@pytest.mark.parametrize(
+    ("before", "verb", "said"),
+    [
+        ("kill", "kill", "emq1 is down: deploy/lab start emq1 is what can be done"),
+        ("kill", "resume", "emq1 is down: deploy/lab start emq1 is what can be done"),
+        ("hang", "hang", "emq1 is hung: deploy/lab resume emq1 is what can be done"),
+        ("hang", "start", "emq1 is hung: deploy/lab resume emq1 is what can be done"),
+    ],
+)
+def test_a_verb_that_does_not_fit_names_the_one_that_does(
+    before: str, verb: str, said: str, verbs: Verbs
+) -> None:
+    do(verbs, before, "emq1")
+    with pytest.raises(LabError, match=f"^{said}$"):
+        verbs.begin(verb, "emq1")
 
 
 def test_an_unknown_host_is_answered_with_those_that_exist(verbs: Verbs) -> None:
@@ -139,7 +171,7 @@ def test_a_kafka_broker_without_peers_is_left_waiting_and_is_up_once_a_peer_is_b
 
     said = do(verbs, "start", "kafka1")
 
-    assert said.startswith("kafka1 started; waits for its peers, because Kafka works only while 2 of its 3")
+    assert said.startswith("kafka1 started; waits for its peers, because Kafka does not answer before 2 of")
     assert said.endswith("deploy/lab start kafka")
     assert chain.condition("kafka1") == "starts"
     assert not told
@@ -147,8 +179,82 @@ def test_a_kafka_broker_without_peers_is_left_waiting_and_is_up_once_a_peer_is_b
     chain.nodes["kafka1"].serves = True
     assert do(verbs, "start", "kafka2").startswith("kafka2 started in")
     wait_until(lambda: chain.condition("kafka1") == "up", 5.0, "kafka1 is up")
-    wait_until(lambda: told == ["kafka1 is up: enough of its peers are there"], 5.0, lambda: f"not {told}")
+    wait_until(
+        lambda: told == ["kafka1 is up: the brokers that it needs are there"], 5.0, lambda: f"not {told}"
+    )
     assert not verbs.put_out & {"kafka1", "kafka2"}
+
+
+@pytest.fixture
+def quick_elections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verbs_module, "_ELECTION", 0.01)
+    monkeypatch.setattr(verbs_module, "_STUCK", 0.05)
+
+
+@pytest.mark.usefixtures("quick_elections")
+def test_a_start_ends_with_the_broker_that_the_partitions_wait_for(
+    verbs: Verbs, chain: FakeChain, told: list[str]
+) -> None:
+    do(verbs, "kill", "kafka")
+    chain.nodes["kafka1"].serves = chain.nodes["kafka2"].serves = False
+    do(verbs, "start", "kafka1")
+    chain.without_leader = 6  # kafka1 and kafka2 answer, but kafka3 alone has all messages
+
+    assert do(verbs, "start", "kafka2") == (
+        "kafka2 started; 6 partitions cannot have a leader before kafka3 is back, which was in sync last: "
+        "deploy/lab start kafka3"
+    )
+    assert chain.condition("kafka2") == "starts"
+    assert "messages wait on the bridge's disk: 6 partitions cannot have" in do(verbs, "kill", "emq1")
+    assert verbs.unseen == []
+
+    chain.without_leader = 0
+    for host in chain.nodes.values():
+        host.serves = True
+    assert do(verbs, "start", "kafka3").startswith("kafka3 started in")
+    wait_until(lambda: len(told) == 2, 5.0, lambda: f"kafka1 and kafka2 are up, not {told}")
+
+
+@pytest.mark.usefixtures("quick_elections")
+def test_partitions_without_a_leader_during_an_election_are_no_reason_to_give_up(
+    verbs: Verbs, chain: FakeChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verbs_module, "_STUCK", 60.0)
+    deed = verbs.begin("kill", "kafka1")
+    chain.without_leader = 2
+    answers: list[str] = []
+    following = threading.Thread(target=lambda: answers.append(verbs.follow(deed)))
+    following.start()
+    wait_until(lambda: verbs._leaderless == 2, 5.0, "the lab has asked Kafka")
+    chain.without_leader = 0
+    following.join(timeout=10.0)
+    assert answers[0].startswith("kafka1 killed; messages flow after")
+
+
+def test_what_a_verb_still_waits_for_can_be_told(verbs: Verbs, chain: FakeChain) -> None:
+    do(verbs, "kill", "kafka1")
+    chain.nodes["kafka1"].serves = False
+    deed = verbs.begin("start", "kafka1")
+    assert verbs.waits_for(deed) == "kafka1 started; not ready yet: kafka1"
+
+    chain.nodes["kafka1"].serves = True
+    verbs.follow(deed)
+    flowing = verbs.begin("kill", "emq1")
+    assert verbs.waits_for(flowing) == "emq1 killed; not seen yet: HAProxy calls it DOWN, messages flow"
+
+
+def test_a_bridge_of_the_user_at_a_node_is_not_the_labs(
+    verbs: Verbs, chain: FakeChain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "sessions", lambda number: 1, raising=False)  # the user's bridge
+    assert "went over" not in do(verbs, "kill", "emq1")
+
+
+def test_seconds_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    deed = Deed("kill", ("emq1",), {}, 0.0, in_vain=["messages flow"], patience=76.493621)
+    assert str(deed) == "emq1 killed; not seen within 76.5 s: messages flow"
+    with pytest.raises(NotInTime, match=r"^not within 0\.012 s: it is"):
+        wait_until(lambda: False, 0.0123456, "it is")
 
 
 def test_a_waiting_broker_can_be_killed(verbs: Verbs, chain: FakeChain, told: list[str]) -> None:

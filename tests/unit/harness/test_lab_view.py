@@ -55,12 +55,18 @@ QUEUE_FULL = replace(
     warning="EMQ's queue for the bridge (1000 messages) was full, so EMQ dropped messages",
     told=tuple(f"01:0{n} kafka{n} killed; not seen within 30 s: messages flow" for n in (1, 2, 3)),
 )
+SHARED = replace(
+    ALL_UP,
+    seats={"emq1": Seat("UP", 10, 1, 1), "emq2": Seat("UP", 10, 0)},
+    score=replace(ALL_UP.score, delivered=1990, lost=50, duplicated=22830, is_shared=True),
+    warning='Another client has used the client id "lab" (deploy/lab status tells more)',
+)
 KAFKA_GONE = replace(
     QUEUE_FULL,
     score=Score(published=1014390, delivered=1000000, in_flight=90, on_disk=14300, lost=0, duplicated=0),
     warning="",
 )
-STATES = [ALL_UP, EMQ1_DEAD, KAFKA2_HUNG, BRIDGE_STOPPED, QUEUE_FULL, KAFKA_GONE]
+STATES = [ALL_UP, EMQ1_DEAD, KAFKA2_HUNG, BRIDGE_STOPPED, QUEUE_FULL, KAFKA_GONE, SHARED]
 
 
 def shown(now: Snapshot, width: int = 80, height: int = 24) -> list[str]:
@@ -158,6 +164,13 @@ def test_messages_on_the_bridges_disk_are_shown_apart_and_no_loss_is_claimed() -
     assert score.endswith("= delivered 1000000 + in flight 90 + on disk 14300 + lost 0")
     assert " duplicated 0     on disk: at the bridge, which delivers it once Kafka is back" in lines
     assert "drop" not in "".join(lines)
+
+
+def test_messages_that_another_client_took_are_not_lost() -> None:
+    text = "\n".join(shown(SHARED))
+    assert "+ taken 50" in text
+    assert "lost" not in text
+    assert ' Another client has used the client id "lab" (deploy/lab status tells more)' in text
 
 
 def test_hosts_out_of_reach_have_no_key() -> None:

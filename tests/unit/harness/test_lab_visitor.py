@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,11 @@ import pytest
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException
 
 from tests.harness.conditions import NotInTime
+from tests.harness.host import Host
 from tests.harness.lab import door, visitor
 from tests.harness.lab.run import Lab
 from tests.harness.lab.verbs import LabError
+from tests.harness.packets import Ack, Connack, Connect, Frames, Kind
 
 
 class Record:
@@ -46,6 +49,7 @@ class FakeConsumer:
     """Knows two topics, returns one record, then nothing."""
 
     answers = True
+    leader = 1
 
     def __init__(self) -> None:
         self.assigned: list[Any] = []
@@ -54,7 +58,7 @@ class FakeConsumer:
     def list_topics(self, timeout: float) -> Any:
         if not self.answers:
             raise KafkaException(KafkaError(KafkaError._TRANSPORT))
-        one = SimpleNamespace(partitions={0: None})
+        one = SimpleNamespace(partitions={0: SimpleNamespace(leader=self.leader)})
         return SimpleNamespace(topics={"garden": one, "iot.others": one, "harness.ready": one, "__x": one})
 
     def assign(self, partitions: list[Any]) -> None:
@@ -101,9 +105,30 @@ def test_consume_of_an_unknown_topic_names_those_that_exist() -> None:
 
 
 @pytest.mark.usefixtures("an_open_lab")
-def test_consume_while_kafka_is_down_says_so(consumer: FakeConsumer) -> None:
+@pytest.mark.parametrize(
+    ("open_ports", "why"),
+    [
+        ((), r"kafka1, kafka2, kafka3 accept no connection \(deploy/lab start kafka\)"),
+        (("kafka2",), r"kafka1, kafka3 accept no connection \(deploy/lab start kafka\)"),
+        (
+            ("kafka1", "kafka2", "kafka3"),
+            "its brokers accept connections, but answer nothing within 5 s. .*deploy/lab resume kafka.*",
+        ),
+    ],
+)
+def test_consume_while_kafka_does_not_answer_says_which_brokers_are_at_fault(
+    open_ports: tuple[str, ...], why: str, consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     consumer.answers = False
-    with pytest.raises(LabError, match=r"^Kafka does not answer \(.*\); see deploy/lab status$"):
+    monkeypatch.setattr(Host, "listens", lambda host, port: host.name in open_ports)
+    with pytest.raises(LabError, match=f"^Kafka does not answer: {why}$"):
+        next(visitor.consume(["garden"]))
+
+
+@pytest.mark.usefixtures("an_open_lab")
+def test_consume_of_a_topic_without_leaders_is_an_error_instead_of_silence(consumer: FakeConsumer) -> None:
+    consumer.leader = -1
+    with pytest.raises(LabError, match=r"^garden/0 cannot be read: no leader\. .*deploy/lab start kafka"):
         next(visitor.consume(["garden"]))
 
 
@@ -156,6 +181,86 @@ def published(
     monkeypatch.setattr(visitor, "Reader", reader)
     monkeypatch.setattr(visitor, "publish", lambda topic, text: "EMQ had it after 3 ms")
     return str(lab.publish("garden/gate", "open"))
+
+
+@pytest.fixture
+def emq(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """What listens at HAProxy's port for devices."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = SimpleNamespace(haproxy=SimpleNamespace(address="127.0.0.1"))
+        monkeypatch.setattr(visitor, "_NETWORK", place)
+        monkeypatch.setattr(visitor, "DEVICES", listener.getsockname()[1])
+        yield listener
+
+
+def answering(emq: socket.socket, *packets: bytes) -> list[bytes]:
+    """Accept a client, answer its first bytes with these packets, and close. Returns what the client sends."""
+    received: list[bytes] = []
+
+    def serve() -> None:
+        with emq.accept()[0] as client:
+            received.append(client.recv(4096))
+            for packet in packets:
+                client.sendall(packet)
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(4096):  # so that the kernel sends no RST
+                pass
+
+    threading.Thread(target=serve, daemon=True).start()
+    return received
+
+
+CONNACK, PUBACK = Connack().encode(4), Ack(Kind.PUBACK, 1).encode(4)
+
+
+def test_publish_says_when_emq_had_the_message(emq: socket.socket) -> None:
+    answering(emq, CONNACK, PUBACK)
+    assert visitor.publish("garden/gate", "open").startswith("EMQ had it after ")
+
+
+@pytest.mark.parametrize(
+    ("packets", "why"),
+    [
+        ((), "HAProxy closed the connection before CONNACK, as it does while no EMQ node is up"),
+        ((Connack(reason=5).encode(4),), "the broker refused the client: CONNACK with return code 5"),
+        ((CONNACK,), "the connection ended before PUBACK: the EMQ node died, or the broker refused the mess"),
+    ],
+)
+def test_publish_that_fails_names_no_host_that_is_not_at_fault(
+    packets: tuple[bytes, ...], why: str, emq: socket.socket
+) -> None:
+    answering(emq, *packets)
+    with pytest.raises(LabError, match=f"^open was not sent: {why}"):
+        visitor.publish("garden/gate", "open")
+
+
+@pytest.mark.parametrize(("packets", "who"), [((), "HAProxy or an EMQ node"), ((CONNACK,), "an EMQ node")])
+def test_publish_to_a_host_that_hangs_says_so(
+    packets: tuple[bytes, ...], who: str, emq: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visitor, "_PUBACK", 0.2)
+    hung = []
+
+    def serve() -> None:
+        hung.append(emq.accept()[0])
+        for packet in packets:
+            hung[0].sendall(packet)
+
+    serving = threading.Thread(target=serve, daemon=True)
+    serving.start()
+    with pytest.raises(LabError, match=rf"^open: no PUBACK within 0 s; {who} hangs \(deploy/lab status\)$"):
+        visitor.publish("garden/gate", "open")
+    serving.join()
+    hung[0].close()
+
+
+def test_two_visitors_have_two_client_ids(emq: socket.socket) -> None:
+    ids = set()
+    for _ in range(2):
+        received = answering(emq, CONNACK, PUBACK)
+        visitor.publish("garden/gate", "open")
+        ids |= {each.client_id for each in Frames().feed(received[0]) if isinstance(each, Connect)}
+    assert len(ids) == 2
 
 
 def test_publish_shows_its_own_message_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
