@@ -29,7 +29,8 @@ def rival(s: Snapshot) -> Iterator[Finding]:
     remedy = (
         "Find the other client: EMQ's dashboard, port 18083, shows the address of client"
         f' "{s.mqtt.client_id}".'
-        " It is usually a forgotten second bridge: stop it, or give it another mqtt.client_id."
+        " It is usually a forgotten second bridge: stop it, or give it another mqtt.client_id. Its filters"
+        " stay in the session: clean the session as the runbook says."
     )
     if age > _RIVAL_NOW:
         what = f'Another client used this bridge\'s client id "{s.mqtt.client_id}" {duration(age)} ago.'

@@ -244,7 +244,12 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         rival(31.0),
         "broken",
         "client-id-taken",
-        ('same client id "mqtt-kafka-bridge"', "another mqtt.client_id", "EMQ's dashboard, port 18083"),
+        (
+            'same client id "mqtt-kafka-bridge"',
+            "another mqtt.client_id",
+            "EMQ's dashboard, port 18083",
+            "clean the session",
+        ),
     ),
     "a tool had the client id for a moment": (
         rival(1200.0),
