@@ -162,11 +162,12 @@ def test_a_second_terminal_kills_looks_and_publishes(lab: Process) -> None:
 
     assert "a lab is up already" in ask("up").stderr
     killed = ask("kill", "emq1")
-    assert (killed.returncode, killed.stderr) == (0, "")
+    assert killed.returncode == 0, killed.stderr
     assert re.search(r"emq1 killed.*HAProxy calls it DOWN after", killed.stdout)
     assert re.search(r"^emq1 +down, DOWN to HAProxy", ask("status").stdout, re.MULTILINE)
     assert "emq1 is down: deploy/lab start emq1" in ask("kill", "emq1").stderr
     assert "UP after" in ask("start", "emq1").stdout
+    assert "lab: emq1 is up: there is nothing to start" in ask("start", "emq1").stderr
 
     consumer = Process(
         "consume",
@@ -203,7 +204,7 @@ def test_all_of_kafka_dies_and_comes_back_broker_by_broker(lab: Process) -> None
     lab.start()
 
     killed = ask("kill", "kafka")
-    assert (killed.returncode, killed.stderr) == (0, "")
+    assert killed.returncode == 0, killed.stderr
     assert "kafka1, kafka2, kafka3 killed; fewer than 2 Kafka brokers are up" in killed.stdout
     wait_until(lambda: re.search(r"on disk [1-9]\d*, lost 0", ask("status").stdout), 30.0, "it is on disk")
     sent = ask("publish", "garden/visitor", "Kafka is down")
@@ -212,13 +213,17 @@ def test_all_of_kafka_dies_and_comes_back_broker_by_broker(lab: Process) -> None
     alone = ask("start", "kafka1")
     assert "kafka1 started; waits for its peers" in alone.stdout, alone.stderr
     assert re.search(r"^kafka1 +starts", ask("status").stdout, re.MULTILINE)
+    # Whether two brokers are enough depends on the order in which Kafka's controller missed the three.
     second = ask("start", "kafka2")
-    assert re.match(r"kafka2 started in .*messages flow after", second.stdout), second.stderr
-    wait_until(
-        lambda: re.search(r"^kafka1 +up", ask("status").stdout, re.MULTILINE), 60.0, "kafka1 is up too"
-    )
+    assert re.match(
+        r"kafka2 started in .*messages flow after|kafka2 started; \d+ partition.* deploy/lab start kafka3$",
+        second.stdout,
+    ), second
     third = ask("start", "kafka")
     assert third.stdout.startswith("kafka3 started in"), third.stderr
+    wait_until(
+        lambda: len(re.findall(r"^kafka\d +up", ask("status").stdout, re.MULTILINE)) == 3, 60.0, "all are up"
+    )
     waited = ask("consume", "iot.others", "--from-beginning", "--count", "1").stdout
     assert waited.endswith("| Kafka is down\n")
 

@@ -194,7 +194,7 @@ def emq(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 
 def answering(emq: socket.socket, *packets: bytes) -> list[bytes]:
-    """Accept a client, answer its first bytes with these packets, and close. Returns what the client sends."""
+    """Accept a client, answer it with these packets, and close. Returns what the client sent."""
     received: list[bytes] = []
 
     def serve() -> None:
