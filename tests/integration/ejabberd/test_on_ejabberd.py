@@ -102,7 +102,7 @@ def test_another_client_takes_the_session_at_the_other_node(
         with rival:
             assert rival.connack.session_present
         flow.goes_on()
-    # The bridge is back within milliseconds, and ejabberd may then lose the session of two take-overs at once.
+    # The bridge is back within milliseconds. ejabberd may lose the session of two take-overs at once.
     assert_the_bridge_lost_nothing(flow, doubled=1)
 
 
