@@ -46,6 +46,8 @@ _FORMAT = """\
 </svg>
 """
 
+_MORE = 4  # rows, so that both entries fit
+
 
 def picture(file: Path) -> int:
     """Start the lab, kill emq1, send a message, save the view as an SVG. Returns the exit code."""
@@ -60,7 +62,7 @@ def picture(file: Path) -> int:
 def as_svg(now: Snapshot, theme: TerminalTheme = _THEME) -> str:
     console = Console(
         width=WIDTH,
-        height=HEIGHT,
+        height=HEIGHT + _MORE,
         file=io.StringIO(),
         record=True,
         force_terminal=True,
