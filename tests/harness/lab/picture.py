@@ -69,7 +69,7 @@ def as_svg(now: Snapshot, theme: TerminalTheme = _THEME) -> str:
         color_system="standard",
         legacy_windows=False,
     )
-    console.print(draw(now))
+    console.print(draw(now, WIDTH, HEIGHT + _MORE))
     return console.export_svg(
         title="deploy/lab up", theme=theme, code_format=_FORMAT, font_aspect_ratio=0.6, unique_id="lab"
     )
