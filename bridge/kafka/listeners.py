@@ -151,6 +151,7 @@ def report_in_background(settings: KafkaSettings) -> None:
     """Log what is wrong with the listeners, if anything is. A thread asks."""
 
     def work() -> None:
+        # Nobody waits for it, so one thread asks one after another: the service may be allowed no more.
         found = {each: look(*host_and_port(each)) for each in addresses(settings.bootstrap_servers)}
         if reason := why(settings, found):
             log(Event.KAFKA_WRONG_LISTENER, reason=reason)

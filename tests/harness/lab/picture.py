@@ -46,7 +46,7 @@ _FORMAT = """\
 </svg>
 """
 
-_MORE = 4  # rows, so that both entries fit
+_ROWS = HEIGHT + 4  # so that both entries fit
 
 
 def picture(file: Path) -> int:
@@ -62,14 +62,14 @@ def picture(file: Path) -> int:
 def as_svg(now: Snapshot, theme: TerminalTheme = _THEME) -> str:
     console = Console(
         width=WIDTH,
-        height=HEIGHT + _MORE,
+        height=_ROWS,
         file=io.StringIO(),
         record=True,
         force_terminal=True,
         color_system="standard",
         legacy_windows=False,
     )
-    console.print(draw(now, WIDTH, HEIGHT + _MORE))
+    console.print(draw(now, WIDTH, _ROWS))
     return console.export_svg(
         title="deploy/lab up", theme=theme, code_format=_FORMAT, font_aspect_ratio=0.6, unique_id="lab"
     )

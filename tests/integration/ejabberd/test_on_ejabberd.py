@@ -102,7 +102,9 @@ def test_another_client_takes_the_session_at_the_other_node(
         with rival:
             assert rival.connack.session_present
         flow.goes_on()
-    # The bridge is back within milliseconds. ejabberd may lose the session of two take-overs at once.
+        # The bridge is back within milliseconds. ejabberd may take it for one more rival.
+        fought = len(flow.bridge.entries("mqtt.taken_over")) > 1
+        assert fought or not flow.bridge.entries("mqtt.session_lost")
     assert_the_bridge_lost_nothing(flow, doubled=1)
 
 

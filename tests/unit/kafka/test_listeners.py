@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_all_are_asked_at_once(open_ports: list[socket.socket]) -> None:
                     return
 
     for server in open_ports:
-        start_thread(lambda server=server: be_mqtt(server), "server")  # type: ignore[misc]
+        start_thread(partial(be_mqtt, server), "server")
     asked = [f"127.0.0.1:{server.getsockname()[1]}" for server in open_ports]
     found = listeners.look_at_all(asked)
     assert list(found) == asked
