@@ -55,7 +55,7 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> int:
     logging.set_up(settings.log.level, settings.log.format)
     router = Router(settings.routes)
     router.require_protocol(settings.mqtt.protocol)
-    for warning in [*settings.warnings(), *advice.warnings(settings.routes)]:
+    for warning in [*settings.warnings(), *advice.warnings(settings.routes, router.routes)]:
         log(Event.CONFIG_WARNING, warning=warning)
     return Service(settings, router, read_again).run()
 
@@ -172,29 +172,35 @@ class Service:
 
     def _read_settings(self) -> None:
         found: Settings | BridgeError
+        router = None
         try:
             found = self._read_again()
+            if found.routes != self._settings.routes:
+                router = Router(found.routes)  # here, because with many routes this takes long
         except BridgeError as error:
             found = without_frames(error)
         except Exception as defect:
             found = BridgeError(f"{defect!r} (report it, with the settings)")
-        self._loop.post(partial(self._take_settings, found))
+        self._loop.post(partial(self._take_settings, found, router))
 
-    def _take_settings(self, found: Settings | BridgeError) -> None:
+    def _take_settings(self, found: Settings | BridgeError, router: Router | None = None) -> None:
         self._reads_again = False
         if self._reload_again:  # what the thread has read may be old
             self._reload_again = False
             self._reload()
         elif not self._stop_deadline and isinstance(found, Settings):
-            self._use(found)
+            self._use(found, router)
         elif isinstance(found, BridgeError):
             problems = found.problems if isinstance(found, ConfigurationError) else (str(found),)
             self._collector.reload_trouble = "; ".join(problems)
             for problem in problems:
                 log(Event.CONFIG_RELOAD_REFUSED, problem=problem)
 
-    def _use(self, found: Settings) -> None:
-        """Take over the settings that can change without a restart, and log the others."""
+    def _use(self, found: Settings, router: Router | None) -> None:
+        """Take over the settings that can change without a restart, and log the others.
+
+        `router` is made of the routes, if they have changed.
+        """
         before = self._settings
         changed = changes(before, found)
         waits = [name for name in changed if name not in TAKEN_WHILE_RUNNING]
@@ -207,13 +213,14 @@ class Service:
             "mqtt": mqtt,
         }
         if "routes" in changed:
-            if why := self._pipeline.change_routes(found.routes):
+            router = router or Router(found.routes)
+            if why := self._pipeline.change_routes(found.routes, router):
                 waits.append("routes")
                 reasons.append(f"routes: {why}")
             else:
                 update["routes"] = found.routes
                 self._session.routes_changed()
-                for warning in advice.warnings(found.routes):
+                for warning in advice.warnings(found.routes, router.routes):
                     log(Event.CONFIG_WARNING, warning=warning)
         self._session.use_password(mqtt)
         self._settings = before.model_copy(update=update)

@@ -182,10 +182,11 @@ def _show(configuration: Configuration) -> int:
 
     settings = configuration.settings
     _require_password(settings)
-    Router(settings.routes).require_protocol(settings.mqtt.protocol)  # this line finds wrong routes
+    router = Router(settings.routes)  # this line finds wrong routes
+    router.require_protocol(settings.mqtt.protocol)
     sys.stdout.write(as_toml(configuration, _places(settings)))
     sys.stdout.flush()
-    for warning in [*settings.warnings(), *advice.warnings(settings.routes)]:
+    for warning in [*settings.warnings(), *advice.warnings(settings.routes, router.routes)]:
         sys.stderr.write(f"bridge: warning: {printable(warning)}\n")
     return SUCCESS
 

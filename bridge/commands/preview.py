@@ -17,7 +17,8 @@ from bridge.errors import Unroutable
 from bridge.message import Message
 from bridge.observe.printable import printable
 from bridge.routing.envelope import text_or_base64
-from bridge.routing.router import Plan, Router
+from bridge.routing.plan import Plan
+from bridge.routing.router import Router
 
 TOPICS_SHOWN = 3  # at most, for each route of the table
 

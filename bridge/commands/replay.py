@@ -11,7 +11,8 @@ from typing import Protocol
 from bridge.delivery.dead_letter import StoredLetter
 from bridge.errors import Unroutable
 from bridge.message import Message
-from bridge.routing.router import Plan, Router, plain_plan
+from bridge.routing.plan import Plan, plain_plan
+from bridge.routing.router import Router
 
 
 class BlockingProducer(Protocol):

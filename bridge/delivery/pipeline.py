@@ -26,6 +26,7 @@ from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.held_lanes import HeldLanes
 from bridge.delivery.lanes import EVERY_TIMESTAMP, Lane, LaneState
 from bridge.delivery.ledger import Ledger
+from bridge.delivery.plans import Plans
 from bridge.delivery.qos0 import Qos0
 from bridge.delivery.results import Failure, Found, Verdict
 from bridge.delivery.sampled import Sampled
@@ -34,11 +35,11 @@ from bridge.errors import NoRoute, Unroutable
 from bridge.message import NO_TIMESTAMP, RETAIN, Message, OpenIdentifier, Packet, Release
 from bridge.observe.events import Event, log
 from bridge.observe.repeated import Repeated
-from bridge.routing.router import DROP, Plan, Router, plain_plan
+from bridge.routing.plan import DROP, Plan, plain_plan
+from bridge.routing.router import Router
 from bridge.routing.topics import Subscription
 from bridge.settings import RouteSettings, Settings
 
-_PLANS = 20_000  # MQTT topics whose plans are kept; if there are more, all plans are made again
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds; the pipeline logs counted events then too
 _FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
@@ -99,9 +100,7 @@ class Pipeline:
         self._spool = spool
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._only_route = settings.routes[0].name if len(settings.routes) == 1 else ""
-        self._plans: dict[bytes, Plan] = {}
-        self._skipping: dict[bytes, Plan] = {}  # plans of routes that skip what is empty
-        self._row_plans: dict[tuple[bytes, str], Plan] = {}  # of rows that follow earlier routes
+        self._plans = Plans()
         self._lanes: dict[str, Lane] = {}
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
         self._sequence = 0
@@ -131,20 +130,22 @@ class Pipeline:
         self.counts.spooled = self.counts.restored
         self._ledger.restore(identifiers)
 
-    def change_routes(self, routes: Sequence[RouteSettings]) -> str:
+    def change_routes(self, routes: Sequence[RouteSettings], router: Router | None = None) -> str:
         """Route what arrives from now on by `routes`. Returns why that needs a restart; empty: it is done.
+
+        `router` is made of `routes`: with many routes the caller makes it in a thread.
 
         A message that was received before keeps its Kafka topic, in memory and on disk. The caller must then
         tell the session. docs/decisions/0025 has the states and invariants.
         """
-        router = Router(routes, refused=self._refused)
+        router = (router or Router(routes)).without(self._refused)
         if why := router.why_restart(self._router):
             return why
         before = self._router
         self._earlier = [before, *(each for each in self._earlier if each.routes != before.routes)]
         self.routes, self._router = routes, router
         self._only_route = ""  # messages of an earlier route may still be on their way
-        self._forget_plans()
+        self._plans.forget()
         self._spool.routes_changed()
         return ""
 
@@ -152,9 +153,9 @@ class Pipeline:
 
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
         self._refused = frozenset(refused)
-        router = Router(self.routes, refused=refused)
-        if router.subscriptions != self._router.subscriptions:
-            self._forget_plans()
+        router = self._router.without(refused)
+        if router is not self._router and router.subscriptions != self._router.subscriptions:
+            self._plans.forget()
         self._router = router
         return router.subscriptions
 
@@ -191,7 +192,7 @@ class Pipeline:
         The caller must hand each message over to Kafka before it asks for the next one, because a failure of
         one message decides whether the next one may be produced.
         """
-        counts, plans = self.counts, self._plans
+        counts, plans = self.counts, self._plans.by_key
         sequence = self._sequence
         timestamp = time.time_ns() // 1_000_000
         if timestamp < EARLIEST or not self._believes_clock:
@@ -260,7 +261,7 @@ class Pipeline:
         for message in messages:
             self._sequence += 1  # a lane relies on rising numbers, and newer messages went ahead
             message.sequence = self._sequence
-            plan = message.plan = self._plans.get(message.topic) or self._make_plan(message)
+            plan = message.plan = self._plans.by_key.get(message.topic) or self._make_plan(message)
             if plan is None:
                 continue
             lane: Lane | None = plan.lane
@@ -374,16 +375,15 @@ class Pipeline:
     def _make_plan(self, message: Message) -> Plan | None:
         """Returns None if no route can take this message: it becomes a dead letter. An event is logged.
 
-        A plan that depends on the payload is not in `_plans`, so that messages of other plans need no check.
+        A plan that depends on the payload has a key of its own, so that messages of other plans need no
+        check.
         """
-        plan = self._skipping.get(message.topic) or self._new_plan(message)
+        plan = self._plans.skipping(message.topic) or self._new_plan(message)
         if plan is not None and plan.empty == "skip" and not message.payload:
             return DROP
         return plan
 
     def _new_plan(self, message: Message) -> Plan | None:
-        if len(self._plans) + len(self._skipping) >= _PLANS:
-            self._forget_plans()
         try:
             plan = self._plan(message.topic)
         except Unroutable as error:
@@ -398,7 +398,7 @@ class Pipeline:
             return None
         if plan.action == "produce":
             plan.lane = self._lane(plan.kafka_topic)
-        (self._skipping if plan.empty == "skip" else self._plans)[message.topic] = plan
+        self._plans.keep(message.topic, plan)
         return plan
 
     def _plan(self, topic: bytes) -> Plan:
@@ -415,11 +415,6 @@ class Pipeline:
                     return router.plan(topic)
             raise
 
-    def _forget_plans(self) -> None:
-        self._plans.clear()
-        self._skipping.clear()
-        self._row_plans.clear()
-
     def _lane(self, topic: str) -> Lane:
         lane = self._lanes.get(topic)
         if lane is None:
@@ -435,14 +430,10 @@ class Pipeline:
         only the next start moves rows.
         """
         topic = message.topic
-        plan = self._plans.get(topic) or self._skipping.get(topic)
-        if plan is None or plan.kafka_topic != kafka_topic:
-            key = topic, kafka_topic
-            plan = self._row_plans.get(key)
-            if plan is None:
-                if len(self._row_plans) >= _PLANS:
-                    self._row_plans.clear()
-                plan = self._row_plans[key] = self._row_plan(topic, kafka_topic)
+        plan = self._plans.of_row(topic, kafka_topic)
+        if plan is None:
+            plan = self._row_plan(topic, kafka_topic)
+            self._plans.keep_of_row(topic, plan)
         message.plan = plan
 
     def _row_plan(self, topic: bytes, kafka_topic: str) -> Plan:

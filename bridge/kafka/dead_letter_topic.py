@@ -18,7 +18,7 @@ from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
 from bridge.message import NO_TIMESTAMP, Message
 from bridge.observe.events import Event, log
-from bridge.routing.router import Headers, plain_plan
+from bridge.routing.plan import Headers, plain_plan
 from bridge.settings import KafkaSettings
 
 OPTIONS: dict[str, str | int] = {

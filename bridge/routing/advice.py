@@ -7,23 +7,24 @@ that nobody publishes: the bridge would be live, and get nothing.
 import re
 from collections.abc import Iterator, Sequence
 
-from bridge.routing.routes import Route, RouteEntry, check, habit_in
-from bridge.routing.topics import covers, split_share
+from bridge.routing.filter_tree import FilterTree
+from bridge.routing.routes import Route, RouteEntry, habit_in
+from bridge.routing.topics import levels_of, split_share
 
 _REGEX = re.compile(r"^\^|\.[*+]|\[\^?/?\]|\\")
 _REST_OF_REGEX = re.compile(r"(?:\.[*+]|\(\.[*+]\))$")
 _LEVEL_OF_REGEX = re.compile(r"\(?(?:\[\^/\]|\.|\\w|\\d)[*+]\)?")
 
 
-def warnings(entries: Sequence[RouteEntry]) -> Iterator[str]:
-    """`entries` are those of a Router that could be built."""
-    routes = [check(entry) for entry in entries]
+def warnings(entries: Sequence[RouteEntry], routes: Sequence[Route]) -> Iterator[str]:
+    """`routes` are made of `entries`, of which a Router could be built."""
+    followed = _followed(routes)
     for number, (entry, route) in enumerate(zip(entries, routes, strict=True)):
-        for advice in _advice(entry, route, routes[number + 1 :] if route.source.split else ()):
+        for advice in _advice(entry, route, number in followed):
             yield f'route "{entry.name}": {advice}'
 
 
-def _advice(entry: RouteEntry, route: Route, later: Sequence[Route]) -> Iterator[str]:
+def _advice(entry: RouteEntry, route: Route, is_followed: bool) -> Iterator[str]:
     if meant := meant_by(entry.filter):
         yield (
             f'filter = "{entry.filter}" is taken as it stands, and MQTT has no wildcards but + and #; if you'
@@ -38,7 +39,7 @@ def _advice(entry: RouteEntry, route: Route, later: Sequence[Route]) -> Iterator
     for setting, template in [("key", entry.key or ""), *(("headers", header) for header in entry.headers)]:
         if meant := habit_in(template):
             yield f'{setting}: "{template}" keeps what stands around the name as text; {meant}'
-    if route.source.split and not _is_followed(route, later):
+    if route.source.split and not is_followed:
         yield (
             f'"{route.source.subscription}" is subscribed for filter = "{entry.filter}", and what comes by it'
             " and does not fit becomes a dead letter; put a route behind it that takes the rest, or one with"
@@ -72,8 +73,16 @@ def meant_by(filter_: str) -> str | None:
     return meant if meant != filter_ else None
 
 
-def _is_followed(route: Route, later: Sequence[Route]) -> bool:
-    """One behind it takes what comes by its subscription and does not fit."""
-    return any(
-        not other.source.split and covers(other.source.pattern, route.source.pattern) for other in later
-    )
+def _followed(routes: Sequence[Route]) -> set[int]:
+    """The routes behind which another one takes what comes by their subscription and does not fit."""
+    found: set[int] = set()
+    if not any(route.source.split for route in routes):
+        return found
+    later = FilterTree()
+    for number, route in reversed([*enumerate(routes)]):
+        levels = levels_of(route.source.pattern)
+        if not route.source.split:
+            later.add(levels, number)
+        elif later.covering(levels):
+            found.add(number)
+    return found

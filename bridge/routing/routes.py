@@ -19,10 +19,11 @@ from string import Formatter
 from typing import Literal, Protocol
 
 from bridge.errors import ConfigurationError
+from bridge.routing.filter_tree import Level
 from bridge.routing.topics import (
-    covers,
     is_utf8,
-    matches,
+    levels_of,
+    parts_of,
     split_share,
     why_bad_filter,
     why_bad_kafka_topic,
@@ -76,6 +77,10 @@ class Template:
         return "".join([literal + (values[name] if name else "") for literal, name in self.parts])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return tuple([name for _, name in self.parts if name])
+
+    @property
     def literals(self) -> str:
         """The text around the names."""
         return "".join([literal for literal, _ in self.parts])
@@ -90,26 +95,8 @@ class SplitLevel:
     names: tuple[str, ...]
 
     def values(self, level: str) -> list[str] | None:
-        """The value of each name, or None if the level does not have this form.
-
-        Each value has at least one character, and all but the last are as short as possible. This is one
-        pass over the level: a regular expression could take quadratic time for a hostile topic.
-        """
-        first, *between, last = self.literals
-        start = len(first)
-        if not level.startswith(first):
-            return None
-        found = []
-        for literal in between:
-            end = level.find(literal, start + 1)
-            if end < 0:
-                return None
-            found.append(level[start:end])
-            start = end + len(literal)
-        end = len(level) - len(last)
-        if end <= start or not level.endswith(last):
-            return None
-        return [*found, level[start:end]]
+        """The value of each name, or None if the level does not have this form."""
+        return parts_of(level, self.literals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,30 +113,13 @@ class Source:
     def names(self) -> list[str]:
         return [name for name, _ in self.captures] + [name for level in self.split for name in level.names]
 
-    def takes(self, topic: str) -> bool:
-        """Whether the topic matches, and each level in `split` has its text."""
-        if not matches(self.pattern, topic):
-            return False
-        if not self.split:
-            return True
-        levels = topic.split("/")
-        return all(level.values(levels[level.depth]) is not None for level in self.split)
-
-    def takes_all_of(self, other: "Source") -> bool:
-        """Whether this source takes every topic that `other` takes."""
-        if not covers(self.pattern, other.pattern):
-            return False
-        levels = other.pattern.split("/")
-        shapes = {(level.depth, level.literals) for level in other.split}
-        return all(
-            (level.depth, level.literals) in shapes
-            or (levels[level.depth] != "+" and level.values(levels[level.depth]) is not None)
-            for level in self.split
-        )
-
-    def brings(self, other: "Source") -> bool:
-        """Whether a subscription of this filter brings all messages of `other`: same group, and it covers."""
-        return self.group == other.group and covers(self.pattern, other.pattern)
+    @property
+    def levels(self) -> list[Level]:
+        """The levels as a FilterTree has them, with the literals of each level in `split`."""
+        levels: list[Level] = [*levels_of(self.pattern)]
+        for part in self.split:
+            levels[part.depth] = part.literals
+        return levels
 
     def unshared(self) -> "Source":
         return replace(self, subscription=self.pattern, group=None)
@@ -344,6 +314,8 @@ def habit_in(text: str) -> str | None:
     >>> habit_in("iot.${site}")
     "write {site}, without the '$' before it"
     """
+    if "{" not in text:
+        return None
     if in_two := _NAME_IN_TWO_BRACES.search(text):
         return f"write {{{in_two[1]}}}, with one brace on each side"
     if (marked := _MARKED_NAME.search(text)) and (name := _IN_BRACES.match(text, marked.end())):

@@ -7,10 +7,13 @@ filter is a set of topics, so two filters can be compared without any message:
     covers(a, b)             filter a matches every topic that filter b matches
     overlaps(a, b)           there is a topic that both filters match
 
+These compare two filters. filter_tree.py finds the same among many filters.
+
 Source of the rules: MQTT 5, 4.7 and 4.8.2 (3.1.1 has the same without shared subscriptions).
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_UTF8 = 65_535  # bytes of a topic or a filter: MQTT encodes its length in two bytes (MQTT 5, 1.5.4)
@@ -98,9 +101,12 @@ def split_share(subscription: str) -> tuple[str | None, str]:
     return group, pattern
 
 
-def _levels(pattern: str) -> list[str]:
-    # `a/#` matches `a` too. But `#` and `/#` have no such shorter topic, because no topic is empty. So each
-    # of them matches the same set with one more level `+`, and in that form compares like all other filters.
+def levels_of(pattern: str) -> list[str]:
+    """The levels of a filter, in the one form in which filters compare.
+
+    `a/#` matches `a` too. But `#` and `/#` have no such shorter topic, because no topic is empty. So each
+    of them matches the same set with one more level `+`, and in that form compares like all other filters.
+    """
     if pattern in ("#", "/#"):
         pattern = pattern.replace("#", "+/#")
     return pattern.split("/")
@@ -112,7 +118,7 @@ def _is_reserved(levels: list[str]) -> bool:
 
 def covers(a: str, b: str) -> bool:
     """Whether a matches all that filter (or topic) b matches: `a/#` covers `a`, `a/+` and `a/b/#`."""
-    wide, narrow = _levels(a), _levels(b)
+    wide, narrow = levels_of(a), levels_of(b)
     if _is_reserved(narrow) and not _is_reserved(wide):
         return False
     for depth, level in enumerate(wide):
@@ -132,7 +138,7 @@ def matches(pattern: str, topic: str) -> bool:
 
 def overlaps(a: str, b: str) -> bool:
     """Whether there is a topic that both filters match."""
-    left, right = _levels(a), _levels(b)
+    left, right = levels_of(a), levels_of(b)
     if _is_reserved(left) != _is_reserved(right):
         return False
     for x, y in zip(left, right, strict=False):
@@ -142,6 +148,33 @@ def overlaps(a: str, b: str) -> bool:
             return False
     longer = max(left, right, key=len)
     return longer[min(len(left), len(right)) :] in ([], ["#"])
+
+
+def parts_of(level: str, literals: Sequence[str]) -> list[str] | None:
+    """What stands between the literals in one level of a topic; None if the level does not have this form.
+
+    `literals` stand before, between and behind the parts. Each part has at least one character, and all but
+    the last are as short as possible. This is one pass over the level: a regular expression could take
+    quadratic time for a hostile topic.
+
+    >>> parts_of("d1@home", ("", "@", ""))
+    ['d1', 'home']
+    """
+    first, *between, last = literals
+    start = len(first)
+    if not level.startswith(first):
+        return None
+    found = []
+    for literal in between:
+        end = level.find(literal, start + 1)
+        if end < 0:
+            return None
+        found.append(level[start:end])
+        start = end + len(literal)
+    end = len(level) - len(last)
+    if end <= start or not level.endswith(last):
+        return None
+    return [*found, level[start:end]]
 
 
 def why_bad_kafka_topic(name: str) -> str | None:

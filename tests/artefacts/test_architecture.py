@@ -50,6 +50,8 @@ PURE = {
     "neighbours.haproxy_stats",
     "observe.words",
     "routing.envelope",
+    "routing.filter_tree",
+    "routing.plan",
     "routing.router",
     "routing.routes",
     "routing.topics",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
-from bridge.routing import advice
+from bridge.routing import advice, routes
 from bridge.settings import Settings
 
 _SECRET_FILES = {"ssl.key.location": "kafka.options", "ssl.keystore.location": "kafka.options"}
@@ -17,7 +17,8 @@ def warnings(site: Site) -> Iterator[Outcome]:
     """The settings were loaded before any check, so wrong ones never come here."""
     settings = site.settings
     yield good(f"all settings are valid; {len(settings.routes)} routes")
-    for text in [*settings.warnings(), *advice.warnings(settings.routes)]:
+    checked = [routes.check(entry) for entry in settings.routes]
+    for text in [*settings.warnings(), *advice.warnings(settings.routes, checked)]:
         yield warning(text)
 
 

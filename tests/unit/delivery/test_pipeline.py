@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from bridge.delivery import pipeline as pipeline_module
 from bridge.delivery.lanes import CAUTIOUS_LIMIT
+from bridge.delivery.plans import Plans
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.message import DUP, NO_TIMESTAMP, Message, Release
 from bridge.observe import repeated
@@ -568,10 +569,10 @@ def test_a_successor_waits_for_what_is_in_flight_of_the_same_topic(world: World)
 
 
 def test_topics_without_end_take_no_memory_without_end(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline_module, "_PLANS", 10)
+    monkeypatch.setattr(world.pipeline, "_plans", Plans(room=10_000))
     for number in range(25):
         world.receive(b"s/%d" % number)
-    assert len(world.pipeline._plans) <= 10
+    assert 1 <= len(world.pipeline._plans.by_key) <= 12
     world.kafka.deliver()
     world.turn()
     assert world.pipeline.is_empty
@@ -581,7 +582,7 @@ def test_a_filter_that_is_refused_makes_other_plans(world: World) -> None:
     subscriptions = world.pipeline.subscriptions(refused=())
     assert "s/#" in {each.filter for each in subscriptions}
     assert "s/#" not in {each.filter for each in world.pipeline.subscriptions(refused=("s/#",))}
-    assert not world.pipeline._plans
+    assert not world.pipeline._plans.by_key
 
 
 def test_limits_that_are_lowered_again_and_again_leave_nothing_in_memory() -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from bridge.errors import ConfigurationError, Unroutable
 from bridge.message import DUP, RETAIN, Message, Properties
-from bridge.routing.router import MAX_IDENTIFIER, MEANING, Router, encoded_size
+from bridge.routing.plan import encoded_size
+from bridge.routing.router import MAX_IDENTIFIER, MEANING, Router
 from bridge.settings import STANDARD_HEADERS, RouteSettings
 
 QOS1 = 1 << 1
@@ -406,9 +407,13 @@ class TestCopies:
             assert plan.takes(message("a/b", properties=queued))
 
     def test_no_copy_is_expected_of_a_refused_filter(self) -> None:
-        router = Router([route("left", "a/+"), route("right", "+/b")], refused={"a/+"})
+        routes = [route("left", "a/+"), route("right", "+/b")]
+        router = Router(routes, refused={"a/+"})
         plan = router.plan(b"a/b")
-        assert (plan.route, plan.subscription, plan.others) == ("left", "+/b", frozenset())
+        assert (plan.route, plan.subscription) == ("left", "+/b")
+        for identifier in [None, *(s.identifier for s in Router(routes).subscriptions)]:
+            ids = () if identifier is None else (identifier,)
+            assert plan.takes(message("a/b", properties=Properties(subscription_ids=ids)))
 
 
 class TestRefusedAtStart:
