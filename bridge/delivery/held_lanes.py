@@ -32,6 +32,7 @@ _MOST_ANSWERS = 100  # in a turn
 # Missing topics need fewer questions: each group of them brings the answer for all (kafka/topic_lookup.py).
 _FEW, _GROUP_EVERY = 16, 0.5
 _QUESTIONS, _QUESTIONS_IF_MISSING = 200, 50
+_ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE, LaneState.FORGOTTEN)
 _ARE_HELD = (LaneState.HELD, LaneState.ASKING)
 _NEVER = float("inf")
 
@@ -133,7 +134,7 @@ class HeldLanes:
             self._flying.add(lane)
         else:
             self._flying.discard(lane)
-        if lane.state is LaneState.LIVE:
+        if lane.state in _ARE_AT_REST:
             self._flying.discard(lane)
             if self._lanes.pop(lane, None):
                 self._log(Event.KAFKA_LANE_LIVE, lane.topic)

@@ -374,7 +374,9 @@ class Lane:
 
     def rest(self) -> None:
         """Make a LIVE lane IDLE that has nothing in flight, so that `forget` sees whether a message comes."""
-        if self.state is LaneState.LIVE and not self.in_flight and not self.refuses_stamps:
+        if self.state is not LaneState.LIVE or self.in_flight or self.is_stirred:
+            return
+        if self.rows.are_gone and not self.refuses_stamps:
             self.state = LaneState.IDLE
 
     def forget(self) -> bool:
@@ -450,6 +452,7 @@ class Lane:
 
     def committed(self, segment: Segment) -> None:
         """The segment is on disk, synced: its messages may be acknowledged."""
+        self.rows.under_way -= 1
         if self._is_next_behind(segment.messages):
             for _ in segment.messages:
                 self.behind.popleft()

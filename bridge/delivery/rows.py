@@ -17,7 +17,8 @@ class Rows:
 
     `stored_size`: about how many bytes of payload the messages on disk alone have. `reading`: the bridge has
     requested rows that have not been read yet, or does not know yet which rows from before the start are on
-    disk. `room.stored` counts the messages of all lanes, stored and kept.
+    disk. `under_way`: how many segments the disk has not answered for; Kafka may have their messages by now.
+    `room.stored` counts the messages of all lanes, stored and kept.
     """
 
     __slots__ = (
@@ -32,11 +33,12 @@ class Rows:
         "reading",
         "stored",
         "stored_size",
+        "under_way",
     )
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self.stored = self.kept = self.stored_size = 0
+        self.stored = self.kept = self.stored_size = self.under_way = 0
         self.reading = False
         self._segments: dict[Message, Segment] = {}  # of messages in memory, written or being written
         self._done: list[Segment] = []  # can be deleted
@@ -82,6 +84,7 @@ class Rows:
     def cut(self, messages: Sequence[Message]) -> list[Segment]:
         """Make segments of messages to write now. The ledger can't shrink payloads before `finished`."""
         segments = list(cut(messages))
+        self.under_way += len(segments)
         for segment in segments:
             for message in segment.messages:
                 self._segments[message] = segment
@@ -117,6 +120,7 @@ class Rows:
     def refuse(self, segments: Sequence[Segment]) -> list[Message]:
         """The segments could not be written. Returns those of their messages that Kafka does not hold."""
         again = []
+        self.under_way -= len(segments)
         for segment in segments:
             for message in segment.messages:
                 if self._segments.pop(message, None):
@@ -178,6 +182,11 @@ class Rows:
         for rest in found.values():
             rest.sort(key=lambda message: message.sequence)
         return found
+
+    @property
+    def are_gone(self) -> bool:
+        """Whether nothing is on disk, on its way there, or still to be deleted there."""
+        return not (self or self.under_way or self._done)
 
     def take_done(self) -> list[Segment]:
         """Return segments that can be deleted, and forget them. Call this in every state of the lane."""

@@ -8,8 +8,8 @@ import pytest
 
 from bridge.delivery.held_lanes import Why
 from bridge.delivery.lanes import Lane, LaneState
-from bridge.delivery.room import Room
 from bridge.delivery.results import Hold, TopicAnswer, Verdict
+from bridge.delivery.room import Room
 from bridge.observe.events import Event, log
 from bridge.observe.observations import SHORT, Observations
 from bridge.observe.recent import RECENT, Recent
