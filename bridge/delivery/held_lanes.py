@@ -28,8 +28,8 @@ from bridge.observe.many_topics import ManyTopics
 
 MOST_VISITS = 100  # lanes in a turn, about 1 ms on a Pi 4
 _MOST_ANSWERS = 100  # in a turn
-# While more lanes than _FEW are held for one reason, Kafka is asked about so many of them in a second, in groups.
-# Missing topics need fewer questions: each group of them brings the answer for all (kafka/topic_lookup.py).
+# While more lanes than _FEW are held for one reason, Kafka is asked about so many of them in a second, in
+# groups. Missing topics need fewer questions: each group brings the answer for all (kafka/topic_lookup.py).
 _FEW, _GROUP_EVERY = 16, 0.5
 _QUESTIONS, _QUESTIONS_IF_MISSING = 200, 50
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE, LaneState.FORGOTTEN)

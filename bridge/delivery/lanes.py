@@ -101,8 +101,9 @@ class Lane:
     """One Kafka topic. A message that is handed in stays in order until Kafka or the dead letters hold it.
 
     `late`: Kafka has not confirmed a message of this lane within spool.after. `rows`: what the lane has on
-    disk. `plain`: a LIVE lane produces a record of at most so many bytes without further checks. `is_stirred`,
-    `waits_for_disk`, `waits_for_room` and `due`: in which lists of held_lanes.py and spooling.py the lane is.
+    disk. `plain`: a LIVE lane produces a record of at most so many bytes without further checks.
+    `is_stirred`, `due`: the lane is in these lists of held_lanes.py. `waits_for_disk`, `waits_for_room`: in
+    these queues of spooling.py.
     """
 
     __slots__ = (
@@ -467,9 +468,9 @@ class Lane:
         again = self.rows.refuse(segments)
         self._unwritten = sorted(again + self._unwritten, key=_arrival) if self.spools else []
         # The room may be exhausted, but this message is in memory anyway, and Kafka may take it.
-        if self.behind and not (self._is_stored_between or self._needs_a_person):
-            if not (self.in_flight or self.waiting):
-                self._wait(self.behind.popleft())
+        is_first = not (self.in_flight or self.waiting or self._is_stored_between)
+        if self.behind and is_first and not self._needs_a_person:
+            self._wait(self.behind.popleft())
 
     def wants_rows(self) -> Wanted | None:
         """Which segments to read from disk now, if any. The caller passes the result to `read`."""
@@ -553,13 +554,13 @@ class Lane:
         return not used and not self.room.is_exhausted
 
     def _is_worth_a_read(self, messages: int, size: int, most_messages: int, most_size: int) -> bool:
-        """Whether to read rows for so much free room: for all of them, or for half of what the lane may have."""
+        """Whether to read rows into so much room: it takes all of them, or is half of what may be taken."""
         if messages >= self.rows.stored and size >= self.rows.stored_size:
             return messages > 0 and size > 0
         return 2 * messages >= most_messages > 0 and 2 * size >= most_size > 0
 
     def _room_in_flight(self, waiting: Sequence[Message]) -> int:
-        """How many bytes of these waiting messages may be produced now: in flight they are twice in memory."""
+        """How many bytes of these messages may be produced now: in flight they are twice in memory."""
         in_flight = self._size - sum(len(message.payload) for message in waiting)
         used = len(self.in_flight) + len(waiting)
         _, most = self.room.share(used + self._asked[0], self._size + self._asked[1])

@@ -5,8 +5,8 @@ messages within spool.after. The messages of late lanes are written to disk; onc
 they are settled and may be acknowledged. Spooling works for the pipeline, in the loop's thread, and decides
 nothing about Kafka.
 
-A lane that has messages to write, or rows to read, is in a queue until the disk or the room accepts them. So a
-turn costs what the disk takes, not what waits, and no lane waits behind one that has more.
+A lane that has messages to write, or rows to read, is in a queue until the disk or the room accepts them. So
+a turn costs what the disk takes, not what waits, and no lane waits behind one that has more.
 """
 
 import time
@@ -25,8 +25,8 @@ from bridge.message import Message
 from bridge.observe.events import Event, log
 from bridge.observe.many_topics import ManyTopics
 
-# Messages and bytes of one spooling lane in memory, and about of all of them: room.py. So many messages may be
-# duplicated if the bridge crashes while it produces rows.
+# Messages and bytes of one spooling lane in memory; all have at most twice as many (room.py). So many
+# messages may be duplicated if the bridge crashes while it produces rows.
 ROOM_MESSAGES, ROOM_SIZE = 8192, 16_000_000
 MOST_LANES = 128  # that write in one commit, and that ask for rows in one turn: a turn stays short
 
@@ -120,7 +120,7 @@ class Spooling:
     # -- late lanes ------------------------------------------------------------------------------------
 
     def watch(self, now: float, sequence: int, lanes: Iterable[Lane]) -> list[Lane]:
-        """Look for messages that Kafka has not confirmed in time. Returns lanes that are late now, or no more.
+        """Look for messages that Kafka has not confirmed in time. Returns lanes that are late now or no more.
 
         Of the `lanes` only those with messages in memory are looked at.
         """

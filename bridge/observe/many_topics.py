@@ -24,7 +24,7 @@ class _Counted:
 
 
 class ManyTopics:
-    """Call `log` as often as an event occurs, and `turn` at `due` (monotonic seconds); `log_counts` at the end."""
+    """Call `log` when an event occurs, `turn` at `due` (monotonic seconds), and `log_counts` at the end."""
 
     def __init__(self) -> None:
         self.due = _NEVER
