@@ -2,17 +2,39 @@
 
 A lane is one Kafka topic as the bridge sees it. lanes.py decides in which state a lane is. This file acts on
 that state, for all lanes that are not LIVE, in the loop's thread.
+
+There may be ten thousand such lanes, so a turn visits only lanes that are stirred: something has happened to
+them (a message, a report, an answer, a result of the disk), or their time has come. A turn visits a bounded
+number; the others follow in the next turns, in order, and the session gets its turns in between.
+
+These rules always hold:
+
+* Each lane with something to do is stirred: whoever changes a lane that is not LIVE must `add` it.
+* Each HELD lane has an entry in the heap of due times, at its `retry_at` or later.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from heapq import heappop, heappush
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from bridge.delivery.lanes import CAUTIOUS_LIMIT, Lane, LaneState
 from bridge.delivery.results import Failure, Hold, NoTopicAnswer, TopicAnswer
 from bridge.delivery.spooling import Spooling
 from bridge.message import Message
-from bridge.observe.events import Event, log
+from bridge.observe.events import Event
+from bridge.observe.many_topics import ManyTopics
+
+MOST_VISITS = 100  # lanes in a turn, about 1 ms on a Pi 4
+_MOST_ANSWERS = 100  # in a turn
+# While more lanes than _FEW are held for one reason, Kafka is asked about so many of them in a second, in
+# groups. Missing topics need fewer questions: each group brings the answer for all (kafka/topic_lookup.py).
+_FEW, _GROUP_EVERY = 16, 0.5
+_QUESTIONS, _QUESTIONS_IF_MISSING = 200, 50
+_ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE, LaneState.FORGOTTEN)
+_ARE_HELD = (LaneState.HELD, LaneState.ASKING)
+_NEVER = float("inf")
 
 
 class Kafka(Protocol):
@@ -34,30 +56,45 @@ class Why(NamedTuple):
 
 
 class HeldLanes:
-    """Every lane that is not LIVE.
+    """Every lane that is not LIVE."""
 
-    `stirred`: a lane has something to do, so the loop's next turn must come at once.
-    """
-
-    def __init__(self, kafka: Kafka, spooling: Spooling, failed: Callable[[Failure], None]) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        spooling: Spooling,
+        failed: Callable[[Failure], None],
+        many_topics: ManyTopics,
+    ) -> None:
         """`failed` is called with each failure that is known as soon as a message is produced."""
         self._kafka = kafka
         self._spooling = spooling
         self._failed = failed
+        self._log = many_topics.log
         self._lanes: dict[Lane, Why | None] = {}  # with what was logged last; None: nothing
-        self.stirred = False
+        self._stirred: deque[Lane] = deque()
+        self._flying: set[Lane] = set()  # those that had messages in flight when they were visited last
+        self._held: dict[Hold, set[Lane]] = {hold: set() for hold in Hold}  # HELD or ASKING, by the reason
+        self._due: list[tuple[float, int, Lane]] = []  # a heap; entries whose time is not `lane.due` are void
+        self._numbers = count()
+        self._next_question = dict.fromkeys(Hold, 0.0)  # of many held lanes; in monotonic seconds
 
     def add(self, lane: Lane) -> None:
         """Serve this lane from now on: the lane has left LIVE, or has something new to do."""
-        self._lanes.setdefault(lane, None)
-        self.stirred = True
+        if not lane.is_stirred:
+            lane.is_stirred = True
+            self._stirred.append(lane)
+            self._lanes.setdefault(lane, None)
+        if lane.in_flight:
+            self._flying.add(lane)
 
-    def __bool__(self) -> bool:
-        return bool(self._lanes)
+    @property
+    def stirred(self) -> bool:
+        """A lane has something to do, so the loop's next turn must come at once."""
+        return bool(self._stirred)
 
     @property
     def lanes(self) -> list[Lane]:
-        """The lanes that are not LIVE, in the order in which they hand messages to the disk."""
+        """The lanes that are not LIVE."""
         return list(self._lanes)
 
     def why(self, lane: Lane) -> Why | None:
@@ -66,28 +103,49 @@ class HeldLanes:
 
     @property
     def any_in_flight(self) -> bool:
-        return any(lane.in_flight for lane in self._lanes)
+        return bool(self._flying)
 
     @property
-    def any_late(self) -> bool:
-        return any(lane.late for lane in self._lanes)
-
-    def due_times(self) -> list[float]:
-        """The times at which topics of HELD lanes are looked up again, in monotonic seconds."""
-        return [lane.retry_at for lane in self._lanes if lane.state is LaneState.HELD]
+    def due(self) -> float:
+        """When `turn` has something to do although nothing has happened, in monotonic seconds."""
+        while self._due and self._due[0][0] != self._due[0][2].due:
+            heappop(self._due)
+        return self._due[0][0] if self._due else _NEVER
 
     def turn(self, now: float) -> None:
         """Look up topics that are due, produce messages that may go, and remove lanes that are LIVE again."""
-        for lane in list(self._lanes):
-            if lane.ask_if_due(now):
-                self._kafka.look_up(lane.topic)
-            self._kafka.produce(self._launch(lane), self._failed)
-            if reordered := lane.take_reordered():
-                log(Event.KAFKA_REORDERED, topic=lane.topic, messages=reordered)
-            if self._spooling.see_to(lane):
-                self._lanes[lane] = self._lanes.pop(lane)  # now the last one
-            if lane.state is LaneState.LIVE and self._lanes.pop(lane):
-                log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
+        while self.due <= now:
+            lane = heappop(self._due)[2]
+            lane.due = 0.0
+            self.add(lane)
+        for _ in range(min(len(self._stirred), MOST_VISITS)):
+            lane = self._stirred.popleft()
+            lane.is_stirred = False
+            self._visit(lane, now)
+
+    def _visit(self, lane: Lane, now: float) -> None:
+        if lane.ask_if_due(now):
+            self._kafka.look_up(lane.topic)
+        self._kafka.produce(self._launch(lane), self._failed)
+        if reordered := lane.take_reordered():
+            self._log(Event.KAFKA_REORDERED, lane.topic, messages=reordered)
+        self._spooling.see_to(lane)
+        if lane.in_flight:
+            self._flying.add(lane)
+        else:
+            self._flying.discard(lane)
+        if lane.state in _ARE_AT_REST:
+            self._flying.discard(lane)
+            if self._lanes.pop(lane, None):
+                self._log(Event.KAFKA_LANE_LIVE, lane.topic)
+        if lane.state is not LaneState.HELD:
+            lane.due = 0.0
+        elif not lane.due:
+            self._schedule(lane, now)
+        why = self._lanes.get(lane)
+        for hold, lanes in self._held.items():
+            if lane in lanes and not (why and why.hold is hold and lane.state in _ARE_HELD):
+                lanes.discard(lane)
 
     def _launch(self, lane: Lane) -> Iterator[Message]:
         """Yield the messages that the lane releases. The cluster probes a message that may be too large."""
@@ -97,33 +155,60 @@ class HeldLanes:
             else:
                 yield message
 
+    def _schedule(self, lane: Lane, now: float) -> None:
+        """Have the lane visited at its `retry_at`; later if many are held for the same reason."""
+        why = self._lanes[lane]
+        hold = why.hold if why else Hold.UNANSWERED
+        if len(self._held[hold]) > _FEW:
+            at = max(lane.retry_at, self._next_question[hold])
+            rate = _QUESTIONS_IF_MISSING if hold is Hold.MISSING else _QUESTIONS
+            self._next_question[hold] = max(now, self._next_question[hold]) + 1 / rate
+            lane.retry_at = (at // _GROUP_EVERY + 1) * _GROUP_EVERY
+        else:
+            self._next_question[hold] = 0.0
+        lane.due = lane.retry_at
+        heappush(self._due, (lane.due, next(self._numbers), lane))
+
     def take_answers(self, now: float, lanes: Mapping[str, Lane]) -> None:
         """Handle the answers of topic lookups: Kafka has answered about a topic, or could not be asked."""
-        while self._kafka.answers:
+        for _ in range(min(len(self._kafka.answers), _MOST_ANSWERS)):
             answer = self._kafka.answers.popleft()
-            lane = lanes[answer.topic]
+            lane = lanes.get(answer.topic)
+            if lane is None or (lane.state is LaneState.LIVE and not isinstance(answer, TopicAnswer)):
+                continue  # the lane is forgotten, or goes on as before
             if isinstance(answer, NoTopicAnswer):
-                lane.not_answered(now)
+                lane.not_answered(now, answer.hold.needs_a_person)
                 self.log_held(lane, answer.reason, answer.hold)
             elif not answer.exists:
-                lane.not_answered(now)
+                lane.not_answered(now, needs_a_person=True)
                 if self._is_news(lane, Why(Hold.MISSING, "the topic does not exist", answer.way_out)):
-                    log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=answer.way_out)
+                    self._log(Event.KAFKA_TOPIC_MISSING, lane.topic, way_out=answer.way_out)
             else:
+                if lane in self._held[Hold.MISSING] and lane.state is LaneState.HELD:
+                    lane.ask_if_due(lane.retry_at)  # it exists now: that was found out with another topic
                 if answer.limit is None:
-                    log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
+                    self._log(Event.KAFKA_LIMIT_UNKNOWN, lane.topic)
                     lane.answered(CAUTIOUS_LIMIT, is_known=False)
                 else:
                     lane.answered(answer.limit)
+            if lane in self._lanes:
+                self.add(lane)
+
+    @property
+    def has_answers(self) -> bool:
+        return bool(self._kafka.answers)
 
     def log_held(self, lane: Lane, reason: str, hold: Hold) -> None:
         head, _, way_out = reason.partition("; allow it: ")
         if self._is_news(lane, Why(hold, head, way_out)):
-            log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
+            self._log(Event.KAFKA_LANE_HELD, lane.topic, reason=reason)
 
     def _is_news(self, lane: Lane, why: Why) -> bool:
         """Whether to log this: once for each reason, and only for a lane that is HELD."""
-        if lane.state is not LaneState.HELD or self._lanes[lane] == why:
+        if lane.state is not LaneState.HELD:
+            return False
+        self._held[why.hold].add(lane)
+        if self._lanes[lane] == why:
             return False
         self._lanes[lane] = why
         return True

@@ -9,6 +9,8 @@ one of these states:
     HELD       something is wrong that time or a person can cure; the bridge asks Kafka again at `retry_at`
     DRAINING   nothing is produced until Kafka has reported on all messages in flight
     PROBING    the first waiting message is in flight, alone
+    IDLE       as LIVE, but no message has come for a while
+    FORGOTTEN  the pipeline has no such lane any more; the topic's next message makes a new one
 
     ASKING --answer--> DRAINING
     ASKING --no answer, or no such topic--> HELD --retry_at--> ASKING
@@ -19,6 +21,8 @@ one of these states:
     PROBING --delivered, or given up as a dead letter--> DRAINING
     LIVE --the oldest message is late--> SPOOLING --not late any more, and no row is left--> LIVE
     LIVE --a large message arrives, and `room` bytes are in flight--> SPOOLING --no message waits--> LIVE
+    LIVE --`rest`, nothing in flight--> IDLE --a message arrives--> LIVE
+    IDLE --`forget`--> FORGOTTEN
     Wherever this table says LIVE, the lane is SPOOLING while Kafka is late or rows are left.
 
 A suspect is a message that Kafka may never take: it exceeds the topic's limit (it may still fit once it is
@@ -26,9 +30,14 @@ compressed), or it failed together with others. If Kafka refuses a record, it re
 batch. So the bridge knows that a record is the bad one only if that record was in flight alone. The bridge
 probes each suspect: it produces the suspect alone, in its place in the order.
 
+A lane that is HELD until a person acts (the topic is missing, or forbidden) is late at once, and stays late
+until Kafka says that the topic is there: its messages go to disk alone, and the broker's window is free for
+other topics.
+
 A message in flight is in memory twice, and an MQTT window full of large messages would need more memory than
 a Pi has. So while `room` bytes are in flight, arriving large messages wait here, whether Kafka is late or
-not. Small messages do not make a LIVE lane wait: the window limits them well enough.
+not. Small messages do not make a LIVE lane wait: the window limits them well enough. All lanes share one
+room (room.py).
 
 A lane's messages are in four places, in this order, which is the order of their arrival:
 
@@ -51,22 +60,26 @@ These rules always hold:
   Kafka has refused it while it was in flight alone.
 * A message that may have been acknowledged is held by Kafka or the dead letters; or it is in memory and its
   segment is on disk; or it is on disk alone.
+* An IDLE or FORGOTTEN lane has no message, in memory or on disk. A FORGOTTEN lane takes none.
+* The lane has taken from the room what it has in flight and waiting, unless it is LIVE or IDLE, and what it
+  has asked the disk for.
 * A segment is deleted only when Kafka or the dead letters hold all of its messages.
 """
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from operator import is_
 
+from bridge.delivery.room import Room
 from bridge.delivery.rows import Rows
-from bridge.delivery.segment import Segment, Wanted, at_once
+from bridge.delivery.segment import MOST_BYTES, MOST_MESSAGES, Segment, Wanted, at_once
 from bridge.message import NO_TIMESTAMP, Message
 
 EVERY_TIMESTAMP = 2**63 - 1  # ms
 _FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; the delay doubles each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
+_LEAST_PART = 64  # of the room: the part of it that a lane may have in flight whatever others have
 _LARGE = 65_536  # bytes; a LIVE lane checks `room` only for larger records; a hundred small ones are a few MB
 
 
@@ -77,17 +90,11 @@ class LaneState(Enum):
     HELD = auto()
     DRAINING = auto()
     PROBING = auto()
+    IDLE = auto()
+    FORGOTTEN = auto()
 
 
 _LIVE = LaneState.LIVE  # used twice for each message; a look-up in the class takes six times as long
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """How many messages and bytes of one spooling lane may be in memory, in flight and waiting together."""
-
-    messages: int
-    size: int  # bytes of payload
 
 
 class Lane:
@@ -95,13 +102,17 @@ class Lane:
 
     `late`: Kafka has not confirmed a message of this lane within spool.after. `rows`: what the lane has on
     disk. `plain`: a LIVE lane produces a record of at most so many bytes without further checks.
+    `is_stirred`, `due`: the lane is in these lists of held_lanes.py. `waits_for_disk`, `waits_for_room`: in
+    these queues of spooling.py.
     """
 
     __slots__ = (
+        "_asked",
         "_back",
         "_cleared",
         "_delay",
         "_limit",
+        "_needs_a_person",
         "_refused_up_to",
         "_reordered",
         "_size",
@@ -113,7 +124,9 @@ class Lane:
         "_unwritten",
         "_was_held",
         "behind",
+        "due",
         "in_flight",
+        "is_stirred",
         "late",
         "plain",
         "retry_at",
@@ -122,6 +135,8 @@ class Lane:
         "state",
         "topic",
         "waiting",
+        "waits_for_disk",
+        "waits_for_room",
     )
 
     def __init__(self, topic: str, room: Room) -> None:
@@ -143,12 +158,16 @@ class Lane:
         self._tries_stamp = False  # the next message shows whether the topic still refuses all timestamps
         self._tried: Message | None = None
         self._was_held = False
+        self._needs_a_person = False
         self._delay = _FIRST_RETRY
-        self.rows = Rows()
+        self.rows = Rows(room)
+        self._asked = (0, 0)  # messages and bytes that were asked from the disk, and have room
         self._back: dict[bytes | None, int] = {}  # key -> first sequence number that failed, while DRAINING
         self._reordered = 0
         self._unwritten: list[Message] = []  # these are written next
         self._size = 0  # bytes in flight and waiting; only while not LIVE
+        self.is_stirred = self.waits_for_disk = self.waits_for_room = False
+        self.due = 0.0
 
     @property
     def spooled(self) -> int:
@@ -166,8 +185,8 @@ class Lane:
 
         Of messages on disk alone, only a number is known that is at most theirs.
         """
-        first = next(iter(self.in_flight), None)
         if self.state is _LIVE:
+            first = next(iter(self.in_flight), None)
             return first.sequence if first else 0
         numbers = [message.sequence for message in self.waiting]
         numbers += [message.sequence for message in self.in_flight]
@@ -176,6 +195,26 @@ class Lane:
         if self.rows.stored:
             numbers.append(self.rows.next_stored)
         return min(numbers, default=0)
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether neither Kafka nor the dead letters hold some message, in memory or on disk."""
+        return bool(self.in_flight or self.rows.stored or self.waiting or self.behind)
+
+    @property
+    def may_produce(self) -> bool:
+        """Whether Kafka may take messages that are read from disk."""
+        return self.state in (LaneState.SPOOLING, LaneState.DRAINING)
+
+    @property
+    def may_calm(self) -> bool:
+        """Whether `watch` may find that the lane is no longer late."""
+        return self.late and not (self._needs_a_person or self._is_stored_between or self.behind)
+
+    @property
+    def has_unwritten(self) -> bool:
+        """Whether `take_unwritten` may have something."""
+        return bool(self._unwritten)
 
     @property
     def spools(self) -> bool:
@@ -189,12 +228,19 @@ class Lane:
 
         While the lane is LIVE, the pipeline does this itself for records of at most `plain` bytes.
         """
+        if self.state is LaneState.IDLE:
+            self.state = _LIVE
         if self.state is _LIVE and (
             len(message.payload) + message.plan.overhead <= self.plain or self._may_fly(message)
         ):
             self.in_flight[message] = None
             return True
-        if self._is_stored_between or self.behind or (self.late and not self._has_room):
+        if (
+            self._is_stored_between
+            or self.behind
+            or self._needs_a_person
+            or (self.late and not self._has_room)
+        ):
             self.behind.append(message)
             self._unwritten.append(message)
         else:
@@ -208,6 +254,12 @@ class Lane:
 
         A message is in flight as soon as it is yielded.
         """
+        if self.state is LaneState.HELD or self.state is LaneState.ASKING:
+            if self._needs_a_person and not self.late:
+                self._be_late()
+            elif self._needs_a_person:
+                self._make_room()
+            return
         self._move_up()
         if self.state is LaneState.DRAINING and not self.in_flight:
             self._back.clear()
@@ -221,7 +273,7 @@ class Lane:
             self.state = LaneState.SPOOLING
         if self.state is LaneState.SPOOLING:
             waiting, self.waiting = self.waiting, []
-            room = self.room.size - self._size + sum(len(message.payload) for message in waiting)
+            room = self._room_in_flight(waiting)
             for position, message in enumerate(waiting):
                 is_suspect = self._is_suspect(message)
                 if self.state is not LaneState.SPOOLING or is_suspect or room <= 0:
@@ -234,6 +286,7 @@ class Lane:
             if self.state is LaneState.SPOOLING and not self.spools and not self.waiting:
                 self.state = LaneState.LIVE
                 self._unwritten.clear()
+                self.room.give_back(len(self.in_flight), self._size)
 
     # -- reports -------------------------------------------------------------------------------------
 
@@ -246,26 +299,29 @@ class Lane:
             if message is self._tried:
                 self._tried, self._refused_up_to = None, NO_TIMESTAMP
                 self._set_plain()
-            self._size -= len(message.payload)
+            self._leave_room(message)
             self.rows.finished(message)
             self._progress(message)
 
     def given_up(self, message: Message) -> None:
         """The message was in flight alone, and Kafka can never take it. `dead_lettered` must follow."""
         del self.in_flight[message]
-        self._size -= len(message.payload)
+        self._leave_room(message)
         self._progress(message)
 
     def dead_lettered(self, message: Message) -> None:
         """The message that was given up is on disk as a dead letter."""
         self.rows.finished(message)
 
-    def failed(self, message: Message, now: float) -> None:
-        """Kafka can't take the message now. It is produced again, in its place, after the lane was HELD."""
+    def failed(self, message: Message, now: float, needs_a_person: bool = False) -> None:
+        """Kafka can't take the message now. It is produced again, in its place, after the lane was HELD.
+
+        `needs_a_person`: Kafka takes none until a person acts.
+        """
         self._take_back(message)
         if self.state is not LaneState.HELD:
             self._was_held = True
-            self._hold(now)
+            self._hold(now, needs_a_person)
 
     def suspect(self, message: Message) -> None:
         """The message failed together with others, perhaps by its own fault. It is produced again, alone."""
@@ -314,8 +370,21 @@ class Lane:
 
     def drain(self) -> None:
         """A new producer takes over. To keep the order, the old one first reports its messages in flight."""
-        if self.state in (LaneState.LIVE, LaneState.SPOOLING):
+        if self.state is LaneState.SPOOLING or (self.state is LaneState.LIVE and self.in_flight):
             self._leave_live(LaneState.DRAINING)
+
+    def rest(self) -> None:
+        """Make a LIVE lane IDLE that has nothing in flight, so that `forget` sees whether a message comes."""
+        if self.state is not LaneState.LIVE or self.in_flight or self.is_stirred:
+            return
+        if self.rows.are_gone and not self.refuses_stamps:
+            self.state = LaneState.IDLE
+
+    def forget(self) -> bool:
+        """Make an IDLE lane FORGOTTEN. False: it is not IDLE."""
+        if self.state is LaneState.IDLE:
+            self.state = LaneState.FORGOTTEN
+        return self.state is LaneState.FORGOTTEN
 
     def is_alone(self, message: Message) -> bool:
         return self.state is LaneState.PROBING and message in self.in_flight
@@ -348,10 +417,12 @@ class Lane:
         What waits in memory goes to disk behind them. What is in flight may already be in Kafka, before them.
         How many of them belong to this lane is not known yet; `rows.found` follows.
         """
-        self._leave_live(LaneState.SPOOLING if self.state is LaneState.LIVE else self.state)
+        is_live = self.state in (LaneState.LIVE, LaneState.IDLE)
+        self._leave_live(LaneState.SPOOLING if is_live else self.state)
         self.waiting.sort(key=_arrival)
         self.behind.extendleft(reversed(self.waiting))
-        self._size -= sum(len(message.payload) for message in self.waiting)
+        for message in self.waiting:
+            self._leave_room(message)
         self.waiting.clear()
         for messages in (self.in_flight, self.behind):
             for message in messages:
@@ -365,15 +436,10 @@ class Lane:
     def watch(self, sequence: int) -> None:
         """Set `late`. Messages with a sequence number up to `sequence` arrived over spool.after ago."""
         oldest = next(iter(self.in_flight), None)
-        is_late = oldest is not None and oldest.sequence <= sequence
+        is_late = self._needs_a_person or (oldest is not None and oldest.sequence <= sequence)
         is_late = is_late or any(message.sequence <= sequence for message in self.waiting)
         if is_late and not self.late:
-            self.late = True
-            if self.state is LaneState.LIVE:
-                self._leave_live(LaneState.SPOOLING)
-            self._make_room()
-            everything = (*self.in_flight, *self.waiting, *self.behind)
-            self._unwritten = sorted((each for each in everything if each not in self.rows), key=_arrival)
+            self._be_late()
         elif not is_late and not (self._is_stored_between or self.behind):
             self.late = False
             self._unwritten.clear()
@@ -387,6 +453,7 @@ class Lane:
 
     def committed(self, segment: Segment) -> None:
         """The segment is on disk, synced: its messages may be acknowledged."""
+        self.rows.under_way -= 1
         if self._is_next_behind(segment.messages):
             for _ in segment.messages:
                 self.behind.popleft()
@@ -400,17 +467,29 @@ class Lane:
         """The segments could not be written. Messages that Kafka does not hold yet are written later."""
         again = self.rows.refuse(segments)
         self._unwritten = sorted(again + self._unwritten, key=_arrival) if self.spools else []
+        # The room may be exhausted, but this message is in memory anyway, and Kafka may take it.
+        is_first = not (self.in_flight or self.waiting or self._is_stored_between)
+        if self.behind and is_first and not self._needs_a_person:
+            self._wait(self.behind.popleft())
 
     def wants_rows(self) -> Wanted | None:
         """Which segments to read from disk now, if any. The caller passes the result to `read`."""
         if not self.rows.stored or self.rows.reading:
             return None
-        if self.state not in (LaneState.SPOOLING, LaneState.DRAINING):
+        if not self.may_produce:
             return None
-        messages = self.room.messages - len(self.in_flight) - len(self.waiting)
-        size = self.room.size - self._size
-        if 2 * messages < self.room.messages or 2 * size < self.room.size:
-            return None
+        used = len(self.in_flight) + len(self.waiting)
+        most_messages, most_size = self.room.share(used, self._size)
+        messages, size = most_messages - used, most_size - self._size
+        if self._was_held or not self._is_worth_a_read(messages, size, most_messages, most_size):
+            if used or self.room.is_exhausted:
+                return None  # what is in memory goes first
+            messages = size = 1
+        self._asked = (
+            min(self.rows.stored, max(messages, MOST_MESSAGES)),
+            min(self.rows.stored_size, max(size, MOST_BYTES)),
+        )
+        self.room.take(*self._asked)
         return self.rows.ask(messages, size)
 
     def read(self, segments: Sequence[Segment]) -> int:
@@ -418,6 +497,8 @@ class Lane:
 
         Returns how many messages stay on disk for that reason.
         """
+        self.room.give_back(*self._asked)
+        self._asked = (0, 0)
         for segment in segments:
             for message in segment.messages:
                 self._wait(message)
@@ -430,6 +511,7 @@ class Lane:
         the bridge assumes this limit.
         """
         self._limit = limit
+        self._needs_a_person = False
         self._set_plain()
         if is_known:
             cleared = {each for each in self._size_suspects if not self._exceeds_limit(each)}
@@ -444,10 +526,10 @@ class Lane:
             if not self._was_held:
                 self._delay = _FIRST_RETRY
 
-    def not_answered(self, now: float) -> None:
-        """Kafka did not answer, or the topic does not exist."""
+    def not_answered(self, now: float, needs_a_person: bool = False) -> None:
+        """Kafka did not answer, or the topic does not exist, or the bridge may not see it."""
         if self.state is LaneState.ASKING:
-            self._hold(now)
+            self._hold(now, needs_a_person)
 
     def ask_if_due(self, now: float) -> bool:
         """True if the bridge must ask Kafka about the topic now. The lane is then ASKING."""
@@ -466,7 +548,23 @@ class Lane:
     @property
     def _has_room(self) -> bool:
         used = len(self.in_flight) + len(self.waiting)
-        return used < self.room.messages and self._size < self.room.size
+        messages, size = self.room.share(used + self._asked[0], self._size + self._asked[1])
+        if used + self._asked[0] < messages and self._size + self._asked[1] < size:
+            return True
+        return not used and not self.room.is_exhausted
+
+    def _is_worth_a_read(self, messages: int, size: int, most_messages: int, most_size: int) -> bool:
+        """Whether to read rows into so much room: it takes all of them, or is half of what may be taken."""
+        if messages >= self.rows.stored and size >= self.rows.stored_size:
+            return messages > 0 and size > 0
+        return 2 * messages >= most_messages > 0 and 2 * size >= most_size > 0
+
+    def _room_in_flight(self, waiting: Sequence[Message]) -> int:
+        """How many bytes of these messages may be produced now: in flight they are twice in memory."""
+        in_flight = self._size - sum(len(message.payload) for message in waiting)
+        used = len(self.in_flight) + len(waiting)
+        _, most = self.room.share(used + self._asked[0], self._size + self._asked[1])
+        return max(most, self.room.size // _LEAST_PART) - in_flight
 
     def _may_fly(self, message: Message) -> bool:
         """A message larger than `plain` arrived. True: produce it. False: the lane has left LIVE."""
@@ -494,13 +592,27 @@ class Lane:
         self.plain = -1 if self.refuses_stamps else min(self._limit, _LARGE)
 
     def _leave_live(self, state: LaneState) -> None:
-        if self.state is LaneState.LIVE:
+        if self.state in (LaneState.LIVE, LaneState.IDLE):
             self._size = sum(len(message.payload) for message in self.in_flight)
+            self.room.take(len(self.in_flight), self._size)
         self.state = state
+
+    def _be_late(self) -> None:
+        self.late = True
+        if self.state is LaneState.LIVE:
+            self._leave_live(LaneState.SPOOLING)
+        self._make_room()
+        everything = (*self.in_flight, *self.waiting, *self.behind)
+        self._unwritten = sorted((each for each in everything if each not in self.rows), key=_arrival)
 
     def _wait(self, message: Message) -> None:
         self.waiting.append(message)
         self._size += len(message.payload)
+        self.room.take(1, len(message.payload))
+
+    def _leave_room(self, message: Message) -> None:
+        self._size -= len(message.payload)
+        self.room.give_back(1, len(message.payload))
 
     def _move_up(self) -> None:
         """If no message is on disk alone, move messages from `behind` to `waiting` while there is room."""
@@ -511,18 +623,19 @@ class Lane:
     def _make_room(self) -> None:
         """Move the last messages from `waiting` to `behind`, and so to disk alone, until `room` suffices.
 
-        The messages that arrived while Kafka was not late were not limited by `room`.
+        The messages that arrived while Kafka was not late were not limited by `room`. All are moved if the
+        lane waits for a person.
         """
-        if self._is_stored_between:
+        if self._is_stored_between or not self.waiting:
             return
         self.waiting.sort(key=_arrival)
         newest = max(map(_arrival, self.in_flight), default=0)  # may fail; must then come before `behind`
-        while self.waiting and not self._has_room:
+        while self.waiting and (self._needs_a_person or not self._has_room):
             message = self.waiting[-1]
             if message.sequence < newest or message in self.rows or message in self._suspects:
                 break
             self.waiting.pop()
-            self._size -= len(message.payload)
+            self._leave_room(message)
             self.behind.appendleft(message)
 
     def _take_back(self, message: Message) -> None:
@@ -534,8 +647,9 @@ class Lane:
             key = message.plan.key
             self._back[key] = min(message.sequence, self._back.get(key, message.sequence))
 
-    def _hold(self, now: float) -> None:
+    def _hold(self, now: float, needs_a_person: bool) -> None:
         self.state = LaneState.HELD
+        self._needs_a_person = needs_a_person  # `release` makes the lane late: it may be running now
         self.retry_at = now + self._delay
         self._delay = min(2 * self._delay, _LAST_RETRY)
 

@@ -34,6 +34,7 @@ from bridge.delivery.spooling import Spool, Spooling
 from bridge.errors import NoRoute, Unroutable
 from bridge.message import NO_TIMESTAMP, RETAIN, Message, OpenIdentifier, Packet, Release
 from bridge.observe.events import Event, log
+from bridge.observe.many_topics import ManyTopics
 from bridge.observe.repeated import Repeated
 from bridge.routing.plan import DROP, Plan, plain_plan
 from bridge.routing.router import Router
@@ -42,6 +43,9 @@ from bridge.settings import RouteSettings, Settings
 
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds; the pipeline logs counted events then too
 _FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
+# Lanes that are kept, although nothing has come for them for a minute: about 3 MB.
+_LANES = 1000
+_ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE)
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
 _Value = TypeVar("_Value", int, str)
 _KINDS = {Verdict.TOO_LARGE: "too_large", Verdict.BAD_TIMESTAMP: "bad_timestamp"}
@@ -109,6 +113,7 @@ class Pipeline:
         self._decides = False  # that is known now
         self._qos0 = Qos0(settings.mqtt.qos0_messages, settings.mqtt.qos0_bytes, self.counts)
         self._repeated = Repeated()
+        self._many_topics = ManyTopics()
         self._believes_clock = True
         self._look_at_clock_at = 0.0
         self._stampless: set[Lane] = set()  # whose topics refuse the time that this machine's clock shows
@@ -120,8 +125,9 @@ class Pipeline:
             self._settle,
             self._route_again,
             self.sampled,
+            self._many_topics,
         )
-        self._held = HeldLanes(kafka, self._spooling, self._failed)
+        self._held = HeldLanes(kafka, self._spooling, self._failed, self._many_topics)
 
     def take_up(self, found: Sequence[Found], identifiers: Iterable[OpenIdentifier]) -> None:
         """Take what was on disk at the start: messages, and the open identifiers of QoS 2."""
@@ -228,10 +234,8 @@ class Pipeline:
             elif lane.state is _LIVE and len(message.payload) + plan.overhead <= lane.plain:
                 lane.in_flight[message] = None
                 yield message
-            elif lane.offer(message):
+            elif self._offer(lane, message):
                 yield message
-            else:
-                self._held.add(lane)
         counts.received += sequence - self._sequence
         self._sequence = sequence
 
@@ -267,10 +271,17 @@ class Pipeline:
             lane: Lane | None = plan.lane
             if lane is None or (self._is_certain and not plan.takes(message)):
                 self._skip(message)
-            elif lane.offer(message):
+            elif self._offer(lane, message):
                 yield message
-            else:
-                self._held.add(lane)
+
+    def _offer(self, lane: Lane, message: Message) -> bool:
+        """Lane.offer, for a lane that may be no longer LIVE. True: produce the message now."""
+        if lane.state is LaneState.FORGOTTEN:
+            lane = message.plan.lane = self._lane(lane.topic)
+        if lane.offer(message):
+            return True
+        self._held.add(lane)
+        return False
 
     # -- a turn of the loop ----------------------------------------------------------------------------
 
@@ -279,7 +290,7 @@ class Pipeline:
 
         Returns for how many seconds the pipeline needs no turn if nothing happens.
         """
-        self._stirred = self._held.stirred = False
+        self._stirred = False
         if self._decides:
             self._decide()
         self._kafka.poll()
@@ -301,9 +312,11 @@ class Pipeline:
         if self._is_watched:
             for lane in self._spooling.watch(now, self._sequence, self._lanes.values()):
                 self._held.add(lane)
-        if self._held:
+        if self._held.stirred or now >= self._held.due:
             self._held.turn(now)
-        disk_due = self._spooling.turn(now, self._held.lanes)
+        disk_due = self._spooling.turn(now)
+        if now >= self._many_topics.due:
+            self._many_topics.turn(now)
         settled = self._ledger.take_settled()
         if settled:
             self.session.acknowledge(settled)
@@ -314,11 +327,19 @@ class Pipeline:
     def log_repeated(self) -> None:
         """Log the number of events that were counted instead of logged."""
         self._repeated.log_counts()
+        self._many_topics.log_counts()
 
     @property
     def has_work(self) -> bool:
         """Whether the next turn must come at once: a message can be acknowledged, or a lane can do more."""
-        return self._stirred or self._held.stirred or self._decides or self._ledger.has_settled
+        return (
+            self._stirred
+            or self._held.stirred
+            or self._held.has_answers
+            or self._spooling.stirred
+            or self._decides
+            or self._ledger.has_settled
+        )
 
     @property
     def is_empty(self) -> bool:
@@ -328,7 +349,7 @@ class Pipeline:
     @property
     def _is_watched(self) -> bool:
         """Whether a lane may become late, or may stop being late."""
-        return not self.is_empty or self._held.any_late
+        return not self.is_empty or self._spooling.any_calming
 
     def stop_reading(self) -> None:
         """The bridge is about to stop: messages on disk stay there for the next start."""
@@ -364,6 +385,11 @@ class Pipeline:
     def held(self) -> HeldLanes:
         """Every lane that is not LIVE."""
         return self._held
+
+    @property
+    def spooled(self) -> int:
+        """How many messages are on disk now that Kafka has not confirmed."""
+        return self._spooling.room.stored
 
     @property
     def waiting_elsewhere(self) -> int:
@@ -423,6 +449,19 @@ class Pipeline:
             self._kafka.look_up(topic)
         return lane
 
+    def _forget_lanes(self) -> None:
+        """Forget lanes of topics that are not in use, if there are many: once a minute.
+
+        A lane becomes IDLE first, and is forgotten a minute later if no message came for it. A plan may still
+        have a FORGOTTEN lane: such a lane takes no message, and `_offer` then makes a new one.
+        """
+        if len(self._lanes) <= _LANES:
+            return
+        for lane in [each for each in self._lanes.values() if each.forget()]:
+            del self._lanes[lane.topic]
+        for lane in self._lanes.values():
+            lane.rest()
+
     def _route_again(self, message: Message, kafka_topic: str) -> None:
         """Route a message that was read from disk, where it was stored for `kafka_topic`.
 
@@ -434,6 +473,8 @@ class Pipeline:
         if plan is None:
             plan = self._row_plan(topic, kafka_topic)
             self._plans.keep_of_row(topic, plan)
+        if plan.lane.state is LaneState.FORGOTTEN:
+            plan.lane = self._lane(kafka_topic)
         message.plan = plan
 
     def _row_plan(self, topic: bytes, kafka_topic: str) -> Plan:
@@ -469,6 +510,7 @@ class Pipeline:
                 del lane.in_flight[message]
             else:
                 lane.delivered(message)
+                self._held.add(lane)
         counts.delivered_bytes += size
         self._settle(*delivered)
 
@@ -482,7 +524,7 @@ class Pipeline:
         if verdict is Verdict.PRODUCER_LOST:
             return  # it stays in flight, with all others, until the producer is replaced
         if verdict is Verdict.NOT_NOW:
-            lane.failed(message, time.monotonic())
+            lane.failed(message, time.monotonic(), failure.hold.needs_a_person)
             self._held.add(lane)
             self._held.log_held(lane, failure.reason, failure.hold)
             return
@@ -506,15 +548,16 @@ class Pipeline:
         stamp = message.timestamp
         is_fresh = abs(time.time_ns() // 1_000_000 - stamp) < _FRESH
         if not lane.refuses_stamps:
-            log(
+            self._many_topics.log(
                 Event.KAFKA_TIMESTAMPS_REFUSED,
-                topic=lane.topic,
+                lane.topic,
                 record_timestamp=datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="seconds"),
                 reason=_WRONG_CLOCK if is_fresh else _TOO_OLD,
             )
         if is_fresh:
             self._stampless.add(lane)
         lane.refuse_stamp(message, EVERY_TIMESTAMP if is_fresh else stamp + _FRESH)
+        self._held.add(lane)
 
     def _try_timestamps(self) -> None:
         """Now and then: somebody may have set the clock, or the topic."""
@@ -523,7 +566,7 @@ class Pipeline:
                 lane.try_stamp()
             else:
                 self._stampless.discard(lane)
-                log(Event.KAFKA_TIMESTAMPS_TAKEN, topic=lane.topic)
+                self._many_topics.log(Event.KAFKA_TIMESTAMPS_TAKEN, lane.topic)
 
     def _give_up(self, message: Message, reason: str, kind: str) -> None:
         plan: Plan = message.plan
@@ -545,29 +588,31 @@ class Pipeline:
         self._kafka.rebuild()
         for lane in self._lanes.values():
             lane.start_over()
-            self._held.add(lane)
+            if lane.state not in _ARE_AT_REST:
+                self._held.add(lane)
 
     def _retire(self) -> None:
         """A new producer with smaller batches or new files takes over; the old one finishes its messages."""
         for lane in self._lanes.values():
             lane.drain()
-            self._held.add(lane)
+            if lane.state not in _ARE_AT_REST:
+                self._held.add(lane)
         self._kafka.retire()
 
     # -- the clock ----------------------------------------------------------------------------------------
 
     def _look_at_clock(self, now: float) -> None:
         self._look_at_clock_at = now + _LOOK_AT_CLOCK_EVERY
-        self.log_repeated()
+        self._repeated.log_counts()
         self._try_timestamps()
+        self._forget_lanes()
         believes = is_believable()
         if believes != self._believes_clock:
             self._believes_clock = believes
             log(Event.CLOCK_RIGHT if believes else Event.CLOCK_WRONG)
 
     def _next_due(self, now: float) -> float:
-        due = [self._look_at_clock_at]
-        due += self._held.due_times()
+        due = [self._look_at_clock_at, self._held.due, self._many_topics.due]
         if self._is_watched:
             due.append(self._spooling.watch_at)
         return max(0.0, min(due) - now)

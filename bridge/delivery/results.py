@@ -31,6 +31,11 @@ class Hold(StrEnum):
     REFUSED = "refused"  # Kafka does not take the message for another reason that time or a person can cure
     UNANSWERED = "unanswered"  # Kafka could not be asked about the topic
 
+    @property
+    def needs_a_person(self) -> bool:
+        """Kafka is not late: it takes nothing until a person acts."""
+        return self in (Hold.MISSING, Hold.FORBIDDEN)
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -119,6 +124,8 @@ class Found(Protocol):
     def topic(self) -> str: ...
     @property
     def messages(self) -> int: ...
+    @property
+    def size(self) -> int: ...
     @property
     def last(self) -> int: ...
 

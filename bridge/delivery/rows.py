@@ -7,6 +7,7 @@ first message, and the bridge reads rows by these names.
 
 from collections.abc import Sequence
 
+from bridge.delivery.room import Room
 from bridge.delivery.segment import Segment, Wanted, cut
 from bridge.message import DIGEST_OVER, Message, PayloadInUse, digest
 
@@ -14,8 +15,10 @@ from bridge.message import DIGEST_OVER, Message, PayloadInUse, digest
 class Rows:
     """The rows of one lane. `stored` counts messages on disk alone, `kept` those that are in memory as well.
 
-    `reading`: the bridge has requested rows that have not been read yet, or does not know yet which rows
-    from before the start are on disk.
+    `stored_size`: about how many bytes of payload the messages on disk alone have. `reading`: the bridge has
+    requested rows that have not been read yet, or does not know yet which rows from before the start are on
+    disk. `under_way`: how many segments the disk has not answered for; Kafka may have their messages by now.
+    `room.stored` counts the messages of all lanes, stored and kept.
     """
 
     __slots__ = (
@@ -23,15 +26,19 @@ class Rows:
         "_done",
         "_last",
         "_read_to",
+        "_room",
         "_segments",
         "_stored_since",
         "kept",
         "reading",
         "stored",
+        "stored_size",
+        "under_way",
     )
 
-    def __init__(self) -> None:
-        self.stored = self.kept = 0
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self.stored = self.kept = self.stored_size = self.under_way = 0
         self.reading = False
         self._segments: dict[Message, Segment] = {}  # of messages in memory, written or being written
         self._done: list[Segment] = []  # can be deleted
@@ -55,14 +62,16 @@ class Rows:
         """
         self.reading = True
 
-    def found(self, messages: int, last: int) -> None:
-        """Take over the rows from before the start: they hold `messages` messages.
+    def found(self, messages: int, last: int, size: int = 0) -> None:
+        """Take over the rows from before the start: they hold `messages` messages of `size` bytes.
 
         No message in these rows has a sequence number above `last`. 0 messages: there are no such rows.
         """
         self.reading = False
         if messages:
             self.stored += messages
+            self.stored_size += size
+            self._room.stored += messages
             self._read_to, self._last = 0, max(self._last, last)
 
     @property
@@ -75,6 +84,7 @@ class Rows:
     def cut(self, messages: Sequence[Message]) -> list[Segment]:
         """Make segments of messages to write now. The ledger can't shrink payloads before `finished`."""
         segments = list(cut(messages))
+        self.under_way += len(segments)
         for segment in segments:
             for message in segment.messages:
                 self._segments[message] = segment
@@ -89,6 +99,7 @@ class Rows:
         """Mark a segment as committed. Its messages that Kafka does not hold stay in memory too."""
         segment.stored, segment.messages = True, ()
         self.kept += segment.left
+        self._room.stored += segment.left
         if not segment.left:
             self._done.append(segment)
 
@@ -96,17 +107,20 @@ class Rows:
         """Mark a segment as committed, and drop its messages from memory: they are on disk alone."""
         for message in segment.messages:
             del self._segments[message]
+            self.stored_size += len(message.payload)
             _shrink(message)
         segment.stored, segment.messages = True, ()
         if not self.stored:
             self._read_to = segment.first - 1
         self.stored += segment.count
+        self._room.stored += segment.count
         self._stored_since += segment.count
         self._last = segment.first
 
     def refuse(self, segments: Sequence[Segment]) -> list[Message]:
         """The segments could not be written. Returns those of their messages that Kafka does not hold."""
         again = []
+        self.under_way -= len(segments)
         for segment in segments:
             for message in segment.messages:
                 if self._segments.pop(message, None):
@@ -132,14 +146,19 @@ class Rows:
         self.reading = False
         if not segments:
             left = self.stored - self._stored_since
+            self._room.stored -= left
             self.stored, self._read_to = self._stored_since, self._asked_to
             return left
         for segment in segments:
             for message in segment.messages:
                 self._segments[message] = segment
-            self.stored = max(0, self.stored - segment.count)
+                self.stored_size -= len(message.payload)
+            taken = min(self.stored, segment.count)
+            self.stored -= taken
+            self._room.stored -= taken
             self._read_to = segment.first
             self.keep(segment)
+        self.stored_size = max(0, self.stored_size) if self.stored else 0
         return 0
 
     def finished(self, message: Message) -> None:
@@ -150,6 +169,7 @@ class Rows:
             segment.left -= 1
             if segment.stored:
                 self.kept -= 1
+                self._room.stored -= 1
                 if not segment.left:
                     self._done.append(segment)
 
@@ -162,6 +182,11 @@ class Rows:
         for rest in found.values():
             rest.sort(key=lambda message: message.sequence)
         return found
+
+    @property
+    def are_gone(self) -> bool:
+        """Whether nothing is on disk, on its way there, or still to be deleted there."""
+        return not (self or self.under_way or self._done)
 
     def take_done(self) -> list[Segment]:
         """Return segments that can be deleted, and forget them. Call this in every state of the lane."""

@@ -4,6 +4,9 @@ A lane is one Kafka topic as the bridge sees it. A lane is late while Kafka has 
 messages within spool.after. The messages of late lanes are written to disk; once they are on disk, synced,
 they are settled and may be acknowledged. Spooling works for the pipeline, in the loop's thread, and decides
 nothing about Kafka.
+
+A lane that has messages to write, or rows to read, is in a queue until the disk or the room accepts them. So
+a turn costs what the disk takes, not what waits, and no lane waits behind one that has more.
 """
 
 import time
@@ -13,16 +16,19 @@ from typing import Protocol
 
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.lanes import Lane, LaneState, Room
+from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Found, FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
+from bridge.delivery.room import Room
 from bridge.delivery.sampled import Sampled
 from bridge.delivery.segment import Segment, Wanted, cut
 from bridge.message import Message
 from bridge.observe.events import Event, log
+from bridge.observe.many_topics import ManyTopics
 
-# How much all spooling lanes together may have in memory, and how much each of them may have at least. So
-# many messages may be duplicated if the bridge crashes while it produces rows.
-_ROOM, _LEAST_ROOM = Room(8192, 16_000_000), Room(64, 256_000)
+# Messages and bytes of one spooling lane in memory; all have at most twice as many (room.py). So many
+# messages may be duplicated if the bridge crashes while it produces rows.
+ROOM_MESSAGES, ROOM_SIZE = 8192, 16_000_000
+MOST_LANES = 128  # that write in one commit, and that ask for rows in one turn: a turn stays short
 
 _EMQ_QUEUE = 1000  # messages that EMQ queues for a session; EMQ then drops the oldest (EMQX: max_mqueue_len)
 _SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about a full spool
@@ -68,8 +74,10 @@ class Spooling:
         settle: Callable[[Message], None],
         route: Callable[[Message, str], None],
         sampled: Sampled,
+        many_topics: ManyTopics,
     ) -> None:
         self._sampled = sampled
+        self._log = many_topics.log
         self._spool = spool
         self._moves = spool.moves
         self._after = after
@@ -82,14 +90,17 @@ class Spooling:
         self.watch_at = 0.0
         self.sequences_found = 0
         self._late: set[Lane] = set()  # SPOOL_EMPTY is logged once they have nothing on disk
+        self._calming: set[Lane] = set()  # `watch` may find that they are no longer late
+        self._writers: deque[Lane] = deque()  # each has messages that are not on disk yet
+        self._readers: deque[Lane] = deque()  # each has rows for which there was no room
+        self._untried = 0  # how many of the readers were not asked yet since room was given back
         self._unwritten_letters: list[DeadLetter] = []
         self.letters_waiting = 0  # dead letters that are not on disk yet
         self._reads = True
-        self._sharing: list[Lane] = []
         self._rate = 0.0  # messages that arrive in a second
         self._say_full_at = self._say_progress_at = 0.0
         self._drained = 0  # deliveries counted at the last progress line
-        self.room = _ROOM
+        self.room = Room(ROOM_MESSAGES, ROOM_SIZE)
 
     def new_lane(self, topic: str) -> Lane:
         lane = Lane(topic, self.room)
@@ -102,14 +113,17 @@ class Spooling:
         """Tell the lanes what is on disk from before the start. Does nothing until rows are moved."""
         for each in () if self._moves else found:
             lane = self._lane(each.topic)
-            lane.rows.found(each.messages, each.last)
+            lane.rows.found(each.messages, each.last, each.size)
             self._counts.restored += each.messages
             self._late.add(lane)
 
     # -- late lanes ------------------------------------------------------------------------------------
 
     def watch(self, now: float, sequence: int, lanes: Iterable[Lane]) -> list[Lane]:
-        """Look for messages that Kafka has not confirmed in time. Returns lanes that have become late."""
+        """Look for messages that Kafka has not confirmed in time. Returns lanes that are late now or no more.
+
+        Of the `lanes` only those with messages in memory are looked at.
+        """
         if now < self.watch_at:
             return []
         self.watch_at = now + self._after / 4
@@ -121,47 +135,98 @@ class Spooling:
         while len(self._marks) > 1 and self._marks[1][0] <= now - self._after:
             self._marks.popleft()
         when, late_up_to = self._marks[0]
+        looked_at = {lane for lane in lanes if lane.in_flight or lane.waiting}
+        looked_at |= self._calming
         found = []
-        for lane in lanes:
+        for lane in looked_at:
             was_late = lane.late
             lane.watch(late_up_to if when <= now - self._after else 0)
-            if lane.late and not was_late:
+            if lane.late != was_late:
                 found.append(lane)
-                if lane not in self._late:
-                    self._late.add(lane)
-                    log(Event.SPOOL_LATE, topic=lane.topic)
         return found
+
+    @property
+    def stirred(self) -> bool:
+        """There may be room for a lane that waits for some, so the loop's next turn must come at once."""
+        return bool(self._untried)
+
+    @property
+    def any_calming(self) -> bool:
+        """Whether `watch` may find that a lane is no longer late."""
+        return bool(self._calming)
 
     # -- at each turn ----------------------------------------------------------------------------------
 
-    def see_to(self, lane: Lane) -> bool:
-        """Read rows if there is room, write messages that are not on disk, delete rows that Kafka has.
-
-        True: the next commit is full with this lane's messages, so another lane comes first next time.
-        """
-        if self._reads and (wanted := lane.wants_rows()):
-            self._spool.read(lane.topic, wanted)
-        has_written = False
-        if self._spool.accepts_more and (segments := lane.take_unwritten()):
-            self._spool.write(lane.topic, segments)
-            has_written = True
+    def see_to(self, lane: Lane) -> None:
+        """Delete rows that Kafka has, and put the lane into the queues for the disk that it needs."""
+        if lane.late and lane not in self._late:
+            self._late.add(lane)
+            self._log(Event.SPOOL_LATE, lane.topic)
+        if lane.has_unwritten and not lane.waits_for_disk:
+            lane.waits_for_disk = True
+            self._writers.append(lane)
+        if lane.rows.stored and not lane.rows.reading and not lane.waits_for_room:
+            self._ask_for_rows(lane)
         if done := lane.rows.take_done():
             self._spool.delete(lane.topic, done)
+        if lane.may_calm:
+            self._calming.add(lane)
+        else:
+            self._calming.discard(lane)
         if lane.state is LaneState.LIVE and lane in self._late:
             self._late.discard(lane)
-            log(Event.SPOOL_EMPTY, topic=lane.topic)
-        return has_written and not self._spool.accepts_more
+            self._log(Event.SPOOL_EMPTY, lane.topic)
 
-    def turn(self, now: float, lanes: Sequence[Lane]) -> float:
-        """Give the disk thread its work. `lanes`: all that are not LIVE. Returns seconds to the next turn."""
+    def turn(self, now: float) -> float:
+        """Give the disk thread its work. Returns for how many seconds no turn is needed."""
         if self._unwritten_letters and self._spool.accepts:
             letters, self._unwritten_letters = self._unwritten_letters, []
             self._spool.write_letters(letters)
-        self._share(lanes)
-        self._counts.spooled = sum(lane.spooled for lane in lanes)
+        if self._writers:
+            self._write()
+        if self.room.freed:
+            self.room.freed = False
+            self._untried = len(self._readers)
+        if self._untried:
+            self._read_in_turn()
+        self._counts.spooled = self.room.stored
         if now >= self._say_progress_at:
             self._say_progress(now)
         return self._spool.turn(now)
+
+    def _write(self) -> None:
+        """Have messages written, lane by lane. A lane that fills the commit is the last one next time."""
+        for _ in range(min(len(self._writers), MOST_LANES)):
+            if not self._spool.accepts_more:
+                return
+            lane = self._writers.popleft()
+            if segments := lane.take_unwritten():
+                self._spool.write(lane.topic, segments)
+            lane.waits_for_disk = lane.has_unwritten
+            if lane.waits_for_disk:
+                self._writers.append(lane)
+
+    def _ask_for_rows(self, lane: Lane) -> None:
+        """Have rows read, or put the lane into the queue of those that wait for room."""
+        if not self._reads:
+            return
+        if wanted := lane.wants_rows():
+            self._spool.read(lane.topic, wanted)
+        elif lane.may_produce:
+            lane.waits_for_room = True
+            self._readers.append(lane)
+
+    def _read_in_turn(self) -> None:
+        tried = min(self._untried, len(self._readers), MOST_LANES)
+        self._untried -= tried
+        for _ in range(tried):
+            if self.room.is_exhausted:
+                self._untried = 0
+                return
+            lane = self._readers.popleft()
+            lane.waits_for_room = False
+            if lane.rows.stored and not lane.rows.reading:
+                self._ask_for_rows(lane)
 
     def keep_letter(self, letter: DeadLetter) -> None:
         """Have a dead letter written to disk. Once it is there, synced, its message is settled."""
@@ -186,7 +251,10 @@ class Spooling:
     # -- results of the disk thread --------------------------------------------------------------------
 
     def take_results(self, lanes: dict[str, Lane]) -> list[Lane]:
-        """Handle the results of the disk thread. Returns the lanes that have something new to do."""
+        """Handle the results of the disk thread. Returns the lanes that have something new to do.
+
+        A lane that has segments under way, or waits for rows, is never forgotten.
+        """
         stirred = []
         while self._spool.results:
             result = self._spool.results.popleft()
@@ -208,6 +276,7 @@ class Spooling:
                 stirred += self._moved(result)
                 continue
             stirred += [lanes[topic] for topic, _ in result.segments]
+            stirred += [lanes[each.kafka_topic] for each in result.letters if each.kafka_topic in lanes]
             if isinstance(result, Written):
                 self._written(result, lanes)
             else:
@@ -224,8 +293,8 @@ class Spooling:
             for message in messages:
                 self._settle(message)
         for letter in result.letters:
-            if letter.kafka_topic:
-                lanes[letter.kafka_topic].dead_lettered(letter.message)
+            if lane := lanes.get(letter.kafka_topic):
+                lane.dead_lettered(letter.message)
             self._counts.dead_lettered += 1
             self._counts.dead_lettered_by_reason[letter.kind] += 1
             self.letters_waiting -= 1
@@ -237,6 +306,10 @@ class Spooling:
         self._expecting = list(lanes.values())
         for lane in self._expecting:
             lane.open_late(last)
+        self._readers.clear()
+        self._untried = 0
+        for lane in self._expecting:
+            lane.waits_for_room = False
         self._marks = deque((when, sequence + last) for when, sequence in self._marks)
         self.sequences_found += last
         return self._expecting
@@ -266,18 +339,6 @@ class Spooling:
             log(Event.SPOOL_FULL, reason=result.reason, emq_queue_lasts_seconds=lasts)
 
     # ------------------------------------------------------------------------------------------------
-
-    def _share(self, lanes: Sequence[Lane]) -> None:
-        spooling = [lane for lane in lanes if lane.spools]
-        if spooling == self._sharing:
-            return
-        self._sharing = spooling
-        parts = max(1, len(spooling))
-        self.room = Room(
-            max(_LEAST_ROOM.messages, _ROOM.messages // parts), max(_LEAST_ROOM.size, _ROOM.size // parts)
-        )
-        for lane in spooling:
-            lane.room = self.room
 
     def _say_progress(self, now: float) -> None:
         drained, self._drained = self._counts.delivered - self._drained, self._counts.delivered

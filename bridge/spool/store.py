@@ -37,6 +37,7 @@ _LAST_LANE = (1 << (63 - SEQUENCE_BITS)) - 1  # a position is a signed number of
 _VACUUM_AT_ONCE = 2000  # pages
 _REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, bytes of one step; at least one segment
 _WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new rows fill them
+_WORTH_REMOVING = 2000  # lanes; with fewer, those without messages stay for the next message
 _WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
 _NOT_ALONE = " and others"  # behind the routes of a start, where the service has taken others since
@@ -79,6 +80,10 @@ class Store:
         """Open the database, or create it."""
         self.path = directory / self.FILE
         self._lanes: dict[str, int] = {}
+        self._topics: dict[int, str] = {}  # the same, the other way
+        # The lanes that the open transaction has made (True) or removed, in order.
+        self._changed_lanes: list[tuple[bool, str, int]] = []
+        self._most_lanes = _WORTH_REMOVING  # if there are more, those without messages are removed
         self._is_settled = False  # all messages are in the Kafka topics of this run's routes
         self.routes_changed = False  # the service has taken other routes since it started
         with self._translated():
@@ -106,7 +111,8 @@ class Store:
         if is_new:
             with self._transaction():
                 create(self._db)
-        self._lanes = {topic: number for number, topic in execute("SELECT id, topic FROM lanes")}
+        self._topics = dict(execute("SELECT id, topic FROM lanes").fetchall())
+        self._lanes = {topic: number for number, topic in self._topics.items()}
 
     # -- segments ------------------------------------------------------------------------------------
 
@@ -129,7 +135,11 @@ class Store:
             for letter in letters:
                 self._insert_letter(letter)
             for topic, segment in done:
-                self._delete(self._lane(topic) | segment.first)
+                if topic in self._lanes:
+                    self._delete(self._lane(topic) | segment.first)
+            if len(self._lanes) > self._most_lanes:
+                self._remove_lanes()
+                self._most_lanes = max(_WORTH_REMOVING, 2 * len(self._lanes))
 
     def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
         """Read the wanted segments. Returns them, and a reason for each segment that is damaged.
@@ -230,7 +240,7 @@ class Store:
 
     def _reassign(self, position: int, lane_of: LaneOf) -> int:
         (body,) = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()
-        topic = next(t for t, number in self._lanes.items() if number == position >> SEQUENCE_BITS)
+        topic = self._topics[position >> SEQUENCE_BITS]
         with suppress(CorruptSegment):
             messages = unpack(body)
             groups: dict[tuple[str, str], list[Message]] = {}
@@ -278,7 +288,8 @@ class Store:
             self._db.execute(
                 "INSERT INTO lanes (id, topic, messages, bytes, last) VALUES (?, ?, 0, 0, 0)", (number, topic)
             )
-            self._lanes[topic] = number
+            self._lanes[topic], self._topics[number] = number, topic
+            self._changed_lanes.append((True, topic, number))
         return number << SEQUENCE_BITS
 
     def _free_number(self) -> int:
@@ -286,9 +297,7 @@ class Store:
         (last,) = self._db.execute("SELECT ifnull(max(id), 0) FROM lanes").fetchone()
         if last < _LAST_LANE:
             return int(last) + 1
-        idle = self._db.execute("DELETE FROM lanes WHERE messages = 0 RETURNING topic").fetchall()
-        for (topic,) in idle:
-            self._lanes.pop(topic, None)
+        self._remove_lanes()
         taken = self._db.execute("SELECT id FROM lanes ORDER BY id")
         number = 1
         for (one,) in taken:
@@ -301,6 +310,14 @@ class Store:
                 "let Kafka take some of them: kafka.topic_missing and kafka.lane_held name the topics",
             )
         return number
+
+    def _remove_lanes(self) -> None:
+        """Remove the lanes that have nothing on disk. A lane that is needed again is made anew."""
+        idle = self._db.execute("DELETE FROM lanes WHERE messages = 0 RETURNING topic, id").fetchall()
+        for topic, number in idle:
+            if self._lanes.pop(topic, None):
+                del self._topics[number]
+                self._changed_lanes.append((False, topic, number))
 
     # -- dead letters --------------------------------------------------------------------------------
 
@@ -413,10 +430,13 @@ class Store:
             free, _ = self._free_pages()
             (page,) = self._db.execute("PRAGMA page_size").fetchone()
             log = Path(f"{self.path}-wal").stat().st_size
-            if free * page + log < _WORTH_EMPTYING or self.backlogs():
+            if free * page + log < _WORTH_EMPTYING or self._has_messages():
                 return False
             self._shrink()
             return free > _VACUUM_AT_ONCE
+
+    def _has_messages(self) -> bool:
+        return self._db.execute("SELECT 1 FROM segments LIMIT 1").fetchone() is not None
 
     def _shrink(self) -> None:
         # Not execute(): it steps a statement without columns only once, which frees a single page.
@@ -439,13 +459,18 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        lanes = dict(self._lanes)
+        self._changed_lanes.clear()
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._db.execute("COMMIT")
         except BaseException:
-            self._lanes = lanes  # the rollback removes a lane that this transaction made
+            # The rollback takes back which lanes this transaction made and removed.
+            for was_made, topic, number in reversed(self._changed_lanes):
+                if was_made:
+                    del self._lanes[topic], self._topics[number]
+                else:
+                    self._lanes[topic], self._topics[number] = number, topic
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
             raise

@@ -366,13 +366,13 @@ class Collector:
 
     def _flow(self, now: float, lanes: Collection[Lane], not_live: Sequence[Lane]) -> Flow:
         counts, sampled = self._pipeline.counts, self._pipeline.sampled
-        spooled = sum(lane.spooled for lane in not_live)
+        spooled = self._pipeline.spooled
         in_flight = counts.in_flight + counts.spooled - spooled  # counts.spooled is of the last turn
         sequence = self._pipeline.sequence
         if counts.received and (not self._seen or counts.received != self._seen[-1][1]):
             self._received_at = now
         self._mark(now, sequence)
-        oldest = self._oldest(now, lanes)
+        oldest = self._oldest(now, lanes, not_live)
         received_rate, delivered_rate = self._rates(now, counts.received, counts.delivered)
         self._remember(now, received_rate, delivered_rate, oldest, spooled)
         return Flow(
@@ -412,14 +412,16 @@ class Collector:
         if len(marks) > _MOST_MARKS:  # every second one goes: a long outage is known less exactly
             self._marks = deque([*list(marks)[:-1:2], marks[-1]])
 
-    def _oldest(self, now: float, lanes: Collection[Lane]) -> float:
+    def _oldest(self, now: float, lanes: Collection[Lane], not_live: Sequence[Lane]) -> float:
         """The age of the oldest message that neither Kafka nor the dead letters hold; 0: there is none.
 
         A message of this run is known by its sequence number, to a second (less exactly in an outage of more
         than an hour). A message on disk alone counts as old as the last one that was read before it. One from
         before the start counts from its timestamp if that is believable, otherwise from the start.
         """
-        first = min((oldest for lane in lanes if (oldest := lane.oldest)), default=0)
+        in_memory = [lane.oldest for lane in lanes if lane.in_flight or lane.waiting or lane.behind]
+        on_disk = [lane.rows.next_stored for lane in not_live if lane.rows.stored]
+        first = min([*in_memory, *on_disk], default=0)
         if not first:
             if len(self._marks) > 1:
                 self._marks = deque([self._marks[-1]])
@@ -510,11 +512,11 @@ def unaccounted(pipeline: Pipeline) -> int:
     0, or the bridge has a defect. Call this between two turns of the loop.
     """
     counts, not_live = pipeline.counts, pipeline.held.lanes
-    held = sum([len(lane.in_flight) for lane in pipeline.lanes]) + pipeline.waiting_elsewhere
-    held += sum(len(lane.waiting) + len(lane.behind) for lane in not_live)
-    on_disk_too = sum(lane.rows.kept for lane in not_live)
-    spooled = sum(lane.spooled for lane in not_live)
-    return counts.in_flight + counts.spooled - spooled - (held - on_disk_too)
+    held = sum([len(lane.in_flight) for lane in pipeline.lanes if lane.in_flight])
+    held += pipeline.waiting_elsewhere
+    held += sum([len(lane.waiting) + len(lane.behind) for lane in not_live if lane.waiting or lane.behind])
+    on_disk_too = sum([lane.rows.kept for lane in not_live])
+    return counts.in_flight + counts.spooled - pipeline.spooled - (held - on_disk_too)
 
 
 def _sequence(mark: tuple[float, int]) -> int:

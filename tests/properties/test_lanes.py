@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bridge.delivery import lanes as lanes_module
 from bridge.delivery import segment as segment_module
-from bridge.delivery.lanes import Lane, LaneState, Room
+from bridge.delivery.lanes import Lane, LaneState
+from bridge.delivery.room import Room
 from bridge.delivery.segment import Segment, Wanted, pack, unpack
 from bridge.message import DIGEST_OVER, Digest, Message, digest
 
@@ -70,11 +71,13 @@ class Simulation:
         self.replayed: set[int] = set()
         self.now = 0.0
         self.forbidden = False
+        self.needs_a_person = random.random() < 0.5
         self.settling = False
         self.start()
 
     def start(self) -> None:
-        self.lane = Lane("t", ROOM)
+        self.room = Room(ROOM.messages, ROOM.size)
+        self.lane = Lane("t", self.room)
         self.produced: deque[Message] = deque()
         self.writing: deque[Segment] = deque()
         self.bodies: dict[Segment, bytes] = {}
@@ -102,7 +105,7 @@ class Simulation:
             flying = sum(len(each.payload) for each in self.lane.in_flight) - len(message.payload)
             assert flying < ROOM.size, "more bytes are twice in memory than allowed"
         if self.refuses and self.random.random() < 0.02:
-            self.lane.failed(message, self.now)  # fails at once
+            self.lane.failed(message, self.now, self.needs_a_person)  # fails at once
         else:
             self.produced.append(message)
 
@@ -150,7 +153,7 @@ class Simulation:
         poisoned = [message for message in batch if message.sequence in self.bad]
         for message in batch:
             if self.forbidden:
-                self.lane.failed(message, self.now)
+                self.lane.failed(message, self.now, self.needs_a_person)
             elif not poisoned:
                 self.stored.append(message.sequence)
                 self.lane.delivered(message)
@@ -204,7 +207,7 @@ class Simulation:
         self.now += self.random.random()
         if self.lane.state is LaneState.ASKING or self.lane.ask_if_due(self.now):
             if self.random.random() < 0.3:
-                self.lane.not_answered(self.now)
+                self.lane.not_answered(self.now, self.needs_a_person)
             else:
                 self.lane.answered(LIMIT)
         self.see_to()
@@ -248,6 +251,7 @@ class Simulation:
             self.watch()
         elif chance < 0.97:
             self.forbidden = self.refuses and not self.forbidden
+            self.needs_a_person = self.random.random() < 0.5
         elif chance < 0.98:
             self.disk.works = not self.disk.works
         elif chance < 0.985:
@@ -263,6 +267,12 @@ class Simulation:
         places = [message.sequence for message in in_memory]
         assert len(places) == len(set(places)), "a message is in two places"
         assert not any(message.state for message in lane.behind), "a message is on disk and in memory"
+        taken = (len(lane.in_flight) + len(lane.waiting), lane._size)
+        if lane.state is LaneState.LIVE:
+            taken = (0, 0)
+        taken = (taken[0] + lane._asked[0], taken[1] + lane._asked[1])
+        assert (self.room.taken_messages, self.room.taken_size) == taken, "the room is counted wrongly"
+        assert self.room.stored == lane.spooled
         if lane.state is LaneState.LIVE:
             assert not any((lane.waiting, lane.behind, lane.spools, lane._unwritten))
         else:

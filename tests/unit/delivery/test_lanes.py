@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from bridge.delivery.lanes import CAUTIOUS_LIMIT, EVERY_TIMESTAMP, Lane, LaneState, Room
+from bridge.delivery.lanes import CAUTIOUS_LIMIT, EVERY_TIMESTAMP, Lane, LaneState
+from bridge.delivery.room import Room
 from bridge.message import NO_TIMESTAMP, Message
 
 LIMIT = 100
-ROOM = Room(1000, 1_000_000)
 _numbers = count(1)
 
 
@@ -21,7 +21,7 @@ def message(size: int = 1, key: bytes = b"k") -> Message:
 
 @pytest.fixture
 def live() -> Lane:
-    lane = Lane("topic", ROOM)
+    lane = Lane("topic", Room(1000, 1_000_000))
     lane.answered(LIMIT)
     assert list(lane.release()) == []
     assert lane.state is LaneState.LIVE
@@ -29,7 +29,7 @@ def live() -> Lane:
 
 
 def test_a_new_lane_asks_first_and_holds_what_comes() -> None:
-    lane = Lane("topic", ROOM)
+    lane = Lane("topic", Room(1000, 1_000_000))
     messages = [message(), message()]
     assert [lane.offer(each) for each in messages] == [False, False]
     assert lane._limit == CAUTIOUS_LIMIT
@@ -113,7 +113,7 @@ def test_what_is_written_at_once_is_bounded_and_goes_on_where_it_was(live: Lane)
 
 
 def test_no_answer_is_waited_out_longer_each_time() -> None:
-    lane = Lane("topic", ROOM)
+    lane = Lane("topic", Room(1000, 1_000_000))
     delays = []
     for _ in range(7):
         lane.not_answered(now=100.0)
@@ -189,7 +189,7 @@ def test_only_who_is_alone_can_be_blamed(live: Lane) -> None:
 
 
 def test_a_large_one_among_those_that_waited_goes_alone_too() -> None:
-    lane = Lane("topic", ROOM)
+    lane = Lane("topic", Room(1000, 1_000_000))
     small, large, last = message(), message(LIMIT), message()
     for each in (small, large, last):
         lane.offer(each)

@@ -9,14 +9,16 @@ import pytest
 
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter, Selection
-from bridge.delivery.lanes import Lane, Room
+from bridge.delivery.lanes import Lane
 from bridge.delivery.results import Removed
+from bridge.delivery.room import Room
 from bridge.delivery.sampled import Sampled
 from bridge.delivery.spooling import Spooling
 from bridge.kafka import dead_letter_topic as dead_letter_topic_module
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
 from bridge.loop import Loop
 from bridge.message import Message
+from bridge.observe.many_topics import ManyTopics
 from bridge.settings import DeadLetterSettings, KafkaSettings, SpoolSettings
 from bridge.spool import dead_letter_ages as ages_module
 from bridge.spool import dead_letter_limits as limits_module
@@ -251,6 +253,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         settle=lambda _: None,
         route=lambda *_: None,
         sampled=Sampled(),
+        many_topics=ManyTopics(),
     )
     letters = [letter(bytes(400_000)) for _ in range(3)]
     for each in letters:
@@ -258,7 +261,7 @@ def test_the_service_removes_says_and_counts(tmp_path: Path, said: list[dict[str
         spooling.keep_letter(DeadLetter(each.message, each.reason))
 
     def removed() -> int:
-        spooling.turn(time.monotonic(), [])
+        spooling.turn(time.monotonic())
         loop.wait(0.01)
         spooling.take_results({})
         return counts.dead_letters_removed

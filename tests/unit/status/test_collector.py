@@ -7,8 +7,9 @@ from enum import Enum
 import pytest
 
 from bridge.delivery.held_lanes import Why
-from bridge.delivery.lanes import Lane, LaneState, Room
+from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Hold, TopicAnswer, Verdict
+from bridge.delivery.room import Room
 from bridge.observe.events import Event, log
 from bridge.observe.observations import SHORT, Observations
 from bridge.observe.recent import RECENT, Recent
@@ -340,6 +341,7 @@ def test_a_topic_that_was_created_is_no_longer_called_missing_while_it_drains(se
     assert lane.ask_if_due(time.monotonic() + 60.0)
     assert seen.look().held[0].kind == "missing"  # it is asked about again
     world.answer()
+    world.turn()  # its message is read from disk
     (held,) = seen.look().held
     assert (held.state, held.kind, held.reason) == ("spooling", "", "")
 
