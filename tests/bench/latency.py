@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from statistics import quantiles
 from typing import NamedTuple
@@ -55,20 +55,29 @@ def one(here: Rig, peer: Peer, rate: int, count: int, *, without: str = "") -> L
 
     place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
-    with here.live(peer, place) as process, _arrivals(place) as arrived:
+    with here.live(peer, place) as process, arrivals(place) as arrived:
         meter.wait_quiet(process)
-        _send(place, rate, rate, arrived)  # one second, so that everything is connected and cached
+        send(place, rate, rate, arrived)  # one second, so that everything is connected and cached
         arrived.clear()
         before, began = used(process), time.monotonic()
-        _send(place, rate, count, arrived)
+        send(place, rate, count, arrived)
         cpu, elapsed = used(process) - before, time.monotonic() - began
         cuts = quantiles(arrived, n=100)
         here.forget_session(place)
     return Latency(cuts[49] * 1e3, cuts[98] * 1e3, cpu / count * 1e6, cpu / elapsed * 100)
 
 
-def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
-    """Publish evenly, and wait until all have arrived. The payload begins with the time of sending, in ns."""
+def send(
+    place: Place,
+    rate: int,
+    count: int,
+    arrived: list[float],
+    also: Callable[[int], bytes] | None = None,
+) -> None:
+    """Publish evenly, and wait until all have arrived. The payload begins with the time of sending, in ns.
+
+    `also` makes one more packet for each message, by its number; nobody waits for the arrival of these.
+    """
     expected = len(arrived) + count
     with closing(backlog.connect(place.mqtt_host, place.mqtt_port, "bench-publisher")) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -77,7 +86,8 @@ def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
             time.sleep(max(0.0, began + number / rate - time.monotonic()))
             packet_id = number % 65535 + 1
             value = backlog.payload(time.monotonic_ns())
-            connection.sendall(Publish(backlog.topic(place.site, number), value, 1, packet_id).encode(4))
+            packet = Publish(backlog.topic(place.site, number), value, 1, packet_id).encode(4)
+            connection.sendall(packet + also(number) if also else packet)
             with contextlib.suppress(BlockingIOError):
                 connection.recv(65536, socket.MSG_DONTWAIT)
         wait_until(
@@ -88,7 +98,7 @@ def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
 
 
 @contextlib.contextmanager
-def _arrivals(place: Place) -> Iterator[list[float]]:
+def arrivals(place: Place) -> Iterator[list[float]]:
     """Yields a list that grows by each message's latency, in seconds, as a consumer of Kafka gets it."""
     arrived: list[float] = []
     stop = threading.Event()
