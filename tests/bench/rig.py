@@ -1,6 +1,7 @@
 """The basis of every measurement: a broker that holds any backlog, a real Kafka, a directory."""
 
 import contextlib
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ class Rig:
         self.mosquitto = TwoDoors(
             network, directory / "mosquitto", inflight=inflight, queued=_UNLIMITED
         ).mosquitto  # without its doors, which would use part of the two cores
+        self._mosquitto_conf = directory / "mosquitto" / "mosquitto.conf"
         more: dict[str, Any] = {"properties": _MANY_TOPICS, "heap": "1g"} if many_topics else {}
         self.kafka = KafkaCluster(network, directory / "kafka", nodes=nodes, **more)
         self._runs = 0
@@ -80,6 +82,22 @@ class Rig:
             yield process
         finally:
             process.kill9()
+
+    def allow_inflight(self, window: int) -> None:
+        """Restart the broker with this window, unless it has it. Its sessions are lost.
+
+        mosquitto applies a client's Receive Maximum only to what it queues while the client is connected, so
+        a backlog comes within the broker's own window.
+        """
+        changed = re.sub(
+            r"(?m)^max_inflight_messages .*$",
+            f"max_inflight_messages {window}",
+            before := self._mosquitto_conf.read_text(),
+        )
+        if changed != before:
+            self._mosquitto_conf.write_text(changed)
+            self.mosquitto.kill9()
+            self.mosquitto.start()
 
     def forget_session(self, place: Place) -> None:
         backlog.forget_session(place.mqtt_host, place.mqtt_port, place.client_id)

@@ -33,6 +33,7 @@ class Cost(NamedTuple):
 
 def measure(here: Rig, load: Load) -> Figures:
     """Raises Incomplete if messages are missing in Kafka, or come twice or in another order."""
+    here.allow_inflight(load.window)
     bare = cost(here, load, Peer("a bare producer", "bare", partial(_bare, load), has_mqtt=False))
     ours = cost(here, load, Peer("mqtt-kafka-bridge", "bridge", partial(_bridge, load)))
     return {

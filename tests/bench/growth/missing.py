@@ -59,6 +59,7 @@ def measure(here: Rig, point: int, messages: int) -> Figures:
     place = here.place("bridge", mqtt5=True)
     names = ["-".join([f"gone.{place.site}", *digits(number)]) for number in range(point)]
     load = Load(max(messages, point), devices=point)
+    here.allow_inflight(load.window)
     topics.create(here.kafka, [place.topic], PARTITIONS)
     peer = Peer("mqtt-kafka-bridge", "bridge", _bridge)
     with here.live(peer, place) as process, latency.arrivals(place) as arrived:
