@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.bench.growth import drained, missing
+from tests.bench.growth import drained, missing, on_disk, paced
 from tests.bench.growth.drained import Figures
 from tests.bench.growth.load import Load
 from tests.bench.rig import Rig
@@ -13,6 +13,10 @@ _PANELS = (
     (drained.RATE, (drained.RATE, drained.BARE_RATE)),
     (drained.PEAK, (drained.PEAK,)),
 )
+
+
+_BYTES = 300_000_000  # of the payloads of one point together: the broker holds them in memory
+_ROUND_TRIPS = 5_000  # of a point: with one message in flight each message waits for one
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,14 @@ def _mqtt_topics(here: Rig, point: int, messages: int) -> Figures:
 
 def _kafka_topics(here: Rig, point: int, messages: int) -> Figures:
     return drained.measure(here, Load(messages, devices=10_000, kafka_topics=point))
+
+
+def _payloads(here: Rig, point: int, messages: int) -> Figures:
+    return drained.measure(here, Load(max(200, min(messages, _BYTES // point)), size=point))
+
+
+def _inflight(here: Rig, point: int, messages: int) -> Figures:
+    return drained.measure(here, Load(min(messages, point * _ROUND_TRIPS), window=point))
 
 
 CURVES = (
@@ -73,5 +85,37 @@ CURVES = (
         missing.measure,
         messages=50_000,
         panels=missing.PANELS,
+    ),
+    Curve(
+        "payloads",
+        "bytes of payload",
+        f"fewer where they are more than {_BYTES // 10**6} MB",
+        (10, 100, 1_000, 10_000, 100_000, 1_000_000),
+        _payloads,
+        panels=(_PANELS[0], (drained.MEGABYTES, (drained.MEGABYTES,)), _PANELS[2]),
+    ),
+    Curve(
+        "backlog",
+        "messages on disk at the start",
+        "one Kafka topic; Kafka comes back after the start",
+        (1_000, 10_000, 100_000, 1_000_000),
+        on_disk.measure,
+        panels=on_disk.PANELS,
+    ),
+    Curve(
+        "qos",
+        "QoS",
+        f"at {paced.PER_SECOND:,} messages/s",
+        (0, 1, 2),
+        paced.measure,
+        messages=50_000,
+        panels=paced.PANELS,
+    ),
+    Curve(
+        "in-flight",
+        "messages in flight",
+        f"fewer where they are more than {_ROUND_TRIPS:,} windows",
+        (1, 10, 32, 100, 1_000, 5_000),
+        _inflight,
     ),
 )

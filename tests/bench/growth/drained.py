@@ -35,7 +35,7 @@ def measure(here: Rig, load: Load) -> Figures:
     """Raises Incomplete if messages are missing in Kafka, or come twice or in another order."""
     here.allow_inflight(load.window)
     bare = cost(here, load, Peer("a bare producer", "bare", partial(_bare, load), has_mqtt=False))
-    ours = cost(here, load, Peer("mqtt-kafka-bridge", "bridge", partial(_bridge, load)))
+    ours = cost(here, load, Peer("mqtt-kafka-bridge", "bridge", partial(bridge, load)))
     return {
         CPU: ours.cpu_us,
         BARE_CPU: bare.cpu_us,
@@ -70,7 +70,7 @@ def cost(here: Rig, load: Load, peer: Peer) -> Cost:
     return Cost((cpu - start_cpu) / load.count * 1e6, rate, peak, start_cpu)
 
 
-def _bridge(load: Load, place: Place) -> BridgeProcess:
+def bridge(load: Load, place: Place) -> BridgeProcess:
     return BridgeProcess(load.settings(place), place.directory, name=place.client_id)
 
 

@@ -5,6 +5,7 @@ The digits make many routes and many Kafka topics out of the same MQTT topics: 1
 """
 
 import socket
+import time
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -88,15 +89,20 @@ def routes(site: str, count: int, topic: str, qos: int = 1, root: str = "sensors
     ]
 
 
-def publish(place: Place, load: Load, root: str = "sensors") -> None:
-    """Publish all messages, and return when the broker has all."""
+def publish(place: Place, load: Load, root: str = "sensors", per_second: int | None = None) -> None:
+    """Publish all messages, and return when the broker has all. `per_second`: not faster than that."""
     heads = (mqtt_topic(root, place.site, device).encode() for device in range(load.devices))
     prefixes = [_prefix(topic, load) for topic in heads]
     # The broker's window holds for what a publisher sends with QoS 2 too.
     at_once = max(1, min(load.window if load.qos == 2 else _AT_ONCE, _BYTES_AT_ONCE // load.size))
+    if per_second:
+        at_once = min(at_once, per_second // 100)
     numbers = iter(range(load.count))
+    began = time.monotonic()
     with closing(backlog.connect(place.mqtt_host, place.mqtt_port, "bench-publisher")) as connection:
         while batch := list(islice(numbers, at_once)):
+            if per_second:
+                time.sleep(max(0.0, began + batch[0] / per_second - time.monotonic()))
             identifiers = [number.to_bytes(2) if load.qos else b"" for number in range(1, len(batch) + 1)]
             connection.sendall(
                 b"".join(

@@ -12,7 +12,8 @@ from tests.bench import backlog
 from tests.harness.conditions import wait_until
 from tests.harness.kafka import KafkaCluster
 
-_PAUSE = 20  # times as long as a query took: queries about 10,000 topics would otherwise take half a core
+_PAUSE = 10  # times as long as a query took: queries about 10,000 topics would otherwise take half a core
+_LONGEST_PAUSE = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Records:
         if began >= self._look_at:
             self._size = sum(self._ends().values()) - sum(self._begin.values())
             now = time.monotonic()
-            self._look_at = now + (now - began) * _PAUSE * (len(self._partitions) > 100)
+            self._look_at = now + min((now - began) * _PAUSE, _LONGEST_PAUSE)
         return self._size
 
     def read(

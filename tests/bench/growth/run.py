@@ -32,7 +32,7 @@ def measure(here: Rig, curve: Curve, points: Sequence[int], rounds: int, message
             found[point].append(figures)
             text = ", ".join(f"{column} {value:,.2f}" for column, value in figures.items())
             _tell(f"round {number + 1}, {point:,} {curve.grows}: {text}")
-    text = f"{messages:,} messages or more at each point, {curve.about}, {rounds} rounds"
+    text = f"{curve.about}, {messages:,} messages, {rounds} rounds"
     return Measured(report.heading(text), found)
 
 
