@@ -47,6 +47,7 @@ def measure(here: Rig, point: int, _messages: int) -> Figures:
             cpu = meter.wait_quiet(process)
             peak = meter.peak_mb(process)
     found = records.read(Tally(load.count, load.devices))
+    records.close()
     here.forget_session(place)
     topics.delete(here.kafka, [place.topic])
     if (found.different, found.misplaced) != (load.count, 0):

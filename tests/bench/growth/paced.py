@@ -28,6 +28,7 @@ def measure(here: Rig, qos: int, messages: int) -> Figures:
         used = meter.wait_quiet(process) - before
         peak = meter.peak_mb(process)
     found = records.read(Tally(load.count, load.devices))
+    records.close()
     here.forget_session(place)
     topics.delete(here.kafka, [place.topic])
     lost = load.count - found.different
