@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tests.bench import hostile, idle, latency, report, spool, window
 from tests.bench.drain import Drain, Incomplete, drain
+from tests.bench.growth import figures
+from tests.bench.growth import run as growth
+from tests.bench.growth.curves import CURVES
 from tests.bench.peers import FOR_BACKLOGS, FOR_USE, Peer
 from tests.bench.rig import rig
 from tests.harness.conditions import NotInTime
@@ -39,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--nodes", type=int, choices=(1, 3), default=nodes, help=f"Kafka brokers (default: {nodes})"
         )
-        if name not in ("spool", "hostile"):
+        if name not in ("spool", "hostile", "growth"):
             command.add_argument(
                 "--peers",
                 choices=[peer.slug for peer in (FOR_BACKLOGS if name == "drain" else FOR_USE)],
@@ -69,6 +72,20 @@ def _parser() -> argparse.ArgumentParser:
             case "spool":
                 command.add_argument("--messages", type=int, default=200_000, help="the backlog (200000)")
                 command.add_argument("--rounds", type=int, default=3, help="there and back (3)")
+            case "growth":
+                command.add_argument(
+                    "--only",
+                    choices=[curve.name for curve in CURVES],
+                    nargs="+",
+                    default=[curve.name for curve in CURVES],
+                    help="which curves (default: all)",
+                )
+                command.add_argument("--points", type=int, nargs="+", help="instead of the curve's own")
+                command.add_argument("--messages", type=int, help="at each point (the curve's own)")
+                command.add_argument("--rounds", type=int, default=5, help="turns of all points (5)")
+                command.add_argument(
+                    "--json", type=Path, metavar="FILE", help="put the figures into it, beside other curves'"
+                )
             case "idle":
                 command.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
 
@@ -78,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("spool", _spool, 1, "what the disk costs while Kafka is away, and when it is back")
     add("hostile", _hostile, 1, "what an attack on the page costs the messages")
     add("idle", _idle, 1, "the CPU and memory of a session in which nothing happens")
+    add("growth", _growth, 1, "what a message costs with many routes, topics, bytes ...")
     return parser
 
 
@@ -135,6 +153,21 @@ def _hostile(arguments: argparse.Namespace) -> None:
     core = hostile.leave_a_core()  # before anything is started, so that all of it stays there
     with rig(arguments.nodes) as here:
         print(hostile.measure(here, arguments.rounds, arguments.rate, arguments.messages, core))
+
+
+def _growth(arguments: argparse.Namespace) -> None:
+    with rig(arguments.nodes, many_topics=True) as here:
+        for curve in (curve for curve in CURVES if curve.name in arguments.only):
+            measured = growth.measure(
+                here,
+                curve,
+                arguments.points or curve.points,
+                arguments.rounds,
+                arguments.messages or curve.messages,
+            )
+            print(f"\n{measured.heading}\n\n{figures.table(curve.grows, measured)}", flush=True)
+            if arguments.json:
+                figures.save(arguments.json, {curve.name: measured})
 
 
 def _idle(arguments: argparse.Namespace) -> None:

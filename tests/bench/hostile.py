@@ -75,12 +75,12 @@ def _round(here: Rig, rate: int, count: int, core: int) -> dict[State, Stretch]:
     turns = max(1, count // (rate * _TURN))
     found: dict[State, list[Stretch]] = {state: [] for state in State}
     place = here.place(other.slug, mqtt5=True)
-    with here.live(other, place), latency.running(here, peer, rate, without=_PAGE) as send:
+    with here.live(other, place), latency.running(here, peer, rate, without=_PAGE) as stretch:
         for number in range(turns):
             for state in list(State) if number % 2 == 0 else reversed(State):
                 with _attackers(here, state, core):
-                    send(rate * _SETTLES)
-                    found[state].append(send(count // turns))
+                    stretch(rate * _SETTLES)
+                    found[state].append(stretch(count // turns))
     here.forget_session(place)
     return {state: latency.together(stretches) for state, stretches in found.items()}
 

@@ -70,8 +70,8 @@ def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int
 
 def one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
     """Measure one run of one peer."""
-    with running(here, peer, rate) as send:
-        return send(count).latency
+    with running(here, peer, rate) as stretch:
+        return stretch(count).latency
 
 
 @contextlib.contextmanager
@@ -84,23 +84,32 @@ def running(here: Rig, peer: Peer, rate: int, *, without: str = "") -> Iterator[
     def used() -> float:
         return meter.cpu_seconds(process) - (meter.thread_seconds(process, without) if without else 0.0)
 
-    def send(count: int) -> Stretch:
+    def stretch(count: int) -> Stretch:
         arrived.clear()
         before, began = used(), time.monotonic()
-        _send(place, rate, count, arrived)
+        send(place, rate, count, arrived)
         return Stretch(tuple(arrived), used() - before, time.monotonic() - began)
 
     place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
-    with here.live(peer, place) as process, _arrivals(place) as arrived:
+    with here.live(peer, place) as process, arrivals(place) as arrived:
         meter.wait_quiet(process)
-        send(rate)  # one second, so that everything is connected and cached
-        yield send
+        stretch(rate)  # one second, so that everything is connected and cached
+        yield stretch
         here.forget_session(place)
 
 
-def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
-    """Publish evenly, and wait until all have arrived. The payload begins with the time of sending, in ns."""
+def send(
+    place: Place,
+    rate: int,
+    count: int,
+    arrived: list[float],
+    also: Callable[[int], bytes] | None = None,
+) -> None:
+    """Publish evenly, and wait until all have arrived. The payload begins with the time of sending, in ns.
+
+    `also` makes one more packet for each message, by its number; nobody waits for the arrival of these.
+    """
     expected = len(arrived) + count
     with closing(backlog.connect(place.mqtt_host, place.mqtt_port, "bench-publisher")) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -109,7 +118,8 @@ def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
             time.sleep(max(0.0, began + number / rate - time.monotonic()))
             packet_id = number % 65535 + 1
             value = backlog.payload(time.monotonic_ns())
-            connection.sendall(Publish(backlog.topic(place.site, number), value, 1, packet_id).encode(4))
+            packet = Publish(backlog.topic(place.site, number), value, 1, packet_id).encode(4)
+            connection.sendall(packet + also(number) if also else packet)
             with contextlib.suppress(BlockingIOError):
                 connection.recv(65536, socket.MSG_DONTWAIT)
         wait_until(
@@ -120,7 +130,7 @@ def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
 
 
 @contextlib.contextmanager
-def _arrivals(place: Place) -> Iterator[list[float]]:
+def arrivals(place: Place) -> Iterator[list[float]]:
     """Yields a list that grows by each message's latency, in seconds, as a consumer of Kafka gets it."""
     arrived: list[float] = []
     stop = threading.Event()

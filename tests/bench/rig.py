@@ -1,11 +1,13 @@
 """The basis of every measurement: a broker that holds any backlog, a real Kafka, a directory."""
 
 import contextlib
+import re
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -25,18 +27,31 @@ PARTITIONS = 3
 _INFLIGHT = 32_767
 _UNLIMITED = 0
 
+# Each partition has two index files of 10 MB by default, and a deleted one stays for a minute.
+_MANY_TOPICS = """
+log.index.size.max.bytes=65536
+log.segment.delete.delay.ms=1000
+"""
+
 
 class Rig:
-    """A running mosquitto and Kafka. `inflight` is the broker's window; 0 means unlimited."""
+    """A running mosquitto and Kafka. `inflight` is the broker's window; 0 means unlimited.
 
-    def __init__(self, directory: Path, nodes: int, inflight: int = _INFLIGHT) -> None:
+    `many_topics`: Kafka has the memory for 20,000 partitions, and forgets deleted ones at once.
+    """
+
+    def __init__(
+        self, directory: Path, nodes: int, inflight: int = _INFLIGHT, *, many_topics: bool = False
+    ) -> None:
         network = Network(NETWORK)
         self.directory = directory
         self.host = network.behind_the_doors.address
         self.mosquitto = TwoDoors(
             network, directory / "mosquitto", inflight=inflight, queued=_UNLIMITED
         ).mosquitto  # without its doors, which would use part of the two cores
-        self.kafka = KafkaCluster(network, directory / "kafka", nodes=nodes)
+        self._mosquitto_conf = directory / "mosquitto" / "mosquitto.conf"
+        more: dict[str, Any] = {"properties": _MANY_TOPICS, "heap": "1g"} if many_topics else {}
+        self.kafka = KafkaCluster(network, directory / "kafka", nodes=nodes, **more)
         self._runs = 0
 
     def place(self, slug: str, mqtt5: bool) -> Place:
@@ -68,6 +83,22 @@ class Rig:
         finally:
             process.kill9()
 
+    def allow_inflight(self, window: int) -> None:
+        """Restart the broker with this window, unless it has it. Its sessions are lost.
+
+        mosquitto applies a client's Receive Maximum only to what it queues while the client is connected, so
+        a backlog comes within the broker's own window.
+        """
+        changed = re.sub(
+            r"(?m)^max_inflight_messages .*$",
+            f"max_inflight_messages {window}",
+            before := self._mosquitto_conf.read_text(),
+        )
+        if changed != before:
+            self._mosquitto_conf.write_text(changed)
+            self.mosquitto.kill9()
+            self.mosquitto.start()
+
     def forget_session(self, place: Place) -> None:
         backlog.forget_session(place.mqtt_host, place.mqtt_port, place.client_id)
 
@@ -77,9 +108,9 @@ class Rig:
 
 
 @contextlib.contextmanager
-def rig(nodes: int, inflight: int = _INFLIGHT) -> Iterator[Rig]:
+def rig(nodes: int, inflight: int = _INFLIGHT, *, many_topics: bool = False) -> Iterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="mqtt-kafka-bridge-bench-") as directory:
-        made = Rig(Path(directory), nodes, inflight)
+        made = Rig(Path(directory), nodes, inflight, many_topics=many_topics)
         with made.kafka:
             made.mosquitto.start()
             try:

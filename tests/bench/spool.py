@@ -71,13 +71,13 @@ def _there_and_back(here: Rig, count: int) -> tuple[Way, Way, float]:
             start_cpu = meter.wait_quiet(process)
         backlog.publish(place.mqtt_host, place.mqtt_port, place.site, count)
         with here.kafka.all_hung(), here.live(BRIDGE, place) as process:
-            rate = rate_until(count, lambda: _rows(database), process)
+            rate = rate_until(count, lambda: rows(database), process)
             cpu_in = meter.cpu_seconds(process)
             there = Way((cpu_in - start_cpu) / count * 1e6, rate)
             for node in here.kafka.nodes:
                 node.resume()
             rate = rate_until(count, lambda: _records(reader), process)
-            wait_until(lambda: not _rows(database), 30.0, "the spool is empty")
+            wait_until(lambda: not rows(database), 30.0, "the spool is empty")
             back = Way((meter.cpu_seconds(process) - cpu_in) / count * 1e6, rate)
             peak = meter.peak_mb(process)
         found = reader.read()
@@ -97,7 +97,7 @@ def _records(reader: TopicReader) -> int:
         return 0
 
 
-def _rows(database: Path) -> int:
+def rows(database: Path) -> int:
     """How many messages are on disk."""
     try:
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:

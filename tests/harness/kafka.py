@@ -65,6 +65,7 @@ class KafkaCluster:
 
     If `secured`, every broker listens with TLS too: with SASL_SSL for users, with SSL for clients with a
     certificate. `properties` are more lines for every broker's server.properties; ${address} is its address.
+    `heap` is a broker's memory in Java's words; 256 MB hold some thousand partitions.
 
     A context manager: inside it every broker acknowledges acks=all.
     """
@@ -77,8 +78,10 @@ class KafkaCluster:
         nodes: int = 3,
         secured: Secured | None = None,
         properties: str = "",
+        heap: str = "256m",
     ) -> None:
         self._directory = directory
+        self._heap = heap
         self._secured = secured
         self._hosts = network.kafka[:nodes]
         self._properties = properties
@@ -274,7 +277,8 @@ class KafkaCluster:
     def _java(self, main: str, *arguments: str | Path) -> list[str | os.PathLike[str]]:
         scratch = f"-Djava.io.tmpdir={self._directory}"  # Java unpacks libraries here; kill -9 leaves them
         logging = f"-Dlog4j2.configurationFile={_DATA / 'log4j2.xml'}"
-        return jvm.command(kit.kafka_jars(), "-Xms128m", scratch, logging, main, *arguments)
+        memory = ("-Xms128m", f"-Xmx{self._heap}")  # the last -Xmx counts
+        return jvm.command(kit.kafka_jars(), *memory, scratch, logging, main, *arguments)
 
     def _create(self, topic: NewTopic) -> None:
         self.admin.create_topics([topic], operation_timeout=15.0)[topic.topic].result(timeout=20.0)

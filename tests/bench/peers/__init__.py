@@ -12,13 +12,14 @@ the bridge   a Receive Maximum of 5000 and batches with linger; and once more as
 import json
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from tests.bench import backlog
 from tests.bench.peers import telegraf_build
 from tests.harness.bridge import BridgeProcess
 from tests.harness.kit import ROOT
@@ -106,8 +107,19 @@ def telegraf(place: Place, flush_interval: str = "100ms") -> Process:
     )
 
 
-def producer(place: Place) -> Process:
-    return _python(place, "producer", place.bootstrap, place.topic, str(place.backlog))
+def producer(
+    place: Place,
+    topics: Sequence[str] = (),
+    *,
+    size: int = backlog.SIZE,
+    window: int = 5000,  # like the bridge's Receive Maximum in the bench
+    linger_ms: int = 5,
+) -> Process:
+    """A producer of `place.backlog` messages of `size` bytes, for `topics` in turn, or for place.topic."""
+    names = place.directory / f"{place.client_id}.topics"
+    names.write_text("\n".join(topics or [place.topic]))
+    numbers = [str(number) for number in (place.backlog, size, window, linger_ms)]
+    return _python(place, "producer", place.bootstrap, names, *numbers)
 
 
 def bare_producer(place: Place) -> Process:

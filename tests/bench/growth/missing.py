@@ -1,0 +1,144 @@
+"""Kafka topics that do not exist, beside one that does: what they cost its messages, and whether all arrive.
+
+The stages of one round, in which the topic that exists always gets RATE messages/s:
+
+alone     nothing else;
+flood     not measured here: the others get the backlog at full speed, until all of it is on disk;
+held      the others get nothing, and their messages are on disk;
+beside    the others get RATE messages/s too.
+
+Then the topics are created, and every message must arrive, once and in order.
+"""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from statistics import quantiles
+from typing import NamedTuple
+
+from bridge.spool.store import Store
+from tests.bench import latency, meter, spool
+from tests.bench.drain import Incomplete, rate_until
+from tests.bench.growth import topics
+from tests.bench.growth.drained import PEAK, Figures
+from tests.bench.growth.load import LEVELS, Load, digits, mqtt_topic, publish, routes
+from tests.bench.growth.records import Records, Tally
+from tests.bench.peers import Peer, Place, bridge_settings
+from tests.bench.rig import PARTITIONS, Rig
+from tests.harness.bridge import BridgeProcess
+from tests.harness.conditions import wait_until
+from tests.harness.packets import Publish
+from tests.harness.process import Process
+
+RATE = 200  # messages/s
+_STAGE = 1000  # messages of a stage
+_ROOT = "gone"
+
+ALONE_CPU, HELD_CPU, CPU_RATIO = "alone, CPU µs", "held, CPU µs", "held / alone"
+ALONE_P99, HELD_P99, BESIDE_P99 = "alone, p99 ms", "held, p99 ms", "beside, p99 ms"
+HELD_RATIO, BESIDE_RATIO = "p99 held / alone", "p99 beside / alone"
+TO_DISK, DISK_CPU, ARRIVED = "to disk, messages/s", "to disk, CPU µs a message", "all arrived, s"
+LINES, WORST_MINUTE = "log lines", "most in a minute"
+
+PANELS = (
+    ("CPU µs of a message that is not affected", (ALONE_CPU, HELD_CPU)),
+    ("p99 ms of the same", (ALONE_P99, HELD_P99, BESIDE_P99)),
+    (TO_DISK, (TO_DISK,)),
+    (PEAK, (PEAK,)),
+)
+
+
+class _Stage(NamedTuple):
+    cpu_us: float
+    p99: float  # ms
+
+
+def measure(here: Rig, point: int, messages: int) -> Figures:
+    """`messages` go to `point` missing topics. Raises Incomplete if one is lost or doubled."""
+    place = here.place("bridge", mqtt5=True)
+    names = ["-".join([f"gone.{place.site}", *digits(number)]) for number in range(point)]
+    load = Load(max(messages, point), devices=point)
+    here.allow_inflight(load.window)
+    topics.create(here.kafka, [place.topic], PARTITIONS)
+    peer = Peer("mqtt-kafka-bridge", "bridge", _bridge)
+    with here.live(peer, place) as process, latency.arrivals(place) as arrived:
+        meter.wait_quiet(process)
+        latency.send(place, RATE, RATE, arrived)  # one second, so that everything is connected and cached
+        alone = _stage(place, process, arrived)
+
+        before = meter.cpu_seconds(process)
+        on_disk = partial(spool.rows, place.directory / f"{place.client_id}.state" / Store.FILE)
+        publish(place, load, _ROOT)
+        to_disk = rate_until(load.count, on_disk, process)
+        disk_cpu = (meter.cpu_seconds(process) - before) / load.count * 1e6
+
+        held = _stage(place, process, arrived)
+        total = load.count + _STAGE
+        beside = _stage(place, process, arrived, lambda number: _packet(place, load, load.count + number))
+        wait_until(lambda: on_disk() == total, 60.0, f"all {total:,} are on disk")
+
+        topics.create(here.kafka, names, 1)
+        records = Records(here.kafka, names, 1)
+        created = time.monotonic()
+        rate_until(total, records.size, process)
+        arrived_after = time.monotonic() - created
+        wait_until(lambda: not on_disk(), 60.0, "the spool is empty")
+        peak = meter.peak_mb(process)
+        lines, worst = log_lines(process.log.read_text())
+    found = records.read(Tally(total, point))
+    records.close()
+    here.forget_session(place)
+    topics.delete(here.kafka, [place.topic, *names])
+    if (found.different, found.copies, found.misplaced) != (total, 0, 0):
+        raise Incomplete(f"{found} instead of {total:,} messages, once and in order")
+    return {
+        ALONE_CPU: alone.cpu_us,
+        HELD_CPU: held.cpu_us,
+        CPU_RATIO: held.cpu_us / alone.cpu_us,
+        ALONE_P99: alone.p99,
+        HELD_P99: held.p99,
+        BESIDE_P99: beside.p99,
+        HELD_RATIO: held.p99 / alone.p99,
+        BESIDE_RATIO: beside.p99 / alone.p99,
+        TO_DISK: to_disk,
+        DISK_CPU: disk_cpu,
+        ARRIVED: arrived_after,
+        PEAK: peak,
+        LINES: lines,
+        WORST_MINUTE: worst,
+    }
+
+
+def log_lines(log: str) -> tuple[int, int]:
+    """How many lines of JSON the log has, and how many are in the minute that has most."""
+    minutes = Counter(
+        json.loads(line)["timestamp"][: len("2026-11-30T04:00")]
+        for line in log.splitlines()
+        if line.startswith("{")
+    )
+    return minutes.total(), max(minutes.values(), default=0)
+
+
+def _bridge(place: Place) -> BridgeProcess:
+    """As shipped, with the bench's own route beside that of the missing topics."""
+    settings = bridge_settings(place)
+    del settings["mqtt"]["receive_maximum"], settings["kafka"]["options"]
+    settings["routes"] += routes(place.site, 1, "-".join(["gone.{site}", *LEVELS]), root=_ROOT)
+    return BridgeProcess(settings, place.directory, name=place.client_id)
+
+
+def _stage(
+    place: Place, process: Process, arrived: list[float], also: Callable[[int], bytes] | None = None
+) -> _Stage:
+    arrived.clear()
+    before = meter.cpu_seconds(process)
+    latency.send(place, RATE, _STAGE, arrived, also)
+    used = meter.cpu_seconds(process) - before
+    return _Stage(used / _STAGE * 1e6, quantiles(arrived, n=100)[98] * 1e3)
+
+
+def _packet(place: Place, load: Load, number: int) -> bytes:
+    topic = mqtt_topic(_ROOT, place.site, number % load.devices).encode()
+    return Publish(topic, load.payload(number), 1, number % 65535 + 1).encode(4)

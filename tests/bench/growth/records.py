@@ -1,0 +1,116 @@
+"""The records of any number of Kafka topics: how many there are, and whether each message is there once."""
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+
+from tests.bench import backlog
+from tests.harness.conditions import wait_until
+from tests.harness.kafka import KafkaCluster
+
+_PAUSE = 10  # times as long as a query took: queries about 10,000 topics would otherwise take half a core
+_LONGEST_PAUSE = 10.0  # seconds
+
+
+@dataclass(frozen=True)
+class Found:
+    different: int
+    copies: int
+    """Records after the first of their message."""
+    misplaced: int
+    """Messages behind a later one of the same MQTT topic."""
+
+
+class Tally:
+    """What was found so far of messages 0 to `count` - 1, which go to `devices` MQTT topics in turn."""
+
+    def __init__(self, count: int, devices: int) -> None:
+        self._seen = bytearray(count)
+        self._last = [-1] * devices
+        self._copies = self._misplaced = 0
+
+    def add(self, number: int) -> None:
+        device = number % len(self._last)
+        if self._seen[number]:
+            self._copies += 1
+        elif number < self._last[device]:
+            self._misplaced += 1
+        self._seen[number] = 1
+        self._last[device] = max(self._last[device], number)
+
+    def found(self) -> Found:
+        return Found(sum(self._seen), self._copies, self._misplaced)
+
+
+class Records:
+    """What is added to these topics from now on."""
+
+    def __init__(self, kafka: KafkaCluster, topics: Sequence[str], partitions: int) -> None:
+        self._options = {
+            "bootstrap.servers": kafka.bootstrap,
+            "group.id": "bench",  # the library demands one; nothing is committed
+            "enable.auto.commit": False,
+            "log_level": 0,
+        }
+        self._asks = Consumer(self._options)
+        self._partitions = [(topic, number) for topic in topics for number in range(partitions)]
+        self._begin = self._ends()
+        self._size = 0
+        self._look_at = 0.0
+
+    def close(self) -> None:
+        self._asks.close()
+
+    def size(self) -> int:
+        """How many records are committed. With many topics the answer may be seconds old."""
+        began = time.monotonic()
+        if began >= self._look_at:
+            self._size = sum(self._ends().values()) - sum(self._begin.values())
+            now = time.monotonic()
+            self._look_at = now + min((now - began) * _PAUSE, _LONGEST_PAUSE)
+        return self._size
+
+    def read(
+        self,
+        tally: Tally,
+        number_of: Callable[[bytes | None], int] = backlog.number_of,
+        deadline: float = 300.0,
+    ) -> Found:
+        """Read all current records. Raises ValueError for a record that the bench did not produce."""
+        ends = self._ends()
+        left = sum(ends.values()) - sum(self._begin.values())
+        consumer = Consumer(self._options)
+        try:
+            consumer.assign(
+                [
+                    TopicPartition(*each, offset)
+                    for each, offset in self._begin.items()
+                    if ends[each] > offset  # an assigned partition costs, even an empty one
+                ]
+            )
+            until = time.monotonic() + deadline
+            while left and time.monotonic() < until:
+                for message in consumer.consume(10_000, timeout=1.0):
+                    if message.error() is None:
+                        left -= 1
+                        tally.add(number_of(message.value()))
+        finally:
+            consumer.close()
+        return tally.found()
+
+    def _ends(self) -> dict[tuple[str, int], int]:
+        found: list[TopicPartition] = []
+
+        def answered() -> bool:
+            wanted = [TopicPartition(*each, OFFSET_END) for each in self._partitions]
+            with contextlib.suppress(KafkaException):
+                # ListOffsets takes this for a time, and means the end. One request asks about all partitions.
+                found[:] = self._asks.offsets_for_times(wanted, timeout=60.0)
+            # Right after a topic's creation the error is "not leader".
+            return len(found) == len(wanted) and not any(each.error for each in found)
+
+        wait_until(answered, 60.0, "Kafka tells the ends of all partitions")
+        return {(each.topic, each.partition): each.offset for each in found}

@@ -1,0 +1,49 @@
+"""Creates and deletes thousands of Kafka topics, many in one request."""
+
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import NewTopic
+
+from tests.harness.conditions import wait_until
+from tests.harness.kafka import KafkaCluster
+
+_AT_ONCE = 500
+_DEADLINE = 120.0
+
+
+def create(kafka: KafkaCluster, names: Sequence[str], partitions: int) -> None:
+    """Create those that do not exist yet, and wait until all have leaders. Raises KafkaException."""
+    for first in range(0, len(names), _AT_ONCE):
+        new = [
+            NewTopic(name, num_partitions=partitions, replication_factor=len(kafka.nodes))
+            for name in names[first : first + _AT_ONCE]
+        ]
+        for future in kafka.admin.create_topics(new, operation_timeout=60.0, request_timeout=90.0).values():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+    wanted = set(names)
+    wait_until(lambda: wanted <= _led(kafka), _DEADLINE, f"{len(names)} topics have their leaders")
+
+
+def delete(kafka: KafkaCluster, names: Sequence[str]) -> None:
+    """Delete the topics, and wait until Kafka lists none of them."""
+    for first in range(0, len(names), _AT_ONCE):
+        for future in kafka.admin.delete_topics(
+            list(names[first : first + _AT_ONCE]), operation_timeout=60.0, request_timeout=90.0
+        ).values():
+            future.result()
+    gone = set(names)
+    wait_until(lambda: not gone & _led(kafka), _DEADLINE, f"{len(names)} topics are gone")
+
+
+def _led(kafka: KafkaCluster) -> set[str]:
+    """The topics of which every partition has a leader."""
+    return {
+        name
+        for name, topic in kafka.admin.list_topics(timeout=60.0).topics.items()
+        if topic.partitions and all(each.leader > 0 for each in topic.partitions.values())
+    }
