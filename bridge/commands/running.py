@@ -26,12 +26,17 @@ class NoAnswer(BridgeError):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where to ask. `is_own`: a service on this machine, whose monotonic clock is ours."""
+    """Where to ask. `is_own`: a service on this machine, whose monotonic clock is ours.
+
+    `client_id`: of the settings here. Where two bridges of one machine have one http.listen, the first one
+    to start answers there. Empty: any bridge may answer.
+    """
 
     url: str
     login: tuple[str, str] | None = None
     trusted: ssl.SSLContext | None = None
     is_own: bool = True
+    client_id: str = ""
 
     def ask(self) -> bytes:
         """The document. Raises NoAnswer."""
@@ -80,7 +85,8 @@ def running(settings: Settings, url: str | None = None) -> Running:
     scheme, trusted = "http", None
     if http.cert_file:
         scheme, trusted = "https", _own_certificate(http.cert_file)
-    return Running(f"{scheme}://{host}:{port}/status.json", _login(settings), trusted)
+    url = f"{scheme}://{host}:{port}/status.json"
+    return Running(url, _login(settings), trusted, client_id=settings.mqtt.client_id)
 
 
 def _login(settings: Settings) -> tuple[str, str] | None:
@@ -103,8 +109,8 @@ def _own_certificate(cert_file: Path) -> ssl.SSLContext:
     return trusted
 
 
-def read(body: bytes, is_own: bool = False) -> Status:
-    """The status in a document. Raises NoAnswer."""
+def read(body: bytes, where: Running | None = None) -> Status:
+    """The status in a document, which came from `where`. Raises NoAnswer, also if another bridge made it."""
     try:
         status = _STATUS.validate_json(body)
     except ValidationError as error:
@@ -114,5 +120,14 @@ def read(body: bytes, is_own: bool = False) -> Status:
             f"what answers is not the status of this version of the bridge ({place}: {first['msg']}):"
             " run the `bridge` of the service's version"
         ) from None
-    age = time.monotonic() - status.snapshot.made if is_own else 0.0
+    found = status.snapshot.mqtt.client_id
+    if where and where.client_id and found != where.client_id:
+        address = where.url.removesuffix("/status.json")
+        raise NoAnswer(
+            f'the bridge that answers at {address} is another one: its client id is "{found}", and'
+            f' mqtt.client_id here is "{where.client_id}". Name the settings of that bridge with --config, or'
+            " give this one its own http.listen. If mqtt.client_id has changed since the service started,"
+            f" restart the service. `top --url {address}` shows that bridge"
+        )
+    age = time.monotonic() - status.snapshot.made if where and where.is_own else 0.0
     return Status(status.snapshot, diagnose(status.snapshot, age)) if age > STUCK_AFTER else status

@@ -16,9 +16,10 @@ from bridge.commands.running import NoAnswer, Running, read
 from bridge.commands.terminal import console
 from bridge.observe.printable import printable, printable_json
 from bridge.status.document import Status
+from bridge.status.kafka_faults import stopped_topics
 from bridge.status.mqtt_faults import node_state
 from bridge.status.snapshot import KafkaBroker, Snapshot
-from bridge.status.spoken import count, duration, rate
+from bridge.status.spoken import count, duration, listed, rate
 from bridge.units import size
 
 _EVERY = 1.0  # seconds between two questions
@@ -35,7 +36,7 @@ def top(where: Running, as_json: bool, once: bool) -> int:
     if as_json:
         return _print_json(where, sys.stdout)
     if once or not sys.stdout.isatty():
-        status = read(where.ask(), where.is_own)
+        status = read(where.ask(), where)
         width = shutil.get_terminal_size().columns
         console(sys.stdout).print(Group(*lines(status, width)), soft_wrap=True)
         return _exit_status(status)
@@ -46,7 +47,7 @@ def top(where: Running, as_json: bool, once: bool) -> int:
 
 def _print_json(where: Running, stream: TextIO) -> int:
     body = where.ask()
-    status = read(body, where.is_own)
+    status = read(body, where)
     document = json.loads(body)  # with the fields that this version does not know
     document["diagnosis"] = asdict(status.diagnosis)
     stream.write(printable_json(json.dumps(document, ensure_ascii=False)) + "\n")
@@ -64,7 +65,7 @@ def _watch(where: Running) -> None:
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as screen:
         while True:
             try:
-                last = read(where.ask(), where.is_own)
+                last = read(where.ask(), where)
                 shown = lines(last, out.width)
             except NoAnswer as error:
                 shown = [*_wrapped(f"NO ANSWER. {str(error)[0].upper()}{str(error)[1:]}.", out.width, "red")]
@@ -152,6 +153,15 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
                 f"EMQ holds {s.queue.length:,} of {s.queue.limit:,}, dropped {s.queue.dropped:,}{lasts}",
             )
         )
+    rows += [
+        (
+            "stopped",
+            f"{each.topic}: {each.partitions} of {count(each.of, 'partition')}"
+            f" {'alone' if each.has_leader else 'without a leader'}, waits for Kafka broker"
+            f" {listed([str(number) for number in each.awaits])}",
+        )
+        for each in stopped_topics(s)[:5]
+    ]
     rows += [
         ("held", f"{each.topic}: {each.state}, {count(each.messages, 'message')}, {each.reason}")
         for each in s.held[:5]

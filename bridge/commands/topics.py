@@ -99,7 +99,8 @@ def topics(settings: Settings, creation: Creation | None, as_json: bool) -> int:
 def _held(settings: Settings) -> tuple[str, ...]:
     """Topics whose messages wait in the running service; empty where it does not answer."""
     try:
-        held = read(running(settings).ask()).snapshot.held
+        where = running(settings)
+        held = read(where.ask(), where).snapshot.held
     except NoAnswer:
         return ()
     return tuple(each.topic for each in held)

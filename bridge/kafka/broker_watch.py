@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event as Signal
@@ -18,7 +18,7 @@ from threading import Event as Signal
 from confluent_kafka import KafkaException
 
 from bridge.errors import NoThread
-from bridge.kafka.brokers import Brokers, Reach
+from bridge.kafka.brokers import Brokers, Partition, Reach
 from bridge.kafka.listeners import API_VERSIONS_REQUEST, address, host_and_port
 from bridge.kafka.producer import Producer
 from bridge.kafka.tls import is_used
@@ -44,6 +44,7 @@ class BrokerWatch:
         self._topics: deque[str] = deque(maxlen=_MOST_TOPICS)
         self._offsets_exist = False
         self._next_address = 0
+        self._holds = False  # librdkafka held messages in the last round
 
     def use_topic(self, topic: str) -> None:
         """The topic exists. The metadata of one topic is small, and tells which brokers hold it."""
@@ -71,11 +72,13 @@ class BrokerWatch:
     def ask(self, producer: Producer | None) -> None:
         """One round. Blocks."""
         live: dict[int, str] | None = None
-        replicas: dict[str, set[int]] = {}
+        partitions: dict[str, list[Partition]] = {}
+        holds = False
         topic = self._topics[0] if self._topics else _OFFSETS if self._offsets_exist else None
         if producer:
             with suppress(KafkaException, RuntimeError):
                 found = producer.metadata(topic, _METADATA_TIMEOUT)
+                holds = producer.queued > 0
                 live = {
                     number: address(str(each.host), each.port or 0) for number, each in found.brokers.items()
                 }
@@ -85,12 +88,31 @@ class BrokerWatch:
                     self._drop(topic)
                 elif topic in self._topics:
                     self._topics.rotate(-1)
-                    replicas[topic] = {
-                        holder for each in told.partitions.values() for holder in each.replicas
-                    }
-        reached = reach(self._some(self._brokers.doubtful(live)), tls=self._tls)
+                    partitions[topic] = [
+                        Partition(each.leader, frozenset(each.replicas), frozenset(each.isrs))
+                        for each in told.partitions.values()
+                    ]
+        doubtful = self._brokers.doubtful(live, self._needed(holds, partitions))
+        reached = reach(self._some(doubtful), tls=self._tls)
         self._brokers.keep_topics(self._topics.copy())
-        self._brokers.judge(time.monotonic(), live, reached, replicas)
+        self._brokers.judge(time.monotonic(), live, reached, partitions=partitions)
+        self._ask_soon({each.topic for each in self._brokers.stopped if not each.has_leader})
+
+    def _needed(self, holds: bool, partitions: Mapping[str, Sequence[Partition]]) -> set[int]:
+        """The brokers that hold the topic of this round, where messages wait for Kafka; else none."""
+        held_before, self._holds = self._holds, holds
+        if not (held_before and holds):
+            return set()
+        return {number for parts in partitions.values() for part in parts for number in part.replicas}
+
+    def _ask_soon(self, stopped: Collection[str]) -> None:
+        """Every second round asks about a topic without a leader: its state is the one that changes."""
+        if len(self._topics) > 2 and self._topics[-1] not in stopped:
+            for topic in self._topics.copy():
+                if topic in stopped:
+                    self._topics.remove(topic)
+                    self._topics.appendleft(topic)
+                    return
 
     def _drop(self, topic: str) -> None:
         self._offsets_exist = False

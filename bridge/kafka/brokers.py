@@ -6,13 +6,17 @@ shows any other broker as idle. docs/decisions/0019-which-brokers-are-up.md has 
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
 
 FORGET_AFTER = 3600.0  # seconds; a broker that the metadata does not name, and nothing else does either
 BELIEVE_AFTER = 12.0  # seconds without being in the metadata; a broker that has just started knows few others
+ELECTS_WITHIN = 12.0  # seconds from a broker's end until its partitions have another leader, and some more
+_SHRINKS_WITHIN = (
+    40.0  # seconds until a dead replica counts as in sync no more: replica.lag.time.max.ms is 30 s
+)
 _STRIKES = 2  # attempts in turn; a busy broker may miss one
 _BROKERS = '"brokers":'
 _decode = json.JSONDecoder().raw_decode
@@ -43,6 +47,31 @@ class Broker:
     hangs: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A partition as the metadata tells it, by numbers of brokers. `leader`: -1 if there is none."""
+
+    leader: int
+    replicas: frozenset[int]
+    in_sync: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A topic to which Kafka can't write everywhere: `partitions` of its `of` partitions wait for brokers.
+
+    `has_leader`: the leaders are up, but have no second in-sync replica. With min.insync.replicas = 1 Kafka
+    writes all the same.
+    `awaits`: the numbers of the brokers.
+    """
+
+    topic: str
+    partitions: int
+    of: int
+    has_leader: bool
+    awaits: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class _Member:
     address: str
@@ -60,15 +89,18 @@ class Brokers:
     `bootstrap`: host:port of each of kafka.bootstrap_servers.
     `taken_at`: monotonic seconds of the newest answer that tells whether Kafka is there; 0: none came yet.
     `any_up`: a broker has answered the producer. `ever_up`: one has done so since the start.
+    `stopped`: the topics that wait for brokers; swapped in whole too.
     """
 
     def __init__(self, bootstrap: Sequence[str] = ()) -> None:
         self.known: tuple[Broker, ...] = ()
+        self.stopped: tuple[Stopped, ...] = ()
         self.any_up = self.ever_up = False
         self.taken_at = 0.0
         self._bootstrap = tuple(dict.fromkeys(bootstrap))
         self._members: dict[int, _Member] = {}
         self._replicas: dict[str, frozenset[int]] = {}  # by topic: the brokers that hold it
+        self._partitions: dict[str, tuple[float, Sequence[Partition]]] = {}  # by topic, and when Kafka told
         self._doors: set[str] = set()  # bootstrap addresses that answered, and are no broker's own address
         self._suspects: set[str] = set()
         self._failures = 0  # questions in turn that no broker answered
@@ -99,10 +131,11 @@ class Brokers:
 
     # -- a round: ask for the metadata, then try to reach the addresses that are in doubt -------------------
 
-    def doubtful(self, live: Mapping[int, str] | None) -> list[str]:
+    def doubtful(self, live: Mapping[int, str] | None, needed: Collection[int] = ()) -> list[str]:
         """The addresses that the bridge has to reach itself in this round.
 
         `live`: node.id and address of each broker in the metadata; None: no broker has answered.
+        `needed`: brokers that the metadata may name although they are dead, for messages wait for them.
         """
         members = {member.address for member in self._members.values() if member.address}
         if live is None:
@@ -110,7 +143,10 @@ class Brokers:
         listed = set(live.values())
         absent = {member.address for number, member in self._members.items() if number not in live}
         doors = set(self._bootstrap) - self._doors
-        return sorted((absent | doors | (self._suspects & members)) - (listed - self._suspects) - {""})
+        # Without a majority of its controllers Kafka names the dead for ever.
+        down = {member.address for member in self._members.values() if not member.is_up or member.strikes}
+        suspects = self._suspects & members | down | {live[number] for number in needed if number in live}
+        return sorted((absent | doors | suspects) - (listed - suspects) - {""})
 
     def judge(
         self,
@@ -118,8 +154,15 @@ class Brokers:
         live: Mapping[int, str] | None,
         reached: Mapping[str, Reach],
         replicas: Mapping[str, Collection[int]] | None = None,
+        partitions: Mapping[str, Sequence[Partition]] | None = None,
     ) -> None:
-        """Take the answers of a round. `replicas`: by topic, the brokers that hold it, alive or not."""
+        """Take the answers of a round.
+
+        `replicas`: by topic, the brokers that hold it, alive or not. `partitions`: by topic, all of them.
+        """
+        for topic, parts in (partitions or {}).items():
+            self._partitions[topic] = (now, parts)
+            self._replicas[topic] = frozenset[int]().union(*(part.replicas for part in parts))
         for topic, holders in (replicas or {}).items():
             self._replicas[topic] = frozenset(holders)
         for address, reach in reached.items():
@@ -147,11 +190,48 @@ class Brokers:
             )
             for number, member in sorted(self._members.items(), key=lambda each: (each[0] < 0, abs(each[0])))
         )
+        self.stopped = tuple(self._stopped()) if live is not None else ()
+
+    def _stopped(self) -> Iterator[Stopped]:
+        for topic, (told, parts) in self._partitions.items():
+            leaderless = [part for part in parts if self._has_no_leader(part, told)]
+            awaits = [self._awaits(part) for part in leaderless]
+            if not leaderless:
+                alone = [part for part in parts if self._leads_alone(part, told)]
+                awaits = [part.replicas - self._up() for part in alone]
+            if number := sum(map(bool, awaits)):
+                brokers = tuple(sorted(frozenset[int]().union(*awaits)))
+                yield Stopped(topic, number, len(parts), not leaderless, brokers)
+
+    def _has_no_leader(self, part: Partition, told: float) -> bool:
+        """Without a majority of its controllers Kafka goes on to name a leader that died."""
+        return part.leader < 0 or self._is_down_for(part.leader, ELECTS_WITHIN, told)
+
+    def _leads_alone(self, part: Partition, told: float) -> bool:
+        others = part.in_sync - {part.leader}
+        return len(part.replicas) > 1 and all(
+            self._is_down_for(each, _SHRINKS_WITHIN, told) for each in others
+        )
+
+    def _is_down_for(self, number: int, seconds: float, told: float) -> bool:
+        member = self._members.get(number)
+        return member is None or (not member.is_up and told - member.since >= seconds)
+
+    def _awaits(self, part: Partition) -> frozenset[int]:
+        up = self._up()
+        if part.leader >= 0:
+            return frozenset({part.leader})
+        # The brokers that were in sync last have all that was confirmed; Kafka waits for one of them.
+        return (part.in_sync - up) or (part.replicas - up) or part.replicas
+
+    def _up(self) -> frozenset[int]:
+        return frozenset(number for number, member in self._members.items() if member.is_up)
 
     def keep_topics(self, topics: Collection[str]) -> None:
         """Forget the replicas of all other topics: nobody asks for them any more, so they may be wrong."""
         kept = frozenset(topics)
         self._replicas = {topic: holders for topic, holders in self._replicas.items() if topic in kept}
+        self._partitions = {topic: told for topic, told in self._partitions.items() if topic in kept}
 
     def _see_cluster(self, now: float, live: Mapping[int, str] | None, reached: Mapping[str, Reach]) -> None:
         if live is not None:

@@ -19,6 +19,7 @@ class Description:
     """What Kafka tells of a topic.
 
     `replicas`, `in_sync`: of the partition with the fewest. `behind`: brokers whose replica is not in sync.
+    `awaits`: the brokers for which the partitions without a leader wait, for they were in sync last.
     `may_write` None, and no `config`: Kafka does not tell.
     """
 
@@ -30,6 +31,7 @@ class Description:
     behind: tuple[int, ...]
     config: Mapping[str, str]
     may_write: bool | None
+    awaits: tuple[int, ...] = ()
 
     def number(self, setting: str) -> int | None:
         """A setting as a number; None: Kafka does not tell."""
@@ -50,15 +52,18 @@ def describe(admin: AdminClient, name: str) -> Description:
         for replica in part.replicas
         if replica.id not in {member.id for member in part.isr}
     }
+    leaderless = [part for part in found.partitions if part.leader is None or part.leader.id < 0]
+    awaits = {node.id for part in leaderless for node in part.isr or part.replicas}
     return Description(
         name=name,
         partitions=len(found.partitions),
         replicas=min((len(part.replicas) for part in found.partitions), default=0),
         in_sync=min((len(part.isr) for part in found.partitions), default=0),
-        leaderless=sum(part.leader is None or part.leader.id < 0 for part in found.partitions),
+        leaderless=len(leaderless),
         behind=tuple(sorted(behind)),
         config=_config(admin, name),
         may_write=None if rights is None else AclOperation.WRITE in rights,
+        awaits=tuple(sorted(awaits)),
     )
 
 

@@ -29,6 +29,10 @@ class Unavailable(BridgeError):
         super().__init__(f"{reason}; {way_out}")
 
 
+class Hangs(Unavailable):
+    """The neighbour accepts the connection, and gives no answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int
@@ -53,6 +57,7 @@ def ask(url: str, login: tuple[str, str] | None = None, trusted: ssl.SSLContext 
         else:
             connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT)
         with closing(connection):
+            _connect(connection)
             path = parts.path or "/"
             connection.request("GET", f"{path}?{parts.query}" if parts.query else path, headers=headers)
             return _read(connection)
@@ -62,7 +67,7 @@ def ask(url: str, login: tuple[str, str] | None = None, trusted: ssl.SSLContext 
             "add its authority to those of the system: update-ca-certificates",
         ) from None
     except TimeoutError:
-        raise Unavailable(
+        raise Hangs(
             f"no whole answer within {LONGEST:.0f} s",
             "wake or restart it, or correct host and port in the settings",
         ) from None
@@ -75,6 +80,17 @@ def ask(url: str, login: tuple[str, str] | None = None, trusted: ssl.SSLContext 
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise Unavailable(reason, "start it, or correct host and port in the settings") from None
+
+
+def _connect(connection: http.client.HTTPConnection) -> None:
+    """A host that is off sends nothing either, and the kernel of a program that hangs does."""
+    try:
+        connection.connect()
+    except TimeoutError:
+        raise Unavailable(
+            f"no connection within {TIMEOUT:.0f} s",
+            "see whether its host is up, and whether a firewall is between",
+        ) from None
 
 
 def _read(connection: http.client.HTTPConnection) -> Answer:

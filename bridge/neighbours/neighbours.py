@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from bridge.errors import BridgeError, NoThread
 from bridge.loop import start_thread
 from bridge.neighbours import emqx_session, haproxy_stats
-from bridge.neighbours.answer import Unavailable, ask
+from bridge.neighbours.answer import Hangs, Unavailable, ask
 from bridge.observe.events import Event, log
 from bridge.settings import EmqxSettings, HaproxySettings, Settings
 from bridge.settings.passwords import read_emqx_key, read_haproxy_password
@@ -97,6 +97,7 @@ class _Last(Generic[_Answer]):
     answer: _Answer | None = None
     answered_at: float | None = None
     trouble: str = ""
+    hangs: bool = False
 
 
 class _Asked(Generic[_Answer]):
@@ -131,7 +132,7 @@ class _Asked(Generic[_Answer]):
         if self._is_a_guess and last.answered_at is None:
             return None
         age = None if last.answered_at is None else now - last.answered_at
-        return Neighbour(url=_shown(self._url), asked_age=age, trouble=last.trouble)
+        return Neighbour(url=_shown(self._url), asked_age=age, trouble=last.trouble, hangs=last.hangs)
 
     def _work(self) -> None:
         while not self._is_over.wait(self.turn()):
@@ -161,7 +162,7 @@ class _Asked(Generic[_Answer]):
         if self._failures == 1:
             self._fails_since = now
         answer = None if isinstance(error, _SessionMissing) else self.last.answer
-        self.last = replace(self.last, answer=answer, trouble=error.reason)
+        self.last = replace(self.last, answer=answer, trouble=error.reason, hangs=isinstance(error, Hangs))
         if self._is_a_guess and self.last.answered_at is None:
             return
         logged = self._logged_at.get(error.reason)

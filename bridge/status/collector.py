@@ -37,6 +37,7 @@ from bridge.status.snapshot import (
     SessionQueue,
     Snapshot,
     Spool,
+    StoppedTopic,
 )
 
 EVERY = 1.0  # seconds
@@ -120,6 +121,21 @@ class BrokerSeen(Protocol):
     def hangs(self) -> bool: ...
 
 
+class StoppedSeen(Protocol):
+    """A kafka.brokers.Stopped."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partitions(self) -> int: ...
+    @property
+    def of(self) -> int: ...
+    @property
+    def has_leader(self) -> bool: ...
+    @property
+    def awaits(self) -> tuple[int, ...]: ...
+
+
 class Brokers(Protocol):
     """The part of kafka.brokers.Brokers that is shown."""
 
@@ -129,6 +145,8 @@ class Brokers(Protocol):
 
     @property
     def known(self) -> Sequence[BrokerSeen]: ...
+    @property
+    def stopped(self) -> Sequence[StoppedSeen]: ...
 
 
 class KafkaSide(Protocol):
@@ -334,6 +352,10 @@ class Collector:
             ),
             producer_queue=kafka.producer_queue,
             rebuilds=kafka.rebuilds,
+            stopped=tuple(
+                StoppedTopic(each.topic, each.partitions, each.of, each.has_leader, each.awaits)
+                for each in brokers.stopped[:_MOST_HELD]
+            ),
             **_trouble(trouble),
         )
 

@@ -27,6 +27,7 @@ _CONDITIONS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
     mqtt_faults.session,
     mqtt_faults.refused_filters,
     kafka_faults.cluster,
+    kafka_faults.no_leader,
     kafka_faults.brokers,
     kafka_faults.missing_topics,
     kafka_faults.forbidden_topics,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from bridge.delivery.results import Hold
 from bridge.status.finding import Finding, broken, warning
-from bridge.status.snapshot import HeldTopic, KafkaBroker, Snapshot
+from bridge.status.snapshot import HeldTopic, KafkaBroker, Snapshot, StoppedTopic
 from bridge.status.spoken import count, duration, listed, rate, sentence
 from bridge.status.whereabouts import behind_kafka, kafka_is_live, quoted
 
@@ -26,6 +26,46 @@ def cluster(s: Snapshot) -> Iterator[Finding]:
         yield explain(s)
     elif not kafka_is_live(s) and not (s.state == "starting" and not s.kafka.trouble):
         yield _gone(s)
+
+
+def no_leader(s: Snapshot) -> Iterator[Finding]:
+    """Topics that Kafka can't write until brokers are back, while other brokers are up."""
+    stopped = stopped_topics(s)
+    if not stopped:
+        return
+    without_leader = not stopped[0].has_leader
+    parts, of = sum(each.partitions for each in stopped), sum(each.of for each in stopped)
+    lacks = "no leader" if without_leader else "no second in-sync replica"
+    known = {broker.number: broker for broker in s.kafka.brokers}
+    awaited = [
+        known.get(number, KafkaBroker(number, "", is_up=False, state_age=0.0))
+        for number in sorted({number for each in stopped for number in each.awaits})
+    ]
+    names = listed([_broker(broker) for broker in awaited])
+    addresses = listed([broker.address or f"Kafka broker {broker.number}" for broker in awaited])
+    if all(broker.is_up for broker in awaited):
+        remedy = f"These brokers run, so read their logs: Kafka has elected no leader. Look at {addresses}."
+    else:
+        hosts = listed([_host(broker.address) or f"broker {broker.number}" for broker in awaited])
+        remedy = f"Start Kafka on {hosts}: {_KAFKA}. The bridge then delivers by itself."
+    yield broken(
+        "kafka-no-leader",
+        addresses,
+        f"Kafka can't write to {listed([each.topic for each in stopped])}: {parts} of"
+        f" {count(of, 'partition')} {'has' if parts == 1 else 'have'} {lacks} and"
+        f" {'waits' if parts == 1 else 'wait'} for {names}. {behind_kafka(s)}",
+        remedy,
+    )
+
+
+def stopped_topics(s: Snapshot) -> list[StoppedTopic]:
+    """The topics that wait for brokers: those without a leader if there are any."""
+    if not kafka_is_live(s):
+        return []
+    without_leader = [each for each in s.kafka.stopped if not each.has_leader]
+    # With min.insync.replicas = 1 a leader writes alone. Messages that wait show that this one does not.
+    late = {held.topic for held in s.held}
+    return without_leader or [each for each in s.kafka.stopped if each.topic in late]
 
 
 def brokers(s: Snapshot) -> Iterator[Finding]:
@@ -202,7 +242,7 @@ def held_topics(s: Snapshot) -> Iterator[Finding]:
 
 def late(s: Snapshot) -> Iterator[Finding]:
     """Kafka is up, and confirms too slowly."""
-    if not kafka_is_live(s) or any(_is_held(held) for held in s.held):
+    if not kafka_is_live(s) or any(_is_held(held) for held in s.held) or stopped_topics(s):
         return
     spooling = [held for held in s.held if held.state == "spooling"]
     draining = [held for held in s.held if held.state == "draining"]

@@ -14,6 +14,7 @@ _LOST_LATELY = 3600.0  # seconds for which a lost session is shown
 _OFTEN, _OFTEN_WITHIN = 4, 600.0  # so many ended connections within so many seconds are too many
 _CONNECTING_TOO_LONG = 10.0  # seconds
 _UNREACHABLE = "mqtt.connect_failed"
+_ANSWERS_NOTHING = ("mqtt.connack_timeout", "mqtt.keepalive_timeout")
 _NO_NAME = ("name resolution", "name or service", "no address associated", "nodename")
 _NO_WAY = ("no route", "network is unreachable", "timed out", "host is down", "host is unreachable")
 
@@ -117,14 +118,16 @@ def session(s: Snapshot) -> Iterator[Finding]:
         "mqtt.malformed_packet": _malformed,
         _UNREACHABLE: _unreachable,
         "mqtt.unavailable": _unavailable,
-        "mqtt.connack_timeout": _hangs,
-        "mqtt.keepalive_timeout": _hangs,
+        **dict.fromkeys(_ANSWERS_NOTHING, _hangs),
     }
     taken_over = s.mqtt.taken_over_age
     if s.mqtt.trouble == "mqtt.subscribe_refused" and s.mqtt.refused:
         return  # refused_filters() says so
     if s.mqtt.trouble == "mqtt.taken_over" and taken_over is not None and taken_over <= _RIVAL_NOW:
         return  # rival() says so
+    if s.haproxy and s.haproxy.hangs and s.mqtt.trouble in (*_ANSWERS_NOTHING, ""):
+        yield _haproxy_hangs(s, s.haproxy)
+        return
     yield by_trouble.get(s.mqtt.trouble, _connecting)(s)
 
 
@@ -245,6 +248,19 @@ def _unavailable(s: Snapshot) -> Finding:
         f"HAProxy at {at} accepts connections and closes them before EMQ answers: no EMQ node is up behind"
         f" HAProxy, so both EMQ nodes are down or out of its reach. Devices can't publish either. {unknown}",
         f"Start EMQ on its hosts: {_EMQ}. {_CONSOLE} on {s.mqtt.host} shows which nodes are down.",
+    )
+
+
+def _haproxy_hangs(s: Snapshot, haproxy: Neighbour) -> Finding:
+    at, host = mqtt_address(s), s.mqtt.host
+    return broken(
+        "haproxy-hangs",
+        at,
+        f"HAProxy at {at} hangs: it accepts the bridge's connections and answers nothing, and its statistics"
+        f" at {haproxy.url} do not answer either. Devices that connect through this HAProxy can't publish"
+        f" now. {behind_the_bridge(s)}",
+        f"On the host {host} restart HAProxy: {_HAPROXY}. If HAProxy hangs again, look at the load of that"
+        " host.",
     )
 
 
@@ -378,7 +394,16 @@ def flapping(s: Snapshot) -> Iterator[Finding]:
 
 def unasked(s: Snapshot) -> Iterator[Finding]:
     """Monitoring that does not answer: what the bridge can't know."""
-    if s.haproxy and _is_silent(s, s.haproxy) and s.mqtt.trouble != _UNREACHABLE:
+    if s.haproxy and s.haproxy.hangs and is_live(s):
+        yield warning(
+            "haproxy-hangs",
+            mqtt_address(s),
+            f"HAProxy's statistics at {s.haproxy.url} accept connections and give no answer: HAProxy hangs,"
+            " or its host is very busy. If HAProxy hangs, no message comes, although the bridge's connection"
+            " counts as live until the broker's next answer to a ping is late.",
+            f"If this lasts, restart HAProxy on the host {s.mqtt.host}: {_HAPROXY}.",
+        )
+    elif s.haproxy and not s.haproxy.hangs and _is_silent(s, s.haproxy) and s.mqtt.trouble != _UNREACHABLE:
         yield warning(
             "haproxy-not-asked",
             s.haproxy.url,

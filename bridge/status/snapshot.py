@@ -53,6 +53,21 @@ class KafkaBroker:
 
 
 @dataclass(frozen=True, slots=True)
+class StoppedTopic:
+    """A Kafka topic of which `partitions` (of all `of`) wait for brokers, and cannot be written meanwhile.
+
+    `has_leader` true: leaders are up, but have no second in-sync replica, which min.insync.replicas may ask.
+    `awaits`: the brokers' numbers.
+    """
+
+    topic: str
+    partitions: int
+    of: int
+    has_leader: bool
+    awaits: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kafka:
     """The cluster. `state`: "live", "connecting" (never reached yet), "away" (no broker is up) or "resting"
     (no broker lets the producer in until a person acts).
@@ -67,6 +82,7 @@ class Kafka:
     trouble: str = ""  # as in Mqtt
     reason: str = ""
     way_out: str = ""
+    stopped: tuple[StoppedTopic, ...] = ()  # the first 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +191,7 @@ class Neighbour:
     url: str
     asked_age: float | None = None  # since the last good answer
     trouble: str = ""
+    hangs: bool = False  # it accepts connections and gives no answer
 
 
 @dataclass(frozen=True, slots=True)

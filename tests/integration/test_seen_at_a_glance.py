@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.admin import NewTopic
 from playwright.sync_api import Browser
 
 from tests.harness.bridge import BridgeProcess
@@ -65,6 +66,16 @@ class Watched:
             lambda: f"healthy: {self._page.sentence}",
         )
 
+    def says(self, *words: str, within: float) -> None:
+        """Wait until page, `top` and `check` have these words. Raises NotInTime with what they show."""
+        began = time.monotonic()
+        for name, look in {
+            "the page": lambda: self._page.text,
+            "bridge top --once": lambda: self._said(self._run("top", "--once")),
+            "bridge check": self.check,
+        }.items():
+            self._wait(name, look, words, began + within)
+
     def names(self, expected: Named) -> None:
         """Wait until each surface has these words. Raises NotInTime with what it shows instead."""
         began = time.monotonic()
@@ -75,9 +86,12 @@ class Watched:
         }.items():
             host = expected.alert_host if name == "the alert" else ""
             self._wait(name, look, (host or expected.host, expected.remedy), began + SOON)
-        said = self._said(self._run("check"))
+        said = self.check()
         for word in (expected.host, expected.remedy):
             assert word in said, f"bridge check does not say {word!r}: {said}"
+
+    def check(self) -> str:
+        return self._said(self._run("check"))
 
     def _wait(self, name: str, look: Callable[[], str], words: tuple[str, ...], end: float) -> None:
         shown = ""
@@ -197,6 +211,23 @@ def test_haproxy_is_killed(watched: Callable[..., Any], haproxy: HAProxy) -> Non
         seen.is_well()
 
 
+def test_haproxy_hangs(watched: Callable[..., Any], haproxy: HAProxy) -> None:
+    """The kernel accepts connections for it, as for an EMQ that hangs."""
+    tcp = {"keepalive_idle": "2s", "keepalive_interval": "1s", "keepalive_count": 2}
+    with watched(mqtt={"keepalive": "7s", "tcp": tcp}) as seen:
+        seen.is_well()
+        with haproxy.hung():
+            seen.says(
+                f"HAProxy at {haproxy.host.address}:1884 hangs",
+                f"On the host {haproxy.host.address} restart HAProxy: sudo systemctl restart haproxy",
+                within=60.0,
+            )
+            said = seen.check()
+            assert "answers nothing, and HAProxy's statistics do neither" in said
+            assert "an EMQ node hang" not in said
+        seen.is_well()
+
+
 def test_a_kafka_broker_is_killed(watched: Callable[..., Any], kafka: KafkaCluster) -> None:
     with watched() as seen:
         seen.is_well()
@@ -212,6 +243,44 @@ def test_all_of_kafka_is_gone(watched: Callable[..., Any], kafka: KafkaCluster, 
             publish(haproxy, "house/a")
             address = kafka.node(1).host.address
             seen.names(Named(f"{address}:9092", "systemctl restart kafka", "DeliveryLate"))
+        seen.is_well()
+
+
+def test_two_of_three_kafka_brokers_are_gone(
+    watched: Callable[..., Any], kafka: KafkaCluster, haproxy: HAProxy
+) -> None:
+    """Without a majority of the controllers Kafka elects no leader, and says nothing of that."""
+    with watched() as seen:
+        seen.is_well()
+        publish(haproxy, "house/a")
+        with kafka.node(2).dead(), kafka.node(3).dead():
+            publish(haproxy, "house/a")
+            hosts = [kafka.node(number).host.address for number in (2, 3)]
+            seen.says(
+                "Kafka can't write to",
+                *[f"Kafka broker {n} at {h}:9092" for n, h in zip((2, 3), hosts, strict=True)],
+                f"Start Kafka on {hosts[0]} and {hosts[1]}",
+                within=120.0,
+            )
+        seen.is_well()
+
+
+def test_a_partition_whose_only_replica_is_gone_has_no_leader(
+    watched: Callable[..., Any], kafka: KafkaCluster, haproxy: HAProxy
+) -> None:
+    kafka.admin.create_topics([NewTopic("spread", 3, 1)])["spread"].result(timeout=15.0)
+    with watched(routes=[{"name": "more", "filter": "more/#", "topic": "spread"}]) as seen:
+        seen.is_well()
+        publish(haproxy, "more/a")
+        with kafka.node(2).dead():
+            address = kafka.node(2).host.address
+            seen.says(
+                "Kafka can't write to spread: 1 of 3 partitions has no leader",
+                f"waits for Kafka broker 2 at {address}:9092",
+                f"Start Kafka on {address}",
+                within=60.0,
+            )
+            assert "1 of 3 partitions without a leader, which wait for broker 2" in seen.check()
         seen.is_well()
 
 

@@ -11,7 +11,7 @@ from bridge.kafka.cluster_check import ClusterCheck
 from bridge.kafka.listeners import host_and_port
 from bridge.kafka.topic_description import Description
 from bridge.settings import Settings
-from bridge.status.spoken import count
+from bridge.status.spoken import count, listed
 from bridge.units import DURATION, SIZE
 
 _CLOSE_ENOUGH = 5.0  # seconds between two clocks
@@ -96,9 +96,11 @@ def copies_verdict(topic: Description, brokers_up: int) -> Outcome:
     wanted = topic.number("min.insync.replicas") or 1
     text = f"{topic.name}: {count(topic.replicas, 'replica')}, min.insync.replicas {wanted}"
     if topic.leaderless:
+        awaited = f"broker {listed([str(number) for number in topic.awaits])}" if topic.awaits else ""
         return failed(
-            f"{topic.name}: {count(topic.leaderless, 'partition')} without a leader",
-            "start the brokers that are down",
+            f"{topic.name}: {topic.leaderless} of {count(topic.partitions, 'partition')} without a leader"
+            f"{f', which wait for {awaited}' if awaited else ''}: Kafka can't write to them",
+            f"start {awaited or 'the brokers that are down'}",
         )
     if topic.in_sync < wanted:
         return failed(

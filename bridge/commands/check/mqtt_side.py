@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bridge.commands.check import haproxy_cfg
-from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
+from bridge.commands.check.outcome import Level, Outcome, Site, failed, good, skipped, warning
 from bridge.errors import BridgeError
 from bridge.mqtt.broker_check import BrokerCheck, reach, resolve
 from bridge.mqtt.connector import is_open
-from bridge.neighbours.answer import Unavailable
+from bridge.neighbours.answer import Hangs, Unavailable
 from bridge.neighbours.neighbours import Emqx, ask_haproxy
 from bridge.status.mqtt_faults import node_state
 from bridge.status.snapshot import BrokerNode, SessionQueue
@@ -59,7 +59,20 @@ def tcp(site: Site) -> Iterator[Outcome]:
 
 
 def connack(site: Site) -> Iterator[Outcome]:
-    site.broker = BrokerCheck(site.settings.mqtt, site.client_id, balancer=has_balancer(site))
+    mqtt, balancer = site.settings.mqtt, has_balancer(site)
+    try:
+        site.broker = BrokerCheck(mqtt, site.client_id, balancer=balancer)
+    except BridgeError:
+        if balancer and _haproxy_hangs(site):
+            yield Outcome(
+                Level.FAILED,
+                f"HAProxy hangs: {mqtt.host}:{mqtt.port} accepts the connection and answers nothing, and"
+                " HAProxy's statistics do neither",
+                f"on {mqtt.host}: sudo systemctl restart haproxy",
+                "haproxy-hangs",
+            )
+            return
+        raise
     yield good(f"the broker accepts the bridge, MQTT {site.broker.version}")
 
 
@@ -128,6 +141,18 @@ def timeouts_verdict(file: str, found: dict[str, float | None], keepalive: float
             )
         else:
             yield good(f"{timeout} {DURATION.format(seconds)}, mqtt.keepalive {DURATION.format(keepalive)}")
+
+
+def _haproxy_hangs(site: Site) -> bool:
+    mqtt, haproxy = site.settings.mqtt, site.settings.haproxy
+    if url := haproxy.address(mqtt.host, mqtt.port):
+        try:
+            ask_haproxy(url, haproxy)
+        except Hangs:
+            return True
+        except BridgeError:
+            pass
+    return False
 
 
 def nodes(site: Site) -> Iterator[Outcome]:

@@ -21,7 +21,7 @@ def read_status(site: Site) -> None:
     """Ask the running service for /status.json, and keep the answer in the site."""
     try:
         where = running(site.settings)
-        site.status = read(where.ask(), where.is_own)
+        site.status = read(where.ask(), where)
         site.page = where.url.replace("/status.json", "/runbook")
     except NoAnswer as error:
         site.no_status = str(error)

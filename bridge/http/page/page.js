@@ -120,7 +120,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
     ? host(live ? "good" : "unknown", "HAProxy", live ? "lets the bridge through" : "not known", broker,
       "The bridge does not ask HAProxy.")
     : haproxy.trouble || haproxy.asked_age == null || haproxy.asked_age > OLD
-      ? host(live ? "warning" : "broken", "HAProxy", "does not answer", haproxy.trouble,
+      ? host(live ? "warning" : "broken", "HAProxy", haproxy.hangs ? "hangs" : "does not answer", haproxy.trouble,
         haproxy.asked_age != null && `last answer ${span(haproxy.asked_age)} ago`, broker)
       : host("good", "HAProxy", "answers", `asked ${span(haproxy.asked_age)} ago`, broker);
   const emq = nodes.length > 0

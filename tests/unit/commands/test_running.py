@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from bridge.commands.running import NoAnswer, running
+from bridge.commands.running import NoAnswer, read, running
 from bridge.settings import Settings
+from bridge.status.diagnosis import diagnose
+from bridge.status.document import document
+from tests.harness.snapshots import healthy
 
 
 def settings(**http: Any) -> Settings:
@@ -63,3 +66,18 @@ def test_a_password_in_an_url_is_refused_and_not_repeated() -> None:
     with pytest.raises(NoAnswer, match="no password") as refused:
         running(settings(), "http://ann:sesame@192.168.1.7:9464")
     assert "sesame" not in str(refused.value)
+
+
+def test_the_answer_of_another_bridge_on_this_machine_is_not_taken_for_our_own() -> None:
+    theirs = document(healthy(), diagnose(healthy()))
+    ours = settings()
+    assert ours.mqtt.client_id == healthy().mqtt.client_id
+    assert read(theirs, running(ours)).diagnosis.level == "good"
+    second = ours.model_copy(update={"mqtt": ours.mqtt.model_copy(update={"client_id": "second"})})
+    with pytest.raises(
+        NoAnswer, match=r'another one: its client id is "mqtt-kafka-bridge", .*"second".*--url'
+    ):
+        read(theirs, running(second))
+    assert (
+        read(theirs, running(second, "http://127.0.0.1:9464")).diagnosis.level == "good"
+    )  # asked for by name

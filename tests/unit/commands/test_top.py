@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bridge.commands import cli, top
-from bridge.commands.running import NoAnswer, read
+from bridge.commands.running import NoAnswer, Running, read
 from bridge.settings import load
 from bridge.status.diagnosis import diagnose
 from bridge.status.document import Status
@@ -157,7 +157,7 @@ def test_a_url_that_is_none_is_refused(config: str, capsys: Any, url: str) -> No
 
 def test_a_stuck_loop_of_the_own_service_is_noticed_by_the_age_of_the_snapshot() -> None:
     old = document(replace(healthy(), made=time.monotonic() - 60))
-    assert [each.id for each in read(old, is_own=True).diagnosis.findings] == ["bridge-stuck"]
+    assert [each.id for each in read(old, Running("")).diagnosis.findings] == ["bridge-stuck"]
     assert read(old).diagnosis.level == "good"  # another machine has another monotonic clock
 
 
@@ -174,6 +174,7 @@ def test_a_terminal_shows_the_last_state_when_the_service_goes(monkeypatch: pyte
 
     class Where:
         is_own = True
+        client_id = ""
 
         def ask(self) -> bytes:
             answer = next(answers)

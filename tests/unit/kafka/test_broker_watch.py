@@ -81,8 +81,10 @@ def test_a_closed_producer_is_not_asked() -> None:
 
 def test_a_removed_broker_is_forgotten_although_its_topic_is_watched_no_more() -> None:
     class Asked:
+        queued = 0
+
         def metadata(self, topic: str, _: float) -> SimpleNamespace:
-            partition = SimpleNamespace(replicas=[1, 4] if topic == "old" else [1])
+            partition = SimpleNamespace(leader=1, isrs=[1], replicas=[1, 4] if topic == "old" else [1])
             told = SimpleNamespace(error=None, partitions={0: partition})
             broker = SimpleNamespace(host="127.47.0.1", port=1)
             return SimpleNamespace(brokers={1: broker}, topics={topic: told})
@@ -97,3 +99,70 @@ def test_a_removed_broker_is_forgotten_although_its_topic_is_watched_no_more() -
         watch.use_topic(f"new{number}")
     watch.ask(asked)
     assert [each.number for each in brokers.known] == [1]
+
+
+def test_a_topic_without_a_leader_is_asked_about_in_every_second_round() -> None:
+    asked: list[str] = []
+    leaders = {"b": -1}
+
+    class Asked:
+        queued = 0
+
+        def metadata(self, topic: str, _: float) -> SimpleNamespace:
+            asked.append(topic)
+            partition = SimpleNamespace(leader=leaders.get(topic, 1), isrs=[1], replicas=[1])
+            told = SimpleNamespace(error=None, partitions={0: partition})
+            broker = SimpleNamespace(host="127.47.0.1", port=1)
+            return SimpleNamespace(brokers={1: broker}, topics={topic: told})
+
+    brokers = Brokers()
+    watch = BrokerWatch(KafkaSettings(bootstrap_servers="127.47.0.1:1"), brokers)
+    producer: Any = Asked()
+    for topic in "abcd":
+        watch.use_topic(topic)
+    for _ in range(8):
+        watch.ask(producer)
+    assert "".join(asked) == "abcbdbab"
+    assert [(each.topic, each.has_leader) for each in brokers.stopped] == [("b", False)]
+    leaders.clear()
+    watch.ask(producer)
+    watch.ask(producer)
+    assert brokers.stopped == ()
+    asked.clear()
+    for _ in range(4):
+        watch.ask(producer)
+    assert sorted(asked) == list("abcd")
+
+
+def test_a_dead_broker_that_the_metadata_goes_on_to_name_is_found_once_messages_wait(refusing: str) -> None:
+    """Kafka without a majority of its controllers; librdkafka needs no connection to the dead broker."""
+    kafka = MockKafka(1)
+    host, _, port = kafka.bootstrap.partition(":")
+    gone, _, gone_port = refusing.partition(":")
+
+    class Asked:
+        queued = 0
+
+        def metadata(self, topic: str, _: float) -> SimpleNamespace:
+            partition = SimpleNamespace(leader=1, isrs=[1, 2], replicas=[1, 2])
+            told = SimpleNamespace(error=None, partitions={0: partition})
+            here, there = (
+                SimpleNamespace(host=host, port=int(port)),
+                SimpleNamespace(host=gone, port=int(gone_port)),
+            )
+            return SimpleNamespace(brokers={1: here, 2: there}, topics={topic: told})
+
+    brokers = Brokers()
+    watch = BrokerWatch(KafkaSettings(bootstrap_servers=kafka.bootstrap), brokers)
+    asked: Any = Asked()
+    watch.use_topic("t")
+
+    def up() -> list[bool]:
+        watch.ask(asked)
+        return [each.is_up for each in brokers.known]
+
+    assert [up() for _ in range(3)] == [[True, True]] * 3
+    asked.queued = 5
+    assert [up() for _ in range(3)] == [[True, True], [True, True], [True, False]]
+    asked.queued = 0
+    assert [up() for _ in range(3)] == [[True, False]] * 3

@@ -2,10 +2,11 @@
 
 import json
 
-from bridge.kafka.brokers import BELIEVE_AFTER, FORGET_AFTER, Brokers, Reach
+from bridge.kafka.brokers import BELIEVE_AFTER, FORGET_AFTER, Brokers, Partition, Reach, Stopped
 
 THREE = {1: "b1:9092", 2: "b2:9092", 3: "b3:9092"}
 TWO = {2: "b2:9092", 3: "b3:9092"}
+TWO_LEFT = {1: "b1:9092", 2: "b2:9092"}
 ANSWERS, HANGS, AWAY = Reach.ANSWERS, Reach.HANGS, Reach.AWAY
 
 
@@ -208,3 +209,70 @@ def test_addresses_that_no_broker_has_are_not_suspected_for_ever() -> None:
     brokers.judge(105.0, THREE, {})
     assert brokers.doubtful(THREE) == ["b1:9092"]
     assert len(brokers._suspects) == 1
+
+
+def part(leader: int, in_sync: set[int], replicas: tuple[int, ...] = (1, 2, 3)) -> Partition:
+    return Partition(leader, frozenset(replicas), frozenset(in_sync))
+
+
+def test_after_all_died_a_partition_waits_for_the_broker_that_was_in_sync_last() -> None:
+    brokers = seen()
+    brokers.judge(105.0, {1: "b1:9092", 2: "b2:9092"}, {"b3:9092": AWAY})
+    parts = [part(1, {1, 2}), part(-1, {3}), part(-1, {3})]
+    brokers.judge(110.0, TWO_LEFT, {"b3:9092": AWAY}, partitions={"iot": parts, "else": [part(1, {1, 2})]})
+    assert brokers.stopped == (Stopped("iot", 2, 3, has_leader=False, awaits=(3,)),)
+    brokers.judge(115.0, THREE, {}, partitions={"iot": [part(1, {1, 2}), part(3, {3}), part(3, {3})]})
+    assert brokers.stopped == ()
+
+
+def test_two_of_three_died_at_once_and_the_third_still_names_them_as_leaders() -> None:
+    brokers = seen()
+    parts = [part(1, {1, 2, 3}), part(2, {1, 2, 3}), part(3, {1, 2, 3})]
+    gone = {"b2:9092": AWAY, "b3:9092": AWAY}
+    for now in (105.0, 110.0, 115.0):
+        brokers.suspect("b2:9092")
+        brokers.suspect("b3:9092")
+        brokers.judge(now, THREE, gone, partitions={"iot": parts})
+        assert brokers.stopped == ()  # Kafka may be about to elect others
+    brokers.judge(125.0, THREE, gone, partitions={"iot": parts})
+    assert brokers.stopped == (Stopped("iot", 2, 3, has_leader=False, awaits=(2, 3)),)
+
+
+def test_what_was_told_before_a_broker_died_names_no_partition_without_leader() -> None:
+    brokers = seen()
+    brokers.judge(104.0, THREE, {}, partitions={"iot": [part(1, {1, 2, 3})]})
+    for now in (105.0, 130.0, 200.0):
+        brokers.judge(now, TWO, {"b1:9092": AWAY})
+    assert brokers.stopped == ()
+
+
+def test_a_leader_is_up_and_alone_in_sync() -> None:
+    brokers = seen()
+    brokers.judge(105.0, {1: "b1:9092"}, {"b2:9092": AWAY, "b3:9092": AWAY})
+    brokers.judge(110.0, {1: "b1:9092"}, {}, partitions={"iot": [part(1, {1})], "one": [part(1, {1}, (1,))]})
+    assert brokers.stopped == (Stopped("iot", 1, 1, has_leader=True, awaits=(2, 3)),)
+
+
+def test_without_a_majority_of_controllers_the_dead_stay_in_sync_for_ever() -> None:
+    brokers = seen()
+    gone = {"b2:9092": AWAY, "b3:9092": AWAY}
+    brokers.judge(105.0, {1: "b1:9092"}, gone)
+    for now, stopped in ((120.0, 0), (150.0, 1)):
+        brokers.judge(now, {1: "b1:9092"}, gone, partitions={"iot": [part(1, {1, 2, 3})]})
+        assert len(brokers.stopped) == stopped
+
+
+def test_while_no_broker_answers_no_topic_is_named() -> None:
+    brokers = seen()
+    brokers.judge(105.0, THREE, {}, partitions={"iot": [part(-1, {3})]})
+    assert brokers.stopped
+    brokers.judge(110.0, None, dict.fromkeys(THREE.values(), AWAY))
+    assert brokers.stopped == ()
+
+
+def test_a_topic_that_is_gone_does_not_wait() -> None:
+    brokers = seen()
+    brokers.judge(105.0, THREE, {}, partitions={"iot": [part(-1, {3})]})
+    brokers.keep_topics([])
+    brokers.judge(110.0, THREE, {})
+    assert brokers.stopped == ()

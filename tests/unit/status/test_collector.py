@@ -44,6 +44,7 @@ class _Brokers:
     ever_up: bool = True
     taken_at: float = 0.0
     known: tuple[()] = ()
+    stopped: tuple[()] = ()
 
 
 @dataclass

@@ -22,6 +22,7 @@ from bridge.status.snapshot import (
     Neighbour,
     SessionQueue,
     Snapshot,
+    StoppedTopic,
 )
 from tests.artefacts import pages
 from tests.harness.kit import ROOT
@@ -105,12 +106,19 @@ def held(kind: str, reason: str, way_out: str = "", state: str = "held", message
     return replace(healthy(), held=(topic,), waiting_total=1)
 
 
+def stopped(topic: StoppedTopic, up: int, *, is_late: bool = False) -> Snapshot:
+    late = held("", "late", state="spooling") if is_late else healthy()
+    seen = kafka("live", up=up).kafka
+    return replace(late, kafka=replace(seen, stopped=(topic,)))
+
+
 def without_neighbours(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, haproxy=None, nodes=(), emqx=None, queue=None)
 
 
 PAHO_REFUSED = "check mqtt.username and mqtt.password_file against the broker's users"
 NO_CONNACK = "closed before CONNACK: the peer closed the connection (FIN), without DISCONNECT"
+HUNG_STATS = Neighbour("http://172.30.1.10:8081/metrics", 12.0, "no whole answer within 5 s", hangs=True)
 DOWN_STATS = Neighbour("http://172.30.1.10:8081/metrics", 40.0, "connection refused")
 
 # state -> the snapshot, the level, the worst finding, and what the sentence says.
@@ -161,6 +169,30 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         "broken",
         "emq-hangs",
         ("172.30.1.10:1884", "an EMQ node hangs", "can't tell which node", "8081", "restart emqx"),
+    ),
+    "HAProxy hangs": (
+        away("mqtt.connack_timeout", "no CONNACK within 75 s", haproxy=HUNG_STATS, nodes=healthy().nodes),
+        "broken",
+        "haproxy-hangs",
+        ("HAProxy at 172.30.1.10:1884 hangs", HUNG_STATS.url, "On the host 172.30.1.10", "restart haproxy"),
+    ),
+    "HAProxy hangs, and the bridge has just noticed": (
+        away("mqtt.keepalive_timeout", haproxy=HUNG_STATS),
+        "broken",
+        "haproxy-hangs",
+        ("restart haproxy",),
+    ),
+    "HAProxy hangs, and the connection still counts as live": (
+        replace(healthy(), haproxy=HUNG_STATS),
+        "warning",
+        "haproxy-hangs",
+        ("no message comes, although", "restart haproxy"),
+    ),
+    "an EMQ node hangs, and HAProxy's statistics are refused": (
+        away("mqtt.connack_timeout", "no CONNACK within 75 s", haproxy=DOWN_STATS),
+        "broken",
+        "emq-hangs",
+        ("an EMQ node hangs",),
     ),
     "both EMQ nodes are gone, HAProxy is asked": (
         away("mqtt.unavailable", NO_CONNACK, **nodes("DOWN", "DOWN")),
@@ -334,6 +366,38 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         "warning",
         "kafka-broker-down",
         ("Kafka broker 1 at 172.30.1.31:9092 is down", "2 of 3", "On the host 172.30.1.31", "restart kafka"),
+    ),
+    "all Kafka brokers died, and the one that was in sync last is not back": (
+        stopped(StoppedTopic("iot", 2, 3, has_leader=False, awaits=(1,)), up=2),
+        "broken",
+        "kafka-no-leader",
+        (
+            "can't write to iot: 2 of 3 partitions have no leader and wait for Kafka broker 1 at 172.30.1.31",
+            LOST,
+            "Start Kafka on 172.30.1.31: sudo systemctl restart kafka",
+        ),
+    ),
+    "two of three Kafka brokers died, and a topic wants two in sync": (
+        stopped(StoppedTopic("iot.cellar", 1, 1, has_leader=True, awaits=(1, 2)), up=1, is_late=True),
+        "broken",
+        "kafka-no-leader",
+        (
+            "1 of 1 partition has no second in-sync replica",
+            "waits for Kafka broker 1",
+            "and Kafka broker 2 at",
+        ),
+    ),
+    "a leader is alone, and Kafka takes its messages all the same": (
+        stopped(StoppedTopic("iot.cellar", 1, 1, has_leader=True, awaits=(1,)), up=2),
+        "warning",
+        "kafka-broker-down",
+        ("Messages flow through the others",),
+    ),
+    "Kafka elects no leader although its brokers run": (
+        stopped(StoppedTopic("iot", 1, 3, has_leader=False, awaits=(1, 2)), up=3),
+        "broken",
+        "kafka-no-leader",
+        ("1 of 3 partitions has no leader", "read their logs"),
     ),
     "two Kafka brokers are dead": (
         kafka("live", up=1),
