@@ -32,6 +32,15 @@ class Loop:
     def post(self, action: Callable[[], None]) -> None:
         """Have `action` run soon in the loop's thread. Any thread and any signal handler may call this."""
         self._posted.append(action)
+        self.ring()
+
+    @property
+    def bell(self) -> int:
+        """An eventfd. The loop wakes when anybody adds to it."""
+        return self._bell
+
+    def ring(self) -> None:
+        """Wake the loop. Any thread and any signal handler may call this."""
         with suppress(BlockingIOError):  # the loop has been woken already
             os.eventfd_write(self._bell, 1)
 

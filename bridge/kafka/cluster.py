@@ -284,9 +284,10 @@ class Cluster:
         tls.require_usable(self._settings)
         producer = Producer(
             producer_options(self._settings, self._batch_size),
-            wake=lambda: self._loop.post(_nothing),
+            wake=self._loop.ring,
             on_error=lambda code, text: self._loop.post(partial(self._error, built(), code, text)),
             on_statistics=on_statistics,
+            bell=self._loop.bell,
         )
         built = ref(producer)  # a strong reference would keep a replaced producer until the collector runs
         return producer
@@ -432,7 +433,3 @@ class Cluster:
         if username and password:
             for producer in (self._producer, *self._others):
                 producer.new_password(username, password)
-
-
-def _nothing() -> None:
-    """Do nothing. Posting this wakes the loop; the reports are in the producer's lists."""
