@@ -18,7 +18,7 @@ from bridge.errors import BridgeError, ConfigurationError, NoThread, without_fra
 from bridge.http.server import Server
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
-from bridge.loop import Loop, start_thread
+from bridge.loop import Loop, relay, start_thread
 from bridge.mqtt.session import Session, State
 from bridge.neighbours.neighbours import Neighbours
 from bridge.observe import logging
@@ -113,17 +113,17 @@ class Service:
         self._page.start()
         _spare_the_collector()
         self._collector.state = "running"
-        began = time.monotonic()
+        took = 0.0
         while not self._is_over():
+            began = time.monotonic()
             due = min(self._pipeline.turn(), self._session.turn(), self._keep_time())
             if self._pipeline.has_work:
                 due = 0.0
             now = time.monotonic()
-            due = min(due, self._collector.turn(now, now - began))
+            due = min(due, self._collector.turn(now, max(took, now - began)))
             if due > 0:
                 self._kafka.sleep()
-            self._loop.wait(min(due, self._tell_systemd()))
-            began = time.monotonic()
+            took = self._rest(time.monotonic() + min(due, self._tell_systemd()))
         self._neighbours.close()
         self._page.close()
         self._kafka.close()
@@ -135,6 +135,13 @@ class Service:
         self._pipeline.log_repeated()
         log(Event.SERVICE_STOPPED, **self._pipeline.counts.as_fields())
         return 1 if self._left_at_once else 0
+
+    def _rest(self, due: float) -> float:
+        """Sleep until it is time for a turn. Returns the seconds that were not slept, at most at once."""
+        if self._stop_deadline or not self._collector.is_calm:
+            self._loop.wait(due - time.monotonic())
+            return 0.0
+        return relay(self._loop, self._pipeline, self._session, due)
 
     def _is_over(self) -> bool:
         if self._left_at_once:

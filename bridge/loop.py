@@ -7,14 +7,18 @@ So no other thread ever touches the ledger, a lane or the session.
 
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event as Signal
 from threading import Thread
-from time import sleep
+from typing import Protocol
 
 from bridge.errors import NoThread
+
+# What `wait` returns: a watched descriptor is ready, the bell has rung, a posted action has run.
+READY, RUNG, ACTED = 1, 2, 4
 
 _GONE = 0.0002  # seconds between two looks whether the kernel has removed a thread
 
@@ -25,13 +29,23 @@ class Loop:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        # Edge-triggered: each addition wakes the loop once, and nobody has to read the number.
+        self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
         self._posted: deque[Callable[[], None]] = deque()
         self._watched: dict[int, int] = {}
 
     def post(self, action: Callable[[], None]) -> None:
         """Have `action` run soon in the loop's thread. Any thread and any signal handler may call this."""
         self._posted.append(action)
+        self.ring()
+
+    @property
+    def bell(self) -> int:
+        """An eventfd. The loop wakes when anybody adds to it."""
+        return self._bell
+
+    def ring(self) -> None:
+        """Wake the loop. Any thread and any signal handler may call this."""
         with suppress(BlockingIOError):  # the loop has been woken already
             os.eventfd_write(self._bell, 1)
 
@@ -50,22 +64,70 @@ class Loop:
         if self._watched.pop(descriptor, None) is not None:
             self._epoll.unregister(descriptor)
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until a watched descriptor is ready, an action was posted, or the time is over.
+    def wait(self, seconds: float) -> int:
+        """Sleep until a watched descriptor is ready, the bell rings, or the time is over.
 
-        Then run the posted actions. The caller does not learn which descriptor was ready: a read that finds
-        nothing is cheap, and a turn of the loop looks at everything anyway.
+        Then run the posted actions. Returns what has happened: a sum of READY, RUNG and ACTED.
         """
+        happened = 0
         for descriptor, _ in self._epoll.poll(0 if self._posted else max(0.0, seconds)):
-            if descriptor == self._bell:
-                with suppress(BlockingIOError):
-                    os.eventfd_read(self._bell)
-        for _ in range(len(self._posted)):
-            self._posted.popleft()()
+            happened |= RUNG if descriptor == self._bell else READY
+        if self._posted:
+            happened |= ACTED
+            for _ in range(len(self._posted)):
+                self._posted.popleft()()
+        return happened
 
     def close(self) -> None:
         self._epoll.close()
         os.close(self._bell)
+
+
+class Messages(Protocol):
+    """The part of delivery.pipeline.Pipeline that `relay` uses; its docstrings are there."""
+
+    @property
+    def is_calm(self) -> bool: ...
+    @property
+    def watch_at(self) -> float: ...
+    def relay(self) -> None: ...
+
+
+class Packets(Protocol):
+    """The part of mqtt.session.Session that `relay` uses; its docstrings are there."""
+
+    @property
+    def is_calm(self) -> bool: ...
+    def relay(self) -> bool: ...
+
+
+def relay(loop: Loop, messages: Messages, packets: Packets, due: float) -> float:
+    """Sleep until a turn must follow. Meanwhile pass on the messages that come one by one.
+
+    Such a message wakes the loop twice: when EMQ sends it, and when Kafka has it. Neither can change most of
+    what a turn asks of all parts, so neither makes a turn. A turn follows at `due`, in monotonic seconds, and
+    at once where anything else has happened. Returns the seconds that the longest of these passes took.
+    """
+    wait, monotonic = loop.wait, time.monotonic
+    longest = 0.0
+    is_calm = messages.is_calm and packets.is_calm
+    now = monotonic()
+    while happened := wait(due - now):
+        began = monotonic()
+        if not is_calm or happened & ACTED or began >= due:
+            break
+        if happened & RUNG:
+            messages.relay()
+        if happened & READY:
+            if not packets.relay():
+                break
+            due = min(due, messages.watch_at)  # a message may be in flight now, and must not be late unseen
+        is_calm = messages.is_calm and packets.is_calm
+        now = monotonic()
+        longest = max(longest, now - began)
+        if not is_calm or now >= due:
+            break
+    return longest
 
 
 def start_thread(work: Callable[[], object], name: str) -> Thread:
@@ -102,4 +164,4 @@ def require_threads(count: int) -> None:
             thread.join()
         for thread in started:
             while os.path.exists(f"/proc/self/task/{thread.native_id}"):
-                sleep(_GONE)
+                time.sleep(_GONE)

@@ -80,7 +80,10 @@ class Kafka(held_lanes.Kafka, Protocol):
     def is_broken(self) -> bool: ...
     @property
     def wants_successor(self) -> bool: ...
+    @property
+    def only_reports(self) -> bool: ...
     def poll(self) -> None: ...
+    def sleep(self) -> None: ...
     def take_delivered(self) -> list[Message]: ...
     def take_failures(self) -> list[Failure]: ...
     def retire(self) -> None: ...
@@ -317,12 +320,38 @@ class Pipeline:
         disk_due = self._spooling.turn(now)
         if now >= self._many_topics.due:
             self._many_topics.turn(now)
-        settled = self._ledger.take_settled()
-        if settled:
-            self.session.acknowledge(settled)
+        self._acknowledge()
         if now >= self._look_at_clock_at:
             self._look_at_clock(now)
         return min(disk_due, self._next_due(now))
+
+    def relay(self) -> None:
+        """Settle and acknowledge what Kafka has confirmed, between two turns, while `is_calm`.
+
+        If `is_calm` is False after it, a turn must follow at once.
+        """
+        self._kafka.poll()
+        if self._kafka.only_reports:  # else a turn takes the failures first
+            self._take_delivered()
+            self._acknowledge()
+            self._kafka.sleep()
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether messages come and go, and nothing else is to be done before a turn is due.
+
+        Lanes may be held: what happens to one of them stirs it.
+        """
+        return not self.has_work and self._kafka.only_reports
+
+    @property
+    def watch_at(self) -> float:
+        """When a turn must look for late messages, in monotonic seconds, if any message is in flight."""
+        return self._spooling.watch_at
+
+    def _acknowledge(self) -> None:
+        if settled := self._ledger.take_settled():
+            self.session.acknowledge(settled)
 
     def log_repeated(self) -> None:
         """Log the number of events that were counted instead of logged."""

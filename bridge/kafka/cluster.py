@@ -145,10 +145,15 @@ class Cluster:
             self._look()
         if self._rests:
             return
-        self._producer.poll()
-        if self._producer.delivered:
+        producer = self._producer
+        producer.poll()
+        if producer.delivered:
             self._has_delivered = True
             self._refused = ""
+        if self._retiring or self._prober:
+            self._poll_others()
+
+    def _poll_others(self) -> None:
         for producer in self._others:
             producer.poll()
             self._prober_is_in |= producer is self._prober and bool(producer.delivered or producer.failed)
@@ -162,6 +167,12 @@ class Cluster:
             elif time.monotonic() >= self._probed_at + _PROBER_STAYS:
                 self._prober = None
                 producer.close()
+
+    @property
+    def only_reports(self) -> bool:
+        """One producer is there and works, and no message of it has failed: it can but deliver."""
+        producer = self._producer
+        return not (producer.failed or producer.is_broken or self._fatal or self._retiring or self._prober)
 
     @property
     def _others(self) -> list[Producer]:
@@ -182,7 +193,8 @@ class Cluster:
 
     def sleep(self) -> None:
         """The loop is about to sleep: let the producers wake it when there are reports."""
-        for producer in (self._producer, *self._others):
+        self._producer.sleep()
+        for producer in self._others if self._retiring or self._prober else ():
             producer.sleep()
 
     # -- topics --------------------------------------------------------------------------------------
@@ -284,9 +296,10 @@ class Cluster:
         tls.require_usable(self._settings)
         producer = Producer(
             producer_options(self._settings, self._batch_size),
-            wake=lambda: self._loop.post(_nothing),
+            wake=self._loop.ring,
             on_error=lambda code, text: self._loop.post(partial(self._error, built(), code, text)),
             on_statistics=on_statistics,
+            bell=self._loop.bell,
         )
         built = ref(producer)  # a strong reference would keep a replaced producer until the collector runs
         return producer
@@ -432,7 +445,3 @@ class Cluster:
         if username and password:
             for producer in (self._producer, *self._others):
                 producer.new_password(username, password)
-
-
-def _nothing() -> None:
-    """Do nothing. Posting this wakes the loop; the reports are in the producer's lists."""

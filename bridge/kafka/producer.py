@@ -1,10 +1,12 @@
 """One librdkafka producer: records in, delivery reports out.
 
 librdkafka's threads do network, batching and compression without the interpreter's lock. librdkafka gives
-reports only to a thread that calls `poll`, and offers no descriptor to wait on. So while the loop is awake,
-the loop polls. Before the loop sleeps, it opens a gate once for a small thread. The thread polls until there
-is a report, and wakes the loop. If both polled at once, they would pass the interpreter's lock to and fro
-for every single report.
+reports only to a thread that calls `poll`. The loop polls. While the loop sleeps, librdkafka itself wakes it
+when there is a report (report_bell.py).
+
+Where that can't be had, a small thread does it. Before the loop sleeps, it opens a gate once for the thread.
+The thread polls until there is a report, and wakes the loop. If both polled at once, they would pass the
+interpreter's lock to and fro for every single report.
 """
 
 import time
@@ -19,7 +21,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
-from bridge.kafka import error_verdicts
+from bridge.kafka import error_verdicts, report_bell
 from bridge.kafka.options import not_built
 from bridge.loop import require_threads, start_thread
 from bridge.message import Message
@@ -45,6 +47,8 @@ class Producer:
 
     `on_statistics` gets librdkafka's statistics as JSON, in the thread that polls.
 
+    `bell`: the loop's eventfd, for librdkafka to ring; None: the small thread waits for reports.
+
     The small thread calls `wake`. The thread that polls calls `on_error`, with code and text of an error that
     is not of one message.
     """
@@ -55,6 +59,7 @@ class Producer:
         wake: Callable[[], None],
         on_error: Callable[[int, str], None],
         on_statistics: Callable[[str], None] | None = None,
+        bell: int | None = None,
     ) -> None:
         """Raises ConfigurationError when librdkafka refuses an option, BridgeError when it can't use a file,
         NoThread without room for threads.
@@ -65,7 +70,7 @@ class Producer:
         self._wake = wake
         self._on_error = on_error
         self._gate = Semaphore(0)
-        self._waits = False
+        self._waits = False  # the loop will be woken: the gate is open, or librdkafka rings the bell
         self._closed = False
         self._questions = 0  # threads that wait for metadata: closing the client now would free it in use
         self._no_question = Condition()
@@ -82,6 +87,7 @@ class Producer:
             self._closed = True
             self._gate.release()
             raise not_built(error) from None
+        self._waits = bell is not None and report_bell.hang_up(self._rd, bell)
 
     def produce(self, message: Message) -> FailedReport | None:
         """Hand a message to librdkafka. Returns the report where the message has failed at once."""
@@ -130,7 +136,7 @@ class Producer:
         self._poll(0)
 
     def sleep(self) -> None:
-        """The loop is about to sleep: let the thread wake it when there is a report."""
+        """The loop is about to sleep: make sure that it is woken when there is a report."""
         if not self._waits:
             self._waits = True
             self._gate.release()
@@ -191,6 +197,7 @@ class Producer:
         if self._closed:
             return
         self._closed = True
+        report_bell.take_down(self._rd)  # else librdkafka could write to whatever gets the bell's number next
         with suppress(KafkaException, RuntimeError):  # after a fatal error even this raises
             self._rd.purge(blocking=False)
         self._gate.release()

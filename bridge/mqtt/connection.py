@@ -105,7 +105,7 @@ class Connection:
         """
         more = True
         for _ in range(_READS_PER_TURN):
-            more = self._tap.fill()
+            more = self._tap.fill() and not self._tap.is_drained
             self._take_packets(receive)
             if self.closed_because or not more:
                 break

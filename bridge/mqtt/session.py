@@ -142,6 +142,19 @@ class Session:
         due = [deadline for deadline in deadlines if deadline]
         return max(0.0, min(due) - time.monotonic()) if due else 60.0
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether the session is live, and has nothing to do but to read and to acknowledge."""
+        return self._state is State.LIVE and self._connection is not None and not self._connection.wants_write
+
+    def relay(self) -> bool:
+        """Read what has come, between two turns, while `is_calm`.
+
+        False: there may be more to read, or the connection has ended, so a turn must follow at once. The same
+        holds if `is_calm` is False after it.
+        """
+        return self._connection is not None and not self._read(self._connection)
+
     def acknowledge(self, messages: list[Message]) -> None:
         """Send PUBACK or PUBREC, in this order, for messages that came on the present connection."""
         if self._connection:

@@ -9,12 +9,16 @@ bridge handles no PUBLISH before the CONNACK in front of it. What leaves is outg
 """
 
 import socket
+import ssl
 
 from bridge.errors import without_frames
 from bridge.message import Packet
 from bridge.mqtt import packet_codec
 from bridge.mqtt.outgoing import NOT_NOW, Outgoing
 
+# Bytes. A plain socket that gives so few at once is empty: the message came alone, and looking whether there
+# is more would cost as much as reading it did.
+_A_FEW = 4096
 _CHUNK = 256 * 1024  # bytes of one read from the kernel; with TLS a read returns at most 16 KiB
 
 
@@ -26,7 +30,9 @@ class Tap:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self._is_tls = isinstance(sock, ssl.SSLSocket)  # whose reads end with a record of TLS
         self.outgoing = Outgoing(sock)
+        self.is_drained = False  # the last read has taken all there was, but perhaps not the stream's end
         self._data = b""
         self._position = 0
         self._begun = bytearray()  # parts of an incomplete packet; joined once, when the packet is complete
@@ -77,6 +83,7 @@ class Tap:
             self._ended = True
             return False
         self._heard = True
+        self.is_drained = len(chunk) <= _A_FEW and not self._is_tls
         self.bytes_read += len(chunk)
         if self._missing > len(chunk):
             self._begun += chunk
@@ -85,7 +92,7 @@ class Tap:
             self._data = b"".join((self._begun, chunk))
             self._begun, self._missing = bytearray(), 0
         else:
-            self._data = self._data[self._position :] + chunk
+            self._data = self._data[self._position :] + chunk if self._data else chunk
             self._position = 0
         return True
 

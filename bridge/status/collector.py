@@ -233,7 +233,7 @@ class Collector:
         self._held_since: dict[str, tuple[str, float]] = {}
 
     def turn(self, now: float, took: float) -> float:
-        """Call this at each turn of the loop. `took`: seconds of the turn before, without its wait.
+        """Call this at each turn of the loop. `took`: seconds that the loop did not wait, at most at once.
 
         Returns within how many seconds to call this again.
         """
@@ -248,6 +248,11 @@ class Collector:
             self._longest_turn = 0.0
             self.latest = self.make(now)
         return self._due - now + (SLACK if self._is_idle else 0.0)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether the next snapshot waits for its time; if not, it is made as soon as a message has come."""
+        return not self._is_idle
 
     def read(self) -> Snapshot | None:
         """The newest snapshot, for somebody who looks; None before the first. Any thread may call this."""

@@ -3,13 +3,13 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from bridge import loop as loop_module
 from bridge.errors import NoThread
-from bridge.loop import Loop, require_threads, start_thread
+from bridge.loop import ACTED, READY, RUNG, Loop, relay, require_threads, start_thread
 
 LONG = 30.0  # seconds; a test that waits so long has failed
 
@@ -126,6 +126,153 @@ def test_a_descriptor_number_can_be_used_again(loop: Loop) -> None:
         loop.forget(ours.fileno())
         ours.close()
         theirs.close()
+
+
+def test_it_tells_what_has_happened(loop: Loop, pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    loop.watch(ours.fileno(), write=False)
+    assert loop.wait(0) == 0
+    theirs.send(b"x")
+    assert loop.wait(LONG) == READY
+    ours.recv(1)
+    loop.ring()
+    assert loop.wait(LONG) == RUNG
+    theirs.send(b"x")
+    loop.post(lambda: None)
+    assert loop.wait(LONG) == READY | RUNG | ACTED
+
+
+def test_each_ring_wakes_it_once(loop: Loop) -> None:
+    for _ in range(3):
+        loop.ring()
+        loop.ring()
+        assert loop.wait(LONG) == RUNG
+        assert loop.wait(0) == 0
+
+
+# -- messages that come alone ------------------------------------------------------------------------------
+
+
+class Parts:
+    """The pipeline and the session, which note each pass."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.passes: list[str] = []
+        self.watch_at = time.monotonic() + LONG
+        self.then: dict[int, Callable[[], object]] = {}  # what happens in the pass of this number
+        self.messages, self.packets = Part(self, "reports"), Part(self, "packets")
+
+    def relay(self, seconds: float = LONG) -> float:
+        return relay(self.loop, self.messages, self.packets, time.monotonic() + seconds)
+
+
+class Part:
+    def __init__(self, parts: Parts, name: str) -> None:
+        self._parts, self._name = parts, name
+        self.is_calm = self.has_read_all = True
+
+    @property
+    def watch_at(self) -> float:
+        return self._parts.watch_at
+
+    def relay(self) -> bool:
+        self._parts.passes.append(self._name)
+        self._parts.then.pop(len(self._parts.passes), lambda: None)()
+        return self.has_read_all
+
+
+@pytest.fixture
+def parts(loop: Loop) -> Parts:
+    return Parts(loop)
+
+
+def test_reports_and_packets_are_passed_on_until_the_time_of_the_turn(
+    parts: Parts, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    parts.loop.watch(ours.fileno(), write=False)
+    parts.loop.ring()
+    parts.then = {1: lambda: theirs.send(b"x"), 2: lambda: (ours.recv(1), parts.loop.ring())}
+    parts.relay(0.2)
+    assert parts.passes == ["reports", "packets", "reports"]
+
+
+def test_where_nothing_comes_the_turn_follows_at_its_time(parts: Parts) -> None:
+    began = time.monotonic()
+    assert parts.relay(0.05) == 0.0
+    assert time.monotonic() - began >= 0.04
+    assert parts.passes == []
+
+
+@pytest.mark.parametrize("part", ["messages", "packets"])
+def test_a_part_that_has_something_else_to_do_gets_its_turn_before_any_pass(parts: Parts, part: str) -> None:
+    getattr(parts, part).is_calm = False
+    parts.loop.ring()
+    parts.relay()
+    assert parts.passes == []
+
+
+@pytest.mark.parametrize("part", ["messages", "packets"])
+def test_a_pass_that_leaves_something_to_do_is_the_last(parts: Parts, part: str) -> None:
+    parts.then = {1: lambda: (setattr(getattr(parts, part), "is_calm", False), parts.loop.ring())}
+    parts.loop.ring()
+    parts.relay()
+    assert parts.passes == ["reports"]
+
+
+def test_what_was_posted_ends_it_and_has_run(parts: Parts) -> None:
+    ran: list[str] = []
+    parts.then = {1: lambda: parts.loop.post(lambda: ran.append("posted"))}
+    parts.loop.ring()
+    parts.relay()
+    assert ran == ["posted"]
+    assert parts.passes == ["reports"]
+
+
+def test_where_there_is_more_to_read_a_turn_reads_it(
+    parts: Parts, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    parts.loop.watch(pair[0].fileno(), write=False)
+    pair[1].send(b"x")
+    parts.packets.has_read_all = False
+    parts.relay()
+    assert parts.passes == ["packets"]
+
+
+def test_a_message_in_flight_makes_a_turn_look_for_late_ones_in_time(
+    parts: Parts, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    parts.loop.watch(ours.fileno(), write=False)
+    parts.watch_at = time.monotonic() + 0.05
+    theirs.send(b"x")
+    parts.then = {1: lambda: ours.recv(1)}
+    parts.relay()
+    assert parts.passes == ["packets"]
+    assert time.monotonic() >= parts.watch_at
+
+
+def test_messages_without_end_do_not_put_the_turn_off(
+    parts: Parts, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    parts.loop.watch(pair[0].fileno(), write=False)
+    pair[1].send(b"x")  # nobody reads it, so there is always something to read
+    began = time.monotonic()
+    parts.relay(0.05)
+    assert 0.05 <= time.monotonic() - began < LONG / 2
+    assert parts.passes
+
+
+def test_it_tells_the_longest_pass(parts: Parts) -> None:
+    def last(seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            pass
+
+    parts.then = {1: lambda: (last(0.05), parts.loop.ring())}
+    parts.loop.ring()
+    assert 0.05 <= parts.relay(0.3) < 0.3
 
 
 # -- threads -----------------------------------------------------------------------------------------------

@@ -87,6 +87,12 @@ class Kafka:
 
     def poll(self) -> None: ...
 
+    def sleep(self) -> None: ...
+
+    @property
+    def only_reports(self) -> bool:
+        return not (self._failures or self.is_broken or self.wants_successor)
+
     def take_delivered(self) -> list[Message]:
         delivered, self.delivered = self.delivered, []
         return delivered

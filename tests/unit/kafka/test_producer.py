@@ -273,6 +273,50 @@ def test_a_producer_that_is_lost_is_rebuilt_and_delivers(kafka: MockKafka, world
     assert world.delivered == [again]
 
 
+def test_a_cluster_whose_one_producer_works_can_but_deliver(world: World) -> None:
+    world.produce(message())
+    world.until(lambda: world.delivered)
+    assert world.cluster.only_reports
+
+
+def test_a_failure_and_a_lost_producer_need_a_turn(kafka: MockKafka, world: World) -> None:
+    world.produce(message())
+    world.until(lambda: world.delivered)
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    world.until(lambda: not world.cluster.only_reports)
+    world.until(lambda: world.cluster.is_broken)
+    world.cluster.rebuild()
+    assert world.cluster.only_reports
+
+
+def test_a_second_producer_needs_a_turn(world: World) -> None:
+    world.produce(message())
+    world.cluster.retire()
+    assert not world.cluster.only_reports
+    world.until(lambda: world.cluster.only_reports)
+    assert len(world.delivered) == 1
+
+
+def test_a_report_wakes_the_loop(world: World) -> None:
+    for number in range(1, 50):
+        assert world.produce(message()) is None
+        while len(world.delivered) < number:
+            world.cluster.sleep()
+            assert world.loop.wait(10), "a report has come"
+            world.cluster.poll()
+            world.delivered += world.cluster.take_delivered()
+
+
+def test_a_fatal_error_wakes_the_loop(kafka: MockKafka, world: World) -> None:
+    world.produce(message())
+    world.until(lambda: world.delivered)
+    world.cluster.sleep()
+    kafka.rdkafka.make_fatal(world.cluster._producer._rd)
+    while world.cluster.only_reports:
+        assert world.loop.wait(10), "the error"
+        world.cluster.poll()
+
+
 def test_one_rebuild_does_not_chase_the_next(kafka: MockKafka, world: World) -> None:
     world.until(lambda: True)
     kafka.rdkafka.make_fatal(world.cluster._producer._rd)

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
+from bridge.mqtt import connection as connection_module
 from bridge.mqtt import connector
 from bridge.mqtt import session as session_module
 from bridge.mqtt.protocol_version import ProtocolVersion
@@ -852,3 +853,77 @@ def test_a_stop_before_suback_still_sends_the_acknowledgements(world: World) -> 
     wait_until(lambda: world.turn() or time.monotonic() > over, 10, "the answer is overdue")
     world.session.acknowledge(world.handler.received)
     assert [each.identifier for each in world.heard() if isinstance(each, Ack)][-1:] == [7]
+
+
+# -- between two turns ---------------------------------------------------------------------------------
+
+
+def test_a_session_is_calm_while_it_is_live(world: World) -> None:
+    assert not world.session.is_calm
+    world.connect()
+    world.send(Connack())
+    assert not world.session.is_calm, "SUBACK is to come"
+    (subscribe,) = world.heard()
+    world.send(Suback(Kind.SUBACK, subscribe.identifier, (1,)))
+    assert world.session.is_calm
+    world.session.take_no_more()
+    assert not world.session.is_calm
+
+
+def test_a_message_is_passed_on_between_two_turns(world: World) -> None:
+    world.go_live()
+    world.handler.settles = True
+    world.broker.sendall(message(1).encode(5))
+    assert world.session.relay()
+    assert world.session.is_calm
+    assert world.handler.numbers == [1]
+    assert world.handler.handed == 1
+    assert [packet.identifier for packet in Frames(5).feed(world.broker.recv(100))] == [1]
+
+
+def test_what_came_in_masses_is_read_by_a_turn(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "_READS_PER_TURN", 1)
+    world.go_live()
+    world.broker.sendall(b"".join(message(number).encode(5) for number in range(1, 1000)))
+    assert not world.session.relay()
+    assert world.session.relay(), "nothing is left"
+    assert len(world.handler.received) == 999
+
+
+def test_a_packet_that_paho_answers_is_followed_by_a_turn(world: World) -> None:
+    world.go_live()
+    world.broker.sendall(Disconnect(0x8B).encode(5))
+    world.session.relay()
+    assert not world.session.is_calm
+    assert world.session.state is State.BACKING_OFF
+
+
+def test_a_connection_that_ends_between_two_turns_is_followed_by_a_turn(world: World) -> None:
+    world.go_live()
+    world.broker.sendall(message(1).encode(5))
+    world.broker.close()
+    while world.session.is_calm:  # the message, then the end
+        world.session.relay()
+    assert world.handler.numbers == [1]
+    assert world.handler.told[-1] == "disconnected"
+    assert world.session.state is State.BACKING_OFF
+    assert not world.session.relay()
+
+
+def test_an_acknowledgement_that_waits_for_the_kernel_is_followed_by_a_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.go_live()
+    world.handler.settles = True
+
+    def full(_: bytes) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(world.kernel, "send", full)
+    world.broker.sendall(message(1).encode(5))
+    world.session.relay()
+    assert not world.session.is_calm
+    monkeypatch.undo()
+    world.turn()
+    assert world.session.is_calm
+    assert world.handler.handed == 1

@@ -137,6 +137,16 @@ def test_nothing_to_read_is_no_end(pair: tuple[Tap, Broker]) -> None:
     assert not tap.ended
 
 
+def test_a_socket_that_gives_a_few_bytes_is_known_to_be_empty(pair: tuple[Tap, Broker]) -> None:
+    tap, broker = pair
+    broker.send(message(1))
+    assert tap.fill()
+    assert tap.is_drained
+    broker.sock.sendall(Publish(b"t", b"x" * 8192, 1, 2).encode(4))
+    assert tap.fill()
+    assert not tap.is_drained, "where much comes, more may have come meanwhile"
+
+
 def test_a_large_payload_is_joined_once(pair: tuple[Tap, Broker], monkeypatch: pytest.MonkeyPatch) -> None:
     tap, broker = pair
     monkeypatch.setattr(tap_module, "_CHUNK", 1000)
