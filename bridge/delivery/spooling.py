@@ -77,7 +77,7 @@ class Spooling:
         many_topics: ManyTopics,
     ) -> None:
         self._sampled = sampled
-        self._log = many_topics.log
+        self._many_topics = many_topics
         self._spool = spool
         self._moves = spool.moves
         self._after = after
@@ -161,7 +161,7 @@ class Spooling:
         """Delete rows that Kafka has, and put the lane into the queues for the disk that it needs."""
         if lane.late and lane not in self._late:
             self._late.add(lane)
-            self._log(Event.SPOOL_LATE, lane.topic)
+            self._many_topics.log(Event.SPOOL_LATE, topic=lane.topic)
         if lane.has_unwritten and not lane.waits_for_disk:
             lane.waits_for_disk = True
             self._writers.append(lane)
@@ -175,7 +175,7 @@ class Spooling:
             self._calming.discard(lane)
         if lane.state is LaneState.LIVE and lane in self._late:
             self._late.discard(lane)
-            self._log(Event.SPOOL_EMPTY, lane.topic)
+            self._many_topics.log(Event.SPOOL_EMPTY, topic=lane.topic)
 
     def turn(self, now: float) -> float:
         """Give the disk thread its work. Returns for how many seconds no turn is needed."""
