@@ -69,7 +69,7 @@ class HeldLanes:
         self._kafka = kafka
         self._spooling = spooling
         self._failed = failed
-        self._log = many_topics.log
+        self._many_topics = many_topics
         self._lanes: dict[Lane, Why | None] = {}  # with what was logged last; None: nothing
         self._stirred: deque[Lane] = deque()
         self._flying: set[Lane] = set()  # those that had messages in flight when they were visited last
@@ -128,7 +128,7 @@ class HeldLanes:
             self._kafka.look_up(lane.topic)
         self._kafka.produce(self._launch(lane), self._failed)
         if reordered := lane.take_reordered():
-            self._log(Event.KAFKA_REORDERED, lane.topic, messages=reordered)
+            self._many_topics.log(Event.KAFKA_REORDERED, topic=lane.topic, messages=reordered)
         self._spooling.see_to(lane)
         if lane.in_flight:
             self._flying.add(lane)
@@ -137,7 +137,7 @@ class HeldLanes:
         if lane.state in _ARE_AT_REST:
             self._flying.discard(lane)
             if self._lanes.pop(lane, None):
-                self._log(Event.KAFKA_LANE_LIVE, lane.topic)
+                self._many_topics.log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
         if lane.state is not LaneState.HELD:
             lane.due = 0.0
         elif not lane.due:
@@ -182,12 +182,12 @@ class HeldLanes:
             elif not answer.exists:
                 lane.not_answered(now, needs_a_person=True)
                 if self._is_news(lane, Why(Hold.MISSING, "the topic does not exist", answer.way_out)):
-                    self._log(Event.KAFKA_TOPIC_MISSING, lane.topic, way_out=answer.way_out)
+                    self._many_topics.log(Event.KAFKA_TOPIC_MISSING, topic=lane.topic, way_out=answer.way_out)
             else:
                 if lane in self._held[Hold.MISSING] and lane.state is LaneState.HELD:
                     lane.ask_if_due(lane.retry_at)  # it exists now: that was found out with another topic
                 if answer.limit is None:
-                    self._log(Event.KAFKA_LIMIT_UNKNOWN, lane.topic)
+                    self._many_topics.log(Event.KAFKA_LIMIT_UNKNOWN, topic=lane.topic)
                     lane.answered(CAUTIOUS_LIMIT, is_known=False)
                 else:
                     lane.answered(answer.limit)
@@ -201,7 +201,7 @@ class HeldLanes:
     def log_held(self, lane: Lane, reason: str, hold: Hold) -> None:
         head, _, way_out = reason.partition("; allow it: ")
         if self._is_news(lane, Why(hold, head, way_out)):
-            self._log(Event.KAFKA_LANE_HELD, lane.topic, reason=reason)
+            self._many_topics.log(Event.KAFKA_LANE_HELD, topic=lane.topic, reason=reason)
 
     def _is_news(self, lane: Lane, why: Why) -> bool:
         """Whether to log this: once for each reason, and only for a lane that is HELD."""

@@ -255,10 +255,7 @@ class Lane:
         A message is in flight as soon as it is yielded.
         """
         if self.state is LaneState.HELD or self.state is LaneState.ASKING:
-            if self._needs_a_person and not self.late:
-                self._be_late()
-            elif self._needs_a_person:
-                self._make_room()
+            self._leave_memory()
             return
         self._move_up()
         if self.state is LaneState.DRAINING and not self.in_flight:
@@ -637,6 +634,24 @@ class Lane:
             self.waiting.pop()
             self._leave_room(message)
             self.behind.appendleft(message)
+
+    def _leave_memory(self) -> None:
+        """The lane is held, and not for the first time or until a person acts: its messages wait on disk."""
+        if self._needs_a_person and not self.late:
+            self._be_late()
+        elif self._needs_a_person:
+            self._make_room()
+        is_held_again = self._delay > 2 * _FIRST_RETRY
+        if not self.waiting or self.in_flight or not (self._needs_a_person or is_held_again):
+            return
+        self.waiting.sort(key=_arrival)
+        if not self._suspects.isdisjoint(self.waiting):
+            return
+        size = self._size
+        before = [len(message.payload) for message in self.waiting]
+        if dropped := self.rows.unread(self.waiting):
+            self._size -= sum(before[-dropped:])
+            self.room.give_back(dropped, size - self._size)
 
     def _take_back(self, message: Message) -> None:
         if self.state is LaneState.LIVE:

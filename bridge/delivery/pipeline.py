@@ -579,7 +579,7 @@ class Pipeline:
         if not lane.refuses_stamps:
             self._many_topics.log(
                 Event.KAFKA_TIMESTAMPS_REFUSED,
-                lane.topic,
+                topic=lane.topic,
                 record_timestamp=datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="seconds"),
                 reason=_WRONG_CLOCK if is_fresh else _TOO_OLD,
             )
@@ -595,7 +595,7 @@ class Pipeline:
                 lane.try_stamp()
             else:
                 self._stampless.discard(lane)
-                self._many_topics.log(Event.KAFKA_TIMESTAMPS_TAKEN, lane.topic)
+                self._many_topics.log(Event.KAFKA_TIMESTAMPS_TAKEN, topic=lane.topic)
 
     def _give_up(self, message: Message, reason: str, kind: str) -> None:
         plan: Plan = message.plan

@@ -28,6 +28,7 @@ class Rows:
         "_read_to",
         "_room",
         "_segments",
+        "_started_to",
         "_stored_since",
         "kept",
         "reading",
@@ -46,6 +47,7 @@ class Rows:
         self._read_to = self._last = 0
         self._asked_to = 0  # `_last` when rows were requested, and the messages stored since then
         self._stored_since = 0
+        self._started_to = 0  # the last row of which Kafka or the dead letters hold a message
 
     def __bool__(self) -> bool:
         """Whether messages are on disk or on their way to disk."""
@@ -161,12 +163,39 @@ class Rows:
         self.stored_size = max(0, self.stored_size) if self.stored else 0
         return 0
 
+    def unread(self, messages: list[Message]) -> int:
+        """Drop the last of these messages from memory, in whole segments: they are on disk alone again.
+
+        `messages` are in order, and none of them is in flight. Returns how many were dropped. A row after one
+        of which Kafka holds a message stays in memory: that row may be deleted only later, and would be read
+        again.
+        """
+        dropped = 0
+        while messages and not self.reading:
+            segment = self._segments.get(messages[-1])
+            if segment is None or not segment.stored or segment.first <= self._started_to:
+                break
+            its = messages[-segment.count :]
+            if len(its) < segment.count or any(self._segments.get(each) is not segment for each in its):
+                break
+            for message in its:
+                del self._segments[message]
+                self.stored_size += len(message.payload)
+                _shrink(message)
+            del messages[-segment.count :]
+            dropped += segment.count
+            self.stored += segment.count
+            self.kept -= segment.count
+            self._read_to, self._last = segment.first - 1, max(self._last, segment.first)
+        return dropped
+
     def finished(self, message: Message) -> None:
         """Kafka or the dead letters hold the message."""
         segment = self._segments.pop(message, None)
         _shrink(message)
         if segment:
             segment.left -= 1
+            self._started_to = max(self._started_to, segment.first)
             if segment.stored:
                 self.kept -= 1
                 self._room.stored -= 1

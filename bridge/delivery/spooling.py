@@ -33,6 +33,7 @@ MOST_LANES = 128  # that write in one commit, and that ask for rows in one turn:
 _EMQ_QUEUE = 1000  # messages that EMQ queues for a session; EMQ then drops the oldest (EMQX: max_mqueue_len)
 _SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about a full spool
 _SAY_PROGRESS_EVERY = 10.0  # seconds between two log lines about the progress
+_SAY_WAITING_EVERY = 6  # so many times as long if none of these messages is on its way to Kafka
 
 
 class Spool(Protocol):
@@ -77,7 +78,7 @@ class Spooling:
         many_topics: ManyTopics,
     ) -> None:
         self._sampled = sampled
-        self._log = many_topics.log
+        self._many_topics = many_topics
         self._spool = spool
         self._moves = spool.moves
         self._after = after
@@ -99,7 +100,9 @@ class Spooling:
         self._reads = True
         self._rate = 0.0  # messages that arrive in a second
         self._say_full_at = self._say_progress_at = 0.0
-        self._drained = 0  # deliveries counted at the last progress line
+        self._drained = 0  # deliveries counted when the progress was looked at last
+        self._silent = 0  # how often the progress was looked at since its last line
+        self._has_read = False  # since then
         self.room = Room(ROOM_MESSAGES, ROOM_SIZE)
 
     def new_lane(self, topic: str) -> Lane:
@@ -161,7 +164,7 @@ class Spooling:
         """Delete rows that Kafka has, and put the lane into the queues for the disk that it needs."""
         if lane.late and lane not in self._late:
             self._late.add(lane)
-            self._log(Event.SPOOL_LATE, lane.topic)
+            self._many_topics.log(Event.SPOOL_LATE, topic=lane.topic)
         if lane.has_unwritten and not lane.waits_for_disk:
             lane.waits_for_disk = True
             self._writers.append(lane)
@@ -175,7 +178,7 @@ class Spooling:
             self._calming.discard(lane)
         if lane.state is LaneState.LIVE and lane in self._late:
             self._late.discard(lane)
-            self._log(Event.SPOOL_EMPTY, lane.topic)
+            self._many_topics.log(Event.SPOOL_EMPTY, topic=lane.topic)
 
     def turn(self, now: float) -> float:
         """Give the disk thread its work. Returns for how many seconds no turn is needed."""
@@ -260,6 +263,7 @@ class Spooling:
             result = self._spool.results.popleft()
             if isinstance(result, ReadBack):
                 lane = lanes[result.topic]
+                self._has_read = True
                 for segment in result.segments:
                     for message in segment.messages:
                         self._route(message, result.topic)
@@ -341,11 +345,16 @@ class Spooling:
     # ------------------------------------------------------------------------------------------------
 
     def _say_progress(self, now: float) -> None:
+        """Log the progress; seldom while all that is on disk waits for a person, perhaps for days."""
         drained, self._drained = self._counts.delivered - self._drained, self._counts.delivered
-        if self._counts.spooled and self._say_progress_at:
+        self._silent += 1
+        is_under_way = self._has_read or self.room.taken_messages
+        is_due = is_under_way or self._silent >= _SAY_WAITING_EVERY
+        if self._counts.spooled and self._say_progress_at and is_due:
             log(
                 Event.SPOOL_PROGRESS,
                 spooled=self._counts.spooled,
                 delivered_a_second=round(drained / _SAY_PROGRESS_EVERY),
             )
+            self._silent, self._has_read = 0, False
         self._say_progress_at = now + _SAY_PROGRESS_EVERY

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from logging import getLevelName
 from typing import Any, Protocol
 
@@ -503,30 +504,35 @@ class Collector:
         )
 
     def _held(self, now: float, not_live: Sequence[Lane]) -> tuple[tuple[HeldTopic, ...], int, int]:
-        stuck: list[HeldTopic] = []
-        others: list[HeldTopic] = []
+        """What a page shows of the lanes that are not LIVE, how many are held, and how many have messages.
+
+        Of thousands of lanes only those that are shown are looked at closely.
+        """
+        held = self._pipeline.held
+        # A lane that is asked about again is ASKING for a moment; it is still held for the same reason.
+        # Once Kafka takes the topic, the reason is history, although the lane may drain for hours.
+        stuck = [
+            lane
+            for lane in not_live
+            if lane.state is LaneState.HELD or (lane.state is LaneState.ASKING and held.why(lane))
+        ]
+        shown = stuck[:_MOST_HELD]  # a person must act for these
+        if len(shown) < _MOST_HELD:
+            are_stuck = set(stuck)
+            others = (lane for lane in not_live if lane.has_messages and lane not in are_stuck)
+            shown += islice(others, _MOST_HELD - len(shown))
         since: dict[str, tuple[str, float]] = {}
-        held = waiting = 0
-        for lane in not_live:
-            # A lane that is asked about again is ASKING for a moment; it is still held for the same reason.
-            # Once Kafka takes the topic, the reason is history, although the lane may drain for hours.
-            why = self._pipeline.held.why(lane) if lane.state in _ARE_HELD else None
-            messages = lane.undelivered
+        found = []
+        for lane in shown:
+            why = held.why(lane) if lane.state in _ARE_HELD else None
             state = "held" if why else lane.state.name.lower()
-            if not (why or lane.state is LaneState.HELD or messages):
-                continue
-            is_held = state == "held"
-            held += is_held
-            waiting += bool(messages)
             known = self._held_since.get(lane.topic)
             since[lane.topic] = known if known and known[0] == state else (state, now)
-            found = stuck if is_held else others
-            if len(found) < _MOST_HELD:
-                age = now - since[lane.topic][1]
-                hold, reason, way_out = why or ("", "", "")
-                found.append(HeldTopic(lane.topic, state, age, messages, reason, way_out, str(hold)))
+            age = now - since[lane.topic][1]
+            hold, reason, way_out = why or ("", "", "")
+            found.append(HeldTopic(lane.topic, state, age, lane.undelivered, reason, way_out, str(hold)))
         self._held_since = since
-        return tuple([*stuck, *others][:_MOST_HELD]), held, waiting  # a person must act for the first ones
+        return tuple(found), len(stuck), sum([lane.has_messages for lane in not_live])
 
     def _certificates(self) -> tuple[Certificate, ...]:
         known = {**self._mqtt.certificates, **self._kafka.certificates}

@@ -139,7 +139,9 @@ The names of events are an interface: alerts and filters may rely on them. A lin
 | info | the life of the service; no info event happens once for each message |
 | debug | everything else |
 
-A lane is one Kafka topic as the bridge sees it.
+A lane is one Kafka topic as the bridge sees it. What happens to many Kafka topics within a minute is logged
+for the first five, and then once for all others: instead of `topic` the line has `topics`, their number, and
+`examples`, the names of a few. Its other fields are of the last one.
 
 | event | level | meaning | fields |
 |---|---|---|---|"""
@@ -148,6 +150,9 @@ A lane is one Kafka topic as the bridge sees it.
         level = logging.getLevelName(event.level).lower()
         names = ", ".join(f"`{name}`" for name in fields[event.name])
         yield f"| `{event}` | {level} | {_cell(event.meaning)} | {names} |"
+
+
+_OF_MANY = ("topics", "examples")
 
 
 def logged_fields() -> dict[str, list[str]]:
@@ -169,6 +174,8 @@ def logged_fields() -> dict[str, list[str]]:
                 chosen = [*call.args, *(tables[name] for name in _names(call.args) if name in tables)]
                 for event in _events_in(chosen):
                     found[event] += [name for k in call.keywords if (name := _field(k)) not in found[event]]
+                    if "_many_topics" in ast.dump(call.func):  # one line may stand for many topics
+                        found[event] += [name for name in _OF_MANY if name not in found[event]]
     return found
 
 

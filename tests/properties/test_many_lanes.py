@@ -2,7 +2,6 @@
 confirms nothing for a while or fails what is in flight, a disk that is slow or full, and power cuts.
 """
 
-from collections import deque
 from random import Random
 
 import pytest
@@ -11,20 +10,10 @@ from hypothesis import strategies as st
 
 from bridge.delivery import held_lanes, pipeline, spooling
 from bridge.delivery.lanes import Lane, LaneState
-from bridge.delivery.results import (
-    Failure,
-    Hold,
-    NoTopicAnswer,
-    ReadBack,
-    Refused,
-    TopicAnswer,
-    Verdict,
-    Written,
-)
-from bridge.delivery.segment import Segment, Wanted, unpack
-from bridge.message import Message
-from bridge.spool.store import Backlog
-from tests.unit.delivery.world import Clock, Disk, Kafka, World
+from bridge.delivery.results import Hold
+from bridge.delivery.segment import unpack
+from tests.unit.delivery.many import Cluster, Rows, join
+from tests.unit.delivery.world import Clock, World
 
 TOPICS = 300
 VISITS, LANES = 20, 15  # in a turn
@@ -46,102 +35,6 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spooling, "ROOM_SIZE", ROOM_SIZE)
 
 
-class Cluster(Kafka):
-    """Kafka: what it stores, in order, and which topics it has not, forbids, or does not answer for."""
-
-    def __init__(self, random: Random) -> None:
-        super().__init__()
-        self.random = random
-        self.stored: dict[str, list[bytes]] = {}
-        self.wrong: dict[str, Hold] = {}
-        self.is_silent = False
-        self._questions: deque[str] = deque()
-
-    def look_up(self, topic: str) -> None:
-        super().look_up(topic)
-        if topic not in self._questions:
-            self._questions.append(topic)
-
-    def answer_all(self) -> None:
-        while self._questions:
-            topic = self._questions.popleft()
-            hold = self.wrong.get(topic)
-            if hold is Hold.MISSING:
-                self.answers.append(TopicAnswer(topic, exists=False, way_out="create it"))
-            elif hold is Hold.UNANSWERED:
-                self.answers.append(NoTopicAnswer(topic, "timed out"))
-            else:  # a user who may not write may see the topic
-                self.answers.append(TopicAnswer(topic, exists=True, limit=1_000_000))
-
-    def report(self, share: float) -> None:
-        """Confirm or fail some of what is in flight; of one topic in order."""
-        stops: set[str] = set()
-        left: list[Message] = []
-        for message in self.in_flight:
-            topic = message.plan.kafka_topic
-            if hold := self.wrong.get(topic):
-                self._failures.append(Failure(message, Verdict.NOT_NOW, "why", hold))
-            elif topic in stops or self.random.random() > share:
-                stops.add(topic)
-                left.append(message)
-            else:
-                self.stored.setdefault(topic, []).append(message.payload)
-                self.delivered.append(message)
-        self.in_flight = deque(left)
-
-
-class Rows(Disk):
-    """A disk whose rows have topics, which reads no more than it is asked for, and answers later."""
-
-    def __init__(self) -> None:
-        super().__init__(moves=False)
-        self.is_quick = False
-        self.by_topic: dict[str, dict[int, bytes]] = {}
-        self._reads: list[tuple[str, Wanted]] = []
-
-    def read(self, topic: str, wanted: Wanted) -> None:
-        self._reads.append((topic, wanted))
-
-    def answer_reads(self) -> None:
-        reads, self._reads = self._reads, []
-        for topic, wanted in reads:
-            found: list[Segment] = []
-            messages, size = wanted.messages, wanted.size
-            rows = self.by_topic.get(topic, {})
-            for first in sorted(rows):
-                if wanted.after < first <= wanted.last and (not found or (messages > 0 and size > 0)):
-                    found.append(Segment(unpack(rows[first])))
-                    messages -= found[-1].count
-                    size -= len(rows[first])
-            self.results.append(ReadBack(topic, found))
-
-    def delete(self, topic: str, segments: list[Segment]) -> None:  # type: ignore[override]
-        for segment in segments:
-            del self.by_topic[topic][segment.first]
-
-    def finish(self, works: bool) -> None:
-        self.answer_reads()
-        writing, self._writing = self._writing, []
-        if not writing:
-            return
-        segments = [(topic, segment) for topic, segment, _ in writing]
-        if not works:
-            self.results.append(Refused(segments, [], is_full=True, reason="full"))
-            return
-        for topic, segment, body in writing:
-            self.by_topic.setdefault(topic, {})[segment.first] = body
-        self.results.append(Written(segments, []))
-
-    def backlogs(self) -> list[Backlog]:
-        found = []
-        for topic, rows in self.by_topic.items():
-            messages = [message for body in rows.values() for message in unpack(body)]
-            if messages:
-                size, last = sum(map(len, rows.values())), max(each.sequence for each in messages)
-                found.append(Backlog(topic, len(messages), size, last))
-        return found
-
-
 class Chain:
     def __init__(self, random: Random, topics: int) -> None:
         self.random, self.topics = random, topics
@@ -154,9 +47,7 @@ class Chain:
         self.start()
 
     def start(self) -> None:
-        self.world = World(receive_maximum=10_000)
-        self.world.kafka = self.world.pipeline._kafka = self.world.pipeline._held._kafka = self.kafka
-        self.world.disk = self.world.pipeline._spool = self.world.pipeline._spooling._spool = self.disk
+        self.world = join(World(receive_maximum=10_000), self.kafka, self.disk)
         self.pipeline = self.world.pipeline
         visit = self.pipeline._held._visit
         self.visits = 0

@@ -102,7 +102,8 @@ def new_bridge_to(kafka: KafkaCluster, tmp_path: Path) -> Iterator[NewBridge]:
             "kafka": to,
             "routes": routes,
             "log": {"level": "debug"},
-            "spool": {"after": "1h"},
+            # `after` keeps what is late from the disk; `keep_free` also what is held for a missing topic.
+            "spool": {"after": "1h", "keep_free": 10**15},
             **tables,
         }
         bridge = BridgeProcess(settings, tmp_path, name=f"bridge{len(made) + 1}")

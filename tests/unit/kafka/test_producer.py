@@ -565,7 +565,7 @@ def test_a_topic_is_asked_about_once_until_it_is_answered(
     asked: list[str] = []
     may_answer = threading.Event()
 
-    def look_up(_: object, topic: str) -> TopicAnswer:
+    def look_up(_: object, topic: str, __: object) -> TopicAnswer:
         asked.append(topic)
         may_answer.wait(10)
         return TopicAnswer(topic, exists=True, limit=BATCH_SIZE)

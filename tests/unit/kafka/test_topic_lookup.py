@@ -114,3 +114,128 @@ def test_a_topic_that_kafka_hides_is_not_called_missing() -> None:
     assert isinstance(answer, NoTopicAnswer)
     assert answer.hold is Hold.FORBIDDEN
     assert admin.asked == [None]
+
+
+# -- many topics -----------------------------------------------------------------------------------------
+
+
+class Cluster(Admin):
+    """As Admin, but it describes several topics in one request. `requests` counts what Kafka was asked."""
+
+    def __init__(self, *topics: str, creates: bool = False) -> None:
+        super().__init__(**{name.replace(".", "__"): {"max.message.bytes": "1000"} for name in topics})
+        self.creates = creates
+        self.requests: list[str] = []
+
+    def list_topics(self, topic: str | None = None, timeout: float = 0) -> Any:
+        self.requests.append(f"list {topic or 'all'}")
+        if topic and self.creates:
+            self._topics.setdefault(topic, {})
+        return super().list_topics(topic, timeout)
+
+    def describe_topics(self, topics: Any, **_: object) -> dict[str, Future[Any]]:
+        self.requests.append("describe")
+        found: dict[str, Future[Any]] = {}
+        for name in topics.topic_names:
+            found[name] = Future()
+            if name in self._topics:
+                found[name].set_result(None)
+            else:
+                found[name].set_exception(KafkaException(KafkaError(self.refusal)))
+        return found
+
+    def describe_cluster(self, **_: object) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(SimpleNamespace(nodes=[SimpleNamespace(id=1)]))
+        return future
+
+    def describe_configs(self, resources: list[Any], **_: object) -> dict[Any, Future[Any]]:
+        self.requests.append("configs")
+        found: dict[Any, Future[Any]] = {}
+        for resource in resources:
+            found[resource] = Future()
+            config = self._topics.get(resource.name, {"auto.create.topics.enable": str(self.creates).lower()})
+            found[resource].set_result({name: SimpleNamespace(value=value) for name, value in config.items()})
+        return found
+
+
+class Lookup:
+    """A lookup whose thread the test runs, as often as it likes, with one cluster."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+        self._works: list[Callable[[], object]] = []
+        self.told: list[TopicAnswer | NoTopicAnswer] = []
+        monkeypatch.setattr(topic_lookup, "new_admin", lambda _: cluster)
+        monkeypatch.setattr(topic_lookup, "start_thread", lambda work, _: self._works.append(work))
+        monkeypatch.setattr(topic_lookup, "_STAYS", 0.0)
+        self.lookup = topic_lookup.TopicLookup(KafkaSettings(bootstrap_servers="k:9092"), self.told.append)
+
+    def ask(self, *topics: str) -> dict[str, TopicAnswer | NoTopicAnswer]:
+        """What is told once these questions are answered, by topic."""
+        self.told.clear()
+        for topic in topics:
+            self.lookup.look_up(topic)
+        self._works.pop()()
+        assert len(self.told) == len({each.topic for each in self.told}), "a topic is told twice"
+        return {each.topic: each for each in self.told}
+
+
+def exist(told: dict[str, TopicAnswer | NoTopicAnswer]) -> set[str]:
+    return {topic for topic, each in told.items() if isinstance(each, TopicAnswer) and each.exists}
+
+
+MANY = [f"iot.{number}" for number in range(1000)]
+
+
+def test_a_thousand_topics_are_a_few_requests_each_with_its_own_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster(*MANY[:500])
+    told = Lookup(monkeypatch, cluster).ask(*MANY)
+    assert told.keys() == set(MANY)
+    assert exist(told) == set(MANY[:500])
+    assert all(told[topic].limit == 1000 - 128 for topic in MANY[:500])  # type: ignore[union-attr]
+    assert "--create" in told["iot.999"].way_out  # type: ignore[union-attr]
+    assert len(cluster.requests) < 100
+
+
+def test_topics_that_stay_missing_cost_a_request_for_all_and_are_noticed_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster("there")
+    lookup = Lookup(monkeypatch, cluster)
+    lookup.ask(*MANY)
+    monkeypatch.setattr(lookup.lookup, "_look_at_all", 0.0)
+    cluster.requests.clear()
+    told = lookup.ask(*MANY[:25])
+    assert not exist(told)
+    assert len(cluster.requests) < 10
+    cluster._topics |= {topic: {} for topic in MANY}
+    monkeypatch.setattr(lookup.lookup, "_look_at_all", 0.0)
+    assert exist(lookup.ask(MANY[0])) == set(MANY)
+
+
+def test_where_brokers_create_topics_each_of_many_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(creates=True)
+    assert exist(Lookup(monkeypatch, cluster).ask(*MANY[:100])) == set(MANY[:100])
+
+
+def test_of_many_topics_those_that_kafka_hides_are_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster()
+    cluster.refusal = KafkaError.TOPIC_AUTHORIZATION_FAILED
+    told = Lookup(monkeypatch, cluster).ask(*MANY[:100])
+    assert {each.hold for each in told.values()} == {Hold.FORBIDDEN}  # type: ignore[union-attr]
+
+
+def test_a_cluster_that_does_not_answer_is_said_of_each_topic(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    monkeypatch.setattr(cluster, "describe_topics", refuse)
+    told = Lookup(monkeypatch, cluster).ask(*MANY[:100])
+    assert all(isinstance(each, NoTopicAnswer) for each in told.values())
+    assert len(told) == 100

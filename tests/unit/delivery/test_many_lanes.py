@@ -1,0 +1,278 @@
+"""What thousands of Kafka topics cost: lanes visited, questions to Kafka, lines in the log, memory."""
+
+from random import Random
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.delivery import pipeline as pipeline_module
+from bridge.delivery.held_lanes import MOST_VISITS, HeldLanes
+from bridge.delivery.lanes import Lane, LaneState
+from bridge.delivery.results import Hold
+from bridge.delivery.spooling import ROOM_MESSAGES, ROOM_SIZE
+from bridge.message import Message
+from tests.unit.delivery.many import Cluster, Rows, join
+from tests.unit.delivery.world import Clock, World
+
+MANY = 1000
+
+
+@pytest.fixture
+def visited(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The topics of the lanes that turns have visited."""
+    topics: list[str] = []
+    visit = HeldLanes._visit
+
+    def counted(held: HeldLanes, lane: Lane, now: float) -> None:
+        topics.append(lane.topic)
+        visit(held, lane, now)
+
+    monkeypatch.setattr(HeldLanes, "_visit", counted)
+    return topics
+
+
+@pytest.fixture
+def world(clock: Clock) -> World:
+    return join(World(receive_maximum=10_000), Cluster(Random(1)), Rows())
+
+
+def kafka_of(world: World) -> Cluster:
+    assert isinstance(world.kafka, Cluster)
+    return world.kafka
+
+
+def disk_of(world: World) -> Rows:
+    assert isinstance(world.disk, Rows)
+    return world.disk
+
+
+def rest(world: World, clock: Clock, seconds: float = 0.0) -> None:
+    """Let everybody answer until nothing more happens, and then until so much time has passed."""
+    until = clock.now + seconds
+    for _ in range(5000):
+        kafka_of(world).answer_all()
+        kafka_of(world).report(1.0)
+        disk_of(world).finish(works=True)
+        due = world.pipeline.turn()
+        busy = world.pipeline.has_work or disk_of(world).has_work or disk_of(world).has_reads
+        busy = busy or world.kafka.in_flight or world.kafka.delivered or kafka_of(world).has_questions
+        if not busy:
+            if clock.now >= until:
+                world.add_up()
+                return
+            clock.now = min(until, clock.now + max(due, 0.001))
+    raise AssertionError("it never rests")
+
+
+def hold(world: World, clock: Clock, why: Hold, topics: int = MANY, messages: int = 1) -> None:
+    kafka_of(world).wrong |= {f"iot.{number}": why for number in range(topics)}
+    for _ in range(messages):
+        for number in range(topics):
+            world.receive(b"site/%d" % number)
+    rest(world, clock)
+
+
+def test_what_comes_for_missing_topics_is_acknowledged_without_waiting_for_spool_after(
+    world: World, clock: Clock
+) -> None:
+    before = clock.now
+    hold(world, clock, Hold.MISSING)
+    assert len(world.session.acknowledged) == MANY
+    assert clock.now == before
+    world.receive(b"site/1")
+    rest(world, clock)
+    assert len(world.session.acknowledged) == MANY + 1
+    assert clock.now == before
+
+
+@pytest.mark.parametrize("why", [Hold.MISSING, Hold.FORBIDDEN])
+def test_messages_of_topics_that_wait_for_a_person_are_on_disk_alone(
+    world: World, clock: Clock, why: Hold
+) -> None:
+    hold(world, clock, why, messages=3)
+    rest(world, clock, 30.0)
+    room = world.pipeline._spooling.room
+    assert room.stored == 3 * MANY
+    assert room.taken_messages == 0
+
+
+def test_a_turn_visits_no_held_lane_to_which_nothing_has_happened(
+    world: World, clock: Clock, visited: list[str]
+) -> None:
+    hold(world, clock, Hold.MISSING)
+    world.receive()
+    rest(world, clock)
+    visited.clear()
+    for _ in range(100):
+        world.receive()
+        world.kafka.deliver()
+        world.pipeline.turn()
+    assert visited == []
+    assert len(world.kafka.produced) == 101
+
+
+def test_a_turn_visits_a_bounded_number_of_lanes_and_the_others_in_the_next_turns(
+    world: World, clock: Clock, visited: list[str]
+) -> None:
+    for number in range(MANY):
+        world.receive(b"site/%d" % number)
+    kafka_of(world).answer_all()
+    turns = 0
+    while world.pipeline.has_work:
+        visited.clear()
+        world.pipeline.turn()
+        assert len(visited) <= MOST_VISITS
+        turns += 1
+    assert turns >= MANY / MOST_VISITS
+    assert len(world.kafka.produced) == MANY
+
+
+def test_a_thousand_missing_topics_are_asked_about_at_a_bounded_rate_and_one_is_as_before(
+    world: World, clock: Clock
+) -> None:
+    hold(world, clock, Hold.MISSING)
+    rest(world, clock, 20.0)
+    world.kafka.asked.clear()
+    rest(world, clock, 60.0)
+    assert 60 * 25 <= len(world.kafka.asked) <= 60 * 60
+    assert len(set(world.kafka.asked)) == MANY, "each is asked about"
+    kafka_of(world).wrong = {"iot.7": Hold.MISSING}
+    rest(world, clock, 60.0)
+    world.kafka.asked.clear()
+    rest(world, clock, 20.0)
+    assert world.kafka.asked == 2 * ["iot.7"]
+
+
+def test_a_topic_that_was_found_with_others_goes_on_at_once(world: World, clock: Clock) -> None:
+    hold(world, clock, Hold.MISSING)
+    rest(world, clock, 5.0)
+    now = clock.now
+    kafka_of(world).wrong.clear()
+    for number in range(MANY):
+        kafka_of(world).look_up(f"iot.{number}")
+    rest(world, clock)
+    assert clock.now == now
+    assert world.counts.delivered == MANY
+    rest(world, clock, 1.0)
+    assert not world.pipeline.held.lanes
+
+
+def test_a_topic_that_works_drains_although_many_forbidden_ones_have_a_backlog(
+    world: World, clock: Clock
+) -> None:
+    hold(world, clock, Hold.FORBIDDEN, topics=100, messages=300)
+    rest(world, clock, 60.0)
+    kafka_of(world).is_silent = True
+    world.receive()
+    kafka_of(world).answer_all()
+    for _ in range(8):
+        clock.now += 0.25
+        disk_of(world).finish(works=True)
+        world.pipeline.turn()
+    for _ in range(2 * ROOM_MESSAGES):
+        world.receive()
+        if world.pipeline.counts.received % 100 == 0:
+            disk_of(world).finish(works=True)
+            world.pipeline.turn()
+    kafka_of(world).is_silent = False
+    rest(world, clock, 5.0)
+    assert len(kafka_of(world).stored["sensors"]) == 2 * ROOM_MESSAGES + 1
+
+
+def test_the_memory_of_all_late_lanes_together_is_bounded(world: World, clock: Clock) -> None:
+    payload = bytes(4000)
+    for number in range(MANY):
+        world.receive(b"site/%d" % number)
+    rest(world, clock)
+    for round_ in range(20):
+        for number in range(MANY):
+            world.receive(b"site/%d" % number, payload)
+        for _ in range(30):
+            clock.now += 0.2 if round_ == 0 else 0.0
+            disk_of(world).finish(works=True)
+            world.pipeline.turn()
+    in_memory = [
+        len(each.payload) for lane in world.pipeline.lanes for each in (*lane.in_flight, *lane.waiting)
+    ]
+    assert len(world.session.acknowledged) == 21 * MANY
+    assert sum(in_memory) <= 2 * ROOM_SIZE
+    rest(world, clock, 5.0)
+    assert world.counts.delivered == 21 * MANY
+    assert not any(disk_of(world).by_topic.values())
+
+
+def test_thousands_of_topics_are_a_few_lines_in_the_log(world: World, clock: Clock) -> None:
+    with capture_logs() as said:
+        hold(world, clock, Hold.MISSING)
+        rest(world, clock, 55.0)
+    assert len(said) <= 10, [(str(line["event"]), line.get("topics")) for line in said]
+    missing = [line for line in said if line["event"] == "kafka.topic_missing"]
+    assert sum(line.get("topics", 1) for line in missing) == MANY
+    assert all(line["way_out"] == "create it" for line in missing)
+
+
+# -- lanes that are forgotten -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def forgets(world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world with many LIVE lanes, which forgets those that are not in use."""
+    monkeypatch.setattr(pipeline_module, "_LANES", 10)
+    for number in range(100):
+        world.receive(b"site/%d" % number)
+    rest(world, clock)
+    return world
+
+
+def test_lanes_of_topics_that_are_not_in_use_are_forgotten(forgets: World, clock: Clock) -> None:
+    for _ in range(4):
+        forgets.receive(b"site/1")
+        rest(forgets, clock, 60.0)
+    assert [lane.topic for lane in forgets.pipeline.lanes] == ["iot.1"]
+
+
+def test_a_few_lanes_are_never_forgotten(world: World, clock: Clock) -> None:
+    for number in range(100):
+        world.receive(b"site/%d" % number)
+    rest(world, clock, 600.0)
+    assert len(world.pipeline.lanes) == 100
+
+
+def test_a_message_for_a_forgotten_lane_goes_the_way_of_a_new_one(forgets: World, clock: Clock) -> None:
+    rest(forgets, clock, 180.0)
+    assert not forgets.pipeline.lanes
+    for payload in (b"1", b"2", b"3"):
+        forgets.receive(b"site/1", payload)
+    rest(forgets, clock)
+    assert kafka_of(forgets).stored["iot.1"] == [b"v", b"1", b"2", b"3"]
+    (lane,) = forgets.pipeline.lanes
+    assert lane.state is LaneState.LIVE
+
+
+def test_a_lane_with_messages_or_rows_is_not_forgotten(forgets: World, clock: Clock) -> None:
+    kafka_of(forgets).is_silent = True
+    forgets.receive(b"site/1")
+    for _ in range(20):
+        clock.now += 30.0
+        disk_of(forgets).finish(works=True)
+        forgets.pipeline.turn()
+    assert [lane.topic for lane in forgets.pipeline.lanes] == ["iot.1"]
+    kafka_of(forgets).is_silent = False
+    rest(forgets, clock, 10.0)
+    assert kafka_of(forgets).stored["iot.1"] == [b"v", b"v"]
+
+
+def test_a_lane_whose_segment_is_still_being_written_is_not_forgotten(forgets: World, clock: Clock) -> None:
+    """Kafka confirms its messages while the disk hangs."""
+    message: Message = forgets.receive(b"site/1")
+    for _ in range(8):
+        clock.now += 0.25
+        forgets.pipeline.turn()
+    assert disk_of(forgets).has_work
+    kafka_of(forgets).report(1.0)
+    for _ in range(20):
+        clock.now += 30.0
+        forgets.pipeline.turn()
+    assert message.plan.lane.state is LaneState.LIVE
+    rest(forgets, clock, 10.0)
+    assert not any(disk_of(forgets).by_topic.values())
