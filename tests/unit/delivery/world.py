@@ -50,8 +50,9 @@ class Session:
         self.acknowledged: list[int] = []
         self.completed: list[tuple[int, bool]] = []
 
-    def acknowledge(self, messages: list[Message]) -> None:
+    def acknowledge(self, messages: list[Message]) -> bool:
         self.acknowledged += [message.packet_id for message in messages]
+        return True
 
     def complete(self, packet_id: int, known: bool) -> None:
         self.completed.append((packet_id, known))
