@@ -78,7 +78,6 @@ class Kafka(held_lanes.Kafka, Protocol):
     @property
     def only_reports(self) -> bool: ...
     def poll(self) -> None: ...
-    def sleep(self) -> None: ...
     def take_delivered(self) -> list[Message]: ...
     def take_failures(self) -> list[Failure]: ...
     def retire(self) -> None: ...
@@ -321,7 +320,6 @@ class Pipeline:
         kafka.poll()
         if not kafka.only_reports:
             return False  # a turn takes the failures first
-        kafka.sleep()
         self._take_delivered()
         settled = self._ledger.take_settled()
         return not settled or self.session.acknowledge(settled)
@@ -505,7 +503,8 @@ class Pipeline:
             else:
                 lane.delivered(message)
         counts.delivered_bytes += size
-        self._settle(*delivered)
+        self._qos0.settle(delivered)
+        self._ledger.settle(*delivered)
 
     def _settle(self, *messages: Message) -> None:
         self._qos0.settle(messages)

@@ -218,7 +218,8 @@ class Session:
         except MalformedPacket as error:
             self._malformed(connection, error)
             return False
-        self._see_if_closed(connection)
+        if connection.closed_because:
+            self._see_if_closed(connection)
         return more
 
     def _send(self, connection: Connection, data: bytes, acknowledgements: bool) -> bool:
@@ -228,7 +229,8 @@ class Session:
         except OSError as error:
             self._broke(connection, error)
             return False
-        self._report_handed_over(connection)
+        if count := connection.outgoing.take_handed_over():
+            self._handler.handed_over(count)
         return sent
 
     def _flush(self, connection: Connection) -> None:

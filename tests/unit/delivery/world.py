@@ -88,8 +88,6 @@ class Kafka:
 
     def poll(self) -> None: ...
 
-    def sleep(self) -> None: ...
-
     @property
     def only_reports(self) -> bool:
         return not (self._failures or self.is_broken or self.wants_successor)
