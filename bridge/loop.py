@@ -89,8 +89,10 @@ class Messages(Protocol):
     @property
     def is_calm(self) -> bool: ...
     @property
+    def has_work(self) -> bool: ...
+    @property
     def watch_at(self) -> float: ...
-    def relay(self) -> None: ...
+    def relay(self) -> bool: ...
 
 
 class Packets(Protocol):
@@ -112,21 +114,20 @@ def relay(loop: Loop, messages: Messages, packets: Packets, due: float) -> float
     longest = 0.0
     is_calm = messages.is_calm and packets.is_calm
     now = monotonic()
-    while happened := wait(due - now):
+    while (happened := wait(due - now)) and is_calm and not happened & ACTED:
         began = monotonic()
-        if not is_calm or happened & ACTED or began >= due:
+        if began >= due:
             break
-        if happened & RUNG:
-            messages.relay()
+        if happened & RUNG and not messages.relay():
+            break
         if happened & READY:
-            if not packets.relay():
+            if not packets.relay() or messages.has_work:
                 break
-            due = min(due, messages.watch_at)  # a message may be in flight now, and must not be late unseen
-        is_calm = messages.is_calm and packets.is_calm
+            if messages.watch_at < due:  # a message may be in flight now, and must not be late unseen
+                due = messages.watch_at
         now = monotonic()
-        longest = max(longest, now - began)
-        if not is_calm or now >= due:
-            break
+        if now - began > longest:
+            longest = now - began
     return longest
 
 

@@ -243,12 +243,16 @@ class Ledger:
     def take_settled(self) -> list[Message]:
         """The messages to acknowledge now, in order. The first pending message holds back all later ones."""
         order, epoch = self._order, self.epoch
-        self._above = max(self._above, self.unacknowledged)
+        unacknowledged = len(order) + len(self._offered)
+        if unacknowledged > self._above:
+            self._above = unacknowledged
         settled = 0
         for message in order:
             if not message.state:
                 break
             settled += 1
+        if not settled:
+            return []
         ready = [message for message in order[:settled] if message.epoch == epoch]
         del order[:settled]
         self._offered += ready
@@ -271,12 +275,11 @@ class Ledger:
             self._again -= again
             taken = [message for message in taken if message not in again]
         self._handed += taken
-        self._forget(len(self._handed) - self._remembered)
+        if (count := len(self._handed) - self._remembered) > 0:
+            self._forget(count)
 
     def _forget(self, count: int) -> None:
         """Forget the `count` messages that were acknowledged first: rule 3 no longer needs them."""
-        if count <= 0:
-            return
         known = self._known
         for message in self._handed[:count]:
             packet_id = message.packet_id

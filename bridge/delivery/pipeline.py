@@ -69,7 +69,7 @@ def _count(counter: Counter[_Value], values: list[_Value]) -> None:
 class Acknowledger(Protocol):
     """The part of mqtt.session.Session that the pipeline uses."""
 
-    def acknowledge(self, messages: list[Message]) -> None: ...
+    def acknowledge(self, messages: list[Message]) -> bool: ...
     def complete(self, packet_id: int, known: bool) -> None: ...
 
 
@@ -83,7 +83,6 @@ class Kafka(held_lanes.Kafka, Protocol):
     @property
     def only_reports(self) -> bool: ...
     def poll(self) -> None: ...
-    def sleep(self) -> None: ...
     def take_delivered(self) -> list[Message]: ...
     def take_failures(self) -> list[Failure]: ...
     def retire(self) -> None: ...
@@ -320,21 +319,24 @@ class Pipeline:
         disk_due = self._spooling.turn(now)
         if now >= self._many_topics.due:
             self._many_topics.turn(now)
-        self._acknowledge()
+        if settled := self._ledger.take_settled():
+            self.session.acknowledge(settled)
         if now >= self._look_at_clock_at:
             self._look_at_clock(now)
         return min(disk_due, self._next_due(now))
 
-    def relay(self) -> None:
-        """Settle and acknowledge what Kafka has confirmed, between two turns, while `is_calm`.
+    def relay(self) -> bool:
+        """Settle and acknowledge what Kafka has confirmed, between two turns. Only while `is_calm`.
 
-        If `is_calm` is False after it, a turn must follow at once.
+        False: anything else is to be done, so a turn must follow at once.
         """
-        self._kafka.poll()
-        if self._kafka.only_reports:  # else a turn takes the failures first
-            self._take_delivered()
-            self._acknowledge()
-            self._kafka.sleep()
+        kafka = self._kafka
+        kafka.poll()
+        if not kafka.only_reports:
+            return False  # a turn takes the failures first
+        self._take_delivered()
+        settled = self._ledger.take_settled()
+        return not settled or self.session.acknowledge(settled)
 
     @property
     def is_calm(self) -> bool:
@@ -348,10 +350,6 @@ class Pipeline:
     def watch_at(self) -> float:
         """When a turn must look for late messages, in monotonic seconds, if any message is in flight."""
         return self._spooling.watch_at
-
-    def _acknowledge(self) -> None:
-        if settled := self._ledger.take_settled():
-            self.session.acknowledge(settled)
 
     def log_repeated(self) -> None:
         """Log the number of events that were counted instead of logged."""
@@ -541,7 +539,8 @@ class Pipeline:
                 lane.delivered(message)
                 self._held.add(lane)
         counts.delivered_bytes += size
-        self._settle(*delivered)
+        self._qos0.settle(delivered)
+        self._ledger.settle(*delivered)
 
     def _settle(self, *messages: Message) -> None:
         self._qos0.settle(messages)
@@ -551,6 +550,7 @@ class Pipeline:
         message, verdict = failure.message, failure.verdict
         lane: Lane = message.plan.lane
         if verdict is Verdict.PRODUCER_LOST:
+            self._stirred = True
             return  # it stays in flight, with all others, until the producer is replaced
         if verdict is Verdict.NOT_NOW:
             lane.failed(message, time.monotonic(), failure.hold.needs_a_person)

@@ -170,9 +170,11 @@ class Cluster:
 
     @property
     def only_reports(self) -> bool:
-        """One producer is there and works, and no message of it has failed: it can but deliver."""
+        """One producer is there, works, rings the bell, and has failed no message: it can but deliver."""
         producer = self._producer
-        return not (producer.failed or producer.is_broken or self._fatal or self._retiring or self._prober)
+        if producer.failed or producer.is_broken or self._fatal or self._retiring or self._prober:
+            return False
+        return producer.rings
 
     @property
     def _others(self) -> list[Producer]:

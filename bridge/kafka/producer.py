@@ -47,7 +47,7 @@ class Producer:
 
     `on_statistics` gets librdkafka's statistics as JSON, in the thread that polls.
 
-    `bell`: the loop's eventfd, for librdkafka to ring; None: the small thread waits for reports.
+    `bell`: the loop's eventfd, for librdkafka to ring. `rings`: it does; else the small thread waits.
 
     The small thread calls `wake`. The thread that polls calls `on_error`, with code and text of an error that
     is not of one message.
@@ -70,7 +70,7 @@ class Producer:
         self._wake = wake
         self._on_error = on_error
         self._gate = Semaphore(0)
-        self._waits = False  # the loop will be woken: the gate is open, or librdkafka rings the bell
+        self._waits = False  # the gate is open
         self._closed = False
         self._questions = 0  # threads that wait for metadata: closing the client now would free it in use
         self._no_question = Condition()
@@ -87,7 +87,7 @@ class Producer:
             self._closed = True
             self._gate.release()
             raise not_built(error) from None
-        self._waits = bell is not None and report_bell.hang_up(self._rd, bell)
+        self.rings = bell is not None and report_bell.hang_up(self._rd, bell)
 
     def produce(self, message: Message) -> FailedReport | None:
         """Hand a message to librdkafka. Returns the report where the message has failed at once."""
@@ -137,7 +137,7 @@ class Producer:
 
     def sleep(self) -> None:
         """The loop is about to sleep: make sure that it is woken when there is a report."""
-        if not self._waits:
+        if not self._waits and not self.rings:
             self._waits = True
             self._gate.release()
 
@@ -274,6 +274,7 @@ class NoProducer(Producer):
     """Replaces a producer that could not be built: each message fails at once, for the reason `why`."""
 
     is_empty = True
+    rings = False
     queued = 0
 
     def __init__(self, why: str) -> None:

@@ -28,6 +28,7 @@ _BEFORE_CONNACK = {0x20, 0xF0, None}  # first bytes of CONNACK and AUTH; None: n
 class Connection:
     """A tap and its paho client.
 
+    `outgoing`: where acknowledgements are written.
     `accepted`: the broker has sent CONNACK 0. `closed_because`: why the connection is no longer usable;
     empty: it is usable.
 
@@ -46,8 +47,10 @@ class Connection:
         password: str | None,
     ) -> None:
         self._tap = Tap(sock)
+        self.outgoing = self._tap.outgoing
         self._tls_names = tls_names(settings)
         self._sent_fin = False
+        self.paho_has_read = False  # the last read has brought a packet for paho
         self.publishes = 0  # reads in which messages came, or a part of a long one
         self.client = TappedClient(self._tap, settings, client_id, mqtt5, clean, password)
         self.mqtt5 = mqtt5
@@ -65,7 +68,7 @@ class Connection:
 
     @property
     def _socket_error(self) -> OSError | None:
-        return self._tap.error or self._tap.outgoing.error
+        return self._tap.error or self.outgoing.error
 
     @property
     def end(self) -> End:
@@ -103,17 +106,19 @@ class Connection:
         Returns True if the socket may hold more bytes: one call reads at most _READS_PER_TURN times. Raises
         MalformedPacket, after `receive` has got the packets that arrived before the malformed one.
         """
+        tap = self._tap
         more = True
         for _ in range(_READS_PER_TURN):
-            more = self._tap.fill() and not self._tap.is_drained
+            more = tap.fill() and not tap.is_drained
             self._take_packets(receive)
             if self.closed_because or not more:
                 break
-        if self._tap.inside_a_packet:
+        if tap.missing:
             self.publishes += 1
         return more
 
     def _take_packets(self, receive: Callable[[list[Packet]], None]) -> None:
+        self.paho_has_read = False
         for_paho = True
         while for_paho and not self.closed_because:
             if not self.accepted and self._tap.head not in _BEFORE_CONNACK:
@@ -126,27 +131,20 @@ class Connection:
                     self.publishes += 1
                     receive(packets)
             if for_paho:
+                self.paho_has_read = True
                 self.client.loop_read()
 
     # -- writing -------------------------------------------------------------------------------------
 
-    def write(self, data: bytes, acknowledgements: bool) -> None:
-        """Send `data` after the bytes that wait already. Raises OSError when the connection broke."""
-        self._tap.outgoing.write(data, acknowledgements)
-
     def flush(self) -> None:
         """Send waiting bytes until the kernel takes no more. Raises OSError when the connection broke."""
-        self._tap.outgoing.flush()
+        self.outgoing.flush()
         if self.client.want_write():
             self.client.loop_write()
 
     @property
     def wants_write(self) -> bool:
-        return self._tap.outgoing.waits or self.client.want_write()
-
-    def take_handed_over(self) -> int:
-        """Return how many acknowledgements the kernel has taken since the last call."""
-        return self._tap.outgoing.take_handed_over()
+        return self.outgoing.waits or self.client.want_write()
 
     def look(self) -> None:
         """Let paho check the keepalive. Call this only after CONNACK.

@@ -17,9 +17,9 @@ class _Waiting:
 
     __slots__ = ("acknowledgements", "data", "taken")
 
-    def __init__(self, data: bytes, acknowledgements: bool) -> None:
+    def __init__(self, data: bytes, acknowledgements: bool, taken: int) -> None:
         self.data, self.acknowledgements = data, acknowledgements
-        self.taken = 0
+        self.taken = taken
 
 
 class Outgoing:
@@ -40,10 +40,27 @@ class Outgoing:
         """Whether bytes of the bridge wait for the kernel."""
         return bool(self._waiting)
 
-    def write(self, data: bytes, acknowledgements: bool) -> None:
-        """Send `data` after the bytes that wait already. `acknowledgements`: PUBACKs and PUBRECs alone."""
-        self._waiting.append(_Waiting(data, acknowledgements))
-        self.flush()
+    def write(self, data: bytes, acknowledgements: bool) -> bool:
+        """Send `data` after the bytes that wait already. True: nothing waits.
+
+        `acknowledgements`: `data` is PUBACKs and PUBRECs alone.
+        """
+        taken = 0
+        if not self._waiting and not self._inside_a_packet:  # nearly always: the kernel takes all at once
+            try:
+                taken = self._sock.send(data)
+            except NOT_NOW:
+                pass
+            except OSError as error:
+                self.error = self.error or error
+                raise
+            if acknowledgements:
+                self._handed_over += -(-taken // ACKNOWLEDGEMENT_BYTES)
+        if taken < len(data):
+            self._waiting.append(_Waiting(data, acknowledgements, taken))
+            if taken:
+                self.flush()
+        return not self._waiting
 
     def flush(self) -> None:
         """Send waiting bytes, as far as the kernel takes them."""

@@ -3,7 +3,7 @@
 Paho handles all other packets: `read` stops at such a packet and leaves its bytes for paho.
 """
 
-from struct import pack
+from struct import Struct, pack
 from typing import NamedTuple
 
 from bridge.errors import MalformedPacket
@@ -94,6 +94,8 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
 
 def acknowledgements(messages: list[Message]) -> bytes:
     """Encode PUBACK for QoS 1, PUBREC for QoS 2: four bytes each, without reason code 0 (MQTT 5, 3.4.2.1)."""
+    if len(messages) == 1:
+        return _PACK_ONE((0x40020000 if messages[0].flags & 0x02 else 0x50020000) | messages[0].packet_id)
     packets = [
         (0x40020000 if message.flags & 0x02 else 0x50020000) | message.packet_id for message in messages
     ]
@@ -101,6 +103,7 @@ def acknowledgements(messages: list[Message]) -> bytes:
 
 
 ACKNOWLEDGEMENT_BYTES = 4
+_PACK_ONE = Struct(">I").pack
 
 
 def pubcomp(packet_id: int, known: bool, mqtt5: bool) -> bytes:

@@ -46,6 +46,9 @@ class State(Enum):
     STOPPED = "stopped"
 
 
+_LIVE = State.LIVE  # a name of its own, because a look-up in the class takes six times as long
+
+
 class Session:
     """One session with the broker, over all its connections.
 
@@ -145,26 +148,34 @@ class Session:
     @property
     def is_calm(self) -> bool:
         """Whether the session is live, and has nothing to do but to read and to acknowledge."""
-        return self._state is State.LIVE and self._connection is not None and not self._connection.wants_write
+        return self._state is _LIVE and self._connection is not None and not self._connection.wants_write
 
     def relay(self) -> bool:
-        """Read what has come, between two turns, while `is_calm`.
+        """Read the messages that have come, between two turns. Only while `is_calm`.
 
-        False: there may be more to read, or the connection has ended, so a turn must follow at once. The same
-        holds if `is_calm` is False after it.
+        False: something else has come, there is more to read, or an answer waits for the kernel. Then a turn
+        must follow at once.
         """
-        return self._connection is not None and not self._read(self._connection)
+        connection = self._connection
+        if connection is None or self._read(connection):
+            return False
+        return self._state is _LIVE and not (connection.paho_has_read or connection.outgoing.waits)
 
-    def acknowledge(self, messages: list[Message]) -> None:
-        """Send PUBACK or PUBREC, in this order, for messages that came on the present connection."""
-        if self._connection:
-            self._send(self._connection, packet_codec.acknowledgements(messages), acknowledgements=True)
+    def acknowledge(self, messages: list[Message]) -> bool:
+        """Send PUBACK or PUBREC, in this order, for messages that came on the present connection.
+
+        True: the kernel has taken all of them.
+        """
+        connection = self._connection
+        return connection is not None and self._send(
+            connection, packet_codec.acknowledgements(messages), True
+        )
 
     def complete(self, packet_id: int, known: bool) -> None:
         """Send PUBCOMP. `known`: the ledger knew the identifier."""
         if self._connection:
             answer = packet_codec.pubcomp(packet_id, known, self._connection.mqtt5)
-            self._send(self._connection, answer, acknowledgements=False)
+            self._send(self._connection, answer, False)
 
     def routes_changed(self) -> None:
         """The handler wants other subscriptions now. A connection that is not up yet will ask for them."""
@@ -207,16 +218,20 @@ class Session:
         except MalformedPacket as error:
             self._malformed(connection, error)
             return False
-        self._see_if_closed(connection)
+        if connection.closed_because:
+            self._see_if_closed(connection)
         return more
 
-    def _send(self, connection: Connection, data: bytes, acknowledgements: bool) -> None:
+    def _send(self, connection: Connection, data: bytes, acknowledgements: bool) -> bool:
+        """True: the kernel has taken all."""
         try:
-            connection.write(data, acknowledgements)
+            sent = connection.outgoing.write(data, acknowledgements)
         except OSError as error:
             self._broke(connection, error)
-            return
-        self._report_handed_over(connection)
+            return False
+        if count := connection.outgoing.take_handed_over():
+            self._handler.handed_over(count)
+        return sent
 
     def _flush(self, connection: Connection) -> None:
         try:
@@ -234,7 +249,7 @@ class Session:
         self._see_if_closed(connection)
 
     def _report_handed_over(self, connection: Connection) -> None:
-        if count := connection.take_handed_over():
+        if count := connection.outgoing.take_handed_over():
             self._handler.handed_over(count)
 
     def _watch(self, connection: Connection) -> None:

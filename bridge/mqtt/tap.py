@@ -36,7 +36,7 @@ class Tap:
         self._data = b""
         self._position = 0
         self._begun = bytearray()  # parts of an incomplete packet; joined once, when the packet is complete
-        self._missing = 0  # bytes of the incomplete packet that have not come yet
+        self.missing = 0  # bytes of the incomplete packet that have not come yet
         self._for_paho = b""
         self._ended = False
         self.error: OSError | None = None  # why the stream ended; None after the peer's FIN
@@ -85,12 +85,12 @@ class Tap:
         self._heard = True
         self.is_drained = len(chunk) <= _A_FEW and not self._is_tls
         self.bytes_read += len(chunk)
-        if self._missing > len(chunk):
+        if self.missing > len(chunk):
             self._begun += chunk
-            self._missing -= len(chunk)
-        elif self._missing:
+            self.missing -= len(chunk)
+        elif self.missing:
             self._data = b"".join((self._begun, chunk))
-            self._begun, self._missing = bytearray(), 0
+            self._begun, self.missing = bytearray(), 0
         else:
             self._data = self._data[self._position :] + chunk if self._data else chunk
             self._position = 0
@@ -112,16 +112,11 @@ class Tap:
                 return True
             if wanted:
                 self._begun += self._data[self._position :]
-                self._missing = wanted - len(self._begun)
+                self.missing = wanted - len(self._begun)
             if wanted or self._position == len(self._data):
                 # Drop the buffer at once: else a large message would be in memory twice.
                 self._data, self._position = b"", 0
         return self._ended
-
-    @property
-    def inside_a_packet(self) -> bool:
-        """A long packet has begun, and more of it is to come."""
-        return self._missing > 0
 
     def take_heard(self) -> bool:
         """Whether any byte has come since the last call."""
@@ -147,7 +142,7 @@ class Tap:
     def discard(self) -> bool:
         """Read and drop incoming bytes. True: the peer has closed its side too."""
         while not self._ended and self.fill():
-            self._data, self._position, self._missing = b"", 0, 0
+            self._data, self._position, self.missing = b"", 0, 0
             self._begun.clear()
         return self._ended
 

@@ -70,11 +70,9 @@ def go_on(world: World) -> None:
 
 def relay(world: World) -> None:
     """As the loop does where it was woken: a pass, then a turn if anything else is to be done."""
-    if world.pipeline.is_calm:
-        world.pipeline.relay()
-        world.add_up()
-    if not world.pipeline.is_calm:
+    if not world.pipeline.is_calm or world.pipeline.has_work or not world.pipeline.relay():
         go_on(world)
+    world.add_up()
 
 
 @given(st.lists(steps, max_size=40))

@@ -50,8 +50,9 @@ class Session:
         self.acknowledged: list[int] = []
         self.completed: list[tuple[int, bool]] = []
 
-    def acknowledge(self, messages: list[Message]) -> None:
+    def acknowledge(self, messages: list[Message]) -> bool:
         self.acknowledged += [message.packet_id for message in messages]
+        return True
 
     def complete(self, packet_id: int, known: bool) -> None:
         self.completed.append((packet_id, known))
@@ -86,8 +87,6 @@ class Kafka:
         self.produce([message], failed)
 
     def poll(self) -> None: ...
-
-    def sleep(self) -> None: ...
 
     @property
     def only_reports(self) -> bool:

@@ -16,7 +16,7 @@ from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import ConfigurationError, NoThread
 from bridge.kafka import cluster as cluster_module
 from bridge.kafka import producer as producer_module
-from bridge.kafka import tls
+from bridge.kafka import report_bell, tls
 from bridge.kafka import topic_lookup as topic_lookup_module
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
@@ -277,6 +277,19 @@ def test_a_cluster_whose_one_producer_works_can_but_deliver(world: World) -> Non
     world.produce(message())
     world.until(lambda: world.delivered)
     assert world.cluster.only_reports
+
+
+def test_where_a_thread_waits_for_reports_each_needs_a_turn(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_bell, "hang_up", lambda *_: False)
+    world = World(kafka.bootstrap)
+    world.produce(message())
+    world.cluster.sleep()
+    assert world.loop.wait(10), "the thread wakes the loop"
+    world.until(lambda: world.delivered)
+    assert not world.cluster.only_reports
+    world.close()
 
 
 def test_a_failure_and_a_lost_producer_need_a_turn(kafka: MockKafka, world: World) -> None:
