@@ -18,8 +18,9 @@ from bridge.observe.printable import printable, printable_json
 from bridge.status.document import Status
 from bridge.status.kafka_faults import stopped_topics
 from bridge.status.mqtt_faults import node_state
-from bridge.status.snapshot import KafkaBroker, Snapshot
+from bridge.status.snapshot import KafkaBroker, Snapshot, Spool
 from bridge.status.spoken import count, duration, listed, rate
+from bridge.status.whereabouts import has_haproxy
 from bridge.units import size
 
 _EVERY = 1.0  # seconds between two questions
@@ -102,6 +103,14 @@ def _broker(broker: KafkaBroker) -> str:
     return f"{broker.address or f'broker {broker.number}'}{' (hangs)' if broker.hangs else ''}"
 
 
+def _room(spool: Spool) -> str:
+    if spool.full_in is not None:
+        return f"; at this rate full in about {duration(spool.full_in)}"
+    if spool.lasts is not None and spool.state == "usable":
+        return f"; without Kafka full in about {duration(spool.lasts)}"
+    return ""
+
+
 def _why_no_nodes(s: Snapshot) -> str:
     if s.haproxy is None:
         return "are not asked"
@@ -118,8 +127,14 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
     brokers = f"{sum(each.is_up for each in known)} of {len(known)} up{f', DOWN: {down}' if down else ''}"
     dropped, letters = sum(flow.dropped.values()), sum(flow.dead_lettered.values())
     rows = [
-        ("HAProxy", f"{mqtt.host}:{mqtt.port}"),
-        ("EMQ", nodes or f"nodes not known: HAProxy's statistics {_why_no_nodes(s)}"),
+        *(
+            [
+                ("HAProxy", f"{mqtt.host}:{mqtt.port}"),
+                ("EMQ", nodes or f"nodes not known: HAProxy's statistics {_why_no_nodes(s)}"),
+            ]
+            if has_haproxy(s)
+            else [("broker", f"{mqtt.host}:{mqtt.port}")]
+        ),
         (
             "session",
             f"{mqtt.state.replace('_', ' ')} for {duration(mqtt.state_age)}, client id {mqtt.client_id}",
@@ -141,8 +156,7 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
         (
             "disk",
             f"{spool.state}: {count(spool.messages, 'message')}, {size(spool.bytes_used)} of"
-            f" {size(spool.bytes_limit)}, {size(spool.disk_free)} free"
-            + (f", full in {duration(spool.full_in)}" if spool.full_in is not None else ""),
+            f" {size(spool.bytes_limit)}, {size(spool.disk_free)} free" + _room(spool),
         ),
     ]
     if s.queue:

@@ -29,7 +29,7 @@ _WORDS = {
     "clock.set_back":             "The bridge's clock was set back[ by {seconds} seconds].",
     "tls.expires_soon":           "A certificate expires soon, or has expired[: {certificate}][, {expires}].",
     "mqtt.connecting":            "The bridge connects to EMQ[ at {host}].",
-    "mqtt.connect_failed":        "The bridge can't reach HAProxy or EMQ[ at {host}][:{port}][: {reason}].",
+    "mqtt.connect_failed":        "The bridge can't reach the MQTT broker[ at {host}][:{port}][: {reason}].",
     "mqtt.tls_failed":            "No TLS with EMQ[: {reason}].",
     "mqtt.connack_timeout":       "EMQ accepted a connection and did not answer[ within {seconds} s]: a node may hang.",
     "mqtt.refused":               "EMQ refused the bridge's login[: {reason}].",

@@ -49,6 +49,7 @@ IDLE, SLACK = 4.5, 1.0
 _READER_STAYS = 20.0  # seconds since somebody has looked: Prometheus looks every 5 to 15 s
 _STEP, _POINTS = 5, 180  # of the history: seconds, and 15 minutes
 _RATE_OVER, _GROWTH_OVER = 10, 60  # seconds
+_GROWTH_AT_LEAST = 5  # seconds of growth, before which no forecast is made
 _MOST_MARKS = 4096
 _MOST_HELD = 50
 _ARE_HELD = (LaneState.HELD, LaneState.ASKING)
@@ -230,6 +231,7 @@ class Collector:
         self._points: deque[tuple[float, float, float, int]] = deque(maxlen=_POINTS)
         self._history = History(float(_STEP))
         self._oldest_since_step = 0.0
+        self._spools_since = 0.0  # when the spool was last seen empty
         self._step_at = self._began + _STEP
         self._held_since: dict[str, tuple[str, float]] = {}
 
@@ -370,8 +372,9 @@ class Collector:
         self._seen.append((now, flow.received, flow.delivered, disk.used))
         while self._seen[0][0] < now - _GROWTH_OVER and len(self._seen) > 1:
             self._seen.popleft()
-        before, _, _, used_before = self._seen[0]
-        growth = (disk.used - used_before) / (now - before) if now > before else 0.0
+        if not flow.spooled:
+            self._spools_since = now
+        growth = self._growth(now, disk.used)
         room = max(0, min(limits.max_bytes - disk.used, (disk.free - limits.keep_free) // 2))
         return Spool(
             path=str(self._settings.spool_directory),
@@ -383,12 +386,27 @@ class Collector:
             disk_free=disk.free,
             disk_keep_free=limits.keep_free,
             full_in=room / growth if growth > 0 and flow.spooled else None,
+            lasts=room / fills if (fills := self._would_fill(flow)) else None,
             dead_letters=disk.letters,
             dead_letter_bytes=disk.letter_bytes,
             commit_seconds=_histogram(disk.commits),
             reason=disk.why,
             way_out=disk.way_out,
         )
+
+    def _growth(self, now: float, used: int) -> float:
+        """Bytes a second by which the spool grows, over the last minute, or since a message waits there.
+
+        In the first seconds of an outage the quiet part of the minute would make the forecast far too long.
+        """
+        began, _, _, before = next(each for each in self._seen if each[0] >= self._spools_since)
+        return (used - before) / (now - began) if now - began >= _GROWTH_AT_LEAST else 0.0
+
+    def _would_fill(self, flow: Flow) -> float:
+        """Bytes a second that would go to disk if Kafka took nothing, at the usual rate; 0: not known."""
+        rates = [rate for rate in self._history.received_rate if rate > 0] or [flow.received_rate]
+        size = flow.received_bytes / flow.received if flow.received else 0.0
+        return size * sum(rates) / len(rates)
 
     # -- messages ----------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from bridge.status import kafka_faults, machine_faults, mqtt_faults
 from bridge.status.finding import Diagnosis, Finding
 from bridge.status.snapshot import Snapshot
 from bridge.status.spoken import count, duration, rate
-from bridge.status.whereabouts import mqtt_address
+from bridge.status.whereabouts import has_haproxy, mqtt_address
 
 __all__ = ["Diagnosis", "Finding", "diagnose"]
 
@@ -88,7 +88,7 @@ def _since(s: Snapshot) -> str:
 
 def _flow(s: Snapshot) -> str:
     flow = s.flow
-    way = f"from EMQ behind {mqtt_address(s)} to Kafka"
+    way = f"from {'EMQ behind' if has_haproxy(s) else 'the MQTT broker at'} {mqtt_address(s)} to Kafka"
     if flow.last_received_age is None:
         quiet = f"in the {duration(s.uptime)} since the start"
     elif flow.last_received_age > _QUIET:

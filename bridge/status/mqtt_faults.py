@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-from bridge.settings.mqtt import BALANCERS_PORTS
 from bridge.status.finding import Finding, broken, warning
 from bridge.status.snapshot import BrokerNode, Neighbour, Snapshot
 from bridge.status.spoken import count, duration, listed, sentence
-from bridge.status.whereabouts import behind_the_bridge, is_live, mqtt_address, quoted
+from bridge.status.whereabouts import behind_the_bridge, has_haproxy, is_live, mqtt_address, quoted
 
 _STALE = 30.0  # seconds after which an answer of a neighbour says nothing about the present
 _RIVAL_NOW, _RIVAL_LATELY = 180.0, 3600.0  # seconds since another client took the client id
@@ -20,6 +19,7 @@ _NO_WAY = ("no route", "network is unreachable", "timed out", "host is down", "h
 
 _HAPROXY = "sudo systemctl restart haproxy"
 _EMQ = "sudo systemctl restart emqx (or emqttd)"
+_BROKER = "sudo systemctl restart mosquitto (or emqx, or what your broker is)"
 _CONSOLE = "HAProxy's console, port 8081, /haproxy?stats"
 
 
@@ -168,8 +168,9 @@ def _malformed(s: Snapshot) -> Finding:
         "mqtt-protocol",
         mqtt_address(s),
         f"What answers at {mqtt_address(s)} does not speak MQTT correctly{quoted(s.mqtt.reason)}.",
-        "Check mqtt.host and mqtt.port: HAProxy's port for the bridge is 1884, with TLS 8884. If they are"
-        " right, report the reason as a defect of the broker or of the bridge.",
+        "Check mqtt.host and mqtt.port: a broker's port is 1883, with TLS 8883, and that of the shipped"
+        " HAProxy is 1884, with TLS 8884. If both are right, report the reason as a defect of the broker or"
+        " of the bridge.",
     )
 
 
@@ -191,7 +192,15 @@ def _unreachable(s: Snapshot) -> Finding:
         remedy = f"See whether the host {s.mqtt.host} is up (`ping {s.mqtt.host}`), then start HAProxy there:"
         if s.kafka.state in ("away", "connecting"):
             fault += " Kafka can't be reached either, so look at the network of the bridge's machine first."
-    elif not _has_haproxy(s):
+        if not has_haproxy(s):
+            return broken(
+                "mqtt-unreachable",
+                at,
+                f"The MQTT broker at {at} can't be reached{quoted(s.mqtt.reason)}. {fault}"
+                f" {behind_the_bridge(s)}",
+                f"See whether the host {s.mqtt.host} is up (`ping {s.mqtt.host}`), then start the broker.",
+            )
+    elif not has_haproxy(s):
         return broken(
             "mqtt-unreachable",
             at,
@@ -213,11 +222,6 @@ def _unreachable(s: Snapshot) -> Finding:
     )
 
 
-def _has_haproxy(s: Snapshot) -> bool:
-    """Whether HAProxy seems to stand in front of the broker: it is asked, or the port is its own."""
-    return s.haproxy is not None or s.mqtt.port in BALANCERS_PORTS
-
-
 def _unavailable(s: Snapshot) -> Finding:
     at = mqtt_address(s)
     if "before connack" not in s.mqtt.reason.lower():
@@ -226,6 +230,15 @@ def _unavailable(s: Snapshot) -> Finding:
             at,
             f"EMQ behind {at} refuses connections for now{quoted(s.mqtt.reason)}. {behind_the_bridge(s)}",
             "Wait a minute: the bridge retries after at most 2 s. If this lasts, look at EMQ's own log.",
+        )
+    if not has_haproxy(s):
+        return broken(
+            "emq-gone",
+            at,
+            f"The MQTT broker at {at} accepts connections and closes them before it answers"
+            f"{quoted(s.mqtt.reason)}. {behind_the_bridge(s)}",
+            f"Look at the broker's log on the host {s.mqtt.host}, and whether mqtt.port is a port for MQTT"
+            f" without TLS. If the broker is stuck, restart it: {_BROKER}.",
         )
     if _knows_nodes(s):
         up = listed([_name(node) for node in s.nodes if node.is_up])
@@ -266,6 +279,14 @@ def _haproxy_hangs(s: Snapshot, haproxy: Neighbour) -> Finding:
 
 def _hangs(s: Snapshot) -> Finding:
     at = mqtt_address(s)
+    if not has_haproxy(s):
+        return broken(
+            "emq-hangs",
+            at,
+            f"The MQTT broker at {at} accepts connections, but does not answer: it hangs."
+            f" {behind_the_bridge(s)}",
+            f"See whether the host {s.mqtt.host} is overloaded, then restart the broker there: {_BROKER}.",
+        )
     down = _down(s) if _knows_nodes(s) else []
     if down:
         names = listed([_name(node) for node in down])
@@ -298,11 +319,12 @@ def _connecting(s: Snapshot) -> Finding:
     at = mqtt_address(s)
     if _knows_nodes(s) and _down(s):
         return _hangs(s)
+    who = "EMQ behind" if has_haproxy(s) else "the MQTT broker at"
     make = broken if s.mqtt.state != "backing_off" and s.mqtt.state_age >= _CONNECTING_TOO_LONG else warning
     return make(
         "mqtt-connecting",
         at,
-        f"The bridge is not connected to EMQ behind {at}: {s.mqtt.state.replace('_', ' ')} for"
+        f"The bridge is not connected to {who} {at}: {s.mqtt.state.replace('_', ' ')} for"
         f" {duration(s.mqtt.state_age)}{quoted(s.mqtt.reason)}. {behind_the_bridge(s)}",
         "Wait: the bridge connects again within seconds. If this lasts for more than a minute, run"
         " `sudo mqtt-kafka-bridge check`.",

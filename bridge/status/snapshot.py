@@ -98,6 +98,7 @@ class Spool:
     disk_free: int = 0
     disk_keep_free: int = 0
     full_in: float | None = None  # seconds, at the rate of the last minute; None: it does not grow
+    lasts: float | None = None  # seconds that its room would last at the usual rate; None: not known
     dead_letters: int = 0
     dead_letter_bytes: int = 0
     commit_seconds: Histogram = Histogram()

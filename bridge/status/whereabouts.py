@@ -1,5 +1,6 @@
 """Where messages are while something is broken, and how long there is room for them there. Pure."""
 
+from bridge.settings.mqtt import BALANCERS_PORTS
 from bridge.status.snapshot import Snapshot
 from bridge.status.spoken import clause, count, duration, rate
 
@@ -19,6 +20,14 @@ def kafka_is_live(snapshot: Snapshot) -> bool:
 def mqtt_address(snapshot: Snapshot) -> str:
     """host:port at which the bridge connects: HAProxy, or a broker without HAProxy."""
     return address(snapshot.mqtt.host, snapshot.mqtt.port)
+
+
+def has_haproxy(snapshot: Snapshot) -> bool:
+    """Whether HAProxy seems to stand in front of the broker: it is asked, or the port is its own.
+
+    If not, no text speaks of HAProxy.
+    """
+    return snapshot.haproxy is not None or snapshot.mqtt.port in BALANCERS_PORTS
 
 
 def address(host: str, port: int) -> str:

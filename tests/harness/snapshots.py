@@ -76,6 +76,7 @@ def healthy() -> Snapshot:
             bytes_limit=2 * _GB,
             disk_free=23 * _GB,
             disk_keep_free=500 * _MB,
+            lasts=94_000.0,
         ),
         flow=Flow(
             received=112_384_210,

@@ -102,6 +102,7 @@ const SESSION = {
   live: "live", connecting: "connecting", subscribing: "subscribing", backing_off: "not connected, retries",
   stopping: "closing", stopped: "closed",
 };
+const BALANCERS_PORTS = [1884, 8884]; // of the shipped haproxy.cfg
 const DOWN = { L6TOUT: "hangs", L7TOUT: "hangs", L4TOUT: "can’t be reached" }; // by HAProxy's last check
 const CLUSTER = { live: "live", connecting: "connecting", away: "no broker reachable", resting: "refuses the bridge" };
 
@@ -112,6 +113,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
   const connected = live ? "good" : mqtt.state === "connecting" || mqtt.state === "subscribing" ? "warning" : "broken";
   const kafkaLive = kafka.state === "live";
   const kafkaKind = kafkaLive ? "good" : kafka.state === "connecting" ? "warning" : "broken";
+  const hasBalancer = haproxy != null || BALANCERS_PORTS.includes(mqtt.port);
   const noneUp = nodes.length > 0 && !nodes.some((node) => node.is_up);
 
   const devices = host(silent ? "unknown" : "good", "Devices", !live ? "not known" : silent ? "silent" : "sending",
@@ -127,6 +129,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
     ? nodes.map((node, at) => host(node.is_up ? "good" : "broken", node.name || `EMQ ${at + 1}`,
       node.is_up ? "up" : node.status === "DOWN" ? DOWN[node.check] ?? "down" : `not in use (${node.status})`, `for ${span(node.state_age)}`,
       node.is_up && many(node.sessions, "session"), node.address))
+    : !hasBalancer ? [host(connected, "MQTT broker", live ? "answers" : "not connected", broker)]
     : [host(live ? "good" : "unknown", "EMQ", live ? "answers" : "not known",
       "Only HAProxy knows the single nodes.")];
   const bridge = host(state === "running" ? (live && kafkaLive ? "good" : "warning") : "warning", "Bridge",
@@ -143,7 +146,7 @@ function chain({ mqtt, kafka, flow, haproxy, nodes, state, uptime }) {
   const stage = (arrow, hosts) => h("li", {}, arrow, h("div", { class: "stage" }, hosts));
   fill("chain", { role: "list" },
     stage(null, devices),
-    stage(hop(silent ? "unknown" : "", ""), balancer),
+    hasBalancer && stage(hop(silent ? "unknown" : "", ""), balancer),
     stage(hop(noneUp ? "broken" : nodes.length ? "" : "unknown", noneUp ? "no node up" : ""), emq),
     stage(hop(live ? "" : "broken", live ? rate(flow.received_rate) : "not connected"), bridge),
     stage(hop(kafkaLive ? "" : "broken", kafkaLive ? rate(flow.delivered_rate) : "not delivered"), brokers));
@@ -208,8 +211,10 @@ function waits({ spool, queue, emqx }) {
     h("p", { class: "value" }, many(spool.messages, "message")),
     bar(spool.bytes_used / Math.max(1, spool.bytes_limit), spoolKind),
     h("p", {}, level(spoolKind, spool.state === "full" ? "full: EMQ must queue now" : spool.state === "unusable" ? "unusable"
-      : spool.full_in == null ? "does not grow" : `full in ${span(spool.full_in)} at this rate`),
+      : spool.full_in != null ? `at this rate full in about ${span(spool.full_in)}` : spool.messages ? "does not grow" : "nothing waits"),
       spool.state !== "usable" && ` for ${span(spool.state_age)}`),
+    spool.state === "usable" && spool.full_in == null && spool.lasts != null && h("p", {},
+      `If Kafka took no messages, the spool would be full in about ${span(spool.lasts)}, at the rate of the last 15 minutes.`),
     h("p", { class: "muted" }, `${bytes(spool.bytes_used)} of ${bytes(spool.bytes_limit)}; the disk has ${bytes(spool.disk_free)} free, `
       + `and ${bytes(spool.disk_keep_free)} of it stay free.`),
     spool.reason && h("p", {}, `${spool.reason}. ${spool.way_out}`));

@@ -222,6 +222,37 @@ def test_the_spool_lasts_at_the_rate_of_the_last_minute(seen: Seen) -> None:
     assert spool.full_in == pytest.approx(left / 1_000_000, rel=0.02)
 
 
+def test_the_forecast_of_an_outages_first_seconds_leaves_out_the_quiet_time_before(seen: Seen) -> None:
+    world = seen.world
+    for _ in range(50):
+        seen.look()
+    message = world.receive()
+    message.plan.lane.rows.found(7, 100)
+    world.counts.restored = 7
+    for _ in range(4):
+        seen.disk.used += 1_000_000
+        assert seen.look().spool.full_in is None  # too early to tell
+    for _ in range(4):
+        seen.disk.used += 1_000_000
+        spool = seen.look().spool
+    left = SETTINGS.spool.max_bytes - seen.disk.used
+    assert spool.full_in == pytest.approx(left / 1_000_000, rel=0.2)
+
+
+def test_while_all_is_well_it_is_told_how_long_the_disk_would_last_without_kafka(seen: Seen) -> None:
+    assert seen.look().spool.lasts is None
+    for _ in range(60):
+        for _ in range(10):
+            seen.world.receive()
+        seen.world.answer()
+        seen.world.kafka.deliver()
+        seen.world.turn()
+        seen.mqtt.bytes_read += 10 * 200
+        spool = seen.look().spool
+    assert spool.full_in is None
+    assert spool.lasts == pytest.approx(SETTINGS.spool.max_bytes / 2000, rel=0.1)
+
+
 def test_the_history_holds_fifteen_minutes(seen: Seen) -> None:
     for _ in range(1000):
         snapshot = seen.look()

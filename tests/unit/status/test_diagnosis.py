@@ -170,6 +170,30 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         "emq-hangs",
         ("172.30.1.10:1884", "an EMQ node hangs", "can't tell which node", "8081", "restart emqx"),
     ),
+    "a broker without HAProxy hangs": (
+        at_port(1883, away("mqtt.connack_timeout", "no CONNACK within 75 s")),
+        "broken",
+        "emq-hangs",
+        ("The MQTT broker at 172.30.1.10:1883", "it hangs", "restart the broker there"),
+    ),
+    "a broker without HAProxy closes each connection": (
+        at_port(1883, away("mqtt.unavailable", NO_CONNACK)),
+        "broken",
+        "emq-gone",
+        ("The MQTT broker at 172.30.1.10:1883", "closes them before it answers", "the broker's log"),
+    ),
+    "a broker without HAProxy has no power": (
+        at_port(1883, away("mqtt.connect_failed", "timed out")),
+        "broken",
+        "mqtt-unreachable",
+        ("The MQTT broker at 172.30.1.10:1883 can't be reached (timed out)", "ping", "start the broker"),
+    ),
+    "a broker without HAProxy is being connected to": (
+        at_port(1883, away("")),
+        "warning",
+        "mqtt-connecting",
+        ("not connected to the MQTT broker at 172.30.1.10:1883",),
+    ),
     "HAProxy hangs": (
         away("mqtt.connack_timeout", "no CONNACK within 75 s", haproxy=HUNG_STATS, nodes=healthy().nodes),
         "broken",
@@ -805,3 +829,18 @@ def test_a_node_without_an_address_is_named_as_haproxy_names_it() -> None:
     sentence = diagnose(snapshot).sentence
     assert "EMQ node server1 is down" in sentence
     assert "`server server1` in haproxy.cfg" in sentence
+
+
+_WITHOUT = [name for name in TABLE if name.startswith("a broker without HAProxy")]
+
+
+@pytest.mark.parametrize("name", _WITHOUT)
+def test_nothing_speaks_of_haproxy_to_people_who_have_none(name: str) -> None:
+    found = diagnose(TABLE[name][0])
+    assert not [each for each in found.findings if "HAProxy" in f"{each.what} {each.remedy}"]
+
+
+def test_all_is_well_without_haproxy_either() -> None:
+    found = diagnose(at_port(1883, without_neighbours(healthy())))
+    assert "from the MQTT broker at 172.30.1.10:1883 to Kafka" in found.sentence
+    assert "EMQ" not in found.sentence
