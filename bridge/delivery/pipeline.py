@@ -336,7 +336,9 @@ class Pipeline:
             return False  # a turn takes the failures first
         self._take_delivered()
         settled = self._ledger.take_settled()
-        return not settled or self.session.acknowledge(settled)
+        if settled and not self.session.acknowledge(settled):
+            return False
+        return not self._held.stirred
 
     @property
     def is_calm(self) -> bool:

@@ -27,7 +27,9 @@ def test_the_place_is_where_the_route_leads(tmp_path: Path) -> None:
     assert here.topic == bridge_settings(here)["routes"][0]["topic"].replace("{site}", here.site)
 
 
-@pytest.mark.parametrize("command", ["drain", "latency", "window", "spool", "hostile", "idle"])
+@pytest.mark.parametrize(
+    "command", ["drain", "latency", "window", "spool", "hostile", "growth", "here", "idle"]
+)
 def test_help_is_given_for(command: str) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.bench", command, "--help"], cwd=ROOT, capture_output=True, text=True

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import hostile, idle, latency, report, spool, window
+from tests.bench import here, hostile, idle, latency, report, spool, window
 from tests.bench.drain import Drain, Incomplete, drain
-from tests.bench.growth import figures
+from tests.bench.growth import figures, page
 from tests.bench.growth import run as growth
 from tests.bench.growth.curves import CURVES
 from tests.bench.peers import FOR_BACKLOGS, FOR_USE, Peer
@@ -17,6 +17,7 @@ from tests.harness.conditions import NotInTime
 from tests.harness.host import PortInUse
 from tests.harness.kit import KitError
 
+_HERE_RATES = (20, 200)  # messages/s
 _VERSIONS = {"3.1.1": False, "5": True}
 
 
@@ -24,7 +25,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     try:
         arguments.measure(arguments)
-    except (Incomplete, KitError, NotInTime, PortInUse, RuntimeError) as error:
+    except (Incomplete, KitError, NotInTime, OSError, PortInUse, RuntimeError, ValueError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     return 0
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--nodes", type=int, choices=(1, 3), default=nodes, help=f"Kafka brokers (default: {nodes})"
         )
-        if name not in ("spool", "hostile", "growth"):
+        if name not in ("spool", "hostile", "growth", "here"):
             command.add_argument(
                 "--peers",
                 choices=[peer.slug for peer in (FOR_BACKLOGS if name == "drain" else FOR_USE)],
@@ -84,7 +85,17 @@ def _parser() -> argparse.ArgumentParser:
                 command.add_argument("--messages", type=int, help="at each point (the curve's own)")
                 command.add_argument("--rounds", type=int, default=5, help="turns of all points (5)")
                 command.add_argument(
+                    "--insert",
+                    type=Path,
+                    metavar="FILE",
+                    help="measure nothing, put this JSON file's tables and pictures into docs/explanation",
+                )
+                command.add_argument(
                     "--json", type=Path, metavar="FILE", help="put the figures into it, beside other curves'"
+                )
+            case "here":
+                command.add_argument(
+                    "--disk", type=Path, default=Path.cwd(), help="a directory on the spool's disk (this one)"
                 )
             case "idle":
                 command.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
@@ -96,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add("hostile", _hostile, 1, "what an attack on the page costs the messages")
     add("idle", _idle, 1, "the CPU and memory of a session in which nothing happens")
     add("growth", _growth, 1, "what a message costs with many routes, topics, bytes ...")
+    add("here", _here, 1, "what this machine can do, in two minutes")
     return parser
 
 
@@ -105,12 +117,12 @@ def _drain(arguments: argparse.Namespace) -> None:
     if not versions:
         raise RuntimeError(f"none of these peers speaks MQTT {' or '.join(arguments.mqtt)}")
     rounds: dict[str, list[list[Drain]]] = {version: [] for version in versions}
-    with rig(arguments.nodes) as here:
+    with rig(arguments.nodes) as made:
         for number in range(arguments.rounds):
             for version in versions:
                 peers = [peer for peer in chosen if peer.speaks(_VERSIONS[version])]
                 turn = [
-                    _told(drain(here, peer, arguments.messages, _VERSIONS[version]), number + 1, version)
+                    _told(drain(made, peer, arguments.messages, _VERSIONS[version]), number + 1, version)
                     for peer in _rotated(peers, number)
                 ]
                 rounds[version].append(sorted(turn, key=lambda one: peers.index(one.peer)))
@@ -129,37 +141,40 @@ def _drain(arguments: argparse.Namespace) -> None:
 def _latency(arguments: argparse.Namespace) -> None:
     peers = _at_hand(arguments.peers, FOR_USE)
     print(report.heading(f"QoS 1, 100 bytes, {arguments.nodes} Kafka broker(s)"), end="\n\n")
-    with rig(arguments.nodes) as here:
-        print(latency.measure(here, peers, arguments.rounds, arguments.rate, arguments.messages))
+    with rig(arguments.nodes) as made:
+        print(latency.measure(made, peers, arguments.rounds, arguments.rate, arguments.messages))
 
 
 def _window(arguments: argparse.Namespace) -> None:
     peers = _at_hand(arguments.peers, FOR_USE)
     text = f"QoS 1, {arguments.messages:,} messages of 100 bytes, {arguments.nodes} Kafka broker(s)"
     print(report.heading(text), end="\n\n")
-    with rig(arguments.nodes, inflight=window.WINDOW) as here:
-        print(window.measure(here, peers, arguments.rounds, arguments.messages))
+    with rig(arguments.nodes, inflight=window.WINDOW) as made:
+        print(window.measure(made, peers, arguments.rounds, arguments.messages))
 
 
 def _spool(arguments: argparse.Namespace) -> None:
     text = f"QoS 1, {arguments.messages:,} messages of 100 bytes, a window of {spool.WINDOW}"
     print(report.heading(text), end="\n\n")
-    with rig(arguments.nodes, inflight=spool.WINDOW) as here:
-        print(spool.measure(here, arguments.rounds, arguments.messages))
+    with rig(arguments.nodes, inflight=spool.WINDOW) as made:
+        print(spool.measure(made, arguments.rounds, arguments.messages))
 
 
 def _hostile(arguments: argparse.Namespace) -> None:
     print(report.heading(f"QoS 1, 100 bytes, {arguments.nodes} Kafka broker(s)"), end="\n\n")
     core = hostile.leave_a_core()  # before anything is started, so that all of it stays there
-    with rig(arguments.nodes) as here:
-        print(hostile.measure(here, arguments.rounds, arguments.rate, arguments.messages, core))
+    with rig(arguments.nodes) as made:
+        print(hostile.measure(made, arguments.rounds, arguments.rate, arguments.messages, core))
 
 
 def _growth(arguments: argparse.Namespace) -> None:
-    with rig(arguments.nodes, many_topics=True) as here:
+    if arguments.insert:
+        print("inserted:", ", ".join(page.insert(arguments.insert)))
+        return
+    with rig(arguments.nodes, many_topics=True) as made:
         for curve in (curve for curve in CURVES if curve.name in arguments.only):
             measured = growth.measure(
-                here,
+                made,
                 curve,
                 arguments.points or curve.points,
                 arguments.rounds,
@@ -170,11 +185,17 @@ def _growth(arguments: argparse.Namespace) -> None:
                 figures.save(arguments.json, {curve.name: measured})
 
 
+def _here(arguments: argparse.Namespace) -> None:
+    print(report.heading(f"QoS 1, 100 bytes, as shipped, {arguments.nodes} Kafka broker(s)"), end="\n\n")
+    with rig(arguments.nodes) as made:
+        print(here.measure(made, _HERE_RATES, arguments.disk))
+
+
 def _idle(arguments: argparse.Namespace) -> None:
     peers = _at_hand(arguments.peers, FOR_USE)
     print(report.heading(f"{arguments.seconds:g} s, {arguments.nodes} Kafka broker(s)"), end="\n\n")
-    with rig(arguments.nodes) as here:
-        print(idle.measure(here, peers, arguments.seconds))
+    with rig(arguments.nodes) as made:
+        print(idle.measure(made, peers, arguments.seconds))
 
 
 def _at_hand(slugs: list[str] | None, known: Sequence[Peer]) -> list[Peer]:

@@ -70,8 +70,8 @@ def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int
 
 def one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
     """Measure one run of one peer."""
-    with running(here, peer, rate) as stretch:
-        return stretch(count).latency
+    with running(here, peer, rate) as send:
+        return send(count).latency
 
 
 @contextlib.contextmanager
@@ -84,22 +84,22 @@ def running(here: Rig, peer: Peer, rate: int, *, without: str = "") -> Iterator[
     def used() -> float:
         return meter.cpu_seconds(process) - (meter.thread_seconds(process, without) if without else 0.0)
 
-    def stretch(count: int) -> Stretch:
+    def send(count: int) -> Stretch:
         arrived.clear()
         before, began = used(), time.monotonic()
-        send(place, rate, count, arrived)
+        publish_evenly(place, rate, count, arrived)
         return Stretch(tuple(arrived), used() - before, time.monotonic() - began)
 
     place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
     with here.live(peer, place) as process, arrivals(place) as arrived:
         meter.wait_quiet(process)
-        stretch(rate)  # one second, so that everything is connected and cached
-        yield stretch
+        send(rate)  # one second, so that everything is connected and cached
+        yield send
         here.forget_session(place)
 
 
-def send(
+def publish_evenly(
     place: Place,
     rate: int,
     count: int,

@@ -15,6 +15,7 @@ _PANELS = (
 )
 
 
+_MEGABYTES = "MB/s of payloads"
 _BYTES = 300_000_000  # of the payloads of one point together: the broker holds them in memory
 _ROUND_TRIPS = 5_000  # of a point: with one message in flight each message waits for one
 
@@ -22,6 +23,8 @@ _ROUND_TRIPS = 5_000  # of a point: with one message in flight each message wait
 @dataclass(frozen=True)
 class Curve:
     name: str
+    title: str
+    """Of the picture."""
     grows: str
     """What the horizontal axis counts."""
     about: str
@@ -47,7 +50,8 @@ def _kafka_topics(here: Rig, point: int, messages: int) -> Figures:
 
 
 def _payloads(here: Rig, point: int, messages: int) -> Figures:
-    return drained.measure(here, Load(max(200, min(messages, _BYTES // point)), size=point))
+    figures = drained.measure(here, Load(max(200, min(messages, _BYTES // point)), size=point))
+    return {**figures, _MEGABYTES: figures[drained.RATE] * point / 1e6}
 
 
 def _inflight(here: Rig, point: int, messages: int) -> Figures:
@@ -57,6 +61,7 @@ def _inflight(here: Rig, point: int, messages: int) -> Figures:
 CURVES = (
     Curve(
         "routes",
+        "What a message costs with many routes",
         "routes",
         "10,000 MQTT topics, the same in each point",
         (1, 10, 100, 1_000, 10_000),
@@ -65,6 +70,7 @@ CURVES = (
     ),
     Curve(
         "mqtt-topics",
+        "What a message costs with many MQTT topics",
         "MQTT topics",
         "each MQTT topic once before the first comes again; at the last point each once",
         (1, 100, 10_000, 100_000, 1_000_000),
@@ -72,6 +78,7 @@ CURVES = (
     ),
     Curve(
         "kafka-topics",
+        "What a message costs with many Kafka topics",
         "Kafka topics",
         "10,000 MQTT topics, the same in each point; each Kafka topic has one partition",
         (1, 10, 100, 1_000, 10_000),
@@ -79,6 +86,7 @@ CURVES = (
     ),
     Curve(
         "missing",
+        "What missing Kafka topics cost the others",
         "Kafka topics that do not exist",
         f"beside one that exists and gets {missing.RATE} messages/s",
         (1, 100, 1_000, 10_000),
@@ -88,14 +96,16 @@ CURVES = (
     ),
     Curve(
         "payloads",
+        "What a message costs with its payload",
         "bytes of payload",
         f"fewer where they are more than {_BYTES // 10**6} MB",
         (10, 100, 1_000, 10_000, 100_000, 1_000_000),
         _payloads,
-        panels=(_PANELS[0], (drained.MEGABYTES, (drained.MEGABYTES,)), _PANELS[2]),
+        panels=(_PANELS[0], (_MEGABYTES, (_MEGABYTES,)), _PANELS[2]),
     ),
     Curve(
         "backlog",
+        "What a backlog on disk costs",
         "messages on disk at the start",
         "one Kafka topic; Kafka comes back after the start",
         (1_000, 10_000, 100_000, 1_000_000),
@@ -104,6 +114,7 @@ CURVES = (
     ),
     Curve(
         "qos",
+        "What QoS costs",
         "QoS",
         f"at {paced.PER_SECOND:,} messages/s",
         (0, 1, 2),
@@ -113,6 +124,7 @@ CURVES = (
     ),
     Curve(
         "in-flight",
+        "What a message costs with many in flight",
         "messages in flight",
         f"fewer where they are more than {_ROUND_TRIPS:,} windows",
         (1, 10, 32, 100, 1_000, 5_000),

@@ -15,7 +15,7 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.process import Process
 
 CPU, BARE_CPU, OF_BARE = "CPU µs a message", "bare producer's", "of the bare producer's"
-RATE, BARE_RATE, MEGABYTES = "messages/s", "bare producer's messages/s", "MB/s"
+RATE, BARE_RATE = "messages/s", "bare producer's messages/s"
 PEAK, START = "peak MB", "start, CPU s"
 
 Figures = dict[str, float]
@@ -42,7 +42,6 @@ def measure(here: Rig, load: Load) -> Figures:
         OF_BARE: ours.cpu_us / bare.cpu_us,
         RATE: ours.rate,
         BARE_RATE: bare.rate,
-        MEGABYTES: ours.rate * load.size / 1e6,
         PEAK: ours.peak_mb,
         START: ours.start_cpu,
     }

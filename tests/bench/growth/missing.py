@@ -65,7 +65,9 @@ def measure(here: Rig, point: int, messages: int) -> Figures:
     peer = Peer("mqtt-kafka-bridge", "bridge", _bridge)
     with here.live(peer, place) as process, latency.arrivals(place) as arrived:
         meter.wait_quiet(process)
-        latency.send(place, RATE, RATE, arrived)  # one second, so that everything is connected and cached
+        latency.publish_evenly(
+            place, RATE, RATE, arrived
+        )  # one second, so that everything is connected and cached
         alone = _stage(place, process, arrived)
 
         before = meter.cpu_seconds(process)
@@ -134,7 +136,7 @@ def _stage(
 ) -> _Stage:
     arrived.clear()
     before = meter.cpu_seconds(process)
-    latency.send(place, RATE, _STAGE, arrived, also)
+    latency.publish_evenly(place, RATE, _STAGE, arrived, also)
     used = meter.cpu_seconds(process) - before
     return _Stage(used / _STAGE * 1e6, quantiles(arrived, n=100)[98] * 1e3)
 

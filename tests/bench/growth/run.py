@@ -24,7 +24,7 @@ def measure(here: Rig, curve: Curve, points: Sequence[int], rounds: int, message
                 continue
             try:
                 figures = curve.measure(here, point, messages)
-            except (Incomplete, NotInTime, RuntimeError) as error:
+            except (Incomplete, NotInTime, OSError, RuntimeError) as error:
                 failed.add(point)
                 found[point].clear()
                 _tell(f"{curve.name}, {point:,} {curve.grows}: failed: {error}")

@@ -4,6 +4,7 @@ Each has its fastest setting that still acknowledges to EMQ only messages that a
 
 plain paho   one thread: paho's loop, then librdkafka's reports. Two threads cost more, see plain_paho.py.
 mq-bridge    batches of 1000, a queue above any backlog, lz4, acks=all; for the choices see mq-bridge.yaml.
+Flechtwerk   batches of up to 20,000, each a Kafka transaction, lz4; see flechtwerk_bridge.py. MQTT 5 only.
 Telegraf     batches of 20,000, lz4, acks=all; for the choices see telegraf.conf. MQTT 3.1.1 only.
 producer     no bridge: it makes the bridge's records itself, with the bridge's producer options.
 the bridge   a Receive Maximum of 5000 and batches with linger; and once more as shipped.
@@ -20,7 +21,7 @@ from string import Template
 from typing import Any
 
 from tests.bench import backlog
-from tests.bench.peers import telegraf_build
+from tests.bench.peers import flechtwerk_venv, telegraf_build
 from tests.harness.bridge import BridgeProcess
 from tests.harness.kit import ROOT
 from tests.harness.process import Process
@@ -62,13 +63,14 @@ class Peer:
     slug: str
     process: Callable[[Place], Process]
     only_mqtt311: bool = False
+    only_mqtt5: bool = False
     has_mqtt: bool = True
     """False: the peer makes the backlog's messages itself."""
     prepare: Callable[[], object] = lambda: None
     """Installs the program if it is more than a Python package. Raises KitError if that fails."""
 
     def speaks(self, mqtt5: bool) -> bool:
-        return not (mqtt5 and self.only_mqtt311)
+        return not (self.only_mqtt311 if mqtt5 else self.only_mqtt5)
 
 
 def bridge_settings(place: Place) -> dict[str, Any]:
@@ -93,6 +95,16 @@ def mq_bridge(place: Place) -> Process:
     configuration = place.directory / f"{place.client_id}.yaml"
     configuration.write_text(_fill_in("mq-bridge.yaml", place, protocol="v5" if place.mqtt5 else "v3"))
     return _python(place, "mq_bridge", configuration)
+
+
+def flechtwerk(place: Place) -> Process:
+    address = f"{place.mqtt_host}:{place.mqtt_port}"
+    program = [flechtwerk_venv.python(), _HERE / "flechtwerk_bridge.py"]
+    return Process(
+        place.client_id,
+        [*program, address, place.client_id, place.filter, place.bootstrap, place.topic],
+        log=place.directory / f"{place.client_id}.log",
+    )
 
 
 def telegraf(place: Place, flush_interval: str = "100ms") -> Process:
@@ -136,13 +148,26 @@ TELEGRAF = Peer(
     only_mqtt311=True,
     prepare=telegraf_build.program,
 )
+FLECHTWERK = Peer(
+    f"Flechtwerk {flechtwerk_venv.VERSION} (Python)",
+    "flechtwerk",
+    flechtwerk,
+    only_mqtt5=True,
+    prepare=flechtwerk_venv.python,
+)
 PRODUCER = Peer("no MQTT: a Python producer alone", "producer", producer, has_mqtt=False)
 BRIDGE = Peer("mqtt-kafka-bridge", "bridge", bridge)
 AS_SHIPPED = Peer("mqtt-kafka-bridge, as shipped", "as-shipped", lambda place: bridge(place, as_shipped=True))
 TELEGRAF_IN_USE = replace(TELEGRAF, process=partial(telegraf, flush_interval="20ms"))
 
-FOR_BACKLOGS = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF, PRODUCER, BRIDGE, AS_SHIPPED)
-FOR_USE = (PLAIN_PAHO, MQ_BRIDGE, TELEGRAF_IN_USE, AS_SHIPPED)  # where messages come one by one, or 32
+FOR_BACKLOGS = (PLAIN_PAHO, MQ_BRIDGE, FLECHTWERK, TELEGRAF, PRODUCER, BRIDGE, AS_SHIPPED)
+FOR_USE = (
+    PLAIN_PAHO,
+    MQ_BRIDGE,
+    FLECHTWERK,
+    TELEGRAF_IN_USE,
+    AS_SHIPPED,
+)  # where messages come one by one, or 32
 
 
 def _fill_in(name: str, place: Place, **more: str) -> str:

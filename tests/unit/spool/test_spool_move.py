@@ -355,7 +355,7 @@ def test_on_its_way_to_kafka_what_is_moved_stays_before_what_comes_meanwhile(
     kafka.answers.append(TopicAnswer("new", exists=True, limit=10**6))
 
     def turns_until(condition: Callable[[], bool], what: str) -> None:
-        wait_until(lambda: loop.wait(pipeline.turn() and 0.01) or condition(), 10, what)
+        wait_until(lambda: (loop.wait(pipeline.turn() and 0.01), condition())[1], 10, what)
 
     pipeline.turn()
     paused.set()
