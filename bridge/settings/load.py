@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,6 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
         if slips := toml_errors.bracket_slips(text):
             raise ConfigurationError([f"{file}:{line}: {slip}" for line, slip in slips])
         values = tomllib.loads(text)
-        lines = _lines(text)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ConfigurationError(
@@ -115,9 +115,11 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
         line, what = toml_errors.sentence(text, error)
         raise ConfigurationError(f"{file}:{line} is not valid TOML: {what}") from None
 
+    lines = cache(partial(_lines, text))  # not before somebody asks for a line
+
     def name_of(key: Key) -> str:
         prefixes = (key[:length] for length in range(len(key), 0, -1))
-        line = next((lines[prefix] for prefix in prefixes if prefix in lines), None)
+        line = next((lines()[prefix] for prefix in prefixes if prefix in lines()), None)
         return f"{file}:{line}" if line else str(file)
 
     yield Layer(with_flat_options(values), name_of)
@@ -199,12 +201,14 @@ def _null_characters(layers: Layers) -> Iterator[tuple[str, str]]:
 def _lines(text: str) -> dict[Key, int]:
     """The line number of each table and value, for messages. Simple: it fits files as people write them."""
     found: dict[Key, int] = {}
+    entries: dict[Key, int] = {}  # of each [[table]], so far
     table: Key = ()
     for number, line in enumerate(text.splitlines(), start=1):
         if match := TABLE.fullmatch(line):
             table = key_of(match[2])
             if match[1] == "[[":
-                table = (*table, next(n for n in range(number) if (*table, n) not in found))
+                entries[table] = entries.get(table, -1) + 1
+                table = (*table, entries[table])
             found.setdefault(table, number)
         elif match := ASSIGNMENT.match(line):
             key = (*table, *key_of(match[1]))
