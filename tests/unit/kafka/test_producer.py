@@ -626,7 +626,7 @@ def test_a_producer_that_is_closed_is_freed_without_the_collector() -> None:
         first = weakref.ref(cluster._producer)
         cluster.rebuild()
         # An error that was posted keeps its producer until the loop has handled the error.
-        wait_until(lambda: loop.wait(0.01) or first() is None, 20, "the replaced producer is freed")
+        wait_until(lambda: (loop.wait(0.01), first() is None)[1], 20, "the replaced producer is freed")
         cluster.close()
     finally:
         gc.enable()

@@ -143,7 +143,7 @@ def test_a_delete_alone_waits_a_moment_for_company(world: World, monkeypatch: py
     monkeypatch.setattr(spool_module, "_DELETE_EVERY", 60.0)  # a busy machine is slow
     (segment,) = world.write(message(1))
     world.result()
-    wait_until(lambda: world.loop.wait(0.01) or world.spool.accepts, 10, "the disk is idle")
+    wait_until(lambda: (world.loop.wait(0.01), world.spool.accepts)[1], 10, "the disk is idle")
     world.spool.delete("sensors", [segment])
     assert 0 < world.spool.turn(time.monotonic()) <= 60
 
