@@ -182,8 +182,9 @@ class Service:
         router = None
         try:
             found = self._read_again()
-            if found.routes != self._settings.routes:
-                router = Router(found.routes)  # here, because with many routes this takes long
+            # Made here and not in the loop, because with many routes this takes long.
+            router = Router(found.routes)
+            router.require_protocol(found.mqtt.protocol)
         except BridgeError as error:
             found = without_frames(error)
         except Exception as defect:
@@ -196,17 +197,17 @@ class Service:
             self._reload_again = False
             self._reload()
         elif not self._stop_deadline and isinstance(found, Settings):
-            self._use(found, router)
+            self._use(found, router or Router(found.routes))
         elif isinstance(found, BridgeError):
             problems = found.problems if isinstance(found, ConfigurationError) else (str(found),)
             self._collector.reload_trouble = "; ".join(problems)
             for problem in problems:
                 log(Event.CONFIG_RELOAD_REFUSED, problem=problem)
 
-    def _use(self, found: Settings, router: Router | None) -> None:
+    def _use(self, found: Settings, router: Router) -> None:
         """Take over the settings that can change without a restart, and log the others.
 
-        `router` is made of the routes, if they have changed.
+        `router` is made of the routes that were found.
         """
         before = self._settings
         changed = changes(before, found)
@@ -220,7 +221,6 @@ class Service:
             "mqtt": mqtt,
         }
         if "routes" in changed:
-            router = router or Router(found.routes)
             if why := self._pipeline.change_routes(found.routes, router):
                 waits.append("routes")
                 reasons.append(f"routes: {why}")

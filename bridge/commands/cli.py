@@ -123,13 +123,11 @@ def _run(words: Sequence[str]) -> int:
         return dry_run(settings, options.count, options.json, options.client_id)
     if command.name == arguments.SERVICE:
         from bridge import app
-        from bridge.routing.router import Router
 
         def read_again() -> Settings:
-            """Raises BridgeError where the service could not start with what it reads."""
+            """Raises BridgeError where a setting is wrong. app.py checks what the routes mean."""
             again = load(flags.layer(options), options.config)
             _require_options(again)
-            Router(again.settings.routes).require_protocol(again.settings.mqtt.protocol)
             return again.settings
 
         return app.run(settings, read_again)

@@ -59,7 +59,7 @@ class DryRun:
     # -- the session's handler -------------------------------------------------------------------------
 
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
-        return Router(self._settings.routes, refused=refused, shared=False).subscriptions
+        return self._router.without(refused).subscriptions
 
     def receive(self, packets: list[Packet]) -> None:
         messages: list[Message] = []

@@ -27,10 +27,11 @@ class Plans:
         self._room = room
         self._left = room
         self._oldest: deque[_Key] = deque()
+        self._any_skipping = False
 
     def skipping(self, topic: bytes) -> Plan | None:
         """The plan of a route that skips empty messages."""
-        return self.by_key.get((topic, None))
+        return self.by_key.get((topic, None)) if self._any_skipping else None
 
     def of_row(self, topic: bytes, kafka_topic: str) -> Plan | None:
         """The plan that leads messages of this MQTT topic to this Kafka topic."""
@@ -42,7 +43,11 @@ class Plans:
 
     def keep(self, topic: bytes, plan: Plan) -> None:
         """Keep the plan of this MQTT topic by the routes in force."""
-        self._keep((topic, None) if plan.empty == "skip" else topic, plan, len(topic))
+        if plan.empty == "skip":
+            self._any_skipping = True
+            self._keep((topic, None), plan, len(topic))
+        else:
+            self._keep(topic, plan, len(topic))
 
     def keep_of_row(self, topic: bytes, plan: Plan) -> None:
         """Keep the plan of messages on disk that the routes in force would lead elsewhere."""
@@ -53,6 +58,7 @@ class Plans:
         self.by_key.clear()
         self._oldest.clear()
         self._left = self._room
+        self._any_skipping = False
 
     def _keep(self, key: _Key, plan: Plan, size: int) -> None:
         self.by_key[key] = plan

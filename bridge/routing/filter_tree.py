@@ -49,7 +49,7 @@ class FilterTree:
         """The lowest number of the filters that match the topic; None if there is none."""
         # The levels below the deepest filter are not parted: a topic may have 65,535 of them.
         found = self.covering(topic.split("/", self._depth))
-        return min(found) if found else None
+        return found[0] if len(found) == 1 else min(found, default=None)
 
     def covering(self, levels: Sequence[Level]) -> list[int]:
         """The number of each filter that takes every topic that this filter (or topic) takes."""
@@ -75,7 +75,10 @@ class FilterTree:
             nodes = below
             wildcards = True
         for node in nodes:
-            found += [number for number in (node.ends, node.rest) if number != _NONE]
+            if node.ends != _NONE:
+                found.append(node.ends)
+            if node.rest != _NONE:
+                found.append(node.rest)
         return found
 
 

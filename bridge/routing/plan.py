@@ -22,6 +22,7 @@ _FLAG_HEADER = {
     "mqtt.duplicate": [("mqtt.duplicate", b"true" if flags & DUP else b"false") for flags in range(16)],
 }
 _NO_IDENTIFIERS: frozenset[int] = frozenset()
+_ONE_BYTE = 64  # bytes; the length of a shorter text takes one byte in a record
 _PLAN_SIZE = 600  # bytes of a plan without its texts, with the headers of two combinations of flags
 
 
@@ -36,6 +37,7 @@ class Rule:
         "_key",
         "_own_topics",
         "_places",
+        "_templates",
         "_topic_names",
         "action",
         "carried",
@@ -79,17 +81,18 @@ class Rule:
                 self.kafka_topic = self._legal(route.topic.literals)
         self._topic_names = () if route.topic is None else route.topic.names
         self._key = None if route.key == WHOLE_TOPIC else route.key
-        # The headers that depend on the topic, by their place in the list; None: the value is the topic.
-        self._places = [
+        # The headers that depend on the topic: their places in the list, and their templates; None: the value
+        # is the topic.
+        own = [
             (place, name, None if template == WHOLE_TOPIC else template)
             for place, (name, template) in enumerate(route.headers)
             if template is not None and template.names
         ]
+        self._places = tuple([place for place, _, _ in own])
+        self._templates = tuple([(name, template) for _, name, template in own])
         self._finished: list[Headers | None] = [None] * 16  # by flags, with each of those values empty
-        places = {place for place, _, _ in self._places}
-        self._constant_size = encoded_size(  # "false" is longer than "true"
-            header for place, header in enumerate(self._finish(0)) if place not in places
-        )
+        # Without the values that are empty, and their lengths. "false" is longer than "true".
+        self._constant_size = encoded_size(self._finish(0)) - len(own)
 
     def plan(self, topic: bytes, text: str) -> "Plan":
         """The plan for an MQTT topic that the route takes; `text` is the topic as text.
@@ -107,7 +110,7 @@ class Rule:
         plan.own = ()
         route = self.route
         if route.topic is None:
-            plan.key, plan.overhead = b"", 0
+            plan.key, plan.overhead, plan.size = b"", 0, _PLAN_SIZE
             return plan
         values: dict[str, str] | None = None
         if not plan.kafka_topic:
@@ -121,24 +124,24 @@ class Rule:
                 values = route.source.values(text)
             plan.key = self._key.render(values).encode()
         size = len(plan.key) + self._constant_size
-        if self._places:
-            own: Headers = []
-            for _, name, template in self._places:
-                if template is None:
-                    own.append((name, topic))
-                else:
-                    if values is None:
-                        values = route.source.values(text)
-                    own.append((name, template.render(values).encode()))
-            plan.own = tuple(own)
-            size += encoded_size(own)
+        for name, template in self._templates:
+            if template is None:
+                value = topic
+            else:
+                if values is None:
+                    values = route.source.values(text)
+                value = template.render(values).encode()
+            plan.own += ((name, value),)
+            length = len(value)
+            size += length + (1 if length < _ONE_BYTE else _varint(length))
         plan.overhead = size
+        plan.size = _PLAN_SIZE + size + len(plan.kafka_topic)
         return plan
 
     def headers(self, flags: int, own: Iterable[tuple[str, bytes]]) -> Headers:
         """All headers of a message with these flags. `own`: those that depend on the topic, in order."""
         headers = (self._finished[flags] or self._finish(flags)).copy()
-        for (place, _, _), header in zip(self._places, own, strict=True):
+        for place, header in zip(self._places, own, strict=True):
             headers[place] = header
         return headers
 
@@ -185,6 +188,7 @@ class Plan:
         "raw",
         "route",
         "rule",
+        "size",
         "skip_retained",
     )
 
@@ -197,6 +201,7 @@ class Plan:
     by_flags: list[Headers | None]
     overhead: int  # most bytes of key and headers in a Kafka record, without MQTT 5 properties
     lane: Any  # set by the pipeline: its lane for this Kafka topic
+    size: int  # about how many bytes of memory the plan takes, with texts that it shares
     own: tuple[tuple[str, bytes], ...]  # the headers that depend on the MQTT topic
 
     @property
@@ -212,11 +217,6 @@ class Plan:
     def subscription(self) -> str:
         """The filter whose copy is taken; empty: no subscription brings this topic."""
         return self.rule.subscription
-
-    @property
-    def size(self) -> int:
-        """About how many bytes of memory the plan takes. A text that it shares with others counts, too."""
-        return _PLAN_SIZE + self.overhead + len(self.kafka_topic)
 
     def headers(self, message: Message) -> Headers:
         """The Kafka headers. Many messages may share the list, so the caller must not change it."""

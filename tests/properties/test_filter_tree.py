@@ -16,8 +16,8 @@ from bridge.routing.router import Router
 from bridge.routing.routes import Route, check
 from bridge.routing.topics import levels_of, overlaps
 from bridge.settings import RouteSettings
+from tests.harness.steps import steps
 from tests.properties import pairwise
-from tests.properties.steps import steps
 
 _LEVELS = ["a", "b", "", "+", "+", "{n}@{m}", "{n}-b", "a{n}", "{n}-x@{m}-y", "a@b", "ab", "$a"]
 _GROUPS = ["", "", "", "$share/g/", "$share/h/"]

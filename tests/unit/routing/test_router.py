@@ -415,6 +415,21 @@ class TestCopies:
             ids = () if identifier is None else (identifier,)
             assert plan.takes(message("a/b", properties=Properties(subscription_ids=ids)))
 
+    def test_what_is_refused_later_makes_the_router_that_a_start_with_it_would_make(self) -> None:
+        routes = [
+            route("left", "a/+"),
+            route("right", "+/b"),
+            route("more", "c/+", qos=2),
+            route("wide", "c/#"),
+        ]
+        bare = Router(routes)
+        for refused in ({"c/#"}, {"a/+"}, {"a/+", "c/#"}):
+            later, at_start = bare.without(refused), Router(routes, refused=refused)
+            assert later.subscriptions == at_start.subscriptions
+            assert later.needs_mqtt5 == at_start.needs_mqtt5
+            assert later.without(refused) is later
+            assert later.without(()) is bare
+
 
 class TestRefusedAtStart:
     def test_a_route_that_never_gets_a_message(self) -> None:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from bridge.settings import Settings
+from bridge.settings import load as load_module
+from bridge.settings.section import Key
 from bridge.settings.show import as_toml, effective
+from tests.harness.steps import steps
 from tests.unit.settings.configurations import MQTT, ROUTE, WORKS, Machine, with_setting
 
 
@@ -133,6 +136,14 @@ def test_a_host_is_a_name_or_an_address(host: str) -> None:
     )
 
     assert settings.mqtt.host == host
+
+
+def test_the_lines_of_many_routes_are_found_in_time_that_grows_with_the_routes() -> None:
+    def lines(number: int) -> dict[Key, int]:
+        return load_module._lines("[[routes]]\nname = 'r'\n" * number)
+
+    assert lines(300)["routes", 299, "name"] == 600
+    assert steps(lambda: lines(2000)) < 12 * steps(lambda: lines(200))
 
 
 def test_lines_are_found_however_the_file_is_written(machine: Machine) -> None:
