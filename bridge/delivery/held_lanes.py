@@ -30,8 +30,8 @@ MOST_VISITS = 100  # lanes in a turn, about 1 ms on a Pi 4
 _MOST_ANSWERS = 100  # in a turn
 # While more lanes than _FEW are held for one reason, Kafka is asked about so many of them in a second, in
 # groups. Missing topics need fewer questions: each group brings the answer for all (kafka/topic_lookup.py).
-_FEW, _GROUP_EVERY = 16, 0.5
-_QUESTIONS, _QUESTIONS_IF_MISSING = 200, 50
+_FEW, _GROUP_EVERY = 16, 2.0
+_QUESTIONS, _QUESTIONS_IF_MISSING = 200, 20
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE, LaneState.FORGOTTEN)
 _ARE_HELD = (LaneState.HELD, LaneState.ASKING)
 _NEVER = float("inf")

@@ -34,7 +34,7 @@ _FEW = 8  # questions that are asked one by one
 _GROUP = 25  # topics in one request: the answer takes the interpreter for a few ms
 _STAYS = 15.0  # seconds for which the thread and its client wait for questions while many topics are missing
 _TOPICS_A_SECOND = 1000  # topics of the cluster that are looked at on average
-_BY_NAME = 4  # of the topics that are missing still, so many are asked about by name in a group
+_BY_NAME = 2  # of the topics that are missing still, so many are asked about by name in a group
 _RULES_HOLD = 60.0  # seconds until the brokers are asked again whether they create topics
 
 _MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)

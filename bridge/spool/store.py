@@ -38,6 +38,7 @@ _VACUUM_AT_ONCE = 2000  # pages
 _REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, bytes of one step; at least one segment
 _WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new rows fill them
 _WORTH_REMOVING = 2000  # lanes; with fewer, those without messages stay for the next message
+_REMOVE_EVERY = 60.0  # seconds
 _WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
 _NOT_ALONE = " and others"  # behind the routes of a start, where the service has taken others since
@@ -83,7 +84,7 @@ class Store:
         self._topics: dict[int, str] = {}  # the same, the other way
         # The lanes that the open transaction has made (True) or removed, in order.
         self._changed_lanes: list[tuple[bool, str, int]] = []
-        self._most_lanes = _WORTH_REMOVING  # if there are more, those without messages are removed
+        self._remove_lanes_at = 0.0  # monotonic seconds
         self._is_settled = False  # all messages are in the Kafka topics of this run's routes
         self.routes_changed = False  # the service has taken other routes since it started
         with self._translated():
@@ -137,9 +138,9 @@ class Store:
             for topic, segment in done:
                 if topic in self._lanes:
                     self._delete(self._lane(topic) | segment.first)
-            if len(self._lanes) > self._most_lanes:
+            if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:
+                self._remove_lanes_at = time.monotonic() + _REMOVE_EVERY
                 self._remove_lanes()
-                self._most_lanes = max(_WORTH_REMOVING, 2 * len(self._lanes))
 
     def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
         """Read the wanted segments. Returns them, and a reason for each segment that is damaged.

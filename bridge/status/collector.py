@@ -2,13 +2,14 @@
 
 A snapshot is swapped in whole, so other threads read it without a lock. The collector changes nothing in the
 parts that it reads. Its own cost grows with the topics that are in use, a few hundred nanoseconds each, and
-with nothing that happens for each message.
+with nothing that happens for each message. Thousands of topics are looked at more seldom.
 """
 
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from logging import getLevelName
@@ -52,6 +53,7 @@ _RATE_OVER, _GROWTH_OVER = 10, 60  # seconds
 _GROWTH_AT_LEAST = 5  # seconds of growth, before which no forecast is made
 _MOST_MARKS = 4096
 _MOST_HELD = 50
+_MANY_LANES, _LANES_A_SECOND = 1000, 1000  # the second: how many lanes are looked at, on average
 _ARE_HELD = (LaneState.HELD, LaneState.ASKING)
 _LATELY = 3600.0  # seconds for which the last event of a kind is remembered
 _STILL = 90.0  # seconds; a cause that lasts is logged once a minute
@@ -234,6 +236,8 @@ class Collector:
         self._spools_since = 0.0  # when the spool was last seen empty
         self._step_at = self._began + _STEP
         self._held_since: dict[str, tuple[str, float]] = {}
+        self._look_at_lanes_at = 0.0
+        self._of_lanes = _OfLanes()
 
     def turn(self, now: float, took: float) -> float:
         """Call this at each turn of the loop. `took`: seconds that the loop did not wait, at most at once.
@@ -265,10 +269,10 @@ class Collector:
     def make(self, now: float) -> Snapshot:
         """Make a snapshot of this moment. Between two turns of the loop the sums add up."""
         self._pipeline.sampled.look_at_clock()
-        lanes = self._pipeline.lanes
-        not_live = self._pipeline.held.lanes
-        flow = self._flow(now, lanes, not_live)
-        held, held_total, waiting_total = self._held(now, not_live)
+        if now >= self._look_at_lanes_at:
+            self._of_lanes = self._look_at_lanes(now)
+        flow = self._flow(now)
+        held, held_total, waiting_total = self._of_lanes.held
         neighbours = self.neighbours
         return Snapshot(
             version=__version__,
@@ -410,7 +414,16 @@ class Collector:
 
     # -- messages ----------------------------------------------------------------------------------------
 
-    def _flow(self, now: float, lanes: Collection[Lane], not_live: Sequence[Lane]) -> Flow:
+    def _look_at_lanes(self, now: float) -> "_OfLanes":
+        """Look at all lanes. Where there are thousands, this is done more seldom than a snapshot is made."""
+        lanes, not_live = self._pipeline.lanes, self._pipeline.held.lanes
+        if len(lanes) > _MANY_LANES:
+            self._look_at_lanes_at = now + len(lanes) / _LANES_A_SECOND
+        return _OfLanes(
+            self._held(now, not_live), _oldest_sequence(lanes, not_live), unaccounted(self._pipeline)
+        )
+
+    def _flow(self, now: float) -> Flow:
         counts, sampled = self._pipeline.counts, self._pipeline.sampled
         spooled = self._pipeline.spooled
         in_flight = counts.in_flight + counts.spooled - spooled  # counts.spooled is of the last turn
@@ -418,7 +431,7 @@ class Collector:
         if counts.received and (not self._seen or counts.received != self._seen[-1][1]):
             self._received_at = now
         self._mark(now, sequence)
-        oldest = self._oldest(now, lanes, not_live)
+        oldest = self._oldest(now, self._of_lanes.oldest)
         received_rate, delivered_rate = self._rates(now, counts.received, counts.delivered)
         self._remember(now, received_rate, delivered_rate, oldest, spooled)
         return Flow(
@@ -438,7 +451,7 @@ class Collector:
             dead_lettered=dict.fromkeys(DEAD_LETTERED, 0) | counts.dead_lettered_by_reason,
             dead_letters_removed=counts.dead_letters_removed,
             unreadable=counts.unreadable,
-            unaccounted=unaccounted(self._pipeline),
+            unaccounted=self._of_lanes.unaccounted,
             received_rate=received_rate,
             delivered_rate=delivered_rate,
             oldest_undelivered_age=oldest,
@@ -458,16 +471,14 @@ class Collector:
         if len(marks) > _MOST_MARKS:  # every second one goes: a long outage is known less exactly
             self._marks = deque([*list(marks)[:-1:2], marks[-1]])
 
-    def _oldest(self, now: float, lanes: Collection[Lane], not_live: Sequence[Lane]) -> float:
+    def _oldest(self, now: float, first: int) -> float:
         """The age of the oldest message that neither Kafka nor the dead letters hold; 0: there is none.
 
+        `first` is its sequence number.
         A message of this run is known by its sequence number, to a second (less exactly in an outage of more
         than an hour). A message on disk alone counts as old as the last one that was read before it. One from
         before the start counts from its timestamp if that is believable, otherwise from the start.
         """
-        in_memory = [lane.oldest for lane in lanes if lane.in_flight or lane.waiting or lane.behind]
-        on_disk = [lane.rows.next_stored for lane in not_live if lane.rows.stored]
-        first = min([*in_memory, *on_disk], default=0)
         if not first:
             if len(self._marks) > 1:
                 self._marks = deque([self._marks[-1]])
@@ -555,6 +566,25 @@ class Collector:
     def _certificates(self) -> tuple[Certificate, ...]:
         known = {**self._mqtt.certificates, **self._kafka.certificates}
         return tuple(Certificate(whose, at) for whose, at in sorted(known.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class _OfLanes:
+    """What was found when all lanes were looked at.
+
+    `held`: those that are shown, how many are held, and how many have messages. `oldest`: the sequence number
+    of the oldest message that Kafka does not hold; 0: there is none.
+    """
+
+    held: tuple[tuple[HeldTopic, ...], int, int] = ((), 0, 0)
+    oldest: int = 0
+    unaccounted: int = 0
+
+
+def _oldest_sequence(lanes: Collection[Lane], not_live: Sequence[Lane]) -> int:
+    in_memory = [lane.oldest for lane in lanes if lane.in_flight or lane.waiting or lane.behind]
+    on_disk = [lane.rows.next_stored for lane in not_live if lane.rows.stored]
+    return min([*in_memory, *on_disk], default=0)
 
 
 def unaccounted(pipeline: Pipeline) -> int:

@@ -134,7 +134,7 @@ def test_a_thousand_missing_topics_are_asked_about_at_a_bounded_rate_and_one_is_
     rest(world, clock, 20.0)
     world.kafka.asked.clear()
     rest(world, clock, 60.0)
-    assert 60 * 25 <= len(world.kafka.asked) <= 60 * 60
+    assert len(world.kafka.asked) <= 60 * 30
     assert len(set(world.kafka.asked)) == MANY, "each is asked about"
     kafka_of(world).wrong = {"iot.7": Hold.MISSING}
     rest(world, clock, 60.0)
