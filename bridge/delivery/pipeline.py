@@ -503,7 +503,8 @@ class Pipeline:
             else:
                 lane.delivered(message)
         counts.delivered_bytes += size
-        self._qos0.settle(delivered)
+        if self._qos0.messages:
+            self._qos0.settle(delivered)
         self._ledger.settle(*delivered)
 
     def _settle(self, *messages: Message) -> None:
