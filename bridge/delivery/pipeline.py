@@ -541,7 +541,8 @@ class Pipeline:
                 lane.delivered(message)
                 self._held.add(lane)
         counts.delivered_bytes += size
-        self._qos0.settle(delivered)
+        if self._qos0.messages:
+            self._qos0.settle(delivered)
         self._ledger.settle(*delivered)
 
     def _settle(self, *messages: Message) -> None:

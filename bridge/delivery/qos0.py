@@ -20,15 +20,15 @@ class Qos0:
     def __init__(self, most_messages: int, most_bytes: int, counts: Counts) -> None:
         self._most_messages, self._most_bytes = most_messages, most_bytes
         self._counts = counts
-        self._messages = self._bytes = 0
+        self.messages = self._bytes = 0  # in flight
         self._say_dropped_at = 0.0
 
     def admits(self, message: Message) -> bool:
         """Whether the message may be produced. If not, count it as received and as dropped."""
         self._counts.received_qos0 += 1
         size = _weight(message)
-        if self._messages < self._most_messages and self._bytes + size <= self._most_bytes:
-            self._messages += 1
+        if self.messages < self._most_messages and self._bytes + size <= self._most_bytes:
+            self.messages += 1
             self._bytes += size
             return True
         self._counts.received += 1
@@ -41,10 +41,10 @@ class Qos0:
 
     def settle(self, messages: Sequence[Message]) -> None:
         """Kafka or the disk holds these messages. The ledger settles those of QoS 1 and 2."""
-        for message in messages if self._messages else ():
+        for message in messages if self.messages else ():
             if not message.flags & 0x06 and not message.state:
                 message.state = State.SETTLED
-                self._messages -= 1
+                self.messages -= 1
                 self._bytes -= _weight(message)
 
 

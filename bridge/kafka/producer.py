@@ -131,9 +131,20 @@ class Producer:
             except Exception as defect:  # else the same message would end the bridge again after each start
                 failed((message, error_verdicts.DEFECT, repr(defect)))
 
-    def poll(self) -> None:
-        """Append the reports that have come to `delivered` and `failed`."""
-        self._poll(0)
+    def poll(self, seconds: float = 0.0) -> int:
+        """Append the reports that have come to `delivered` and `failed`. Returns the number of events.
+
+        librdkafka raises a fatal error here, and does not call error_cb.
+        """
+        try:
+            return self._rd.poll(seconds)
+        except (KafkaException, SystemError) as fatal:
+            self.is_broken = True
+            self._on_error(_FATAL, str(fatal))
+            return 1
+        except RuntimeError:  # closed meanwhile: librdkafka reports nothing more
+            self.is_broken = True
+            return 1
 
     def sleep(self) -> None:
         """The loop is about to sleep: make sure that it is woken when there is a report."""
@@ -216,18 +227,6 @@ class Producer:
             self.is_broken = True
         self._on_error(code, text)
 
-    def _poll(self, seconds: float) -> int:
-        """Return the number of events. librdkafka raises a fatal error here, and does not call error_cb."""
-        try:
-            return self._rd.poll(seconds)
-        except (KafkaException, SystemError) as fatal:
-            self.is_broken = True
-            self._on_error(_FATAL, str(fatal))
-            return 1
-        except RuntimeError:  # closed meanwhile: librdkafka reports nothing more
-            self.is_broken = True
-            return 1
-
     @property
     def queued(self) -> int:
         """How many messages librdkafka holds."""
@@ -241,7 +240,7 @@ class Producer:
     def _wait_for_reports(self) -> None:
         while True:
             self._gate.acquire()
-            while not self._closed and not self._poll(_WAIT):
+            while not self._closed and not self.poll(_WAIT):
                 pass
             if self._closed:
                 self._close()
@@ -287,7 +286,9 @@ class NoProducer(Producer):
         for message in messages:
             failed((message, _FATAL, self._why))
 
-    def poll(self) -> None: ...
+    def poll(self, seconds: float = 0.0) -> int:  # noqa: ARG002
+        return 0
+
     def sleep(self) -> None: ...
     def end_waits(self) -> None: ...
     def close(self) -> None: ...

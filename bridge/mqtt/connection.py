@@ -50,7 +50,7 @@ class Connection:
         self.outgoing = self._tap.outgoing
         self._tls_names = tls_names(settings)
         self._sent_fin = False
-        self.paho_has_read = False  # the last read has brought a packet for paho
+        self.needs_turn = False  # the last read has brought a packet for paho, or an answer to it waits
         self.publishes = 0  # reads in which messages came, or a part of a long one
         self.client = TappedClient(self._tap, settings, client_id, mqtt5, clean, password)
         self.mqtt5 = mqtt5
@@ -106,6 +106,7 @@ class Connection:
         Returns True if the socket may hold more bytes: one call reads at most _READS_PER_TURN times. Raises
         MalformedPacket, after `receive` has got the packets that arrived before the malformed one.
         """
+        self.needs_turn = False
         tap = self._tap
         more = True
         for _ in range(_READS_PER_TURN):
@@ -118,7 +119,6 @@ class Connection:
         return more
 
     def _take_packets(self, receive: Callable[[list[Packet]], None]) -> None:
-        self.paho_has_read = False
         for_paho = True
         while for_paho and not self.closed_because:
             if not self.accepted and self._tap.head not in _BEFORE_CONNACK:
@@ -131,7 +131,7 @@ class Connection:
                     self.publishes += 1
                     receive(packets)
             if for_paho:
-                self.paho_has_read = True
+                self.needs_turn = True
                 self.client.loop_read()
 
     # -- writing -------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 Paho handles all other packets: `read` stops at such a packet and leaves its bytes for paho.
 """
 
+from collections.abc import Callable
+from functools import partial
 from struct import Struct, pack
 from typing import NamedTuple
 
@@ -21,6 +23,10 @@ class Progress(NamedTuple):
     position: int  # of the first byte that was not read
     control: int  # length of the complete packet for paho at `position`; 0: there is none
     wanted: int  # length of the packet at `position`, where its header is complete; 0: unknown, or no packet
+
+
+# Makes a Progress without a call of a Python function: nearly every read ends like that.
+_progress: Callable[[tuple[int, int, int]], Progress] = partial(tuple.__new__, Progress)
 
 
 def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progress:
@@ -89,7 +95,7 @@ def read(data: bytes, position: int, mqtt5: bool, into: list[Packet]) -> Progres
             position = end
     except IndexError:
         raise MalformedPacket("packet whose parts run beyond the data") from None
-    return Progress(position, 0, 0)
+    return _progress((position, 0, 0))
 
 
 def acknowledgements(messages: list[Message]) -> bytes:

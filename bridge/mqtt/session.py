@@ -159,7 +159,7 @@ class Session:
         connection = self._connection
         if connection is None or self._read(connection):
             return False
-        return self._state is _LIVE and not (connection.paho_has_read or connection.outgoing.waits)
+        return self._state is _LIVE and not connection.needs_turn
 
     def acknowledge(self, messages: list[Message]) -> bool:
         """Send PUBACK or PUBREC, in this order, for messages that came on the present connection.
@@ -173,9 +173,10 @@ class Session:
 
     def complete(self, packet_id: int, known: bool) -> None:
         """Send PUBCOMP. `known`: the ledger knew the identifier."""
-        if self._connection:
-            answer = packet_codec.pubcomp(packet_id, known, self._connection.mqtt5)
-            self._send(self._connection, answer, False)
+        if connection := self._connection:
+            answer = packet_codec.pubcomp(packet_id, known, connection.mqtt5)
+            if not self._send(connection, answer, False):
+                connection.needs_turn = True
 
     def routes_changed(self) -> None:
         """The handler wants other subscriptions now. A connection that is not up yet will ask for them."""

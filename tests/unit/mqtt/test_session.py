@@ -18,6 +18,7 @@ from bridge.message import Message, Packet, Release
 from bridge.mqtt import connection as connection_module
 from bridge.mqtt import connector
 from bridge.mqtt import session as session_module
+from bridge.mqtt import tap as tap_module
 from bridge.mqtt.protocol_version import ProtocolVersion
 from bridge.mqtt.session import Session, State
 from bridge.routing.topics import Subscription
@@ -890,6 +891,18 @@ def test_what_came_in_masses_is_read_by_a_turn(world: World, monkeypatch: pytest
     assert len(world.handler.received) == 999
 
 
+@pytest.mark.parametrize("a_few", [0, 4096])
+def test_a_packet_for_paho_is_followed_by_a_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch, a_few: int
+) -> None:
+    monkeypatch.setattr(tap_module, "_A_FEW", a_few)
+    world.go_live()
+    world.broker.sendall(Ping(Kind.PINGRESP).encode(5) + message(1).encode(5))
+    assert not world.session.relay()
+    assert world.session.is_calm
+    assert world.handler.numbers == [1]
+
+
 def test_a_packet_that_paho_answers_is_followed_by_a_turn(world: World) -> None:
     world.go_live()
     world.broker.sendall(Disconnect(0x8B).encode(5))
@@ -927,3 +940,19 @@ def test_an_acknowledgement_that_waits_for_the_kernel_is_followed_by_a_turn(
     world.turn()
     assert world.session.is_calm
     assert world.handler.handed == 1
+
+
+def test_a_pubcomp_that_waits_for_the_kernel_is_followed_by_a_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.go_live()
+
+    def full(_: bytes) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(world.kernel, "send", full)
+    monkeypatch.setattr(tap_module, "_A_FEW", 0)  # so a second read follows, which finds nothing
+    world.broker.sendall(Ack(Kind.PUBREL, 9).encode(5))
+    assert not world.session.relay()
+    monkeypatch.undo()
+    assert world.heard() == [Ack(Kind.PUBCOMP, 9)]
