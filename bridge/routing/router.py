@@ -25,7 +25,7 @@ from itertools import combinations
 from typing import Any, Literal
 from zlib import crc32
 
-from bridge.errors import ConfigurationError, NoRoute, Unroutable
+from bridge.errors import ConfigurationError, NoRoute, Unroutable, WrongRoutes
 from bridge.message import DUP, RETAIN, Message, Properties
 from bridge.routing.envelope import envelope
 from bridge.routing.routes import WHOLE_TOPIC, Route, RouteEntry, Source, Template, check
@@ -344,26 +344,27 @@ def _varint(length: int) -> int:
 
 
 def _check_all(entries: Sequence[RouteEntry]) -> tuple[Route, ...]:
-    problems: list[str] = []
+    problems: list[tuple[str, str, str]] = []
     routes: list[Route] = []
     for entry in entries:
         try:
             route = check(entry)
-        except ConfigurationError as error:
-            problems += error.problems
+        except WrongRoutes as error:
+            problems += error.wrong
             continue
         for earlier in routes:
             if earlier.source.takes_all_of(route.source):
-                problems.append(
+                line = (
                     f'route "{route.name}": filter = "{entry.filter}": gets nothing, because route '
                     f'"{earlier.name}" before it takes all its messages; move this route up or remove it'
                 )
+                problems.append((route.name, "filter", line))
                 break
         routes.append(route)
     if not problems and all(route.topic is None for route in routes):
-        problems.append("routes: none of them produces; add a route with a filter and a topic")
+        problems.append(("", "", "routes: none of them produces; add a route with a filter and a topic"))
     if problems:
-        raise ConfigurationError(problems)
+        raise WrongRoutes(problems)
     return tuple(routes)
 
 
