@@ -132,8 +132,9 @@ def _spool(arguments: argparse.Namespace) -> None:
 
 def _hostile(arguments: argparse.Namespace) -> None:
     print(report.heading(f"QoS 1, 100 bytes, {arguments.nodes} Kafka broker(s)"), end="\n\n")
+    core = hostile.leave_a_core()  # before anything is started, so that all of it stays there
     with rig(arguments.nodes) as here:
-        print(hostile.measure(here, arguments.rounds, arguments.rate, arguments.messages))
+        print(hostile.measure(here, arguments.rounds, arguments.rate, arguments.messages, core))
 
 
 def _idle(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,7 @@
-"""Attacks the HTTP server of a bridge until it is killed: python -m tests.bench.attackers HOST PORT
+"""Attacks the HTTP server of a bridge until it is killed: python -m tests.bench.attackers HOST PORT CORE
 
 Slow heads, half-open connections, floods of requests, long heads, wrong methods, wrong hosts: all at once,
-as fast as the server lets them. They stand for other machines, so they run only while no other program wants
-the processor (SCHED_IDLE).
+as fast as the server lets them. They stand for other machines, so they run on a core of their own.
 """
 
 import contextlib
@@ -30,8 +29,8 @@ _REQUESTS = (
 
 
 def main() -> None:
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     where = sys.argv[1], int(sys.argv[2])
+    os.sched_setaffinity(0, {int(sys.argv[3])})
     for attack in [*[_flood] * _FLOODS, _slow, _reset]:
         threading.Thread(target=_for_ever, args=(attack, where), daemon=True).start()
     threading.Event().wait()

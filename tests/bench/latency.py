@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from statistics import quantiles
 from typing import NamedTuple
@@ -16,7 +16,6 @@ from tests.bench.peers import Peer, Place
 from tests.bench.rig import PARTITIONS, Rig
 from tests.harness.conditions import wait_until
 from tests.harness.packets import Publish
-from tests.harness.process import Process
 
 _DEADLINE = 30.0  # seconds after the last message was sent
 
@@ -26,6 +25,28 @@ class Latency(NamedTuple):
     p99: float  # ms
     cpu_us: float  # per message
     share: float  # % of a core, at this rate
+
+
+class Stretch(NamedTuple):
+    """Messages that were published one after another, each as it came out of Kafka."""
+
+    latencies: tuple[float, ...]  # seconds
+    cpu: float  # seconds
+    elapsed: float  # seconds
+
+    @property
+    def latency(self) -> Latency:
+        cuts = quantiles(self.latencies, n=100)
+        count = len(self.latencies)
+        return Latency(cuts[49] * 1e3, cuts[98] * 1e3, self.cpu / count * 1e6, self.cpu / self.elapsed * 100)
+
+
+def together(stretches: Sequence[Stretch]) -> Stretch:
+    return Stretch(
+        tuple(latency for each in stretches for latency in each.latencies),
+        sum(each.cpu for each in stretches),
+        sum(each.elapsed for each in stretches),
+    )
 
 
 def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int) -> str:
@@ -47,24 +68,35 @@ def measure(here: Rig, peers: Sequence[Peer], rounds: int, rate: int, count: int
     )
 
 
-def one(here: Rig, peer: Peer, rate: int, count: int, *, without: str = "") -> Latency:
-    """Measure one run of one peer. The time of the threads named `without` does not count."""
+def one(here: Rig, peer: Peer, rate: int, count: int) -> Latency:
+    """Measure one run of one peer."""
+    with running(here, peer, rate) as send:
+        return send(count).latency
 
-    def used(process: Process) -> float:
+
+@contextlib.contextmanager
+def running(here: Rig, peer: Peer, rate: int, *, without: str = "") -> Iterator[Callable[[int], Stretch]]:
+    """Run the peer inside the block. Yields what publishes so many messages at `rate`, and measures them.
+
+    The time of the peer's threads named `without` does not count.
+    """
+
+    def used() -> float:
         return meter.cpu_seconds(process) - (meter.thread_seconds(process, without) if without else 0.0)
+
+    def send(count: int) -> Stretch:
+        arrived.clear()
+        before, began = used(), time.monotonic()
+        _send(place, rate, count, arrived)
+        return Stretch(tuple(arrived), used() - before, time.monotonic() - began)
 
     place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
     with here.live(peer, place) as process, _arrivals(place) as arrived:
         meter.wait_quiet(process)
-        _send(place, rate, rate, arrived)  # one second, so that everything is connected and cached
-        arrived.clear()
-        before, began = used(process), time.monotonic()
-        _send(place, rate, count, arrived)
-        cpu, elapsed = used(process) - before, time.monotonic() - began
-        cuts = quantiles(arrived, n=100)
+        send(rate)  # one second, so that everything is connected and cached
+        yield send
         here.forget_session(place)
-    return Latency(cuts[49] * 1e3, cuts[98] * 1e3, cpu / count * 1e6, cpu / elapsed * 100)
 
 
 def _send(place: Place, rate: int, count: int, arrived: list[float]) -> None:
