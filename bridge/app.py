@@ -41,11 +41,14 @@ _FAREWELL_TAKES = LAST_COMMITS_TIMEOUT + 5.0  # seconds for DISCONNECT, the disk
 _WITHOUT_EFFECT = (signal.SIGUSR1, signal.SIGUSR2)
 
 
-def run(settings: Settings, read_again: Callable[[], Settings]) -> int:
+ReadAgain = Callable[[], tuple[Settings, Router]]
+
+
+def run(settings: Settings, read_again: ReadAgain) -> int:
     """Run the service until a signal stops it. Returns the exit status.
 
-    At SIGHUP a thread calls `read_again`, which reads the settings from the same places again. It raises
-    BridgeError.
+    At SIGHUP a thread calls `read_again`, which reads the settings from the same places again, and makes the
+    router of their routes: with many routes that takes too long for the loop. It raises BridgeError.
     """
     for number in _WITHOUT_EFFECT:
         signal.signal(number, signal.SIG_IGN)
@@ -63,7 +66,7 @@ def run(settings: Settings, read_again: Callable[[], Settings]) -> int:
 class Service:
     """The bridge as systemd runs it."""
 
-    def __init__(self, settings: Settings, router: Router, read_again: Callable[[], Settings]) -> None:
+    def __init__(self, settings: Settings, router: Router, read_again: ReadAgain) -> None:
         log(Event.SERVICE_STARTING, version=__version__)
         self._settings = settings
         self._read_again = read_again
@@ -178,27 +181,24 @@ class Service:
                 self._take_settings(error)
 
     def _read_settings(self) -> None:
-        found: Settings | BridgeError
-        router = None
+        found: tuple[Settings, Router] | BridgeError
         try:
             found = self._read_again()
-            # Made here and not in the loop, because with many routes this takes long.
-            router = Router(found.routes)
-            router.require_protocol(found.mqtt.protocol)
         except BridgeError as error:
             found = without_frames(error)
         except Exception as defect:
             found = BridgeError(f"{defect!r} (report it, with the settings)")
-        self._loop.post(partial(self._take_settings, found, router))
+        self._loop.post(partial(self._take_settings, found))
 
-    def _take_settings(self, found: Settings | BridgeError, router: Router | None = None) -> None:
+    def _take_settings(self, found: tuple[Settings, Router] | BridgeError) -> None:
         self._reads_again = False
         if self._reload_again:  # what the thread has read may be old
             self._reload_again = False
             self._reload()
-        elif not self._stop_deadline and isinstance(found, Settings):
-            self._use(found, router or Router(found.routes))
-        elif isinstance(found, BridgeError):
+        elif not isinstance(found, BridgeError):
+            if not self._stop_deadline:
+                self._use(*found)
+        else:
             problems = found.problems if isinstance(found, ConfigurationError) else (str(found),)
             self._collector.reload_trouble = "; ".join(problems)
             for problem in problems:

@@ -2,6 +2,7 @@
 
     BridgeError                 a sentence for a person, with the way out           exit status 1
     ├── ConfigurationError      one line for each wrong setting                     exit status 2
+    │   └── WrongRoutes         ... because of [[routes]]; knows which route and which key
     ├── Unroutable              no route can take this message
     │   └── NoRoute             no route's filter matches its topic
     ├── MalformedPacket         the broker sent a packet that MQTT forbids
@@ -29,6 +30,17 @@ class ConfigurationError(BridgeError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class WrongRoutes(ConfigurationError):
+    """Routes can't be used. `wrong`: for each error the name of the route, the key, and the line.
+
+    Who knows where the settings came from puts the file and the number of the line in front.
+    """
+
+    def __init__(self, wrong: Iterable[tuple[str, str, str]]) -> None:
+        self.wrong = tuple(wrong)
+        super().__init__(line for _, _, line in self.wrong)
 
 
 class Unroutable(BridgeError):

@@ -9,6 +9,7 @@ import pytest
 # Read by tests/harness/host.py when it is imported.
 os.environ.setdefault("LAB_NETWORK", "127.30.5")
 
+from bridge import program
 from tests.harness import process
 from tests.harness.conditions import NotInTime, wait_until
 
@@ -93,3 +94,10 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return b""
+
+
+@pytest.fixture(autouse=True)
+def _called_as_installed() -> Iterator[None]:
+    """A command that a test ran in this process has noted how it was called."""
+    yield
+    program.use(program.AS_INSTALLED)

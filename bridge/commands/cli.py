@@ -1,5 +1,6 @@
 """Runs the command line: prints --help, starts each command, returns the exit status."""
 
+import argparse
 import logging
 import os
 import re
@@ -11,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from bridge import __version__
-from bridge.commands import arguments, signals
-from bridge.errors import BridgeError, ConfigurationError
+from bridge import __version__, program
+from bridge.commands import arguments, invocation, signals
+from bridge.errors import BridgeError, ConfigurationError, WrongRoutes
 from bridge.observe.printable import printable
 from bridge.settings import Settings, problems
 from bridge.settings.describe import OPTIONS
@@ -88,6 +89,7 @@ def _run(words: Sequence[str]) -> int:
         signals.let_through()
         # Else Python prints what paho and librdkafka log. The commands' own sentences tell what matters.
         logging.getLogger().addHandler(logging.NullHandler())
+    program.use(invocation.program(options.config, is_service=command.name == arguments.SERVICE))
     if command.name == arguments.INIT:
         from bridge.commands.init import init
 
@@ -98,6 +100,15 @@ def _run(words: Sequence[str]) -> int:
         without_kafka=options.dry_run,
         without_chain=options.url is not None,
     )
+    try:
+        return _start(command, options, flags, configuration)
+    except WrongRoutes as error:
+        raise problems.located(error, configuration.layers, configuration.settings.routes) from None
+
+
+def _start(
+    command: arguments.Command, options: argparse.Namespace, flags: Flags, configuration: Configuration
+) -> int:
     settings = configuration.settings
     if command.name in _WITH_KAFKA:
         _require_options(configuration)
@@ -123,12 +134,18 @@ def _run(words: Sequence[str]) -> int:
         return dry_run(settings, options.count, options.json, options.client_id)
     if command.name == arguments.SERVICE:
         from bridge import app
+        from bridge.routing.router import Router
 
-        def read_again() -> Settings:
-            """Raises BridgeError where a setting is wrong. app.py checks what the routes mean."""
+        def read_again() -> tuple[Settings, Router]:
+            """Raises BridgeError where the service could not start with what it reads."""
             again = load(flags.layer(options), options.config)
             _require_options(again)
-            return again.settings
+            try:
+                router = Router(again.settings.routes)
+                router.require_protocol(again.settings.mqtt.protocol)
+            except WrongRoutes as error:
+                raise problems.located(error, again.layers, again.settings.routes) from None
+            return again.settings, router
 
         return app.run(settings, read_again)
     if command.name == arguments.SPOOL_STATUS:
@@ -189,6 +206,9 @@ def _show(configuration: Configuration) -> int:
     return SUCCESS
 
 
+_LETTERS = "sudo mqtt-kafka-bridge dead-letters list"
+
+
 def _places(settings: Settings) -> dict[Key, str]:
     """What is where on disk, by the table that is about it."""
     from bridge.spool.store import Store
@@ -196,7 +216,7 @@ def _places(settings: Settings) -> dict[Key, str]:
     file = printable(str(settings.spool_directory.absolute() / Store.FILE))
     return {
         ("spool",): f"messages that wait for Kafka are in {file}",
-        ("dead_letters",): f"dead letters are in {file}, too; mqtt-kafka-bridge dead-letters list shows them",
+        ("dead_letters",): f"dead letters are in {file}, too; {program.typed(_LETTERS)} shows them",
     }
 
 

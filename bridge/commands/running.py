@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
+from bridge import program
 from bridge.errors import BridgeError
 from bridge.neighbours.answer import Unavailable, ask
 from bridge.settings import Settings
@@ -50,9 +51,8 @@ class Running:
                 " 127.0.0.1, is not"
             )
             raise NoAnswer(
-                f"the bridge does not answer at {self.url}: {error.reason}. Is the service running? Look"
-                f"{'' if self.is_own else ' on its machine'} with `systemctl status mqtt-kafka-bridge`, start"
-                f" it with `sudo systemctl start mqtt-kafka-bridge`. If it runs, {way_out}"
+                f"the bridge does not answer at {self.url}: {error.reason}. Is the service running?"
+                f" {self._way_to_start()}. If it runs, {way_out}"
             ) from None
         if answer.status == 503:
             raise NoAnswer(f"the bridge at {self.url} is starting: try again in a second")
@@ -64,6 +64,13 @@ class Running:
         if answer.status != 200:
             raise NoAnswer(f"{self.url} answers HTTP status {answer.status}: is it the bridge's page?")
         return answer.body
+
+    def _way_to_start(self) -> str:
+        look = "`systemctl status mqtt-kafka-bridge`, start it with `sudo systemctl start mqtt-kafka-bridge`"
+        if not self.is_own:
+            return f"Look on its machine with {look}"
+        ours = program.here()
+        return f"Look with {ours.typed(look)}" if ours.unit else f"Start it: `{ours.service}`"
 
 
 def running(settings: Settings, url: str | None = None) -> Running:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TextIO
 
+from bridge import program
 from bridge.commands.running import NoAnswer, read, running
 from bridge.commands.terminal import console
 from bridge.errors import BridgeError, ConfigurationError, SpoolUnusable
@@ -340,7 +341,9 @@ def _advise(rows: Sequence[Row], made: Sequence[Made], is_asked: bool, stream: T
     missing = [row for row in rows if row.state == "missing" and not row.problem]
     if missing:
         what = f"{_count(len(missing), 'topic')} {'is' if len(missing) == 1 else 'are'} missing"
-        console(stream).print(f"{what}; this creates {'it' if len(missing) == 1 else 'them'}: {_COMMAND}")
+        them = "it" if len(missing) == 1 else "them"
+        text = f"{what}; this creates {them}: {program.typed(_COMMAND)}"
+        console(stream).print(text, soft_wrap=True)  # a command that is broken in two can't be copied
     elif is_asked:
         later = "; a template's topic is known once a message waits for it" if made else ""
         text = f"nothing was created: no topic is missing that Kafka would create{later}"

@@ -16,6 +16,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
+from bridge import program
 from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.errors import NoThread
 from bridge.kafka import error_verdicts
@@ -252,7 +253,7 @@ def _no_answer(topic: str, error: KafkaError) -> NoTopicAnswer:
 
 def missing(topic: str, others: Iterable[str]) -> TopicAnswer:
     """The answer about a topic that does not exist beside `others`."""
-    return TopicAnswer(topic, exists=False, way_out=why_refused(topic, others) or _CREATE)
+    return TopicAnswer(topic, exists=False, way_out=why_refused(topic, others) or program.typed(_CREATE))
 
 
 def why_refused(topic: str, others: Iterable[str]) -> str:

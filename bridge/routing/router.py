@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from zlib import crc32
 
-from bridge.errors import ConfigurationError, NoRoute, Unroutable
+from bridge.errors import ConfigurationError, NoRoute, Unroutable, WrongRoutes
 from bridge.routing.filter_tree import FilterTree, OverlapTree
 from bridge.routing.plan import Plan, Rule
 from bridge.routing.routes import Route, RouteEntry, Source, check
@@ -219,28 +219,29 @@ class Router:
 
 
 def _check_all(entries: Sequence[RouteEntry]) -> tuple[tuple[Route, ...], FilterTree]:
-    problems: list[str] = []
+    problems: list[tuple[str, str, str]] = []
     routes: list[Route] = []
     tree = FilterTree()
     for entry in entries:
         try:
             route = check(entry)
-        except ConfigurationError as error:
-            problems += error.problems
+        except WrongRoutes as error:
+            problems += error.wrong
             continue
         levels = route.source.levels
         if earlier := tree.covering(levels):
-            problems.append(
+            line = (
                 f'route "{route.name}": filter = "{entry.filter}": gets nothing, because route '
                 f'"{routes[min(earlier)].name}" before it takes all its messages; move this route up or'
                 " remove it"
             )
+            problems.append((route.name, "filter", line))
         tree.add(levels, len(routes))
         routes.append(route)
     if not problems and all(route.topic is None for route in routes):
-        problems.append("routes: none of them produces; add a route with a filter and a topic")
+        problems.append(("", "", "routes: none of them produces; add a route with a filter and a topic"))
     if problems:
-        raise ConfigurationError(problems)
+        raise WrongRoutes(problems)
     return tuple(routes), tree
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from string import Formatter
 from typing import Literal, Protocol
 
-from bridge.errors import ConfigurationError
+from bridge.errors import WrongRoutes
 from bridge.routing.filter_tree import Level
 from bridge.routing.topics import (
     is_utf8,
@@ -154,8 +154,8 @@ WHOLE_TOPIC = Template((("", "topic"),))
 
 
 def check(entry: RouteEntry) -> Route:
-    """The route of this entry. Raises ConfigurationError with one line for each error in the entry."""
-    problems: list[str] = []
+    """The route of this entry. Raises WrongRoutes with one line for each error in the entry."""
+    problems: list[tuple[str, str, str]] = []
     drop = entry.action == "drop"
 
     @contextmanager
@@ -164,7 +164,7 @@ def check(entry: RouteEntry) -> Route:
             yield
         except ValueError as error:
             written = json.dumps(value, ensure_ascii=not value.isprintable())
-            problems.append(f'route "{entry.name}": {key} = {written}: {error}')
+            problems.append((entry.name, key, f'route "{entry.name}": {key} = {written}: {error}'))
 
     source: Source | None = None
     with reading("filter", entry.filter):
@@ -194,7 +194,7 @@ def check(entry: RouteEntry) -> Route:
                 headers.append((name, value))
 
     if problems or source is None:
-        raise ConfigurationError(problems)
+        raise WrongRoutes(problems)
     return Route(
         name=entry.name,
         source=source,

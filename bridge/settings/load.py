@@ -1,6 +1,7 @@
 """Loads the settings. Flags win over the environment, then the file, then systemd's values, then defaults."""
 
 import os
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from bridge.errors import ConfigurationError
+from bridge.program import here
 from bridge.settings import describe, problems, toml_errors
 from bridge.settings.describe import environment_name
 from bridge.settings.kafka_options import flat
@@ -63,6 +65,11 @@ def load(
         lines = problems.sentences(error, layers, str(file or DEFAULT_FILE))
         found += [line for line in lines if not line.startswith(tuple(nulls))]  # one line for each setting
     if found:
+        if file is None and not DEFAULT_FILE.exists() and any(": required; " in line for line in found):
+            found.append(
+                f"there is no {DEFAULT_FILE}: name your settings with --config FILE, or let"
+                f" `{here().command} init` write a file that you can change"
+            )
         raise ConfigurationError(found)
     return Configuration(settings, layers)
 
@@ -97,7 +104,10 @@ def _from_file(explicit: Path | None) -> Iterator[Layer]:
                     f"cannot read {file} (--config): it is a directory; name the file: {meant}"
                 )
             if explicit:
-                raise ConfigurationError(f"cannot read {file} (--config): there is no file of that name")
+                raise ConfigurationError(
+                    f"cannot read {file} (--config): there is no file of that name; `{here().command} init"
+                    f" --config {shlex.quote(str(file))}` writes one that you can change"
+                )
             return
         text = decode(file.read_bytes()).replace("\r\n", "\n")
         if slips := toml_errors.bracket_slips(text):

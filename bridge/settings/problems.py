@@ -1,15 +1,17 @@
 """Words each problem with the settings as one line: key, value, source, and what is allowed."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from bridge.errors import ConfigurationError, WrongRoutes
 from bridge.settings import describe
 from bridge.settings.describe import OPTIONS, dotted
 from bridge.settings.layers import Layers
+from bridge.settings.routes import RouteSettings
 from bridge.settings.section import Key, Wrong, nearest
 
 _LONGEST_VALUE = 60  # characters of a wrong value that are shown
@@ -23,6 +25,17 @@ def sentences(error: ValidationError, layers: Layers, file: str) -> list[str]:
         for key, text in _problems(details, layers, file):
             lines[f"{head(key, layers)}: {text}"] = None
     return list(lines)
+
+
+def located(error: WrongRoutes, layers: Layers, routes: Sequence[RouteSettings]) -> ConfigurationError:
+    """The same error, with the file and the number of the line in front of each problem."""
+    index = {route.name: number for number, route in enumerate(routes)}
+    lines = []
+    for name, key, line in error.wrong:
+        place: Key = ("routes", index[name]) if name in index else ("routes",)
+        origin = layers.origin((*place, key)) or layers.origin(place)
+        lines.append(f"{origin}: {line}" if origin else line)
+    return ConfigurationError(lines)
 
 
 def head(key: Key, layers: Layers) -> str:

@@ -15,7 +15,7 @@ from itertools import islice
 from logging import getLevelName
 from typing import Any, Protocol
 
-from bridge import __version__
+from bridge import __version__, program
 from bridge.delivery.counts import DEAD_LETTERED, DROPPED, SKIPPED
 from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.pipeline import Pipeline
@@ -302,6 +302,7 @@ class Collector:
             reloaded_age=None if self.reloaded_at is None else now - self.reloaded_at,
             reload_trouble=self.reload_trouble,
             restart_wanted=self.restart_wanted,
+            program=program.here(),
         )
 
     # -- the two sides and the disk ----------------------------------------------------------------------

@@ -6,8 +6,10 @@ know.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from bridge.observe.printable import printable
 from bridge.status import kafka_faults, machine_faults, mqtt_faults
 from bridge.status.finding import Diagnosis, Finding
 from bridge.status.snapshot import Snapshot
@@ -56,11 +58,17 @@ def diagnose(snapshot: Snapshot, age: float = 0.0) -> Diagnosis:
     if not findings:
         findings = [finding for condition in _CONDITIONS for finding in condition(snapshot)]
         findings.sort(key=lambda finding: finding.level == "warning")
+    findings = [_typed(finding, snapshot) for finding in findings]
     if not findings:
         return Diagnosis("good", _all_is_well(snapshot), ())
     worst, *others = findings
     more = f" {_more(len(others))}" if others else ""
     return Diagnosis(worst.level, f"{worst.what} {worst.remedy}{more}", tuple(findings))
+
+
+def _typed(finding: Finding, s: Snapshot) -> Finding:
+    what, remedy = (printable(s.program.typed(text)) for text in (finding.what, finding.remedy))
+    return replace(finding, what=what, remedy=remedy)
 
 
 def _more(others: int) -> str:

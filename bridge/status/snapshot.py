@@ -8,6 +8,8 @@ Ages and durations are in seconds, by the monotonic clock. An age is None where 
 
 from dataclasses import dataclass, field
 
+from bridge.program import AS_INSTALLED, Program
+
 FORMAT = 1  # of /status.json; a new number where a field is removed or changes its meaning
 
 
@@ -253,4 +255,5 @@ class Snapshot:
     loop_turn_seconds: Histogram = Histogram()
     reloaded_age: float | None = None
     reload_trouble: str = ""  # why the last reload changed nothing
+    program: Program = AS_INSTALLED  # how the bridge is called on its machine
     restart_wanted: tuple[str, ...] = ()  # settings that a reload has found changed, and that need a restart

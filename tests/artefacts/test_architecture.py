@@ -21,7 +21,7 @@ FLOORS = (
     {"settings"},
     {"routing", "tls"},
     {"observe"},
-    {"message", "loop", "units"},
+    {"message", "loop", "units", "program"},
     {"errors"},
     {"bridge"},
 )
@@ -49,6 +49,7 @@ PURE = {
     "neighbours.emqx_session",
     "neighbours.haproxy_stats",
     "observe.words",
+    "program",
     "routing.envelope",
     "routing.filter_tree",
     "routing.plan",

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,7 +57,8 @@ def test_a_missing_topic_is_named_with_the_command_that_creates_it_and_gets_all_
     with new_bridge(routes=[route("not.there.yet")]) as bridge:
         publish("t", b"1", b"2")
         said = bridge.wait_for("kafka.topic_missing", topic="not.there.yet")
-        assert said["way_out"] == "sudo mqtt-kafka-bridge topics --create"
+        program = Path(sys.executable).with_name("bridge")
+        assert said["way_out"] == f"{program} topics --create --config {bridge.settings}"
         publish("t", b"3")
         command = ["topics", "--create", "--yes", "--partitions", "1", "--config", str(bridge.settings)]
         subprocess.run([sys.executable, "-m", "bridge", *command], cwd=ROOT, check=True, timeout=60)

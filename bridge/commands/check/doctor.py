@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
+from bridge import program
 from bridge.commands.check import service
 from bridge.commands.check.outcome import Check, Group, Level, Outcome, Site, failed, skipped
 from bridge.commands.check.table import CHECKS
@@ -163,9 +164,9 @@ def _broken(line: str, width: int) -> str:
 
 
 def _lines(each: Check, outcome: Outcome, runbook: str) -> Iterator[str]:
-    yield f"  {outcome.level.value:<8}{each.id:<22} {printable(outcome.found)}"
+    yield f"  {outcome.level.value:<8}{each.id:<22} {printable(program.typed(outcome.found))}"
     if outcome.level in (Level.WARNING, Level.FAILED):
-        remedy = printable(outcome.remedy or each.remedy)
+        remedy = printable(program.typed(outcome.remedy or each.remedy))
         yield f"{'':10}-> {remedy} ({runbook})"
 
 
@@ -178,8 +179,8 @@ def _as_json(result: Result, outcome: Outcome, runbook: str) -> str:
                 "id": each.id,
                 "group": each.group.value,
                 "level": outcome.level.value.lower(),
-                "found": outcome.found,
-                "remedy": (outcome.remedy or each.remedy) if bad else None,
+                "found": program.typed(outcome.found),
+                "remedy": program.typed(outcome.remedy or each.remedy) if bad else None,
                 "runbook": runbook if bad else None,
                 "seconds": round(result.seconds, 3),
             },

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bridge.commands.check.outcome import Level, Outcome, Site, failed, good, skipped, warning
+from bridge.commands.invocation import unit_of
 from bridge.commands.running import NoAnswer, read, running
+from bridge.program import SERVICE
 from bridge.settings.load import DEFAULT_FILE
 from bridge.status.finding import Diagnosis
 from bridge.status.spoken import duration
@@ -99,9 +101,7 @@ def settings_file(site: Site) -> Iterator[Outcome]:
 
 def unit_name(settings_file: Path) -> str:
     """The unit that reads this settings file."""
-    if settings_file.parent == DEFAULT_FILE.parent and settings_file != DEFAULT_FILE:
-        return f"mqtt-kafka-bridge@{settings_file.stem}"
-    return "mqtt-kafka-bridge"
+    return unit_of(settings_file) or SERVICE
 
 
 def _unit(site: Site) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
 from bridge.routing import advice, routes
 from bridge.settings import Settings
+from bridge.status.spoken import count
 
 _SECRET_FILES = {"ssl.key.location": "kafka.options", "ssl.keystore.location": "kafka.options"}
 _OTHERS_READ, _OTHERS_WRITE = stat.S_IROTH, stat.S_IWOTH
@@ -16,7 +17,7 @@ _OTHERS_READ, _OTHERS_WRITE = stat.S_IROTH, stat.S_IWOTH
 def warnings(site: Site) -> Iterator[Outcome]:
     """The settings were loaded before any check, so wrong ones never come here."""
     settings = site.settings
-    yield good(f"all settings are valid; {len(settings.routes)} routes")
+    yield good(f"all settings are valid; {count(len(settings.routes), 'route')}")
     checked = [routes.check(entry) for entry in settings.routes]
     for text in [*settings.warnings(), *advice.warnings(settings.routes, checked)]:
         yield warning(text)

@@ -236,12 +236,12 @@ function waits({ spool, queue, emqx }) {
   fill("waits", {}, disk, h("div", { class: "card" }, h("h3", {}, "EMQ’s queue for the bridge"), emq));
 }
 
-function letters({ spool, flow }) {
+function letters({ spool, flow, program }) {
   const kept = spool.dead_letters;
   fill("letters", {}, h("p", { class: "value" }, kept ? count(kept) : "none"),
     kept > 0
       ? [h("p", {}, level("warning", "Kafka can never take these as they are"), ` (${bytes(spool.dead_letter_bytes)}). They are kept on disk.`),
-        h("p", {}, "To see them: ", h("code", {}, "sudo mqtt-kafka-bridge dead-letters list"))]
+        h("p", {}, "To see them: ", h("code", {}, `${program.command} dead-letters list${program.config}`))]
       : h("p", { class: "muted" }, "Kafka can take every message that came."),
     flow.dead_letters_removed > 0 && h("p", {}, level("broken", `${count(flow.dead_letters_removed)} removed for good`), " since the start."));
 }
@@ -313,6 +313,12 @@ let reason = "";
 
 const TITLE = { good: "✓", warning: "!", broken: "✕" };
 
+function look() {
+  const { unit, command, config } = last?.snapshot.program ?? {};
+  if (unit) return `On the bridge’s machine run: \`systemctl status ${unit}\`.`;
+  return `See on the bridge’s machine whether the bridge runs.${command ? ` This starts it: \`${command}${config}\`.` : ""}`;
+}
+
 function draw() {
   const age = last && (performance.now() - madeAt) / 1000;
   const gone = failedSince > 0 && (!last || age > 4);
@@ -323,7 +329,7 @@ function draw() {
     const since = span(Math.max(1, Math.round((performance.now() - failedSince) / 1000)));
     verdict("broken", `The bridge has not answered for ${since}${last ? ". All below is old" : ""}.`, [{
       level: "broken", host: location.host, what: `${location.host} gave no answer (${reason}).`,
-      remedy: "On the bridge’s machine run: systemctl status mqtt-kafka-bridge. If that machine does not answer, it is off or its network is.",
+      remedy: `${look()} If that machine does not answer, it is off or its network is.`,
     }]);
   } else if (last) verdict(last.diagnosis.level, last.diagnosis.sentence, last.diagnosis.findings);
   const kind = gone || stale ? "broken" : last?.diagnosis.level;

@@ -13,6 +13,7 @@ import bridge.app
 from bridge import __version__
 from bridge.commands import cli, dry_run
 from bridge.errors import BridgeError, ConfigurationError
+from bridge.routing.router import Router
 from bridge.settings import Settings
 from tests.unit.settings.configurations import ROUTE, WORKS, Machine
 
@@ -292,9 +293,9 @@ def test_the_service_reads_file_and_flags_again_for_a_reload(
     machine.write(WORKS)
     again: list[Settings] = []
 
-    def service(settings: Settings, read_again: Callable[[], Settings]) -> int:
+    def service(settings: Settings, read_again: Callable[[], tuple[Settings, Router]]) -> int:
         machine.write(WORKS.replace('"emq"', '"other"'))
-        again.append(read_again())
+        again.append(read_again()[0])
         machine.write("nonsense")
         with pytest.raises(ConfigurationError):
             read_again()
@@ -344,3 +345,48 @@ def test_an_error_of_the_app_becomes_the_exit_status(
 
     assert cli.main([]) == status
     assert capsys.readouterr().err == said
+
+
+ROUTES_FILE = """\
+[mqtt]
+host = "emq"
+[kafka]
+bootstrap_servers = "k:9092"
+[[routes]]
+name = "a"
+filter = "{filter}"
+topic = "{topic}"
+[[routes]]
+name = "b"
+filter = "b/#"
+topic = "b"
+"""
+
+
+@pytest.mark.parametrize(
+    ("filter_", "topic", "said"),
+    [
+        ("a/#/b", "a", """:7: route "a": filter = "a/#/b": '#' is allowed only at the end"""),
+        ("a/{x}", "t.{y}", ':8: route "a": topic = "t.{y}": unknown {y}; known: {x}, {topic}'),
+        ("#", "a", ':11: route "b": filter = "b/#": gets nothing, because route "a" before it'),
+    ],
+)
+@pytest.mark.parametrize("words", [["config"], ["--dry-run"], ["check", "--offline"]])
+def test_a_route_that_can_not_be_used_is_named_with_file_and_line(
+    words: list[str], filter_: str, topic: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "bridge.toml"
+    file.write_text(ROUTES_FILE.replace("{filter}", filter_).replace("{topic}", topic))
+    assert cli.main([*words, "--config", str(file)]) == 2
+    assert capsys.readouterr().err.startswith(f"bridge: {file}{said}")
+
+
+def test_a_settings_file_that_is_missing_comes_with_the_command_that_writes_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [".venv/bin/bridge"])
+    assert cli.main(["config", "--config", f"{tmp_path}/none.toml"]) == 2
+    assert f"`.venv/bin/bridge init --config {tmp_path}/none.toml` writes one" in capsys.readouterr().err
+    monkeypatch.setattr("bridge.settings.load.DEFAULT_FILE", tmp_path / "bridge.toml")
+    assert cli.main(["config"]) == 2
+    assert f"there is no {tmp_path}/bridge.toml: name your settings with --config" in capsys.readouterr().err

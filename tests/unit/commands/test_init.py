@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.commands import cli, init
+from bridge.commands import cli, init, invocation
 from bridge.settings import Settings
 from bridge.settings.layers import Layer
 from bridge.settings.load import load
@@ -70,6 +70,40 @@ def test_a_person_is_asked_twice(
     assert (made.mqtt.host, made.mqtt.port) == ("127.47.4.2", 1883)
     assert made.kafka.bootstrap_servers == "kafka:9092"
     assert capsys.readouterr().err.count("Kafka's bootstrap servers") == 2  # the blank one is no answer
+
+
+def test_a_person_who_gives_a_wrong_answer_is_told_and_asked_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(monkeypatch, "mqtt://emq", "127.47.4.2:99999", "127.47.4.2", "k1 k2", "k1")
+    assert cli.main(["init"]) == 0
+    made = settings(here / "bridge.toml")
+    assert (made.mqtt.host, made.kafka.bootstrap_servers) == ("127.47.4.2", "k1:9092")
+    asked = capsys.readouterr().err
+    assert "must be a name or an address alone" in asked
+    assert "mqtt.port = 99999: must be" in asked
+    assert "must be host:port, separated by commas" in asked
+    assert asked.count("MQTT broker, or the HAProxy") == 3
+
+
+def test_a_person_who_goes_on_to_give_wrong_answers_gets_no_file(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer(monkeypatch, "mqtt://emq", "mqtt://emq", "mqtt://emq", "emq")
+    assert cli.main(["init"]) == 2
+    assert not list(here.iterdir())
+
+
+def test_each_bridge_gets_a_client_id_of_its_own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init.socket, "gethostname", lambda: "garden_pi-with-a-long-name.example.org")
+    made = set()
+    for name in "abcd":
+        assert cli.main(["init", "--config", f"{name}.toml", *ANSWERS]) == 0
+        made.add(settings(here / f"{name}.toml").mqtt.client_id)
+    assert len(made) > 1  # of 65,536
+    assert all(re.fullmatch("bridge-garden-pi-w-[0-9a-f]{4}", each) for each in made)
+    assert all(len(each) <= 23 for each in made)  # what each broker takes
+    assert re.fullmatch("bridge-[0-9a-f]{4}", init.client_id("___"))
 
 
 def test_where_haproxys_port_is_open_the_bridge_uses_it(here: Path) -> None:
@@ -153,7 +187,8 @@ def test_a_directory_that_is_missing_is_named(capsys: pytest.CaptureFixture[str]
 def test_the_services_own_file_has_the_services_own_directory(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(init, "DEFAULT_FILE", here / "etc.toml")
+    for module in (init, invocation):
+        monkeypatch.setattr(module, "DEFAULT_FILE", here / "etc.toml")
     assert cli.main(["init", "--config", "etc.toml", *ANSWERS]) == 0
     assert settings(here / "etc.toml").state_directory == Path("/var/lib/mqtt-kafka-bridge")
     assert "--config" not in capsys.readouterr().out

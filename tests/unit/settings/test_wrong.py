@@ -224,7 +224,8 @@ def test_all_that_is_wrong_is_said_at_once(machine: Machine) -> None:
 
 def test_the_named_file_is_missing(machine: Machine) -> None:
     assert machine.problems("--config", "/nowhere/bridge.toml") == [
-        "cannot read /nowhere/bridge.toml (--config): there is no file of that name"
+        "cannot read /nowhere/bridge.toml (--config): there is no file of that name;"
+        " `sudo mqtt-kafka-bridge init --config /nowhere/bridge.toml` writes one that you can change"
     ]
 
 

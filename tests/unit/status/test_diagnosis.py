@@ -767,7 +767,7 @@ def test_any_snapshot_has_a_diagnosis_and_every_finding_a_remedy(data: st.DataOb
     _check(diagnose(snapshot, age))
 
 
-_MAY_BE_NONE = {"asked_age", "full_in", "last_received_age", "last_delivered_age", "taken_over_age"}
+_MAY_BE_NONE = {"asked_age", "full_in", "lasts", "last_received_age", "last_delivered_age", "taken_over_age"}
 
 
 def _shaken(value: Any, data: st.DataObject, depth: int = 0) -> Any:
