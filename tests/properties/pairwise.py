@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 from zlib import crc32
 
-from bridge.routing.router import MAX_IDENTIFIER
+from bridge.routing import router
 from bridge.routing.routes import Route, Source
 from bridge.routing.topics import Subscription, covers, matches, overlaps
 
@@ -86,9 +86,8 @@ class Subscribed:
         }
 
 
-def identifiers_of(
-    subscriptions: Iterable[str], made_of: str, highest: int = MAX_IDENTIFIER
-) -> dict[str, int]:
+def identifiers_of(subscriptions: Iterable[str], made_of: str) -> dict[str, int]:
+    highest = router.MAX_IDENTIFIER
     found: dict[str, int] = {}
     for subscription in subscriptions:
         identifier = crc32(f"{subscription}\n{made_of}".encode()) % highest + 1
