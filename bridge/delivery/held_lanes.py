@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import NamedTuple, Protocol
 
-from bridge.delivery.lanes import CAUTIOUS_LIMIT, Lane, LaneState
+from bridge.delivery.lanes import CAUTIOUS_LIMIT, LAST_RETRY, Lane, LaneState
 from bridge.delivery.results import Failure, Hold, NoTopicAnswer, TopicAnswer
 from bridge.delivery.spooling import Spooling
 from bridge.message import Message
@@ -146,6 +146,10 @@ class HeldLanes:
         for hold, lanes in self._held.items():
             if lane in lanes and not (why and why.hold is hold and lane.state in _ARE_HELD):
                 lanes.discard(lane)
+                if len(lanes) == _FEW:  # each of those that are left has its own time again
+                    for each in lanes:
+                        each.due = 0.0
+                        self.add(each)
 
     def _launch(self, lane: Lane) -> Iterator[Message]:
         """Yield the messages that the lane releases. The cluster probes a message that may be too large."""
@@ -165,6 +169,7 @@ class HeldLanes:
             self._next_question[hold] = max(now, self._next_question[hold]) + 1 / rate
             lane.retry_at = (at // _GROUP_EVERY + 1) * _GROUP_EVERY
         else:
+            lane.retry_at = min(lane.retry_at, now + LAST_RETRY)
             self._next_question[hold] = 0.0
         lane.due = lane.retry_at
         heappush(self._due, (lane.due, next(self._numbers), lane))

@@ -77,7 +77,7 @@ from bridge.delivery.segment import MOST_BYTES, MOST_MESSAGES, Segment, Wanted, 
 from bridge.message import NO_TIMESTAMP, Message
 
 EVERY_TIMESTAMP = 2**63 - 1  # ms
-_FIRST_RETRY, _LAST_RETRY = 0.5, 10.0  # seconds; the delay doubles each time
+_FIRST_RETRY, LAST_RETRY = 0.5, 10.0  # seconds; the delay doubles each time
 CAUTIOUS_LIMIT = 1_048_588 - 128  # bytes; Kafka's default max.message.bytes, less a batch's overhead
 _LEAST_PART = 64  # of the room: the part of it that a lane may have in flight whatever others have
 _LARGE = 65_536  # bytes; a LIVE lane checks `room` only for larger records; a hundred small ones are a few MB
@@ -666,7 +666,7 @@ class Lane:
         self.state = LaneState.HELD
         self._needs_a_person = needs_a_person  # `release` makes the lane late: it may be running now
         self.retry_at = now + self._delay
-        self._delay = min(2 * self._delay, _LAST_RETRY)
+        self._delay = min(2 * self._delay, LAST_RETRY)
 
     def _launch(self, message: Message) -> Message:
         self._leave_out_stamp(message)
