@@ -178,7 +178,8 @@ def test_a_file_keeps_the_curves_that_a_run_did_not_measure(tmp_path: Path) -> N
 def test_a_table_replaces_the_one_before_and_nothing_else() -> None:
     before = "# Title\n\nWords.\n\n<!-- growth: routes -->\nold\n<!-- end -->\n\nMore words.\n"
     after = page.with_table(before, curve([]), {"routes": MEASURED})
-    assert after.startswith("# Title\n\nWords.\n\n<!-- growth: routes -->\n\nheading\n\n| routes |")
+    assert after.startswith("# Title\n\nWords.\n\n<!-- growth: routes -->\n\n![Title](../images/growth-")
+    assert "routes.svg)\n\nheading\n\n| routes |" in after
     assert after.endswith("|\n\n<!-- end -->\n\nMore words.\n")
     assert page.with_table(after, curve([]), {"routes": MEASURED}) == after
 
@@ -192,7 +193,9 @@ def test_a_page_without_a_place_is_refused() -> None:
 def test_the_documentation_shows_each_curve(each: Curve) -> None:
     text = page.PAGE.read_text()
     assert text.count(f"<!-- growth: {each.name} -->") == 1
-    assert f"../images/{page.picture(each.name)}" in text
+    assert f"![{each.title}](../images/{page.picture(each.name)})" in page.with_table(
+        text, each, {each.name: MEASURED}
+    )
 
 
 @pytest.mark.parametrize("each", CURVES, ids=lambda each: each.name)

@@ -37,7 +37,7 @@ log.segment.delete.delay.ms=1000
 class Rig:
     """A running mosquitto and Kafka. `inflight` is the broker's window; 0 means unlimited.
 
-    `many_topics`: Kafka has the memory for 20,000 partitions, and forgets deleted ones at once.
+    `many_topics`: Kafka has the memory for 10,000 partitions, and forgets deleted ones at once.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Puts the figures of a JSON file into the documentation: tables between two marks, and pictures.
+"""Puts the figures of a JSON file into the documentation: a picture and a table for each curve.
 
-A page has `<!-- growth: NAME -->` before a table and `<!-- end -->` after it. The rest of the page stays as
-it is: a person writes about a curve around its table.
+A page has `<!-- growth: NAME -->` before these and `<!-- end -->` after it. The rest of the page stays as
+it is: a person writes about a curve around these.
 """
 
 import re
@@ -39,11 +39,13 @@ def picture(name: str) -> str:
 
 
 def with_table(page: str, curve: Curve, measured: Mapping[str, Measured]) -> str:
-    """The page with this curve's table in its place."""
+    """The page with this curve's picture and table in their place."""
     one = measured[curve.name]
-    table = f"{one.heading}\n\n{figures.table(curve.grows, one)}"
+    text = f"{one.heading}\n\n{figures.table(curve.grows, one)}"
+    if one.points:
+        text = f"![{curve.title}](../images/{picture(curve.name)})\n\n{text}"
     place = re.compile(rf"(<!-- growth: {re.escape(curve.name)} -->\n).*?(<!-- end -->)", re.DOTALL)
-    changed, places = place.subn(lambda found: f"{found[1]}\n{table}\n\n{found[2]}", page)
+    changed, places = place.subn(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page)
     if places != 1:
         raise RuntimeError(
             f"the page has {places} places for {curve.name}: it needs one <!-- growth: ... -->"

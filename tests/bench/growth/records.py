@@ -46,9 +46,11 @@ class Tally:
 
 
 class Records:
-    """What is added to these topics from now on."""
+    """What is added to these topics from now on; with `from_the_first`, what is in them already too."""
 
-    def __init__(self, kafka: KafkaCluster, topics: Sequence[str], partitions: int) -> None:
+    def __init__(
+        self, kafka: KafkaCluster, topics: Sequence[str], partitions: int, *, from_the_first: bool = False
+    ) -> None:
         self._options = {
             "bootstrap.servers": kafka.bootstrap,
             "group.id": "bench",  # the library demands one; nothing is committed
@@ -57,7 +59,7 @@ class Records:
         }
         self._asks = Consumer(self._options)
         self._partitions = [(topic, number) for topic in topics for number in range(partitions)]
-        self._begin = self._ends()
+        self._begin = dict.fromkeys(self._partitions, 0) if from_the_first else self._ends()
         self._size = 0
         self._look_at = 0.0
 
