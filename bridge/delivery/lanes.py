@@ -202,6 +202,11 @@ class Lane:
         return bool(self.in_flight or self.rows.stored or self.waiting or self.behind)
 
     @property
+    def is_in_memory(self) -> bool:
+        """Whether messages are in memory, in flight or waiting, or are being read from disk."""
+        return bool(self.in_flight or self.waiting or self._asked[0])
+
+    @property
     def may_produce(self) -> bool:
         """Whether Kafka may take messages that are read from disk."""
         return self.state in (LaneState.SPOOLING, LaneState.DRAINING)
@@ -469,8 +474,11 @@ class Lane:
         if self.behind and is_first and not self._needs_a_person:
             self._wait(self.behind.popleft())
 
-    def wants_rows(self) -> Wanted | None:
-        """Which segments to read from disk now, if any. The caller passes the result to `read`."""
+    def wants_rows(self, as_guest: bool = False) -> Wanted | None:
+        """Which segments to read from disk now, if any. The caller passes the result to `read`.
+
+        `as_guest`: the lane may have one segment beyond the room.
+        """
         if not self.rows.stored or self.rows.reading:
             return None
         if not self.may_produce:
@@ -479,7 +487,7 @@ class Lane:
         most_messages, most_size = self.room.share(used, self._size)
         messages, size = most_messages - used, most_size - self._size
         if self._was_held or not self._is_worth_a_read(messages, size, most_messages, most_size):
-            if used or self.room.is_exhausted:
+            if used or (self.room.is_exhausted and not as_guest):
                 return None  # what is in memory goes first
             messages = size = 1
         self._asked = (

@@ -6,14 +6,19 @@ asked the disk for. LIVE lanes count nothing: the MQTT window limits their messa
 How much one lane may have follows from what the others leave free: four fifths of it. So a lane that spools
 alone may have `messages` and `size`, and a lane that begins later still finds a fifth free, the next one a
 fifth of that. Where that is nothing, a lane that has no message in memory may still have one segment, so that
-each topic makes progress although Kafka confirms nothing of others; until twice the room is taken. Then lanes
-wait for their turn, and their messages wait on disk.
+each topic makes progress although Kafka confirms nothing of others; until twice the room is taken.
+
+What librdkafka has can't be taken back. So topics whose partitions have no leader keep their part of the room
+for as long as that lasts, and enough of them keep all of it. Then one lane after another is a guest: it may
+have one segment beyond the room, and the next guest follows once Kafka has confirmed that, or after a while.
+A topic that Kafka takes gives it back at once, and comes again; one that Kafka does not take keeps one
+segment at most. Beyond four times the room there are no guests.
 
 These rules always hold:
 
 * What is taken is the sum of what the lanes have taken, and never negative.
-* A lane asks for more only while less than twice the room is taken. So at most twice the room, and what one
-  lane asks for at once, is in memory.
+* A lane asks for more only while less than twice the room is taken; as a guest, less than four times. So at
+  most that, and what one lane asks for at once, is in memory.
 * `freed` is set when room was given back. Lanes that were refused are asked again only then.
 """
 
@@ -53,5 +58,12 @@ class Room:
 
     @property
     def is_exhausted(self) -> bool:
-        """No lane may have more, not even one segment."""
-        return self.taken_messages >= 2 * self.messages or self.taken_size >= 2 * self.size
+        """No lane may have more, not even one segment, but a guest."""
+        return self._holds(2)
+
+    @property
+    def takes_guests(self) -> bool:
+        return self.is_exhausted and not self._holds(4)
+
+    def _holds(self, times: int) -> bool:
+        return self.taken_messages >= times * self.messages or self.taken_size >= times * self.size

@@ -31,6 +31,8 @@ ROOM_MESSAGES, ROOM_SIZE = 8192, 16_000_000
 MOST_LANES = 128  # that write in one commit, and that ask for rows in one turn: a turn stays short
 
 _EMQ_QUEUE = 1000  # messages that EMQ queues for a session; EMQ then drops the oldest (EMQX: max_mqueue_len)
+_GUEST_STAYS = 1.0  # seconds in which Kafka confirms the segment of a guest, or another one follows
+_GUESTS_TRIED = 1000  # lanes of which one may be the next guest
 _SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about a full spool
 _SAY_PROGRESS_EVERY = 10.0  # seconds between two log lines about the progress
 _SAY_WAITING_EVERY = 6  # so many times as long if none of these messages is on its way to Kafka
@@ -95,6 +97,8 @@ class Spooling:
         self._writers: deque[Lane] = deque()  # each has messages that are not on disk yet
         self._readers: deque[Lane] = deque()  # each has rows for which there was no room
         self._untried = 0  # how many of the readers were not asked yet since room was given back
+        self._guest: Lane | None = None  # has, or had, a segment in memory beyond the room
+        self._guest_until = 0.0  # when the next guest may follow in any case, in monotonic seconds
         self._unwritten_letters: list[DeadLetter] = []
         self.letters_waiting = 0  # dead letters that are not on disk yet
         self._reads = True
@@ -192,10 +196,14 @@ class Spooling:
             self._untried = len(self._readers)
         if self._untried:
             self._read_in_turn()
+        waits_for_guest = bool(self._readers) and self.room.takes_guests
+        if waits_for_guest and self._may_be_followed(now):
+            self._let_guest_in(now)
         self._counts.spooled = self.room.stored
         if now >= self._say_progress_at:
             self._say_progress(now)
-        return self._spool.turn(now)
+        due = self._spool.turn(now)
+        return min(due, max(0.0, self._guest_until - now)) if waits_for_guest else due
 
     def _write(self) -> None:
         """Have messages written, lane by lane. A lane that fills the commit is the last one next time."""
@@ -230,6 +238,25 @@ class Spooling:
             lane.waits_for_room = False
             if lane.rows.stored and not lane.rows.reading:
                 self._ask_for_rows(lane)
+
+    def _may_be_followed(self, now: float) -> bool:
+        """Whether Kafka has the guest's messages, or has had a while for them."""
+        return now >= self._guest_until or (self._guest is not None and not self._guest.is_in_memory)
+
+    def _let_guest_in(self, now: float) -> None:
+        """Have one segment read although the room is exhausted, of the next lane with nothing in memory."""
+        self._guest, self._guest_until = None, now + _GUEST_STAYS
+        for _ in range(min(len(self._readers), _GUESTS_TRIED)):
+            lane = self._readers.popleft()
+            lane.waits_for_room = False
+            if not (lane.rows.stored and not lane.rows.reading and lane.may_produce and self._reads):
+                continue  # it asks again when something has happened to it
+            if wanted := lane.wants_rows(as_guest=True):
+                self._spool.read(lane.topic, wanted)
+                self._guest = lane
+                return
+            lane.waits_for_room = True
+            self._readers.append(lane)
 
     def keep_letter(self, letter: DeadLetter) -> None:
         """Have a dead letter written to disk. Once it is there, synced, its message is settled."""

@@ -21,7 +21,10 @@ from tests.unit.delivery.world import Disk, Kafka, World
 
 
 class Cluster(Kafka):
-    """Kafka: what it stores, in order, and which topics it has not, forbids, or does not answer for."""
+    """Kafka: what it stores, in order, and which topics it has not, forbids, or does not answer for.
+
+    A topic in `leaderless` is there, but its partitions have no leader.
+    """
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -29,6 +32,7 @@ class Cluster(Kafka):
         self.stored: dict[str, list[bytes]] = {}
         self.wrong: dict[str, Hold] = {}
         self.is_silent = False
+        self.leaderless: set[str] = set()
         self._questions: deque[str] = deque()
 
     def look_up(self, topic: str) -> None:
@@ -59,7 +63,9 @@ class Cluster(Kafka):
         left: list[Message] = []
         for message in self.in_flight:
             topic = message.plan.kafka_topic
-            if hold := self.wrong.get(topic):
+            if topic in self.leaderless:
+                left.append(message)
+            elif hold := self.wrong.get(topic):
                 self._failures.append(Failure(message, Verdict.NOT_NOW, "why", hold))
             elif topic in stops or self.random.random() > share:
                 stops.add(topic)
