@@ -2,6 +2,8 @@
 
 import json
 import re
+import socket
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from bridge.settings import Settings
 from tests.bench import quarter
 from tests.bench.backlog import number_of
 from tests.bench.drain import Incomplete
-from tests.bench.growth import figures, load, page, run
+from tests.bench.growth import feeder, figures, load, page, run
 from tests.bench.growth.curves import CURVES, Curve
 from tests.bench.growth.drained import CPU, RATE, Figures
 from tests.bench.growth.figures import Measured
@@ -21,7 +23,7 @@ from tests.bench.growth.records import Found, Tally
 from tests.bench.peers import Place
 from tests.bench.rig import Rig
 from tests.harness.cgroup import CannotCap
-from tests.harness.packets import Publish
+from tests.harness.packets import Ack, Connack, Connect, Kind, Publish
 
 POWERS = (1, 10, 100, 1_000, 10_000)
 NO_RIG: Rig = None  # type: ignore[assignment]
@@ -215,3 +217,36 @@ def test_a_plain_directory_is_not_taken_for_a_control_group(
     with pytest.raises(CannotCap, match="neither systemd's scopes nor control groups"), quarter.quarter():
         pass
     assert not list(tmp_path.iterdir())
+
+
+# -- the feeder ------------------------------------------------------------------------------------
+
+
+def test_the_feeder_keeps_its_window() -> None:
+    what = Load(10, devices=2, window=3)
+    heads = [Publish(b"t/%d" % device, b"", 1, 1).encode(5)[:-3] for device in range(2)]
+    ours, theirs = socket.socketpair()
+    ours.settimeout(10.0)
+    session = feeder.Session(theirs, what, heads, has_session=True)
+    thread = threading.Thread(target=session.serve, daemon=True)
+    thread.start()
+    with ours, theirs:
+        ours.sendall(Connect("c", version=5, clean_start=False).encode())
+        size = len(heads[0]) + 3 + what.size
+        received = len(Connack(session_present=True).encode(5))
+        taken = ours.recv(received, socket.MSG_WAITALL)
+        assert taken == Connack(session_present=True).encode(5)
+        waiting, got = 0, 0
+        while got < what.count:
+            batch = min(what.window - waiting, what.count - got)
+            assert len(ours.recv(batch * size, socket.MSG_WAITALL)) == batch * size
+            got += batch
+            ours.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                ours.recv(1)
+            ours.settimeout(10.0)
+            ours.sendall(Ack(Kind.PUBACK, got - waiting).encode(5))  # one of them, so one more may come
+            waiting = what.window - 1
+        ours.shutdown(socket.SHUT_WR)
+        thread.join(10.0)
+    assert not thread.is_alive()
