@@ -35,6 +35,7 @@ PURE = {
     "delivery.lanes",
     "delivery.ledger",
     "delivery.results",
+    "delivery.room",
     "delivery.rows",
     "delivery.segment",
     "delivery.stop_deadline",
