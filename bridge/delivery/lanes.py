@@ -490,9 +490,10 @@ class Lane:
             if used or (self.room.is_exhausted and not as_guest):
                 return None  # what is in memory goes first
             messages = size = 1
+        usual = self.rows.stored_size // self.rows.stored  # a segment with a larger message has it alone
         self._asked = (
             min(self.rows.stored, max(messages, MOST_MESSAGES)),
-            min(self.rows.stored_size, max(size, MOST_BYTES)),
+            min(self.rows.stored_size, max(size, MOST_BYTES, usual)),
         )
         self.room.take(*self._asked)
         return self.rows.ask(messages, size)
@@ -586,7 +587,16 @@ class Lane:
         return self.state is LaneState.LIVE
 
     def _is_full_of_large(self) -> bool:
-        return sum(len(each.payload) for each in self.in_flight) >= self.room.size
+        """Whether large messages of LIVE lanes fill the room, or others exhaust it."""
+        return self.room.is_exhausted or self._size_of_large() >= self.room.size
+
+    def _size_of_large(self) -> int:
+        """The bytes that LIVE lanes have in flight which may have large messages. Few have."""
+        large = self.room.large
+        for lane in [each for each in large if each.state is not _LIVE or not each.in_flight]:
+            large.discard(lane)
+        large.add(self)
+        return sum(len(each.payload) for lane in large for each in lane.in_flight)
 
     def _leave_out_stamp(self, message: Message) -> None:
         if message.timestamp <= self._refused_up_to and message is not self._tried:

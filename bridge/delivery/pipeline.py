@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Protocol, TypeVar
 
 from bridge.delivery import held_lanes
@@ -43,8 +44,8 @@ from bridge.settings import RouteSettings, Settings
 
 _LOOK_AT_CLOCK_EVERY = 60.0  # seconds; the pipeline logs counted events then too
 _FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
-# Lanes that are kept, although nothing has come for them for a minute: about 3 MB.
-_LANES = 1000
+# So many lanes are kept, although nothing has come for them for a while: about 15 MB.
+_LANES = 5000
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE)
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
 _Value = TypeVar("_Value", int, str)
@@ -108,6 +109,7 @@ class Pipeline:
         self._only_route = settings.routes[0].name if len(settings.routes) == 1 else ""
         self._plans = Plans()
         self._lanes: dict[str, Lane] = {}
+        self._idle: dict[Lane, None] = {}  # those that were IDLE at the last look, the longest first
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
         self._sequence = 0
         self._is_certain = True  # the broker has granted all subscriptions that are expected to bring copies
@@ -479,17 +481,24 @@ class Pipeline:
         return lane
 
     def _forget_lanes(self) -> None:
-        """Forget lanes of topics that are not in use, if there are many: once a minute.
+        """Forget lanes of topics that are not in use, if there are too many: once a minute.
 
-        A lane becomes IDLE first, and is forgotten a minute later if no message came for it. A plan may still
-        have a FORGOTTEN lane: such a lane takes no message, and `_offer` then makes a new one.
+        A lane becomes IDLE first. Of those that are still IDLE a minute later, as many as there are too many
+        are forgotten, the longest idle first: a topic that comes again makes a new lane, which asks Kafka. A
+        plan may still have a FORGOTTEN lane: such a lane takes no message, and `_offer` then makes a new one.
         """
-        if len(self._lanes) <= _LANES:
+        too_many = len(self._lanes) - _LANES
+        if too_many <= 0:
             return
-        for lane in [each for each in self._lanes.values() if each.forget()]:
-            del self._lanes[lane.topic]
+        self._idle = {lane: None for lane in self._idle if lane.state is LaneState.IDLE}
+        for lane in list(islice(self._idle, too_many)):
+            if lane.forget():
+                del self._lanes[lane.topic], self._idle[lane]
         for lane in self._lanes.values():
-            lane.rest()
+            if lane.state is _LIVE:
+                lane.rest()
+                if lane.state is LaneState.IDLE:
+                    self._idle[lane] = None
 
     def _route_again(self, message: Message, kafka_topic: str) -> None:
         """Route a message that was read from disk, where it was stored for `kafka_topic`.

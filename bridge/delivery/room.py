@@ -1,7 +1,8 @@
 """The room: how much memory the messages of all lanes that are not LIVE may take together. Pure.
 
 All lanes share one `Room`. A lane counts its messages in flight and waiting there, and the rows that it has
-asked the disk for. LIVE lanes count nothing: the MQTT window limits their messages.
+asked the disk for. LIVE lanes count nothing, because the MQTT window limits their small messages. Of large
+ones all LIVE lanes together have the room's size in flight; the others wait.
 
 How much one lane may have follows from what the others leave free: four fifths of it. So a lane that spools
 alone may have `messages` and `size`, and a lane that begins later still finds a fifth free, the next one a
@@ -22,15 +23,17 @@ These rules always hold:
 * `freed` is set when room was given back. Lanes that were refused are asked again only then.
 """
 
+from typing import Any
+
 
 class Room:
     """`messages`, `size` (bytes of payload): what a lane may have in memory while no other one has anything.
 
     `freed`: room was given back since somebody set this to False. `stored`: how many messages of all lanes
-    are on disk that Kafka has not confirmed.
+    are on disk that Kafka has not confirmed. `large`: LIVE lanes that may have large messages in flight.
     """
 
-    __slots__ = ("freed", "messages", "size", "stored", "taken_messages", "taken_size")
+    __slots__ = ("freed", "large", "messages", "size", "stored", "taken_messages", "taken_size")
 
     def __init__(self, messages: int, size: int) -> None:
         self.messages = messages
@@ -38,6 +41,7 @@ class Room:
         self.taken_messages = self.taken_size = 0
         self.freed = False
         self.stored = 0
+        self.large: set[Any] = set()
 
     def take(self, messages: int, size: int) -> None:
         self.taken_messages += messages

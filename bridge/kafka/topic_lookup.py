@@ -87,10 +87,10 @@ class TopicLookup:
     def _work(self) -> None:
         admin: AdminClient | None = None
         while topics := self._waiting():
+            self._unanswered = dict.fromkeys(topics)
             try:
                 if admin is None:  # a client is false: its length is what it has queued
                     admin = new_admin(self._settings)
-                self._unanswered = dict.fromkeys(topics)
                 many = self._still_missing(admin, topics) if len(self._absent) > _FEW else topics
                 if len(many) <= _FEW:
                     for topic in many:

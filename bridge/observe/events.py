@@ -91,7 +91,7 @@ class Event(StrEnum):
 
     SPOOL_LATE                 = "spool.late",                 WARNING, "Kafka has not confirmed a topic's messages within spool.after; the bridge writes them to disk and acknowledges them"
     SPOOL_EMPTY                = "spool.empty",                INFO,    "Kafka has confirmed all messages that a topic had on disk"
-    SPOOL_PROGRESS             = "spool.progress",             INFO,    "how many messages are on disk, and how many a second Kafka confirms; every ten seconds, or once a minute while all of them wait for a topic that Kafka does not have or forbids"
+    SPOOL_PROGRESS             = "spool.progress",             INFO,    "how many messages are on disk, and how many a second Kafka confirms; every ten seconds, or once a minute while all of them wait for a topic that Kafka does not have"
     SPOOL_FULL                 = "spool.full",                 ERROR,   "spool.max_bytes or spool.keep_free is reached; the bridge acknowledges only what Kafka confirms, and EMQ's own queue fills"
     SPOOL_UNUSABLE             = "spool.unusable",             ERROR,   "the bridge can't open or write the spool; it goes on with Kafka alone, and retries"
     SPOOL_USABLE               = "spool.usable",               INFO,    "the bridge writes to the spool again"

@@ -58,3 +58,31 @@ def test_after_a_restart_a_topic_is_drained_beside_many_that_have_no_leader(
     run(world, kafka, disk, clock, 60)
     assert world.pipeline.counts.in_flight == world.pipeline.spooled == 0
     assert all(len(kafka.stored[topic]) == 1 + each // at_once * at_once for topic in kafka.stored)
+
+
+def test_large_messages_of_many_topics_fit_into_the_room(clock: Clock) -> None:
+    """All lanes share it, also those that are not late yet, and rows are read within it."""
+    kafka, disk = Cluster(Random(1)), Rows()
+    world = join(World(receive_maximum=60_000), kafka, disk)
+    topics = [b"site/%d" % number for number in range(120)]
+    for topic in topics:
+        world.receive(topic)
+    run(world, kafka, disk, clock, 2)
+    kafka.is_silent = True
+    for topic in topics * 2:
+        world.receive(topic, b"x" * 2_000_000)
+    room = world.pipeline._spooling.room
+    flying = sum(len(message.payload) for message in kafka.in_flight)
+    assert flying <= room.size + 2_000_000
+    run(world, kafka, disk, clock, 60)
+    kafka.in_flight.clear()  # the bridge ends
+    world = join(World(receive_maximum=60_000), kafka, disk)
+    world.pipeline.take_up(disk.backlogs(), [])
+    room = world.pipeline._spooling.room
+    run(world, kafka, disk, clock, 60)
+    held = sum(len(message.payload) for message in kafka.in_flight)
+    assert held <= 5 * room.size
+
+    kafka.is_silent = False
+    run(world, kafka, disk, clock, 120)
+    assert all(len(kafka.stored[topic.replace(b"site/", b"iot.").decode()]) == 3 for topic in topics)

@@ -220,7 +220,7 @@ def test_thousands_of_topics_are_a_few_lines_in_the_log(world: World, clock: Clo
 @pytest.fixture
 def forgets(world: World, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> World:
     """A world with many LIVE lanes, which forgets those that are not in use."""
-    monkeypatch.setattr(pipeline_module, "_LANES", 10)
+    monkeypatch.setattr(pipeline_module, "_LANES", 0)
     for number in range(100):
         world.receive(b"site/%d" % number)
     rest(world, clock)
@@ -232,6 +232,20 @@ def test_lanes_of_topics_that_are_not_in_use_are_forgotten(forgets: World, clock
         forgets.receive(b"site/1")
         rest(forgets, clock, 60.0)
     assert [lane.topic for lane in forgets.pipeline.lanes] == ["iot.1"]
+
+
+def test_as_many_lanes_are_forgotten_as_there_are_too_many_the_longest_idle_first(
+    forgets: World, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each message of a sensor that reports every few minutes would ask Kafka about its topic."""
+    monkeypatch.setattr(pipeline_module, "_LANES", 99)
+    rest(forgets, clock, 70.0)
+    monkeypatch.setattr(pipeline_module, "_LANES", 90)
+    for number in (*range(5), 7):
+        forgets.receive(b"site/%d" % number)
+    rest(forgets, clock, 70.0)
+    gone = {f"iot.{number}" for number in range(100)} - {lane.topic for lane in forgets.pipeline.lanes}
+    assert gone == {"iot.5", "iot.6", *(f"iot.{number}" for number in range(8, 16))}
 
 
 def test_a_few_lanes_are_never_forgotten(world: World, clock: Clock) -> None:

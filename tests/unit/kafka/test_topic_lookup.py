@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from concurrent.futures import Future
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from bridge.delivery.results import Hold, NoTopicAnswer, TopicAnswer
+from bridge.errors import NoThread
 from bridge.kafka import topic_lookup
-from bridge.kafka.topic_lookup import look_only, look_up
+from bridge.kafka.topic_lookup import TopicLookup, look_only, look_up
 from bridge.settings import KafkaSettings
+from tests.harness.conditions import wait_until
 
 
 class Admin:
@@ -239,3 +241,19 @@ def test_a_cluster_that_does_not_answer_is_said_of_each_topic(monkeypatch: pytes
     told = Lookup(monkeypatch, cluster).ask(*MANY[:100])
     assert all(isinstance(each, NoTopicAnswer) for each in told.values())
     assert len(told) == 100
+
+
+def test_where_no_client_can_be_built_each_topic_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane whose question is never answered asks no more: its messages would stay on disk for ever."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise NoThread
+
+    monkeypatch.setattr(topic_lookup, "new_admin", refuse)
+    answers: list[TopicAnswer | NoTopicAnswer] = []
+    lookup = TopicLookup(KafkaSettings(bootstrap_servers="127.0.0.1:1"), answers.append)
+    for topic in ("a", "b"):
+        lookup.look_up(topic)
+    wait_until(lambda: len(answers) == 2, 10, lambda: f"both topics are answered: {answers}")
+    assert {answer.topic for answer in answers} == {"a", "b"}
+    assert all(isinstance(answer, NoTopicAnswer) for answer in answers)
