@@ -410,3 +410,40 @@ def test_an_answer_nobody_waits_for_changes_the_limit_alone(live: Lane, state: L
     live.not_answered(now=0.0)
     assert live.state is state
     assert live._limit == 50
+
+
+# -- held lanes leave the memory ---------------------------------------------------------------------------
+
+
+def written(lane: Lane, *messages: Message) -> None:
+    """Have these messages arrive and written, as one segment; Kafka is late."""
+    for each in messages:
+        lane.offer(each)
+    list(lane.release())
+    lane.watch(messages[-1].sequence)
+    for segment in lane.take_unwritten():
+        lane.committed(segment)
+
+
+def test_what_is_on_disk_leaves_the_memory_while_the_lane_waits_for_a_person(live: Lane) -> None:
+    messages = [message(), message(), message()]
+    written(live, *messages[:2])
+    written(live, messages[2])
+    for each in messages:
+        live.failed(each, now=0.0, needs_a_person=True)
+    assert list(live.release()) == []
+    assert (live.waiting, live.rows.stored, live.rows.kept) == ([], 3, 0)
+    assert (live.room.taken_messages, live.room.taken_size, live.room.stored) == (0, 0, 3)
+
+
+def test_a_row_before_one_that_kafka_holds_stays_in_memory(live: Lane) -> None:
+    """That row may be deleted only later: it would be read again, and its message produced twice."""
+    messages = [message(), message(), message()]
+    written(live, *messages[:2])
+    written(live, messages[2])
+    live.delivered(messages[2])  # another partition
+    for each in messages[:2]:
+        live.failed(each, now=0.0, needs_a_person=True)
+    assert list(live.release()) == []
+    assert live.waiting == messages[:2]
+    assert live.rows.stored == 0
