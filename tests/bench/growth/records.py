@@ -13,8 +13,7 @@ from tests.harness.kafka import KafkaCluster
 
 _MANY = 100  # partitions; with fewer a query costs little
 _PAUSE = 10  # times as long as a query took: queries about 10,000 topics would otherwise take half a core
-_LONGEST_MANY = 100  # partitions; with fewer a query costs little
-_PAUSE = 10.0  # seconds
+_LONGEST_PAUSE = 10.0  # seconds
 
 
 @dataclass(frozen=True)
