@@ -1,7 +1,8 @@
 """The plans that the pipeline keeps, so that it does not make one for each message. Bounded in bytes.
 
 If there are more MQTT topics than fit, the oldest plan gives way to the new one, and is made again when its
-topic comes again. So a bridge with a few topics too many makes a few plans more.
+topic comes again. Topics that come in turn, as those of sensors with one period do, then have a plan made for
+each message once they are too many: a few microseconds each.
 """
 
 from collections import deque

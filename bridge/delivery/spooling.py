@@ -207,12 +207,14 @@ class Spooling:
 
     def _write(self) -> None:
         """Have messages written, lane by lane. A lane that fills the commit is the last one next time."""
-        for _ in range(min(len(self._writers), MOST_LANES)):
-            if not self._spool.accepts_more:
+        written = 0
+        for _ in range(len(self._writers)):
+            if written == MOST_LANES or not self._spool.accepts_more:
                 return
             lane = self._writers.popleft()
             if segments := lane.take_unwritten():
                 self._spool.write(lane.topic, segments)
+                written += 1
             lane.waits_for_disk = lane.has_unwritten
             if lane.waits_for_disk:
                 self._writers.append(lane)
@@ -228,8 +230,9 @@ class Spooling:
             self._readers.append(lane)
 
     def _read_in_turn(self) -> None:
-        tried = min(self._untried, len(self._readers), MOST_LANES)
-        self._untried -= tried
+        untried = min(self._untried, len(self._readers))  # a guest may have left the queue
+        tried = min(untried, MOST_LANES)
+        self._untried = untried - tried
         for _ in range(tried):
             if self.room.is_exhausted:
                 self._untried = 0

@@ -18,6 +18,7 @@ Level = str | Literals
 
 _NONE = 1 << 62  # the number of no filter
 _FEW = 16  # up to so many filters are compared one by one
+_MANY = 32  # a search through a text takes as long as so many cuts of it
 
 
 def is_reserved(levels: Sequence[Level]) -> bool:
@@ -168,8 +169,11 @@ class _BetweenEnds:
     def taking(self, level: str, inner: str) -> Iterator[_Node]:
         for length, by_text in self._by_length.items():
             held: Iterable[str] = by_text
-            if len(by_text) > _FEW:
-                held = by_text.keys() & {inner[at : at + length] for at in range(len(inner) - length + 1)}
+            places = len(inner) - length + 1
+            if places > _MANY * len(by_text):  # a device may send a level of 65,535 bytes
+                held = [text for text in by_text if text in inner]
+            elif len(by_text) > _FEW:
+                held = by_text.keys() & {inner[at : at + length] for at in range(places)}
             for text in held:
                 yield from [node for literals, node in by_text[text] if parts_of(level, literals) is not None]
 

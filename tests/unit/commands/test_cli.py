@@ -372,6 +372,7 @@ topic = "b"
     ],
 )
 @pytest.mark.parametrize("words", [["config"], ["--dry-run"], ["check", "--offline"]])
+@pytest.mark.usefixtures("logging_as_before")
 def test_a_route_that_can_not_be_used_is_named_with_file_and_line(
     words: list[str], filter_: str, topic: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
