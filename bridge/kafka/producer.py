@@ -208,7 +208,8 @@ class Producer:
         if self._closed:
             return
         self._closed = True
-        report_bell.take_down(self._rd)  # else librdkafka could write to whatever gets the bell's number next
+        if self.rings:  # else the thread that waits may free the client meanwhile
+            report_bell.take_down(self._rd)  # or librdkafka could write to what gets the bell's number next
         with suppress(KafkaException, RuntimeError):  # after a fatal error even this raises
             self._rd.purge(blocking=False)
         self._gate.release()
