@@ -300,7 +300,8 @@ def _told(row: Row) -> str:
     if found.behind:
         parts.append(f"not in sync: broker {', '.join(map(str, found.behind))}")
     if not found.config:
-        return ", ".join([*parts, "its settings are not shown (the bridge's user lacks DESCRIBE_CONFIGS)"])
+        why = f" ({found.no_config})" if found.no_config else ""
+        return ", ".join([*parts, f"its settings are not shown{why}"])
     parts += [
         f"{name} {found.config.get(name, '?')}" for name in ("min.insync.replicas", "max.message.bytes")
     ]

@@ -76,6 +76,13 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize("width", [20, 80])
+def test_no_word_is_cut_in_a_narrow_terminal(name: str, width: int) -> None:
+    narrow, wide = ("".join("".join(text_of(name, each)).split()) for each in (width, 10_000))
+    assert narrow == wide
+
+
+@pytest.mark.parametrize("name", STATES)
 def test_sentence_chain_and_sums_fit_into_24_lines(name: str) -> None:
     shown = text_of(name)[:23]
     assert shown[1].startswith(("All is well, since ", "WARNING. ", "BROKEN. "))

@@ -193,7 +193,10 @@ def test_all_exist() -> None:
         ({"partitions": 1, "replicas": 1}, "1 partition, 1 replica, "),
         ({"leaderless": 2}, "2 partitions without a leader"),
         ({"behind": (2, 3)}, "not in sync: broker 2, 3"),
-        ({"config": {}}, "lacks DESCRIBE_CONFIGS"),
+        (
+            {"config": {}, "no_config": "Kafka does not answer"},
+            "its settings are not shown (Kafka does not answer)",
+        ),
         ({"config": {**CONFIG, "cleanup.policy": "compact"}}, "keeps the last record of each key"),
         ({"config": {**CONFIG, "retention.ms": "-1"}}, "kept for ever"),
         ({"config": {**CONFIG, "retention.bytes": "1000000"}}, "kept for 7d, at most 1MB of each partition"),
