@@ -182,7 +182,11 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
         for each in stopped_topics(s)[:5]
     ]
     rows += [
-        ("held", f"{each.topic}: {each.state}, {count(each.messages, 'message')}, {each.reason}")
+        (
+            "held",
+            f"{each.topic}: {each.state}, {count(each.messages, 'message')}"
+            + (f", {each.reason}" if each.reason else ""),
+        )
         for each in s.held[:5]
     ]
     return rows

@@ -492,7 +492,13 @@ class Session:
     # -- the end of a connection ---------------------------------------------------------------------
 
     def _malformed(self, connection: Connection, error: MalformedPacket) -> None:
-        log(Event.MQTT_MALFORMED_PACKET, reason=error.reason)
+        if connection.accepted:
+            log(Event.MQTT_MALFORMED_PACKET, reason=error.reason)
+        elif self._is_news(f"malformed packet: {error.reason}"):  # at each attempt, if it is no broker's port
+            way_out = (
+                f"see whether what listens at {self._settings.host}:{self._settings.port} is an MQTT broker"
+            )
+            log(Event.MQTT_MALFORMED_PACKET, reason=error.reason, way_out=way_out)
         connection.closed_because = f"malformed packet: {error.reason}"
         connection.client.send_disconnect(malformed=True)
         self._lost(connection, connection.closed_because)

@@ -173,6 +173,24 @@ def test_session_expiry(seconds: float, version: str, limited: bool, level: Leve
     assert mqtt_side.expiry_verdict(seconds, version, limited).level is level
 
 
+@pytest.mark.parametrize(
+    ("offline", "expiry", "said"),
+    [
+        (False, 604800, "needs mqtt.connack"),
+        (True, 604800, "the bridge asks EMQ to keep the session for 7d while the bridge is away"),
+        (False, 86400, "the bridge asks EMQ to keep the session for 1d while the bridge is away, which is"
+         " less than a long weekend"),
+    ],
+)  # fmt: skip
+def test_without_an_answer_of_the_broker_nothing_is_claimed_of_its_sessions(
+    offline: bool, expiry: int, said: str
+) -> None:
+    there = site(session_expiry=expiry)
+    there.offline = offline
+    (found,) = mqtt_side.session_expiry(there)
+    assert found.found == said
+
+
 QUEUE = SessionQueue(length=0, limit=1000, dropped=0, window=3, window_limit=32)
 
 

@@ -18,7 +18,7 @@ from bridge.commands.running import NoAnswer, Running, read
 from bridge.settings import load
 from bridge.status.diagnosis import diagnose
 from bridge.status.document import Status
-from bridge.status.snapshot import Snapshot
+from bridge.status.snapshot import HeldTopic, Snapshot
 from tests.harness.snapshots import STATES, healthy
 from tests.unit.settings.configurations import WORKS
 
@@ -92,6 +92,12 @@ def test_sentence_chain_and_sums_fit_into_24_lines(name: str) -> None:
 
 def test_each_dead_broker_is_named() -> None:
     assert "Kafka    live for 6 d 2 h: 2 of 3 up, DOWN: 172.30.1.33:9092" in text_of("one_kafka_down")
+
+
+def test_a_topic_that_is_late_without_a_reason_ends_with_the_number_of_its_messages() -> None:
+    snapshot = replace(healthy(), held=(HeldTopic("mqtt", "spooling", 1.0, 1),))
+    shown = [line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 80)]
+    assert "held     mqtt: spooling, 1 message" in shown
 
 
 def test_once_prints_the_sentence_the_chain_and_the_events(config: str, capsys: Any) -> None:

@@ -477,6 +477,23 @@ def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> No
     assert is_closed(old)
 
 
+def test_a_port_that_speaks_no_mqtt_is_an_error_once_a_minute_and_not_at_each_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = session_module.time.monotonic()
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: now)
+    with capture_logs() as lines:
+        for _ in range(20):
+            now += 2.0
+            world.turn()
+            if world.session.state is State.CONNECTING:
+                world.broker.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                world.turn()
+    said = [line for line in lines if line["event"] == "mqtt.malformed_packet"]
+    assert world.connections > 5
+    assert [line["way_out"].partition(" at ")[0] for line in said] == ["see whether what listens"]
+
+
 @pytest.mark.parametrize("control", [b"\x20\x03\x00\x00\x00", b"\x20\x00", b"\x90\x00", b"\xb0\x01\x00"])
 def test_a_control_packet_that_makes_no_sense_ends_the_connection_and_not_the_service(
     world: World, control: bytes
