@@ -130,6 +130,8 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
     known = s.kafka.brokers
     down = ", ".join(_broker(each) for each in known if not each.is_up)
     brokers = f"{sum(each.is_up for each in known)} of {len(known)} up{f', DOWN: {down}' if down else ''}"
+    if not known or (s.kafka.state == "away" and not down):  # what was known of them is out of date
+        brokers = s.kafka.bootstrap_servers
     dropped, letters = sum(flow.dropped.values()), sum(flow.dead_lettered.values())
     rows = [
         *(
@@ -146,8 +148,7 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
         ),
         (
             "Kafka",
-            f"{s.kafka.state} for {duration(s.kafka.state_age)}:"
-            f" {brokers if known else s.kafka.bootstrap_servers}",
+            f"{s.kafka.state} for {duration(s.kafka.state_age)}: {brokers}",
         ),
         ("rates", f"received {rate(flow.received_rate)}, delivered {rate(flow.delivered_rate)}"),
         ("oldest", f"waits for {duration(flow.oldest_undelivered_age)}, {flow.in_flight:,} in flight"),

@@ -347,7 +347,8 @@ def _advise(rows: Sequence[Row], made: Sequence[Made], is_asked: bool, stream: T
         console(stream).print(text, soft_wrap=True)  # a command that is broken in two can't be copied
     elif is_asked:
         later = "; a template's topic is known once a message waits for it" if made else ""
-        text = f"nothing was created: no topic is missing that Kafka would create{later}"
+        why = "no topic is missing" if all(row.found for row in rows) else "the lines above say why"
+        text = f"nothing was created: {why}{later}"
         console(stream).print(text, soft_wrap=True)
 
 

@@ -149,6 +149,11 @@ def test_an_address_is_not_said_to_be_itself() -> None:
     assert outcome.found.startswith("localhost is ")
 
 
+def test_the_rate_that_the_disk_allows_has_no_more_digits_than_the_measurement() -> None:
+    assert "about 290,000 messages/s" in spool_group.sync_verdict(32 / 293_166, 32, None).found
+    assert "about 7,800 messages/s" in spool_group.sync_verdict(32 / 7_829, 32, None).found
+
+
 def test_a_given_haproxy_cfg_must_exist(tmp_path: Path) -> None:
     there = site()
     there.haproxy_cfg = tmp_path / "none"

@@ -94,6 +94,15 @@ def test_each_dead_broker_is_named() -> None:
     assert "Kafka    live for 6 d 2 h: 2 of 3 up, DOWN: 172.30.1.33:9092" in text_of("one_kafka_down")
 
 
+def test_no_broker_is_called_up_while_kafka_is_away() -> None:
+    """For some seconds the bridge knows that it reaches none, and not yet which of them are down."""
+    whole = healthy()
+    snapshot = replace(whole, kafka=replace(whole.kafka, state="away", state_age=1.0))
+    text = " ".join(line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 200))
+    assert f"Kafka    away for 1 s: {whole.kafka.bootstrap_servers}" in text
+    assert "of 3 up" not in text
+
+
 def test_a_topic_that_is_late_without_a_reason_ends_with_the_number_of_its_messages() -> None:
     snapshot = replace(healthy(), held=(HeldTopic("mqtt", "spooling", 1.0, 1),))
     shown = [line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 80)]

@@ -250,6 +250,8 @@ def test_with_nothing_to_create_it_says_so_and_when_a_templates_topic_is_known()
     assert " ".join(lines[-1]).endswith("a template's topic is known once a message waits for it")
     _, lines = printed(Kafka(a=described("a")), settings("a"), Creation(sure=True))
     assert "template" not in " ".join(lines[-1])
+    _, lines = printed(Kafka(a="no permission"), settings("a"), Creation(sure=True))
+    assert " ".join(lines[-1]) == "nothing was created: the lines above say why"
 
 
 def test_a_refusal_is_said_and_the_other_topics_are_tried() -> None:

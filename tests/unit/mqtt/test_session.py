@@ -452,7 +452,10 @@ def test_attempts_that_fail_alike_are_logged_once_a_minute(
 
 @pytest.mark.parametrize(
     ("port", "hint"),
-    [(1884, {"way_out": "start HAProxy there; without HAProxy set mqtt.port = 1883"}), (1883, {})],
+    [
+        (1884, {"way_out": "start HAProxy there; without HAProxy set mqtt.port = 1883"}),
+        (1883, {"way_out": "start the broker there, or correct mqtt.host and mqtt.port"}),
+    ],
 )
 def test_a_port_that_refuses_is_named_with_the_one_of_a_plain_broker(
     world: World, port: int, hint: dict[str, str]
@@ -465,6 +468,27 @@ def test_a_port_that_refuses_is_named_with_the_one_of_a_plain_broker(
     (line,) = [line for line in lines if line["event"] == "mqtt.connect_failed"]
     assert (line["port"], line["reason"]) == (port, "Connection refused")
     assert {name: text for name, text in line.items() if name == "way_out"} == hint
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "correct mqtt.host, or this machine's name resolution",
+        ),
+        (TimeoutError("timed out"), ""),
+    ],
+)
+def test_a_name_that_does_not_resolve_comes_with_the_command_that_asks_for_it(
+    world: World, error: OSError, hint: str
+) -> None:
+    world.refuse = error
+    with capture_logs() as lines:
+        wait_until(lambda: world.turn(1) or lines, 5.0, "the attempt has failed")
+        world.turn(5)
+    (line,) = [line for line in lines if line["event"] == "mqtt.connect_failed"]
+    assert line.get("way_out", "").partition(": getent hosts ")[0] == hint
 
 
 def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> None:
