@@ -11,9 +11,11 @@ from bridge.loop import Loop
 from bridge.message import Message, Packet, Release
 from bridge.mqtt.session import Session, State
 from bridge.observe import logging
+from bridge.observe.printable import printable
 from bridge.routing.router import Router
 from bridge.routing.topics import Subscription
 from bridge.settings import Settings
+from bridge.status.spoken import listed
 
 
 def dry_run(settings: Settings, count: int | None, json: bool, client_id: str | None) -> int:
@@ -35,6 +37,8 @@ class DryRun:
         self._router = Router(settings.routes, shared=False)
         self._preview = Preview(self._router, json, stream)
         self._left = count
+        self._client_id = client_id
+        self._is_told = False
         self._loop = Loop()
         self._session = Session(settings.mqtt, self._loop, self, client_id, state_directory=None)
 
@@ -82,7 +86,22 @@ class DryRun:
             self._loop.post(self._stop)
 
     def connected(self, session_present: bool, mqtt5: bool) -> None: ...
-    def subscribed(self) -> None: ...
+
+    def subscribed(self) -> None:
+        """Tell a person at a terminal that all is well: the first message may be hours away."""
+        refused = self._session.refused
+        filters = [each.filter for each in self.subscriptions(refused) if each.filter not in refused]
+        if self._is_told or not filters or not sys.stderr.isatty():
+            return
+        self._is_told = True
+        shown = listed([f'"{printable(each)}"' for each in filters])
+        mqtt = self._settings.mqtt
+        sys.stderr.write(
+            f"connected to {mqtt.host}:{mqtt.port} as {printable(self._client_id)} with MQTT"
+            f" {self._session.protocol}, subscribed to {shown}; waiting for messages, Ctrl-C ends\n"
+        )
+        sys.stderr.flush()
+
     def session_lost(self) -> None: ...
     def handed_over(self, acknowledgements: int) -> None: ...
     def taken_over(self) -> None: ...

@@ -45,7 +45,7 @@ class Running:
             answer = ask(self.url, self.login, self.trusted)
         except Unavailable as error:
             way_out = (
-                "http.listen tells its address: give it with --url"
+                "it has another http.listen than these settings: name its own settings with --config"
                 if self.is_own
                 else "http.listen there must be an address that this machine reaches, which the default,"
                 " 127.0.0.1, is not"

@@ -17,6 +17,7 @@ from bridge.observe.printable import printable
 from bridge.settings import Settings
 from bridge.spool.contents import OnDisk, Waiting
 from bridge.spool.read_only import on_disk
+from bridge.status.spoken import count
 
 _EVERY = 1.0  # seconds between two reads
 
@@ -44,8 +45,12 @@ def show(state: OnDisk, as_json: bool, stream: TextIO) -> None:
         return
     if state.topics:
         out.print(_table(state.topics))
-    waiting = f"{state.messages:,} messages wait for Kafka" if state.messages else "nothing waits for Kafka"
-    letters = f"{state.dead_letters:,} dead letters ({size(state.dead_letters_size)})"
+    waiting = (
+        f"{count(state.messages, 'message')} wait{'s' * (state.messages == 1)} for Kafka"
+        if state.messages
+        else "nothing waits for Kafka"
+    )
+    letters = f"{count(state.dead_letters, 'dead letter')} ({size(state.dead_letters_size)})"
     out.print(f"{waiting}; {letters if state.dead_letters else 'no dead letters'}")
     out.print(
         f"{printable(state.path)}: {size(state.file_size)}, {size(state.used)} of them in use, of"

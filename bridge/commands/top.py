@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import textwrap
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -30,6 +31,7 @@ _LEVELS = {
     "broken": ("BROKEN. ", "red"),
 }  # in front
 _LABEL = 9  # characters of the left column
+_AGO = 15  # characters in front of an event's text
 
 
 def top(where: Running, as_json: bool, once: bool) -> int:
@@ -81,21 +83,24 @@ def lines(status: Status, width: int) -> list[Text]:
     s, diagnosis = status.snapshot, status.diagnosis
     word, colour = _LEVELS[diagnosis.level]
     made: list[Text] = [
-        Text(
-            _cut(f"mqtt-kafka-bridge {s.version}, up {duration(s.uptime)}, {s.made_at}", width), style="dim"
-        ),
+        *_wrapped(f"mqtt-kafka-bridge {s.version}, up {duration(s.uptime)}, {s.made_at}", width, "dim"),
         *_wrapped(f"{word}{diagnosis.sentence}", width, colour),
         Text(),
     ]
     for label, text in _rows(s):
-        made.append(Text(f"{label:{_LABEL}}{_cut(printable(text), width - _LABEL)}"))
+        first, *rest = _broken(text, width - _LABEL)
+        made += [Text(f"{label:{_LABEL}}{first}"), *(Text(f"{'':{_LABEL}}{line}") for line in rest)]
     for finding in diagnosis.findings[1:]:
         made.append(Text())
         made += _wrapped(f"{_LEVELS[finding.level][0]}{finding.what} {finding.remedy}", width, "yellow")
     if s.happened:
         made.append(Text())
     for each in s.happened:
-        made.append(Text(_cut(f"{duration(each.age):>9} ago  {printable(each.text or each.event)}", width)))
+        first, *rest = _broken(each.text or each.event, width - _AGO)
+        made += [
+            Text(f"{duration(each.age):>{_AGO - 6}} ago  {first}"),
+            *(Text(f"{'':{_AGO}}{line}") for line in rest),
+        ]
     return made
 
 
@@ -125,6 +130,8 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
     known = s.kafka.brokers
     down = ", ".join(_broker(each) for each in known if not each.is_up)
     brokers = f"{sum(each.is_up for each in known)} of {len(known)} up{f', DOWN: {down}' if down else ''}"
+    if not known or (s.kafka.state == "away" and not down):  # what was known of them is out of date
+        brokers = s.kafka.bootstrap_servers
     dropped, letters = sum(flow.dropped.values()), sum(flow.dead_lettered.values())
     rows = [
         *(
@@ -141,8 +148,7 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
         ),
         (
             "Kafka",
-            f"{s.kafka.state} for {duration(s.kafka.state_age)}:"
-            f" {brokers if known else s.kafka.bootstrap_servers}",
+            f"{s.kafka.state} for {duration(s.kafka.state_age)}: {brokers}",
         ),
         ("rates", f"received {rate(flow.received_rate)}, delivered {rate(flow.delivered_rate)}"),
         ("oldest", f"waits for {duration(flow.oldest_undelivered_age)}, {flow.in_flight:,} in flight"),
@@ -177,22 +183,20 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
         for each in stopped_topics(s)[:5]
     ]
     rows += [
-        ("held", f"{each.topic}: {each.state}, {count(each.messages, 'message')}, {each.reason}")
+        (
+            "held",
+            f"{each.topic}: {each.state}, {count(each.messages, 'message')}"
+            + (f", {each.reason}" if each.reason else ""),
+        )
         for each in s.held[:5]
     ]
     return rows
 
 
 def _wrapped(text: str, width: int, colour: str) -> list[Text]:
-    words, made, line = printable(text).split(), [], ""
-    for word in words:
-        if line and len(line) + 1 + len(word) > width:
-            made.append(Text(line, style=colour))
-            line = word
-        else:
-            line = f"{line} {word}" if line else word
-    return [*made, Text(line, style=colour)]
+    return [Text(line, style=colour) for line in _broken(text, width)]
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+def _broken(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` characters. Nothing is left out."""
+    return textwrap.wrap(printable(text), max(1, width), break_on_hyphens=False) or [""]

@@ -300,7 +300,8 @@ def _told(row: Row) -> str:
     if found.behind:
         parts.append(f"not in sync: broker {', '.join(map(str, found.behind))}")
     if not found.config:
-        return ", ".join([*parts, "its settings are not shown (the bridge's user lacks DESCRIBE_CONFIGS)"])
+        why = f" ({found.no_config})" if found.no_config else ""
+        return ", ".join([*parts, f"its settings are not shown{why}"])
     parts += [
         f"{name} {found.config.get(name, '?')}" for name in ("min.insync.replicas", "max.message.bytes")
     ]
@@ -346,7 +347,8 @@ def _advise(rows: Sequence[Row], made: Sequence[Made], is_asked: bool, stream: T
         console(stream).print(text, soft_wrap=True)  # a command that is broken in two can't be copied
     elif is_asked:
         later = "; a template's topic is known once a message waits for it" if made else ""
-        text = f"nothing was created: no topic is missing that Kafka would create{later}"
+        why = "no topic is missing" if all(row.found for row in rows) else "the lines above say why"
+        text = f"nothing was created: {why}{later}"
         console(stream).print(text, soft_wrap=True)
 
 

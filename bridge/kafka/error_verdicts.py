@@ -51,6 +51,7 @@ _FILE = re.compile(
 # Parts of librdkafka's texts (rdkafka_broker.c), for `plain`.
 _PLACE = re.compile(r"^(?:\w+://)?(\S+)/(?:bootstrap|\d+): ")
 _ASIDE = re.compile(r" ?\(after \d+ms(?: in state \w+)?(?:, \d+ identical error\(s\) suppressed)?\)")
+_DOWN = re.compile(r"(\d+)/(\d+) brokers are down")
 _NAME = re.compile(r"Failed to resolve '([^']+)': (.+)")
 _CONNECT = re.compile(r"Connect to ipv[46]#\S+ failed: ")
 _ORIGIN = re.compile(r"(^|: )(?:Local|Broker): ")
@@ -80,6 +81,8 @@ def plain(text: str) -> str:
     Leaves out the number of the broker, the address behind a name, the state of the connection and where in
     the code the error began.
     """
+    if (found := _DOWN.fullmatch(text)) and found[1] != found[2]:
+        return "no broker has a connection"  # librdkafka counts later than it decides: 0/4 brokers are down
     text = _ASIDE.sub("", text)
     if found := _NAME.search(text):
         return f"{found[1]} does not resolve: {found[2]}"

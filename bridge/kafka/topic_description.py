@@ -1,9 +1,10 @@
 """What Kafka tells of an existing topic: partitions, replicas, settings, the bridge's rights. It blocks."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaException, TopicCollection
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclOperation,
     AdminClient,
@@ -11,7 +12,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from bridge.kafka.error_verdicts import plain
+
 _TIMEOUT = 5.0  # seconds
+# The broker that tells the settings may hear of a new topic later than the one that tells the partitions.
+_KNOWN_WITHIN, _LOOK_EVERY = 3.0, 0.1  # seconds
+_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+_DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +27,7 @@ class Description:
 
     `replicas`, `in_sync`: of the partition with the fewest. `behind`: brokers whose replica is not in sync.
     `awaits`: the brokers for which the partitions without a leader wait, for they were in sync last.
-    `may_write` None, and no `config`: Kafka does not tell.
+    `may_write` None, and no `config`: Kafka does not tell. `no_config`: why it tells no `config`.
     """
 
     name: str
@@ -32,6 +39,7 @@ class Description:
     config: Mapping[str, str]
     may_write: bool | None
     awaits: tuple[int, ...] = ()
+    no_config: str = ""
 
     def number(self, setting: str) -> int | None:
         """A setting as a number; None: Kafka does not tell."""
@@ -54,6 +62,7 @@ def describe(admin: AdminClient, name: str) -> Description:
     }
     leaderless = [part for part in found.partitions if part.leader is None or part.leader.id < 0]
     awaits = {node.id for part in leaderless for node in part.isr or part.replicas}
+    config, no_config = _config(admin, name)
     return Description(
         name=name,
         partitions=len(found.partitions),
@@ -61,16 +70,29 @@ def describe(admin: AdminClient, name: str) -> Description:
         in_sync=min((len(part.isr) for part in found.partitions), default=0),
         leaderless=len(leaderless),
         behind=tuple(sorted(behind)),
-        config=_config(admin, name),
+        config=config,
         may_write=None if rights is None else AclOperation.WRITE in rights,
         awaits=tuple(sorted(awaits)),
+        no_config=no_config,
     )
 
 
-def _config(admin: AdminClient, name: str) -> dict[str, str]:
+def _config(admin: AdminClient, name: str) -> tuple[dict[str, str], str]:
+    """The topic's settings; or none, and why."""
     resource = ConfigResource(ResourceType.TOPIC, name)
-    try:
-        future = admin.describe_configs([resource], request_timeout=_TIMEOUT)[resource]
-        return {key: str(entry.value) for key, entry in future.result(_TIMEOUT + 1).items()}
-    except (KafkaException, TimeoutError):
-        return {}
+    until = time.monotonic() + _KNOWN_WITHIN
+    while True:
+        try:
+            future = admin.describe_configs([resource], request_timeout=_TIMEOUT)[resource]
+            return {key: str(entry.value) for key, entry in future.result(_TIMEOUT + 1).items()}, ""
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in _DENIED:
+                return {}, "the bridge's user lacks DESCRIBE_CONFIGS"
+            if code not in _MISSING:
+                return {}, f"Kafka refuses: {plain(error.args[0].str())}"
+            if time.monotonic() > until:
+                return {}, "the broker that was asked does not know the topic yet"
+        except TimeoutError:
+            return {}, "Kafka does not answer"
+        time.sleep(_LOOK_EVERY)

@@ -356,12 +356,21 @@ class Session:
 
     def _log_failed(self, error: OSError) -> None:
         host, port, reason = self._settings.host, self._settings.port, why(error)
-        if isinstance(error, ConnectionRefusedError) and self._settings.is_balancers_port:
-            own = self._settings.brokers_port  # a person may not know that the port's default is HAProxy's
-            way_out = f"start HAProxy there; without HAProxy set mqtt.port = {own}"
+        if way_out := self._way_to_connect(error):
             log(Event.MQTT_CONNECT_FAILED, host=host, port=port, reason=reason, way_out=way_out)
         else:
             log(Event.MQTT_CONNECT_FAILED, host=host, port=port, reason=reason)
+
+    def _way_to_connect(self, error: OSError) -> str:
+        """What a person can do, where the error tells it."""
+        if isinstance(error, socket.gaierror):
+            return f"correct mqtt.host, or this machine's name resolution: getent hosts {self._settings.host}"
+        if not isinstance(error, ConnectionRefusedError):
+            return ""
+        if not self._settings.is_balancers_port:
+            return "start the broker there, or correct mqtt.host and mqtt.port"
+        # A person may not know that the port's default is HAProxy's.
+        return f"start HAProxy there; without HAProxy set mqtt.port = {self._settings.brokers_port}"
 
     def _on_connack(self, session_present: bool, reason: ReasonCode, limits: BrokerLimits) -> None:
         connection = self._connection
@@ -492,7 +501,13 @@ class Session:
     # -- the end of a connection ---------------------------------------------------------------------
 
     def _malformed(self, connection: Connection, error: MalformedPacket) -> None:
-        log(Event.MQTT_MALFORMED_PACKET, reason=error.reason)
+        if connection.accepted:
+            log(Event.MQTT_MALFORMED_PACKET, reason=error.reason)
+        elif self._is_news(f"malformed packet: {error.reason}"):  # at each attempt, if it is no broker's port
+            way_out = (
+                f"see whether what listens at {self._settings.host}:{self._settings.port} is an MQTT broker"
+            )
+            log(Event.MQTT_MALFORMED_PACKET, reason=error.reason, way_out=way_out)
         connection.closed_because = f"malformed packet: {error.reason}"
         connection.client.send_disconnect(malformed=True)
         self._lost(connection, connection.closed_because)

@@ -38,6 +38,7 @@ class SubscriptionRecord:
         self.known = False
         self.applied: Granted = {}
         self.uncertain: set[str] = set()
+        self._unwritable: str | None = None  # the reason that was logged last
         if self._path:
             self._load(self._path)
 
@@ -50,10 +51,14 @@ class SubscriptionRecord:
             return
         try:
             self._save(self._path)
+            self._unwritable = None
         except OSError as error:
             # The file may be wrong now. A wrong record is worse than none, so remove the file.
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
+            if error.strerror == self._unwritable:
+                return
+            self._unwritable = error.strerror
             log(
                 Event.MQTT_STATE_UNWRITABLE,
                 path=str(self._path),

@@ -69,7 +69,7 @@ class Event(StrEnum):
     MQTT_UNSUBSCRIBE_REFUSED   = "mqtt.unsubscribe_refused",   WARNING, "UNSUBACK refused a filter that the settings no longer contain; its messages still come"
     MQTT_SUBSCRIPTIONS_UNKNOWN = "mqtt.subscriptions_unknown", INFO,    "the bridge does not know for sure what the session is subscribed to; it subscribes again"
     MQTT_STATE_UNWRITABLE      = "mqtt.state_unwritable",      ERROR,   "the bridge can't write to state_directory; filters that the settings drop stay on the session"
-    MQTT_MALFORMED_PACKET      = "mqtt.malformed_packet",      ERROR,   "the broker violated the protocol; the bridge connects again"
+    MQTT_MALFORMED_PACKET      = "mqtt.malformed_packet",      ERROR,   "the broker violated the protocol; the bridge connects again; before CONNACK logged once a minute for each reason"
 
     KAFKA_ERROR                = "kafka.error",                WARNING, "librdkafka reports an error that time may cure"
     KAFKA_ALL_BROKERS_DOWN     = "kafka.all_brokers_down",     WARNING, "the bridge can reach no Kafka broker; messages go to disk"

@@ -50,7 +50,8 @@ def load(
     `without_kafka` is for --dry-run, which needs no kafka.bootstrap_servers. `without_chain` is for commands
     that ask another machine's bridge: there need not be any settings here.
     """
-    below = [_from_environment(), *_from_file(file), _from_systemd()]
+    environment, from_file = _from_environment(), [*_from_file(file)]
+    below = [environment, *from_file, _from_systemd()]
     if without_kafka:
         unused = {"kafka": {"bootstrap_servers": "unused:9092"}}
         below.append(Layer(unused, lambda _: "not needed by --dry-run"))
@@ -58,20 +59,29 @@ def load(
         below.append(Layer(_UNUSED_CHAIN, lambda _: "not needed by top --url"))
     layers = Layers([flags, *below])
     nulls = dict(_null_characters(layers))
-    found = [*_unknown_variables(), *_secrets_in(flags), *nulls.values()]
+    unknown = [*_unknown_variables()]
+    found = [*(text for _, text in unknown), *_secrets_in(flags), *nulls.values()]
     try:
         settings = Settings(**layers.merged())
     except ValidationError as error:
-        lines = problems.sentences(error, layers, str(file or DEFAULT_FILE))
-        found += [line for line in lines if not line.startswith(tuple(nulls))]  # one line for each setting
+        if not from_file:
+            found.insert(0, _no_file())
+        if from_file or flags.values or environment.values or unknown:
+            written_into = str(file or DEFAULT_FILE) if from_file else None
+            lines = problems.sentences(error, layers, written_into, {meant for meant, _ in unknown if meant})
+            found += [
+                line for line in lines if not line.startswith(tuple(nulls))
+            ]  # one line for each setting
     if found:
-        if file is None and not DEFAULT_FILE.exists() and any(": required; " in line for line in found):
-            found.append(
-                f"there is no {DEFAULT_FILE}: name your settings with --config FILE, or let"
-                f" `{here().command} init` write a file that you can change"
-            )
         raise ConfigurationError(found)
     return Configuration(settings, layers)
+
+
+def _no_file() -> str:
+    return (
+        f"there is no {DEFAULT_FILE}: name your settings with --config FILE, or let `{here().command} init`"
+        " write a file that you can change"
+    )
 
 
 class _Environment(EnvSettingsSource):
@@ -160,14 +170,18 @@ def with_flat_options(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _unknown_variables() -> Iterator[str]:
-    """Yield a problem for each variable whose first part is no setting; pydantic-settings ignores these."""
-    known = [environment_name(key) for key, _ in describe.walk()]
+def _unknown_variables() -> Iterator[tuple[Key | None, str]]:
+    """Yield a problem for each variable whose first part is no setting, and the setting that may be meant.
+
+    pydantic-settings ignores these variables.
+    """
+    known = {environment_name(key): key for key, _ in describe.walk()}
     for name in sorted(os.environ):
         table = name.upper().removeprefix(_PREFIX).partition("__")[0].lower()
         if name.upper().startswith(_PREFIX) and table not in Settings.model_fields:
             meant = nearest(name.upper(), known)
-            yield f"{name} (environment): no such setting{f'; did you mean {meant}?' if meant else ''}"
+            question = f"; did you mean {meant}?" if meant else ""
+            yield known[meant] if meant else None, f"{name} (environment): no such setting{question}"
 
 
 def _secrets_in(flags: Layer) -> Iterator[str]:
@@ -217,6 +231,7 @@ def _lines(text: str) -> dict[Key, int]:
         if match := TABLE.fullmatch(line):
             table = key_of(match[2])
             if match[1] == "[[":
+                found.setdefault(table, number)
                 entries[table] = entries.get(table, -1) + 1
                 table = (*table, entries[table])
             found.setdefault(table, number)

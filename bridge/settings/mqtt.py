@@ -3,6 +3,7 @@
 docs/explanation/timeouts.md derives the numbers from each other and from the balancer's 3 h.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
@@ -119,14 +120,39 @@ class ReconnectSettings(Section):
             yield "min_delay", f"is more than max_delay, which is {DURATION.format(self.max_delay)}"
 
 
+# A host as people copy it from a URL, or with its port; of each the part that belongs into `host`.
+_WITH_MORE = re.compile(
+    r"(?:(?P<scheme>[A-Za-z0-9+.-]+)://)?(?:\[(?P<address>[^\[\]]+)\]|(?P<name>[^:/\[\]@]+))"
+    r"(?::(?P<port>\d{1,5}))?(?P<path>/[^@]*)?"
+)
+_WITH_TLS = ("mqtts", "ssl", "tls")
+
+
 def _host(value: str) -> str:
+    instead = f"; write {alone}" if (alone := _host_alone(value)) else ""
     if "://" in value or "/" in value:
-        raise Wrong(((), "must be a name or an address alone, without mqtt:// before it or a path behind it"))
-    if value.startswith("["):
-        raise Wrong(((), "must be a name or an address alone, without brackets; the port is mqtt.port"))
+        without = "without mqtt:// before it or a path behind it"
+        raise Wrong(((), f"must be a name or an address alone, {without}{instead}"))
+    if instead:
+        raise Wrong(((), f"must be a name or an address alone{instead}"))
     if why := why_bad_host(value):
         raise Wrong(((), f"{why}; must be a name or an address alone, and the port is mqtt.port"))
     return value
+
+
+def _host_alone(value: str) -> str:
+    """The settings that say the same as a host with a scheme, brackets, a port or a path. Empty: none do."""
+    found = _WITH_MORE.fullmatch(value)
+    if not found or found["name"] == value:
+        return ""
+    host = found["address"] or found["name"]
+    if why_bad_host(host) or ("%" in host and not found["address"]):
+        return ""
+    instead = [f'host = "{host}"']
+    if found["port"]:
+        instead.append(f"port = {int(found['port'])}")
+    said = " and ".join(instead) + " under [mqtt]"
+    return f"{said}, and enabled = true under [mqtt.tls]" if found["scheme"] in _WITH_TLS else said
 
 
 def _mqtt_text(value: str) -> str:

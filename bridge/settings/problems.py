@@ -1,7 +1,7 @@
 """Words each problem with the settings as one line: key, value, source, and what is allowed."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,16 +14,33 @@ from bridge.settings.layers import Layers
 from bridge.settings.routes import RouteSettings
 from bridge.settings.section import Key, Wrong, nearest
 
+# A setting of each table whose most important settings have no default.
+_EXAMPLES: dict[Key, tuple[str, str]] = {
+    ("mqtt",): ("host", '"emq"'),
+    ("kafka",): ("bootstrap_servers", '"kafka1:9092"'),
+    OPTIONS: ("linger.ms", "5"),
+}
+
 _LONGEST_VALUE = 60  # characters of a wrong value that are shown
 _LOGIN_IN_URL = re.compile(r"//[^/\s]*@")
 
 
-def sentences(error: ValidationError, layers: Layers, file: str) -> list[str]:
-    """One line for each problem. The line for a missing setting suggests to write it into `file`."""
+def sentences(
+    error: ValidationError, layers: Layers, file: str | None, meant: Collection[Key] = ()
+) -> list[str]:
+    """One line for each problem.
+
+    The line for a missing setting suggests to write it into `file`, if there is one. `meant`: what misspelt
+    names of variables mean. A setting that is there under a misspelt name is not called missing as well.
+    """
+    found = error.errors(include_url=False)
+    unknown = [details["loc"] for details in found if details["type"] == "extra_forbidden"]
+    misspelt = {right: key for key in reversed(unknown) if (right := _meant(key))}
     lines: dict[str, None] = {}  # pydantic reports a union once for each of its types; keep one
-    for details in error.errors(include_url=False):
+    for details in found:
         for key, text in _problems(details, layers, file):
-            lines[f"{head(key, layers)}: {text}"] = None
+            if key not in meant and not _is_there_misspelt(key, misspelt, layers):
+                lines[f"{head(key, layers)}: {text}"] = None
     return list(lines)
 
 
@@ -48,7 +65,15 @@ def head(key: Key, layers: Layers) -> str:
     return f"{dotted(key)}{_shown(key, layers.value(key))} ({origin})"
 
 
-def _problems(details: ErrorDetails, layers: Layers, file: str) -> Iterator[tuple[Key, str]]:
+def _is_there_misspelt(key: Key, misspelt: Mapping[Key, Key], layers: Layers) -> bool:
+    """Whether no source has `key`, and one has it under a misspelt name, or in a misspelt table."""
+    names = ((misspelt.get(key[:length]), key[length:]) for length in range(1, len(key) + 1))
+    return layers.origin(key) is None and any(
+        name is not None and layers.origin((*name, *below)) is not None for name, below in names
+    )
+
+
+def _problems(details: ErrorDetails, layers: Layers, file: str | None) -> Iterator[tuple[Key, str]]:
     key = details["loc"][:3] if details["loc"][:2] == OPTIONS else details["loc"]
     field = describe.field_at(key)
     cause = details.get("ctx", {}).get("error")
@@ -57,47 +82,59 @@ def _problems(details: ErrorDetails, layers: Layers, file: str) -> Iterator[tupl
     elif details["type"] == "missing":
         yield key, _required(key, layers, file)
     elif details["type"] == "extra_forbidden":
-        yield key, f"no such setting{_meant(key)}"
+        right = _meant(key)
+        yield key, f"no such setting{f'; did you mean {dotted(right)}?' if right else ''}"
     elif field is None or describe.table(field.annotation) or key == OPTIONS:
-        yield (
-            key,
-            ("must be a list of tables" if key == ("routes",) else "must be a table") + _in_json(key, layers),
-        )
+        yield key, _no_table(key, layers)
     elif isinstance(cause, ValueError) and (unit := describe.unit(field)):
         yield key, f"must be {describe.allowed(field)}, written as {unit.example}"
     else:
         yield key, f"must be {describe.allowed(field)}"
 
 
-def _in_json(key: Key, layers: Layers) -> str:
-    """How the environment writes a table: an example."""
-    if not (layers.origin(key) or "").upper().startswith("BRIDGE_"):
-        return ""
-    if key == ("routes",):
+def _no_table(key: Key, layers: Layers) -> str:
+    """What belongs there instead of a single value: an example, in the grammar of the value's source."""
+    is_json = (layers.origin(key) or "").upper().startswith("BRIDGE_")
+    if key[0] == "routes":
+        if not is_json:
+            return "must be a table; write [[routes]] above the settings of each route"
         example = '[{"name": "all", "filter": "#", "topic": "mqtt"}]'
-    elif key == OPTIONS:
-        example = '{"linger.ms": 5}'
-    else:
-        settings = ((other, describe.default(field)) for other, field in describe.walk() if other[:-1] == key)
-        example = next((f'{{"{other[-1]}": {default}}}' for other, default in settings if default), "{}")
-    return f", in JSON, such as {example}"
+        return f"must be a list of tables, in JSON, such as {example}"
+    name, value = _example(key, layers.value(key))
+    if is_json:
+        return f'must be a table, in JSON, such as {{"{name}": {value}}}'
+    quoted = f'"{name}"' if "." in name else name
+    setting = f"{quoted} = {value}"
+    return f"must be a table; write {setting} under [{dotted(key)}], or {key[-1]} = {{{setting}}}"
 
 
-def _required(key: Key, layers: Layers, file: str) -> str:
+def _example(key: Key, given: Any) -> tuple[str, str]:
+    """A setting of the table `key`. Of a table that has a switch: the switch, as `given` seems to mean it."""
+    if key in _EXAMPLES:
+        return _EXAMPLES[key]
+    settings = {
+        str(other[-1]): describe.default(field) for other, field in describe.walk() if other[:-1] == key
+    }
+    if "enabled" in settings:
+        return "enabled", str(str(given).lower() not in ("false", "no", "off", "0")).lower()
+    return next((name, default) for name, default in settings.items() if default)
+
+
+def _required(key: Key, layers: Layers, file: str | None) -> str:
     if any(isinstance(part, int) for part in key):
         return f"required; write it into {layers.origin(key[:-1])}"
-    return f"required; write it into {file}, set {describe.environment_name(key)} or pass --{dotted(key)}"
+    into = f"write it into {file}, " if file else ""
+    return f"required; {into}set {describe.environment_name(key)} or pass --{dotted(key)}"
 
 
-def _meant(key: Key) -> str:
+def _meant(key: Key) -> Key | None:
     """A suggestion: the most similar key of the same table, a longer one, or the key of another table."""
-    word, above = str(key[-1]), tuple(part for part in key[:-1] if isinstance(part, str))
+    word, above = str(key[-1]).lower(), tuple(part for part in key[:-1] if isinstance(part, str))
     known = [known for known, _ in describe.walk()]
     siblings = [str(other[-1]) for other in known if other[:-1] == above]
     if sibling := nearest(word, siblings) or _longer(word, siblings):
-        return f"; did you mean {dotted((*key[:-1], sibling))}?"
-    namesake = next((other for other in known if other[-1] == word), None)
-    return f"; did you mean {dotted(namesake)}?" if namesake else ""
+        return (*key[:-1], sibling)
+    return next((other for other in known if other[-1] == word), None)
 
 
 def _longer(word: str, names: list[str]) -> str | None:

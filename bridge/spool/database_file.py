@@ -100,7 +100,7 @@ class DatabaseFile:
             if self._lock is None:
                 self._lock = disk_space.lock(self._directory)
         except OSError as error:
-            raise SpoolUnusable(f"{error.filename or self._directory}: {error.strerror}") from error
+            raise disk_space.not_made(error, self._directory) from error
         try:
             store = Store(self._directory)
         except CorruptStore as error:

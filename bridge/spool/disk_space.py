@@ -1,5 +1,6 @@
 """Finds how much of the disk the spool may use, and whether another bridge uses the same directory."""
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -8,6 +9,8 @@ from pathlib import Path
 from bridge.errors import SpoolUnusable
 
 _LOCK = "spool.lock"
+_NO_DIRECTORY = (errno.EEXIST, errno.ENOTDIR, errno.ENOENT)  # of mkdir: a file is there, or /proc
+_ELSEWHERE = "set state_directory (or spool.directory, where that is set) to another path"
 
 
 def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[int, str, str]:
@@ -30,6 +33,15 @@ def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[in
     return allowed, "spool.max_bytes", f"it holds {used} bytes of spool.max_bytes = {max_bytes}"
 
 
+def not_made(error: OSError, directory: Path) -> SpoolUnusable:
+    """Why the spool's directory could not be made or locked, for people."""
+    reason = f"{error.filename or directory}: {error.strerror or error}"
+    if error.errno in _NO_DIRECTORY:
+        # A mistake in the settings far more often than a defect of the disk.
+        return SpoolUnusable(reason, f"no directory can be there; {_ELSEWHERE}")
+    return SpoolUnusable(reason)
+
+
 def free_bytes(directory: Path) -> int:
     """How many bytes the service's user may still write there. Raises OSError."""
     state = os.statvfs(directory)
@@ -47,7 +59,9 @@ def lock(directory: Path) -> int:
     except BlockingIOError:
         os.close(descriptor)
         raise SpoolUnusable(
-            f"{directory}: another bridge uses this spool", "give each bridge a spool.directory of its own"
+            f"{directory}: another bridge uses this spool",
+            "stop the other one, or give each bridge a state_directory of its own (and a spool.directory,"
+            " where that is set)",
         ) from None
     return descriptor
 

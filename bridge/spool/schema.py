@@ -50,7 +50,11 @@ def require_known(database: sqlite3.Connection, path: Path) -> bool:
             "install that version again, and stop it when its spool is empty",
         )
     if application not in (0, _APPLICATION) or (version and not application):
-        raise SpoolUnusable(f"{path}: is another program's database", "set spool.directory to another one")
+        raise SpoolUnusable(
+            f"{path}: is another program's database",
+            "move that file away, or set state_directory (or spool.directory, where that is set) to another"
+            " directory",
+        )
     return bool(application)
 
 

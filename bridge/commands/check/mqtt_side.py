@@ -92,11 +92,17 @@ def session_expiry(site: Site) -> Iterator[Outcome]:
     mqtt = site.settings.mqtt
     version = site.broker.version if site.broker else "5" if mqtt.protocol == "auto" else mqtt.protocol
     limited = site.snapshot.events.get("mqtt.broker_limits", 0) if site.snapshot else 0
-    yield expiry_verdict(mqtt.session_expiry, version, bool(limited))
+    found = expiry_verdict(mqtt.session_expiry, version, bool(limited), is_known=site.broker is not None)
+    if found.level is Level.GOOD and site.broker is None and not site.offline:
+        found = skipped("needs mqtt.connack")
+    yield found
 
 
-def expiry_verdict(seconds: float, version: str, limited: bool) -> Outcome:
-    """Judge mqtt.session_expiry, in seconds. `limited`: the service has logged mqtt.broker_limits."""
+def expiry_verdict(seconds: float, version: str, limited: bool, *, is_known: bool = True) -> Outcome:
+    """Judge mqtt.session_expiry, in seconds.
+
+    `limited`: the service has logged mqtt.broker_limits. `is_known`: a broker has answered.
+    """
     if version == "3.1.1":
         return warning(
             "MQTT 3.1.1: the broker's own session expiry applies (EMQX: 2 h), not mqtt.session_expiry",
@@ -104,7 +110,8 @@ def expiry_verdict(seconds: float, version: str, limited: bool) -> Outcome:
         )
     if limited:
         return warning("the broker grants less than the bridge asks for: see mqtt.broker_limits in the log")
-    text = f"EMQ keeps the session for {DURATION.format(seconds)} while the bridge is away"
+    who = "EMQ keeps" if is_known else "the bridge asks EMQ to keep"
+    text = f"{who} the session for {DURATION.format(seconds)} while the bridge is away"
     return good(text) if seconds >= _SHORT_EXPIRY else warning(f"{text}, which is less than a long weekend")
 
 

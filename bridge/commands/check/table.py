@@ -196,7 +196,7 @@ CHECKS: tuple[Check, ...] = (
         "spool.disk",
         Group.SPOOL,
         "The spool's directory is on a local disk. Says whether it is a memory card.",
-        "set spool.directory to a directory on a local disk, best an SSD",
+        "set state_directory or spool.directory to a directory on a local disk, best an SSD",
         "check-spooldisk",
         spool_group.disk,
         offline=True,

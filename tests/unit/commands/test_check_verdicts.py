@@ -149,6 +149,11 @@ def test_an_address_is_not_said_to_be_itself() -> None:
     assert outcome.found.startswith("localhost is ")
 
 
+def test_the_rate_that_the_disk_allows_has_no_more_digits_than_the_measurement() -> None:
+    assert "about 290,000 messages/s" in spool_group.sync_verdict(32 / 293_166, 32, None).found
+    assert "about 7,800 messages/s" in spool_group.sync_verdict(32 / 7_829, 32, None).found
+
+
 def test_a_given_haproxy_cfg_must_exist(tmp_path: Path) -> None:
     there = site()
     there.haproxy_cfg = tmp_path / "none"
@@ -171,6 +176,24 @@ def test_a_given_haproxy_cfg_must_exist(tmp_path: Path) -> None:
 )
 def test_session_expiry(seconds: float, version: str, limited: bool, level: Level) -> None:
     assert mqtt_side.expiry_verdict(seconds, version, limited).level is level
+
+
+@pytest.mark.parametrize(
+    ("offline", "expiry", "said"),
+    [
+        (False, 604800, "needs mqtt.connack"),
+        (True, 604800, "the bridge asks EMQ to keep the session for 7d while the bridge is away"),
+        (False, 86400, "the bridge asks EMQ to keep the session for 1d while the bridge is away, which is"
+         " less than a long weekend"),
+    ],
+)  # fmt: skip
+def test_without_an_answer_of_the_broker_nothing_is_claimed_of_its_sessions(
+    offline: bool, expiry: int, said: str
+) -> None:
+    there = site(session_expiry=expiry)
+    there.offline = offline
+    (found,) = mqtt_side.session_expiry(there)
+    assert found.found == said
 
 
 QUEUE = SessionQueue(length=0, limit=1000, dropped=0, window=3, window_limit=32)

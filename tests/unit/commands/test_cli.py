@@ -137,7 +137,7 @@ def test_config_shows_a_table_of_long_lines_only(tmp_path: Path) -> None:
 
 def test_wrong_settings_end_with_2_and_a_line_for_each(tmp_path: Path) -> None:
     file = tmp_path / "bridge.toml"
-    file.write_text(WORKS.replace('host = "emq"', "port = 0\nhosst = 1"))
+    file.write_text(WORKS.replace('host = "emq"', "port = 0\nkeepalve = 1"))
 
     done = run("--config", str(file))
 
@@ -145,7 +145,7 @@ def test_wrong_settings_end_with_2_and_a_line_for_each(tmp_path: Path) -> None:
     assert done.stderr.splitlines() == [
         f"bridge: mqtt.host: required; write it into {file}, set BRIDGE_MQTT__HOST or pass --mqtt.host",
         f"bridge: mqtt.port = 0 ({file}:2): must be a whole number of 1 to 65535",
-        f"bridge: mqtt.hosst ({file}:3): no such setting; did you mean mqtt.host?",
+        f"bridge: mqtt.keepalve ({file}:3): no such setting; did you mean mqtt.keepalive?",
     ]
 
 

@@ -39,7 +39,9 @@ def test_the_service_is_asked_where_it_listens(listen: str, url: str) -> None:
 
 def test_a_bridge_that_does_not_answer_is_said_with_the_way_out_of_its_machine() -> None:
     own = running(settings(listen="127.0.0.1:9"))
-    with pytest.raises(NoAnswer, match=r"Look with `systemctl status .*: give it with --url$"):
+    with pytest.raises(
+        NoAnswer, match=r"Look with `systemctl status .*: name its own settings with --config$"
+    ):
         own.ask()
     with pytest.raises(NoAnswer, match=r"Look on its machine with .* an address that this machine reaches"):
         running(settings(), "http://127.0.0.1:9").ask()

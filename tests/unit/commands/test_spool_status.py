@@ -65,6 +65,16 @@ def shown(state: OnDisk) -> dict[str, Any]:
 # -- what is on disk ----------------------------------------------------------------------------------
 
 
+def test_one_message_waits(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fill(store, "iot", now())
+    keep_letter(store)
+    store.close()
+    stream = io.StringIO()
+    spool_status.show(on_disk(tmp_path, LIMITS), as_json=False, stream=stream)
+    assert "1 message waits for Kafka; 1 dead letter (" in stream.getvalue()
+
+
 def test_it_says_beside_the_service_what_each_topic_has_and_how_old_it_is(tmp_path: Path) -> None:
     store = Store(tmp_path)
     fill(store, "iot.b", now() - HOUR, now())

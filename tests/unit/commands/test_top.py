@@ -18,7 +18,7 @@ from bridge.commands.running import NoAnswer, Running, read
 from bridge.settings import load
 from bridge.status.diagnosis import diagnose
 from bridge.status.document import Status
-from bridge.status.snapshot import Snapshot
+from bridge.status.snapshot import HeldTopic, Snapshot
 from tests.harness.snapshots import STATES, healthy
 from tests.unit.settings.configurations import WORKS
 
@@ -76,6 +76,13 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("name", STATES)
+@pytest.mark.parametrize("width", [20, 80])
+def test_no_word_is_cut_in_a_narrow_terminal(name: str, width: int) -> None:
+    narrow, wide = ("".join("".join(text_of(name, each)).split()) for each in (width, 10_000))
+    assert narrow == wide
+
+
+@pytest.mark.parametrize("name", STATES)
 def test_sentence_chain_and_sums_fit_into_24_lines(name: str) -> None:
     shown = text_of(name)[:23]
     assert shown[1].startswith(("All is well, since ", "WARNING. ", "BROKEN. "))
@@ -85,6 +92,21 @@ def test_sentence_chain_and_sums_fit_into_24_lines(name: str) -> None:
 
 def test_each_dead_broker_is_named() -> None:
     assert "Kafka    live for 6 d 2 h: 2 of 3 up, DOWN: 172.30.1.33:9092" in text_of("one_kafka_down")
+
+
+def test_no_broker_is_called_up_while_kafka_is_away() -> None:
+    """For some seconds the bridge knows that it reaches none, and not yet which of them are down."""
+    whole = healthy()
+    snapshot = replace(whole, kafka=replace(whole.kafka, state="away", state_age=1.0))
+    text = " ".join(line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 200))
+    assert f"Kafka    away for 1 s: {whole.kafka.bootstrap_servers}" in text
+    assert "of 3 up" not in text
+
+
+def test_a_topic_that_is_late_without_a_reason_ends_with_the_number_of_its_messages() -> None:
+    snapshot = replace(healthy(), held=(HeldTopic("mqtt", "spooling", 1.0, 1),))
+    shown = [line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 80)]
+    assert "held     mqtt: spooling, 1 message" in shown
 
 
 def test_once_prints_the_sentence_the_chain_and_the_events(config: str, capsys: Any) -> None:

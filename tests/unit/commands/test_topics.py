@@ -193,7 +193,10 @@ def test_all_exist() -> None:
         ({"partitions": 1, "replicas": 1}, "1 partition, 1 replica, "),
         ({"leaderless": 2}, "2 partitions without a leader"),
         ({"behind": (2, 3)}, "not in sync: broker 2, 3"),
-        ({"config": {}}, "lacks DESCRIBE_CONFIGS"),
+        (
+            {"config": {}, "no_config": "Kafka does not answer"},
+            "its settings are not shown (Kafka does not answer)",
+        ),
         ({"config": {**CONFIG, "cleanup.policy": "compact"}}, "keeps the last record of each key"),
         ({"config": {**CONFIG, "retention.ms": "-1"}}, "kept for ever"),
         ({"config": {**CONFIG, "retention.bytes": "1000000"}}, "kept for 7d, at most 1MB of each partition"),
@@ -247,6 +250,8 @@ def test_with_nothing_to_create_it_says_so_and_when_a_templates_topic_is_known()
     assert " ".join(lines[-1]).endswith("a template's topic is known once a message waits for it")
     _, lines = printed(Kafka(a=described("a")), settings("a"), Creation(sure=True))
     assert "template" not in " ".join(lines[-1])
+    _, lines = printed(Kafka(a="no permission"), settings("a"), Creation(sure=True))
+    assert " ".join(lines[-1]) == "nothing was created: the lines above say why"
 
 
 def test_a_refusal_is_said_and_the_other_topics_are_tried() -> None:

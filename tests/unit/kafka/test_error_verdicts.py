@@ -74,6 +74,7 @@ def test_what_is_not_in_the_table_is_told_in_librdkafkas_words() -> None:
          "Failed to get metadata: Broker transport failure"),
         ("Local: Timed out", "Timed out"),
         ("3/3 brokers are down", "3/3 brokers are down"),
+        ("0/4 brokers are down", "no broker has a connection"),
     ],
 )  # fmt: skip
 def test_librdkafkas_notation_is_left_out(text: str, plain: str) -> None:

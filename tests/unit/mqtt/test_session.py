@@ -452,7 +452,10 @@ def test_attempts_that_fail_alike_are_logged_once_a_minute(
 
 @pytest.mark.parametrize(
     ("port", "hint"),
-    [(1884, {"way_out": "start HAProxy there; without HAProxy set mqtt.port = 1883"}), (1883, {})],
+    [
+        (1884, {"way_out": "start HAProxy there; without HAProxy set mqtt.port = 1883"}),
+        (1883, {"way_out": "start the broker there, or correct mqtt.host and mqtt.port"}),
+    ],
 )
 def test_a_port_that_refuses_is_named_with_the_one_of_a_plain_broker(
     world: World, port: int, hint: dict[str, str]
@@ -467,6 +470,27 @@ def test_a_port_that_refuses_is_named_with_the_one_of_a_plain_broker(
     assert {name: text for name, text in line.items() if name == "way_out"} == hint
 
 
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (
+            socket.gaierror(-2, "Name or service not known"),
+            "correct mqtt.host, or this machine's name resolution",
+        ),
+        (TimeoutError("timed out"), ""),
+    ],
+)
+def test_a_name_that_does_not_resolve_comes_with_the_command_that_asks_for_it(
+    world: World, error: OSError, hint: str
+) -> None:
+    world.refuse = error
+    with capture_logs() as lines:
+        wait_until(lambda: world.turn(1) or lines, 5.0, "the attempt has failed")
+        world.turn(5)
+    (line,) = [line for line in lines if line["event"] == "mqtt.connect_failed"]
+    assert line.get("way_out", "").partition(": getent hosts ")[0] == hint
+
+
 def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> None:
     world.go_live()
     world.broker.sendall(message(1).encode(5) + b"\x36\x05\x00\x01t\x00\x01")
@@ -475,6 +499,23 @@ def test_a_malformed_packet_is_answered_with_disconnect_0x81(world: World) -> No
     assert world.handler.numbers == [1]
     assert list(frames.feed(old.recv(1000))) == [Disconnect(0x81)]
     assert is_closed(old)
+
+
+def test_a_port_that_speaks_no_mqtt_is_an_error_once_a_minute_and_not_at_each_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = session_module.time.monotonic()
+    monkeypatch.setattr(session_module.time, "monotonic", lambda: now)
+    with capture_logs() as lines:
+        for _ in range(20):
+            now += 2.0
+            world.turn()
+            if world.session.state is State.CONNECTING:
+                world.broker.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                world.turn()
+    said = [line for line in lines if line["event"] == "mqtt.malformed_packet"]
+    assert world.connections > 5
+    assert [line["way_out"].partition(" at ")[0] for line in said] == ["see whether what listens"]
 
 
 @pytest.mark.parametrize("control", [b"\x20\x03\x00\x00\x00", b"\x20\x00", b"\x90\x00", b"\xb0\x01\x00"])

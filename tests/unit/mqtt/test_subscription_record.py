@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from bridge.mqtt import subscription_record as record_module
 from bridge.mqtt.subscription_record import SubscriptionRecord
@@ -96,6 +97,24 @@ def test_what_cannot_be_written_is_no_longer_on_record(
     record.record({}, set())
     assert record.applied == {}  # the process still knows the right state
     assert not SubscriptionRecord(tmp_path, SESSION).known
+
+
+def test_a_directory_that_can_not_be_written_is_logged_once_until_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = SubscriptionRecord(tmp_path, SESSION)
+
+    def fsync(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with capture_logs() as lines:
+        for fails in (True, False, True):
+            with monkeypatch.context() as patch:
+                if fails:
+                    patch.setattr(record_module.os, "fsync", fsync)
+                record.record({}, {str(fails)})
+                record.record(FILTERS, set())
+    assert [line["event"] for line in lines] == ["mqtt.state_unwritable"] * 2
 
 
 def test_a_death_in_the_middle_of_writing_leaves_the_old_record(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.settings.configurations import MQTT, ROUTE, WORKS, Machine, with_setting
+from tests.unit.settings.configurations import KAFKA, ROUTE, WORKS, Machine, with_setting
 
 
 @pytest.fixture
@@ -47,7 +47,20 @@ IN_THE_FILE = [
      'mqtt.protocol = "4" (bridge.toml:3): must be "auto", "5" or "3.1.1"'),
     ("a QoS that MQTT doesn't have", "routes", "qos = 3", "routes[0].qos = 3 (bridge.toml:9): must be 0, 1 or 2"),
     ("a list where a path belongs", "mqtt.tls", "ca_file = [1]", "mqtt.tls.ca_file (bridge.toml:10): must be a path"),
-    ("text where a table belongs", "mqtt", 'tls = "yes"', "mqtt.tls (bridge.toml:3): must be a table"),
+    ("text where a table belongs", "mqtt", 'tls = "yes"',
+     "mqtt.tls (bridge.toml:3): must be a table; write enabled = true under [mqtt.tls], or tls = {enabled = true}"),
+    ("true where a table belongs", "mqtt", "tls = true",
+     "mqtt.tls (bridge.toml:3): must be a table; write enabled = true under [mqtt.tls], or tls = {enabled = true}"),
+    ("false where a table belongs", "mqtt", "tls = false",
+     "mqtt.tls (bridge.toml:3): must be a table; write enabled = false under [mqtt.tls], or tls = {enabled = false}"),
+    ("a size where a table belongs", "", 'spool = "2GB"',
+     'spool (bridge.toml:1): must be a table; write after = "1s" under [spool], or spool = {after = "1s"}'),
+    ("text where options belong", "kafka", 'options = "linger.ms=3"',
+     'kafka.options (bridge.toml:5): must be a table; write "linger.ms" = 5 under [kafka.options], or'
+     ' options = {"linger.ms" = 5}'),
+    ("a typo in a required name", "routes", 'filtre = "#"',
+     "routes[0].filtre (bridge.toml:9): no such setting; did you mean routes[0].filter?"),
+    ("a name in capitals", "mqtt", 'PORT = 1883', "mqtt.PORT (bridge.toml:3): no such setting; did you mean mqtt.port?"),
     ("text where a list belongs", "routes", 'headers = "mqtt.topic"',
      'routes[0].headers (bridge.toml:9): must be a list of text'),
     ("a list where an option belongs", "kafka.options", "linger.ms = [5]",
@@ -81,9 +94,18 @@ IN_THE_FILE = [
      'haproxy.username = "admin" (bridge.toml:10): does nothing without the address of the console in stats'),
     ("a URL as host", "mqtt", 'host = "mqtt://emq"',
      'mqtt.host = "mqtt://emq" (bridge.toml:2): must be a name or an address alone, without mqtt:// before it'
-     " or a path behind it"),
+     ' or a path behind it; write host = "emq" under [mqtt]'),
+    ("a URL with TLS and a port as host", "mqtt", 'host = "mqtts://emq:8883"',
+     'mqtt.host = "mqtts://emq:8883" (bridge.toml:2): must be a name or an address alone, without mqtt:// before it'
+     ' or a path behind it; write host = "emq" and port = 8883 under [mqtt], and enabled = true under [mqtt.tls]'),
     ("a host with its port", "mqtt", 'host = "emq:1883"',
-     'mqtt.host = "emq:1883" (bridge.toml:2): is no address of IPv6, and no name holds \':\';'
+     'mqtt.host = "emq:1883" (bridge.toml:2): must be a name or an address alone;'
+     ' write host = "emq" and port = 1883 under [mqtt]'),
+    ("an address of IPv6 with its port", "mqtt", 'host = "[::1]:1883"',
+     'mqtt.host = "[::1]:1883" (bridge.toml:2): must be a name or an address alone;'
+     ' write host = "::1" and port = 1883 under [mqtt]'),
+    ("two hosts with their ports", "mqtt", 'host = "a:1883,b:1883"',
+     'mqtt.host = "a:1883,b:1883" (bridge.toml:2): is no address of IPv6, and no name holds \':\';'
      " must be a name or an address alone, and the port is mqtt.port"),
     ("an empty host", "mqtt", 'host = ""', 'mqtt.host = "" (bridge.toml:2): must be text that is not empty'),
     ("brokers with blanks between them", "kafka", 'bootstrap_servers = "a:9092 b:9092"',
@@ -142,7 +164,7 @@ ELSEWHERE = [
      'mqtt.username = "" (BRIDGE_MQTT__USERNAME): must be text that is not empty'),
     ("a list that is no JSON", {"BRIDGE_ROUTES": "[{"}, (), 'routes (BRIDGE_ROUTES): must be a list of tables, in JSON, such as'
      ' [{"name": "all", "filter": "#", "topic": "mqtt"}]'),
-    ("a table that is no JSON", {"BRIDGE_MQTT__TLS": "on"}, (), 'mqtt.tls (BRIDGE_MQTT__TLS): must be a table, in JSON, such as {"enabled": false}'),
+    ("a table that is no JSON", {"BRIDGE_MQTT__TLS": "on"}, (), 'mqtt.tls (BRIDGE_MQTT__TLS): must be a table, in JSON, such as {"enabled": true}'),
     ("options that are no JSON", {"BRIDGE_KAFKA__OPTIONS": "linger.ms=3"}, (),
      'kafka.options (BRIDGE_KAFKA__OPTIONS): must be a table, in JSON, such as {"linger.ms": 5}'),
     ("an option that is refused, in the environment", {"BRIDGE_KAFKA__OPTIONS": '{"linger": {"ms": 5}, "acks": 1}'}, (),
@@ -168,10 +190,70 @@ def test_there_is(machine: Machine, environment: dict[str, str], flags: tuple[st
 
 
 def test_what_is_required_says_where_to_put_it(machine: Machine) -> None:
+    machine.write("")
+
     assert machine.problems()[:2] == [
         "mqtt.host: required; write it into bridge.toml, set BRIDGE_MQTT__HOST or pass --mqtt.host",
         "kafka.bootstrap_servers: required; write it into bridge.toml, set BRIDGE_KAFKA__BOOTSTRAP_SERVERS"
         " or pass --kafka.bootstrap_servers",
+    ]
+
+
+def test_text_instead_of_a_table_whose_settings_have_no_default(machine: Machine) -> None:
+    machine.write('mqtt = "emq"\nkafka = "kafka1"\nroutes = "all"\n')
+
+    assert machine.problems() == [
+        'mqtt (bridge.toml:1): must be a table; write host = "emq" under [mqtt], or mqtt = {host = "emq"}',
+        'kafka (bridge.toml:2): must be a table; write bootstrap_servers = "kafka1:9092" under [kafka], or'
+        ' kafka = {bootstrap_servers = "kafka1:9092"}',
+        "routes (bridge.toml:3): must be a table; write [[routes]] above the settings of each route",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("host =", "hosst =", ["mqtt.hosst (bridge.toml:2): no such setting; did you mean mqtt.host?"]),
+        ("[mqtt]", "[mqqt]", ["mqqt (bridge.toml:1): no such setting; did you mean mqtt?"]),
+        ("[kafka]", "[kafak]", ["kafak (bridge.toml:3): no such setting; did you mean kafka?"]),
+        ("[[routes]]", "[[route]]", ["route (bridge.toml:5): no such setting; did you mean routes?"]),
+        ("name =", "nmae =", ["routes[0].nmae (bridge.toml:6): no such setting; did you mean routes[0].name?"]),
+        ("[kafka]\n", "", [
+            "mqtt.bootstrap_servers (bridge.toml:3): no such setting; did you mean kafka.bootstrap_servers?"]),
+        # Here the setting is missing indeed.
+        ('[mqtt]\nhost = "emq"', "[mqqt]\nport = 1883", [
+            "mqtt.host: required; write it into bridge.toml, set BRIDGE_MQTT__HOST or pass --mqtt.host",
+            "mqqt (bridge.toml:1): no such setting; did you mean mqtt?"]),
+    ],
+)  # fmt: skip
+def test_a_setting_under_a_misspelt_name_is_not_called_missing_as_well(
+    machine: Machine, right: str, wrong: str, said: list[str]
+) -> None:
+    machine.write(WORKS.replace(right, wrong))
+
+    assert machine.problems() == said
+
+
+def test_a_variable_under_a_misspelt_name_is_not_called_missing_as_well(machine: Machine) -> None:
+    machine.write(KAFKA + ROUTE)
+    machine.set({"BRIDGE_MQQT__HOST": "emq"})
+
+    assert machine.problems() == [
+        "BRIDGE_MQQT__HOST (environment): no such setting; did you mean BRIDGE_MQTT__HOST?"
+    ]
+
+
+def test_without_a_file_that_comes_first_and_no_line_names_it_as_the_place(machine: Machine) -> None:
+    there_is_none = (
+        "there is no bridge.toml: name your settings with --config FILE, or let `sudo mqtt-kafka-bridge init`"
+        " write a file that you can change"
+    )
+    assert machine.problems() == [there_is_none]
+
+    machine.set({"BRIDGE_MQTT__HOST": "emq", "BRIDGE_ROUTES": '[{"name": "a", "filter": "#", "topic": "t"}]'})
+    assert machine.problems() == [
+        there_is_none,
+        "kafka.bootstrap_servers: required; set BRIDGE_KAFKA__BOOTSTRAP_SERVERS or pass --kafka.bootstrap_servers",
     ]
 
 
@@ -207,14 +289,14 @@ def test_two_routes_have_one_name(machine: Machine) -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once(machine: Machine) -> None:
-    machine.write(WORKS.replace(MQTT, "[mqtt]\nport = 0\nhosst = 1\n"))
+    machine.write("[mqtt]\nport = 0\nhosst = 1\n" + ROUTE)
     machine.set({"BRIDGE_LOG__LEVEL": "loud"})
 
     assert [said.split(" (")[0].split(":")[0] for said in machine.problems("--stop_timeout", "x")] == [
         'stop_timeout = "x"',
-        "mqtt.host",
         "mqtt.port = 0",
         "mqtt.hosst",
+        "kafka.bootstrap_servers",
         'log.level = "loud"',
     ]
 

@@ -14,6 +14,7 @@ from bridge.delivery.segment import Segment, Wanted, cut, pack
 from bridge.loop import Loop
 from bridge.message import Message, OpenIdentifier, Properties
 from bridge.settings import SpoolSettings
+from bridge.spool import disk_space
 from bridge.spool import disk_thread as disk_thread_module
 from bridge.spool import spool as spool_module
 from bridge.spool import store as store_module
@@ -229,11 +230,31 @@ def test_a_directory_that_cannot_be_made_is_refused_and_tried_again(tmp_path: Pa
     world.close()
 
 
+@pytest.mark.parametrize(
+    ("place", "way_out"),
+    [
+        ("file", "no directory can be there; set state_directory (or spool.directory, where that is set)"),
+        ("file/below", "no directory can be there; set state_directory"),
+        ("/proc/spool", "no directory can be there; set state_directory"),
+        ("file" + "x" * 300, "repair the disk, or the file's permissions"),
+    ],
+)
+def test_a_place_where_no_directory_can_be_is_told_apart_from_a_bad_disk(
+    tmp_path: Path, place: str, way_out: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"File exists|Not a directory|No such file|too long") as caught:
+        (tmp_path / place).mkdir(parents=True)
+    assert disk_space.not_made(caught.value, tmp_path).way_out.startswith(way_out)
+
+
 def test_two_bridges_do_not_share_a_spool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = World(tmp_path)
     second = World(tmp_path)
     assert not second.spool.accepts
-    assert "another bridge uses this spool" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "another bridge uses this spool" in said
+    assert "stop the other one, or give each bridge a state_directory of its own" in said
     second.close()
     first.close()
 
