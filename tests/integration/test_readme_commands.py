@@ -19,6 +19,7 @@ from tests.harness.conditions import measuring, wait_until
 from tests.harness.haproxy import DEVICES, SUBSCRIBER
 from tests.harness.host import LAB, USERS_LAB, Network
 from tests.harness.kit import ROOT
+from tests.harness.lab.chain import PAGE as BRIDGES_PAGE
 from tests.harness.process import Process
 from tests.harness.terminal import UP, USUAL, Terminal
 
@@ -139,6 +140,9 @@ def test_the_addresses_of_the_tutorial_are_the_labs() -> None:
     hosts = [lab.haproxy, *lab.emq, lab.kafka[0], lab.kafka[2]]
     assert [host.address for host in hosts if host.address.replace(LAB, USERS_LAB) not in page] == []
     assert f"ports {DEVICES} and {SUBSCRIBER}" in page
+    shown = f"<http://{lab.bridge.address.replace(LAB, USERS_LAB)}:{BRIDGES_PAGE}/>"
+    assert shown in page
+    assert shown in pages.README.read_text()
 
 
 def test_the_command_behind_the_figures(tmp_path: Path) -> None:

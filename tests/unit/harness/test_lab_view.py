@@ -216,6 +216,14 @@ def test_a_small_letter_kills_or_starts_and_a_capital_hangs_or_resumes(
     assert keys.words(key, UP | {"emq1": condition}) == [verb, "emq1"]
 
 
+@pytest.mark.parametrize("verb", ["kill", "start", "hang", "resume"])
+@pytest.mark.parametrize("host", UP)
+def test_the_key_of_a_request_makes_this_request(verb: str, host: str) -> None:
+    before = {"kill": "up", "start": "down", "hang": "up", "resume": "hung"}
+    assert keys.words(keys.key(verb, host), UP | {host: before[verb]}) == [verb, host]
+    assert keys.key(verb, "kafka") == ""
+
+
 def test_every_host_has_a_key_and_no_other_key_has_a_host() -> None:
     assert set(keys.HOSTS.values()) == {"emq1", "emq2", "haproxy", "kafka1", "kafka2", "kafka3", "bridge"}
     assert [keys.words(key, UP) for key in (keys.QUIT, keys.SEND, "x", "1", " ")] == [None] * 5
