@@ -158,7 +158,9 @@ class Service:
             self._left_at_once = True
             self._stop_deadline.end()
             return
-        log(Event.SERVICE_STOPPING, in_flight=self._pipeline.counts.in_flight)
+        counts = self._pipeline.counts
+        waits = self._settings.stop_timeout
+        log(Event.SERVICE_STOPPING, in_flight=counts.in_flight, spooled=counts.spooled, at_most_seconds=waits)
         self._stop_deadline = StopDeadline(
             self._settings.stop_timeout, self._pipeline.counts, time.monotonic()
         )

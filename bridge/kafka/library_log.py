@@ -1,9 +1,11 @@
 """What becomes of the lines that librdkafka itself logs.
 
 For people at a command these lines say nothing that the command's own sentences do not say. So commands use a
-silent logger. The service logs them (observe/logging.py), except for one that comes at nearly every start.
+silent logger. The service logs them (observe/logging.py), but lowers two of which time cures the cause: one
+comes at nearly every start, the other whenever a broker returns.
 """
 
+import re
 import time
 from collections.abc import Callable
 from logging import DEBUG, Filter, Logger, LogRecord, NullHandler, getLogger
@@ -16,13 +18,15 @@ START_CONTROLLERS = "Kafka's controllers give these ids: start a majority of the
 _NO_PRODUCER_ID = (
     "Failed to acquire idempotence PID"  # librdkafka logs this every 0.5 s until Kafka gives one
 )
+# A partition's new leader is not known yet, or there is none (-1). librdkafka asks again by itself.
+_NO_LEADER_YET = re.compile(r"new leader-?\d+ not found in cache")
 _NORMAL = 10.0  # seconds; Kafka's controllers may be this late at a start
 _ANOTHER = 30.0  # seconds without such a line, then the next one begins another wait
 _LOG_AGAIN_AFTER = 60.0
 
 
-class ProducerId(Filter):
-    """Lowers librdkafka's warning that Kafka has given no producer id yet to DEBUG.
+class HealsItself(Filter):
+    """Lowers librdkafka's warnings that a leader or a producer id is not known yet to DEBUG.
 
     Kafka gives no id while its controllers load their data, which heals itself within seconds. Where that
     lasts, the bridge says what that means, once a minute.
@@ -36,6 +40,9 @@ class ProducerId(Filter):
 
     def filter(self, record: LogRecord) -> bool:
         text = record.getMessage()
+        if _NO_LEADER_YET.search(text):
+            record.levelno, record.levelname = DEBUG, "DEBUG"
+            return True
         if _NO_PRODUCER_ID not in text:
             return True
         now = self._clock()
@@ -54,13 +61,13 @@ class ProducerId(Filter):
         return True
 
 
-_producer_id = ProducerId()
+_heals_itself = HealsItself()
 
 
 def of_the_service() -> Logger:
     """The logger whose lines the service logs."""
     logger = getLogger("librdkafka")
-    logger.addFilter(_producer_id)
+    logger.addFilter(_heals_itself)
     return logger
 
 

@@ -33,7 +33,7 @@ class Event(StrEnum):
     # fmt: off
     SERVICE_STARTING           = "service.starting",           INFO,    "the settings are valid; the bridge builds its parts"
     SERVICE_STARTED            = "service.started",            INFO,    "all parts run; the bridge makes its first connections"
-    SERVICE_STOPPING           = "service.stopping",           INFO,    "a signal came; the bridge takes no more messages and waits for those in flight"
+    SERVICE_STOPPING           = "service.stopping",           INFO,    "a signal came; the bridge takes no more messages and waits for those in flight, and 5 s for Kafka if all are on disk; a second signal ends the wait"
     SERVICE_STOP_DEADLINE      = "service.stop_deadline",      WARNING, "Kafka did not confirm all messages in time, and the bridge stops waiting; EMQ resends those that are not on disk"
     SERVICE_STOPPED            = "service.stopped",            INFO,    "the last line of a clean stop"
     SERVICE_FAILED             = "service.failed",             ERROR,   "an error that the bridge cannot handle; it exits, and systemd starts it again"

@@ -251,8 +251,10 @@ def late(s: Snapshot) -> Iterator[Finding]:
         yield warning(
             "kafka-late",
             _servers(s),
-            f"Kafka is up, but confirms messages for {_names(spooling)} late. {behind_kafka(s)}",
-            "Look at the brokers' disks and load, and at the topic's in-sync replicas.",
+            # The bridge asks the brokers every 5 s: a broker that has just died still counts as up.
+            f"Kafka does not confirm messages for {_names(spooling)} in time. {behind_kafka(s)}",
+            "If Kafka has just stopped, this line will say so in some seconds. Otherwise look at the brokers'"
+            " disks and load, and at the topic's in-sync replicas.",
         )
     elif draining:
         number = sum(held.messages for held in draining)

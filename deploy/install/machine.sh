@@ -15,7 +15,8 @@ require_debian() {
     if ! command -v apt-get >/dev/null || ! (. /etc/os-release && [[ " $ID ${ID_LIKE-} " == *" debian "* ]]); then
         fail "made for Debian 12 and 13 and Raspberry Pi OS, this is $(. /etc/os-release && echo "$PRETTY_NAME")"
     fi
-    [[ -d /run/systemd/system ]] || fail "systemd does not run here, but the service needs it"
+    [[ -d /run/systemd/system ]] ||
+        fail "systemd does not run here, but the service needs it (docs/how-to/install.md#without-a-service)"
 }
 
 # Package and install.sh both own /opt/mqtt-kafka-bridge, and would overwrite each other's files.

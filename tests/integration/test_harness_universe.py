@@ -105,7 +105,7 @@ def test_a_bad_cable_loses(universe: Universe, emq: TwoDoors, tmp_path: Path) ->
     one, _ = universe.emq
     with universe.bad_cable(one, tmp_path, loss=1.0):
         assert not answers_connect(one.address)
-    assert answers_connect(one.address)
+    wait_until(lambda: answers_connect(one.address), 10.0, "the neighbour is looked for again (ARP)")
 
 
 def test_nothing_of_it_can_be_seen_outside() -> None:

@@ -234,11 +234,12 @@ def test_on_a_terminal_a_view_shows_it_and_its_keys_do_what_a_second_terminal_ca
     with Terminal("deploy/lab", "up", term="xterm") as terminal:
         terminal.wait_for("a-g kill or start a host", UP)
         assert "one mosquitto behind two doors stands in" in terminal.display
-        address = NETWORK.haproxy.address
-        for url in (f"http://{address}:8080/", f"http://{address}:8081/haproxy?stats"):
+        address, page = NETWORK.haproxy.address, f"http://{NETWORK.bridge.address}:9464/"
+        for url in (f"http://{address}:8080/", f"http://{address}:8081/haproxy?stats", page):
             assert url in terminal.display
         assert re.match(r"emq[12]$", answer_of(f"http://{address}:8080/"))
         assert "tcp-in" in answer_of(f"http://{address}:8081/haproxy?stats", "admin:lab")
+        assert "<title>" in answer_of(page)
 
         terminal.type("b")
         terminal.wait_for(r"(?s)○ down .*emq1 killed; .*calls\s+it\s+DOWN\s+after", 30.0)

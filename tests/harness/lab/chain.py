@@ -284,6 +284,10 @@ class Chain:
         return isinstance(self.emq, TwoDoors) and self.emq.has_dropped_for(CLIENT_ID)
 
     @property
+    def page(self) -> str:
+        return f"http://{self._page}/"
+
+    @property
     def dashboards(self) -> str:
         return f"http://{self.haproxy.host.address}:{DASHBOARDS}/"
 
@@ -295,7 +299,7 @@ class Chain:
         urls = [
             f"dashboards {self.dashboards}",
             f"console {self.console} ({USER}, {PASSWORD})",
-            f"bridge http://{self._page}/",
+            f"bridge {self.page}",
             *(f"{watcher.name} {watcher.url}/" for watcher in self.watchers),
         ]
         return "  ".join(urls)

@@ -53,7 +53,7 @@ def draw(now: Snapshot, width: int = WIDTH, height: int = HEIGHT) -> Text:
     ]
     foot = [
         Text(),
-        Text.assemble((" dashboards ", _FAINT), now.dashboards),
+        Text.assemble((" bridge     ", _FAINT), now.page, ("   dashboards ", _FAINT), now.dashboards),
         Text.assemble((" console    ", _FAINT), now.console),
         _keys(now),
     ]

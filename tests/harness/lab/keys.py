@@ -21,6 +21,14 @@ _SMALL = {"up": "kill", "hung": "kill", "starts": "kill", "down": "start", "unkn
 _CAPITAL = {"up": "hang", "hung": "resume", "starts": "hang", "down": "resume", "unknown": "hang"}
 
 
+def key(verb: str, host: str) -> str:
+    """The key that makes this request; "": none does, as for all hosts of a kind."""
+    for letter, name in HOSTS.items():
+        if name == host:
+            return letter if verb in _SMALL.values() else letter.upper()
+    return ""
+
+
 def words(key: str, conditions: Mapping[str, str]) -> list[str] | None:
     """The words of a key's request, such as ["kill", "emq1"]; None for a key of no host."""
     if (host := HOSTS.get(key.lower())) is None:

@@ -47,6 +47,7 @@ class Snapshot:
     score: Score
     published_rate: float  # messages/s
     delivered_rate: float
+    page: str  # the address of the bridge's page
     dashboards: str
     console: str
     told: tuple[str, ...]

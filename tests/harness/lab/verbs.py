@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.harness.conditions import NotInTime, patient, rounded, wait_until
+from tests.harness.lab import keys
 from tests.harness.lab.chain import Chain
 from tests.harness.lab.words import KINDS, QUORUM
 from tests.harness.process import Node, Process
@@ -143,7 +144,10 @@ class Verbs:
         ways = sorted({_WAY_OUT[is_now] for is_now in conditions.values() if is_now in _WAY_OUT})
         if not ways:
             raise LabError(f"{are}: there is nothing to {verb}")
-        ways = [f"deploy/lab {way} {word}" for way in ways]
+        ways = [
+            f"deploy/lab {way} {word}" + (f" (key {key} of the view)" if (key := keys.key(way, word)) else "")
+            for way in ways
+        ]
         raise LabError(f"{are}: {' or '.join(ways)} is what can be done")
 
     def _condition(self, name: str) -> str:

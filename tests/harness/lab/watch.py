@@ -45,6 +45,7 @@ class Watch:
             score=self._score,
             published_rate=published_rate,
             delivered_rate=delivered_rate,
+            page=chain.page,
             dashboards=chain.dashboards if chain.emq.family != "rabbitmq" else "none with RabbitMQ",
             console=f"{chain.console}   ({USER}, {PASSWORD})",
             told=tuple(str(entry) for entry in told),

@@ -88,7 +88,7 @@ def test_install_upgrade_go_back_and_remove_by_install_sh_and_then_as_a_package(
     chain: list[str], new_machine: NewMachine, source: Source, new_package: NewPackage, tmp_path: Path
 ) -> None:
     commands = [each.replace("172.30.1.", "127.30.2.") for each in pages.commands(HOW_TO / "install.md")]
-    install, show, restart, upgrade, rollback, uninstall, build, package, enable, check = commands
+    install, show, restart, upgrade, rollback, uninstall, build, package, enable, check, *_by_pip = commands
     newer = "/root/newer"
     with new_machine("bookworm", files={newer: source("0.9.0")}) as pi:
         assert says_that_all_works(on(pi, install, *WHEELS))

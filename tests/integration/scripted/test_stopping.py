@@ -56,6 +56,7 @@ def test_a_second_signal_leaves_at_once(
         connection.publish(b"t", b"x", qos=1, identifier=1)
     with bridge.log_contains("service.stopping"):
         os.kill(bridge.pid, signal.SIGTERM)
+    bridge.wait_for("service.stopping", at_most_seconds=60.0)
     assert bridge.terminate(deadline=5) == 1
 
 

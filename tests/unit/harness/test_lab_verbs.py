@@ -144,10 +144,10 @@ def test_a_host_that_is_up_needs_no_start_and_no_resume_and_no_failure_is_advise
 @pytest.mark.parametrize(
     ("before", "verb", "said"),
     [
-        ("kill", "kill", "emq1 is down: deploy/lab start emq1 is what can be done"),
-        ("kill", "resume", "emq1 is down: deploy/lab start emq1 is what can be done"),
-        ("hang", "hang", "emq1 is hung: deploy/lab resume emq1 is what can be done"),
-        ("hang", "start", "emq1 is hung: deploy/lab resume emq1 is what can be done"),
+        ("kill", "kill", r"emq1 is down: deploy/lab start emq1 \(key b of the view\) is what can be done"),
+        ("kill", "resume", r"emq1 is down: deploy/lab start emq1 \(key b of the view\) is what can be done"),
+        ("hang", "hang", r"emq1 is hung: deploy/lab resume emq1 \(key B of the view\) is what can be done"),
+        ("hang", "start", r"emq1 is hung: deploy/lab resume emq1 \(key B of the view\) is what can be done"),
     ],
 )
 def test_a_verb_that_does_not_fit_names_the_one_that_does(

@@ -24,6 +24,7 @@ ALL_UP = Snapshot(
     score=Score(published=2041, delivered=2040, in_flight=1, on_disk=0, lost=0, duplicated=0),
     published_rate=50.0,
     delivered_rate=49.9,
+    page="http://127.30.1.40:9464/",
     dashboards="http://127.30.1.10:8080/",
     console="http://127.30.1.10:8081/haproxy?stats   (admin, lab)",
     told=("00:07 20 devices: 50 messages a second at QoS 1 (0.0 s)",),
@@ -121,6 +122,12 @@ def test_only_what_carries_the_bridges_session_is_drawn_through() -> None:
     assert "├┄┄┄┄┄┄" in text
 
 
+def test_each_page_of_the_lab_is_named() -> None:
+    text = "\n".join(shown(ALL_UP))
+    assert " bridge     http://127.30.1.40:9464/   dashboards http://127.30.1.10:8080/\n" in text
+    assert " console    http://127.30.1.10:8081/haproxy?stats   (admin, lab)\n" in text
+
+
 def test_what_haproxy_does_not_say_is_no_number() -> None:
     text = "\n".join(shown(replace(ALL_UP, conditions=UP | {"haproxy": "hung"}, seats=None)))
 
@@ -184,7 +191,7 @@ def test_the_picture_refers_to_nothing_outside_of_it() -> None:
     svg = as_svg(EMQ1_DEAD)
 
     assert ">○&#160;down<" in svg
-    assert svg.count("http") - svg.count("http://127.30.1.10") == 1  # the name space
+    assert svg.count("http") - svg.count("http://127.30.1.") == 1  # the name space
     assert "url(http" not in svg
     assert "@font-face" not in svg
 
@@ -207,6 +214,14 @@ def test_a_small_letter_kills_or_starts_and_a_capital_hangs_or_resumes(
     key: str, condition: str, verb: str
 ) -> None:
     assert keys.words(key, UP | {"emq1": condition}) == [verb, "emq1"]
+
+
+@pytest.mark.parametrize("verb", ["kill", "start", "hang", "resume"])
+@pytest.mark.parametrize("host", UP)
+def test_the_key_of_a_request_makes_this_request(verb: str, host: str) -> None:
+    before = {"kill": "up", "start": "down", "hang": "up", "resume": "hung"}
+    assert keys.words(keys.key(verb, host), UP | {host: before[verb]}) == [verb, host]
+    assert keys.key(verb, "kafka") == ""
 
 
 def test_every_host_has_a_key_and_no_other_key_has_a_host() -> None:

@@ -7,7 +7,7 @@ from unittest.mock import ANY
 import pytest
 
 from bridge.kafka import library_log
-from bridge.kafka.library_log import ProducerId
+from bridge.kafka.library_log import HealsItself
 from bridge.observe.events import Event
 
 LINE = (
@@ -23,7 +23,7 @@ class Log:
         self.now = 1000.0
         self.said: list[tuple[Event, str]] = []
         monkeypatch.setattr(library_log, "log", lambda event, reason: self.said.append((event, reason)))
-        self._filter = ProducerId(lambda: self.now)
+        self._filter = HealsItself(lambda: self.now)
 
     def level_of(self, text: str) -> int:
         record = logging.LogRecord("librdkafka", logging.WARNING, "", 0, text, (), None)
@@ -63,6 +63,16 @@ def test_each_wait_begins_anew(log: Log) -> None:
     assert not log.said
 
 
+@pytest.mark.parametrize("leader", ["1", "-1"])
+def test_a_leader_that_is_not_known_yet_is_no_warning(leader: str, log: Log) -> None:
+    line = (
+        "METADATAUPDATE [bridge#producer-1] [thrd:main]: Partition test.1(mBKPLrgcTO6Ui48qJZW2zg)[1]:"
+        f" new leader{leader} not found in cache"
+    )
+    assert log.level_of(line) == logging.DEBUG
+    assert not log.said
+
+
 def test_other_lines_keep_their_level(log: Log) -> None:
     assert log.level_of("CONFWARN: another") == logging.WARNING
     assert not log.said
@@ -71,4 +81,4 @@ def test_other_lines_keep_their_level(log: Log) -> None:
 def test_the_services_logger_has_the_filter_once() -> None:
     first, second = library_log.of_the_service(), library_log.of_the_service()
     assert first is second
-    assert sum(isinstance(each, ProducerId) for each in first.filters) == 1
+    assert sum(isinstance(each, HealsItself) for each in first.filters) == 1

@@ -507,7 +507,12 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         held("", "", state="spooling"),
         "warning",
         "kafka-late",
-        ("iot.cellar", "No acknowledged message is lost", "brokers' disks"),
+        (
+            "does not confirm messages for topic iot.cellar in time",
+            "No acknowledged message is lost",
+            "If Kafka has just stopped",
+            "brokers' disks",
+        ),
     ),
     "what waited goes to Kafka": (
         held("", "", state="draining", messages=2141),
