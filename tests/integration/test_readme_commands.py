@@ -102,6 +102,7 @@ def _tutorial(step: Callable[[str], str], terminal: Terminal) -> None:
     assert refused.returncode == 2
     assert "filtre" in refused.stderr
     assert "did you mean" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1
     settings.write_text(text)
     # 3. a dry run
     dry_run = terminal.leave_running(step(".venv/bin/bridge --dry-run --count 1 --config garden.toml"))
