@@ -78,6 +78,7 @@ def test_the_sums_agree_with_what_kafka_holds_while_brokers_die_and_hang(
         with emq.node(1).dead():
             flow.goes_on()
         flow.goes_on()
+        wait_until(lambda: len(looker.seen) > 20, 30, "a quick machine has made enough snapshots too")
         flow.devices.stop()
         flow.catches_up()
         wait_until(
