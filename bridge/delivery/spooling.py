@@ -172,7 +172,7 @@ class Spooling:
         if lane.has_unwritten and not lane.waits_for_disk:
             lane.waits_for_disk = True
             self._writers.append(lane)
-        if lane.rows.stored and not lane.rows.reading and not lane.waits_for_room:
+        if not lane.waits_for_room:
             self._ask_for_rows(lane)
         if done := lane.rows.take_done():
             self._spool.delete(lane.topic, done)
@@ -219,15 +219,20 @@ class Spooling:
             if lane.waits_for_disk:
                 self._writers.append(lane)
 
-    def _ask_for_rows(self, lane: Lane) -> None:
-        """Have rows read, or put the lane into the queue of those that wait for room."""
-        if not self._reads:
-            return
-        if wanted := lane.wants_rows():
+    def _ask_for_rows(self, lane: Lane, as_guest: bool = False) -> bool:
+        """Have rows read, or put a lane that has some into the queue of those that wait for room.
+
+        Returns whether rows are read now.
+        """
+        if not self._reads or not lane.rows.stored or lane.rows.reading:
+            return False
+        if wanted := lane.wants_rows(as_guest):
             self._spool.read(lane.topic, wanted)
-        elif lane.may_produce:
+            return True
+        if lane.may_produce:
             lane.waits_for_room = True
             self._readers.append(lane)
+        return False
 
     def _read_in_turn(self) -> None:
         untried = min(self._untried, len(self._readers))  # a guest may have left the queue
@@ -239,8 +244,7 @@ class Spooling:
                 return
             lane = self._readers.popleft()
             lane.waits_for_room = False
-            if lane.rows.stored and not lane.rows.reading:
-                self._ask_for_rows(lane)
+            self._ask_for_rows(lane)
 
     def _may_be_followed(self, now: float) -> bool:
         """Whether Kafka has the guest's messages, or has had a while for them."""
@@ -252,14 +256,9 @@ class Spooling:
         for _ in range(min(len(self._readers), _GUESTS_TRIED)):
             lane = self._readers.popleft()
             lane.waits_for_room = False
-            if not (lane.rows.stored and not lane.rows.reading and lane.may_produce and self._reads):
-                continue  # it asks again when something has happened to it
-            if wanted := lane.wants_rows(as_guest=True):
-                self._spool.read(lane.topic, wanted)
+            if self._ask_for_rows(lane, as_guest=True):
                 self._guest = lane
                 return
-            lane.waits_for_room = True
-            self._readers.append(lane)
 
     def keep_letter(self, letter: DeadLetter) -> None:
         """Have a dead letter written to disk. Once it is there, synced, its message is settled."""
