@@ -16,6 +16,8 @@ RESOLVE = -193
 AUTHENTICATION = -169
 TLS = -181
 ALL_BROKERS_DOWN = -187
+NO_TOPIC = (3, -188)  # Kafka, or librdkafka, knows no such topic
+DENIED = (29, 31)  # the rights on a topic, or on the cluster, do not suffice
 
 _TABLE = {
     10: (Verdict.TOO_LARGE, "larger than the topic's max.message.bytes"),

@@ -10,15 +10,13 @@ from confluent_kafka.admin import NewTopic  # type: ignore[attr-defined]
 from bridge.errors import BridgeError
 from bridge.kafka import library_log, tls, topic_description
 from bridge.kafka.client_errors import ClientErrors
-from bridge.kafka.error_verdicts import plain
+from bridge.kafka.error_verdicts import DENIED, NO_TOPIC, plain
 from bridge.kafka.topic_description import Description
 from bridge.kafka.topic_lookup import new_admin
 from bridge.settings import KafkaSettings
 
 _TIMEOUT = 10.0  # seconds
 _LOOK_EVERY = 0.2
-_DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
-_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 # After these answers the topic may exist: another client creates it, or the answer came too late.
 _MAYBE_CREATED = (KafkaError.TOPIC_ALREADY_EXISTS, KafkaError.REQUEST_TIMED_OUT, KafkaError._TIMED_OUT)
 
@@ -76,9 +74,9 @@ class TopicAdmin:
             return topic_description.describe(self._admin, name)
         except KafkaException as error:
             code = error.args[0].code()
-            if code in _MISSING:
+            if code in NO_TOPIC:
                 return None
-            if code in _DENIED:
+            if code in DENIED:
                 raise BridgeError(self._denied("see whether the topic exists", "Describe", name)) from None
             raise BridgeError(self._why(error.args[0])) from None
         except NoAnswer:
@@ -125,7 +123,7 @@ class TopicAdmin:
 
     def _why_not_created(self, error: KafkaError, name: str) -> str:
         said = plain(error.str())
-        if error.code() in _DENIED:
+        if error.code() in DENIED:
             return self._denied("create the topic", "Create", name)
         if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
             return f"Kafka refuses: {said} (start the other brokers, or choose fewer with --replicas)"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
     AclOperation,
     AdminClient,
@@ -12,13 +12,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
-from bridge.kafka.error_verdicts import plain
+from bridge.kafka.error_verdicts import DENIED, NO_TOPIC, plain
 
 _TIMEOUT = 5.0  # seconds
 # The broker that tells the settings may hear of a new topic later than the one that tells the partitions.
 _KNOWN_WITHIN, _LOOK_EVERY = 3.0, 0.1  # seconds
-_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-_DENIED = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +85,9 @@ def _config(admin: AdminClient, name: str) -> tuple[dict[str, str], str]:
             return {key: str(entry.value) for key, entry in future.result(_TIMEOUT + 1).items()}, ""
         except KafkaException as error:
             code = error.args[0].code()
-            if code in _DENIED:
+            if code in DENIED:
                 return {}, "the bridge's user lacks DESCRIBE_CONFIGS"
-            if code not in _MISSING:
+            if code not in NO_TOPIC:
                 return {}, f"Kafka refuses: {plain(error.args[0].str())}"
             if time.monotonic() > until:
                 return {}, "the broker that was asked does not know the topic yet"

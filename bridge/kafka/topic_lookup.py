@@ -38,8 +38,6 @@ _TOPICS_A_SECOND = 1000  # topics of the cluster that are looked at on average
 _BY_NAME = 2  # of the topics that are missing still, so many are asked about by name in a group
 _RULES_HOLD = 60.0  # seconds until the brokers are asked again whether they create topics
 
-_MISSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-
 # The command's long name: /usr/sbin/bridge, which root finds first, is iproute2's.
 _CREATE = "sudo mqtt-kafka-bridge topics --create"
 
@@ -175,7 +173,7 @@ class TopicLookup:
                     future.result(_TIMEOUT + 1)
                     there.append(topic)
                 except KafkaException as error:
-                    if error.args[0].code() not in _MISSING:
+                    if error.args[0].code() not in error_verdicts.NO_TOPIC:
                         self._answer(_no_answer(topic, error.args[0]))
                     elif topic not in self._absent and self._may_create(admin):
                         self._answer(self._of_one(admin, topic))
@@ -212,7 +210,7 @@ def look_up(
     # With auto.create.topics.enable the brokers create the missing topic on this request.
     found = admin.list_topics(topic, timeout=_TIMEOUT).topics[topic]
     if found.error is not None:
-        if found.error.code() not in _MISSING:
+        if found.error.code() not in error_verdicts.NO_TOPIC:
             return _no_answer(topic, found.error)
         return missing(topic, others() if others else admin.list_topics(timeout=_TIMEOUT).topics)
     return _exists(topic, _configs(admin, [topic])[topic])
@@ -241,7 +239,7 @@ def look_only(admin: AdminClient, topic: str) -> TopicAnswer | NoTopicAnswer:
         try:
             future.result(_TIMEOUT + 1)
         except KafkaException as error:
-            if error.args[0].code() in _MISSING:
+            if error.args[0].code() in error_verdicts.NO_TOPIC:
                 return missing(topic, known)
             return _no_answer(topic, error.args[0])
     return look_up(admin, topic)

@@ -79,3 +79,9 @@ def test_what_is_not_in_the_table_is_told_in_librdkafkas_words() -> None:
 )  # fmt: skip
 def test_librdkafkas_notation_is_left_out(text: str, plain: str) -> None:
     assert error_verdicts.plain(text) == plain
+
+
+def test_groups_of_codes_are_librdkafkas() -> None:
+    assert {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC} == set(error_verdicts.NO_TOPIC)
+    denied = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
+    assert denied == set(error_verdicts.DENIED)
