@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from email.utils import formatdate
 
 import h11
@@ -16,11 +17,17 @@ WRITE_TIMEOUT = 10.0  # seconds until the client has taken an answer
 _LINGER = 1.0  # seconds for what a client still sends behind a refused request
 _LINGER_BYTES = 65_536
 
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_NO_REQUEST = re.compile(rb"[\x00-\x20]")  # at its first byte, such as a TLS handshake; h11 says the same
 _FORM = {408: "the request took too long", 431: f"the request's head is longer than {HEAD_BYTES} bytes"}
 
 
 class Connection:
-    """`since`: when the connection began to wait for its client, in the event loop's time."""
+    """`since`: when the client began to keep the connection waiting, in the event loop's time.
+
+    Bytes are only gathered as they come; whatever costs more awaits the budget's turn. So many clients whose
+    bytes or time-outs come in the same moment do not take the interpreter for long at a time.
+    """
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, site: Site, budget: Budget
@@ -30,7 +37,7 @@ class Connection:
         self._site = site
         self._budget = budget
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
-        self._got = 0  # bytes of the next request
+        self._unread = bytearray()  # what the client has sent and h11 has not been given
         self.since = asyncio.get_running_loop().time()
 
     def abort(self) -> None:
@@ -52,11 +59,17 @@ class Connection:
     async def _exchange(self, first: bool) -> bool:
         """One request and its answer. Returns whether another one may follow."""
         try:
-            event = await self._head(HEAD_TIMEOUT if first else IDLE_TIMEOUT)
+            length = await self._gather(HEAD_TIMEOUT if first else IDLE_TIMEOUT)
         except TimeoutError:
-            if self._got:
+            if self._unread:
+                await self._budget.turn()
                 await self._send(Answer(408, f"{_FORM[408]}\n".encode(), ends=True), b"GET")
             return False
+        if not length:
+            return False
+        await self._budget.turn()
+        try:
+            event = self._parse(length)
         except h11.RemoteProtocolError as error:
             status = error.error_status_hint
             # What h11 says may quote the request, so the answer does not.
@@ -65,10 +78,8 @@ class Connection:
             return False
         if event is None:
             return False
-        if not first:
-            await self._budget.turn()
         # h11 checks the length of an incomplete head alone, and the last read may complete a longer one.
-        if self._got - len(self._http.trailing_data[0]) > HEAD_BYTES:
+        if length > HEAD_BYTES:
             answer = Answer(431, f"{_FORM[431]}\n".encode(), ends=True)
         else:
             answer = self._answer(event)
@@ -78,24 +89,37 @@ class Connection:
         self._http.start_next_cycle()
         return True
 
-    async def _head(self, timeout: float) -> h11.Request | None:
-        """The next request, or None if the client has closed. Raises TimeoutError, RemoteProtocolError."""
+    async def _gather(self, timeout: float) -> int:
+        """How many bytes of `_unread` h11 can judge: a whole head, or what can't become one. 0: none came.
+
+        Raises TimeoutError.
+        """
         loop = asyncio.get_running_loop()
         self.since = loop.time()
-        self._got = len(self._http.trailing_data[0])
-        async with asyncio.timeout(HEAD_TIMEOUT if self._got else timeout) as limit:
-            while True:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA:
-                    data = await self._reader.read(HEAD_BYTES)
-                    if data and not self._got:
-                        limit.reschedule(loop.time() + HEAD_TIMEOUT)
-                    self._got += len(data)
-                    self._http.receive_data(data)
-                elif isinstance(event, h11.Request):
-                    return event
-                else:
-                    return None
+        searched = 0
+        async with asyncio.timeout(HEAD_TIMEOUT if self._unread else timeout) as limit:
+            while not (found := _BLANK_LINE.search(self._unread, searched)):
+                if len(self._unread) > HEAD_BYTES or _NO_REQUEST.match(self._unread):
+                    break
+                searched = max(0, len(self._unread) - 2)
+                data = await self._reader.read(HEAD_BYTES)
+                if not data:
+                    break
+                if not self._unread:
+                    limit.reschedule(loop.time() + HEAD_TIMEOUT)
+                self._unread += data
+        self.since = loop.time()  # it waits for the bridge now
+        return found.end() if found else len(self._unread)
+
+    def _parse(self, length: int) -> h11.Request | None:
+        """The request in the first `length` bytes of `_unread`. Raises RemoteProtocolError."""
+        self._http.receive_data(bytes(self._unread[:length]))
+        del self._unread[:length]
+        event = self._http.next_event()
+        if event is h11.NEED_DATA:
+            self._http.receive_data(b"")  # the client has closed
+            event = self._http.next_event()
+        return event if isinstance(event, h11.Request) else None
 
     def _answer(self, event: h11.Request) -> Answer:
         headers: dict[str, str] = {}
