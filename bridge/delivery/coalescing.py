@@ -19,6 +19,7 @@ SHORTEST = 0.001  # seconds; epoll_wait(2) counts in milliseconds
 _FEW = 16  # reports
 _LONE = 2  # messages; with more in a report, fewer messages in flight would make smaller batches
 _PART = 8  # of the outstanding reports, one in so many is awaited
+BATCH = 16  # messages; reports of so many on average cost a message little
 _OF_ONE_TOPIC = 100.0  # messages a report, before it is known
 _SLOWNESS = 8  # the part of a new value in `_size` is one in so many
 
@@ -34,10 +35,12 @@ class Coalescing:
         self._taken_at = 0.0
         self._was_empty = True  # nothing was in flight then, so that no pace follows from the next reports
 
+    def batches_taken(self) -> None:
+        """Reports of BATCH messages and more were taken: none has to wait."""
+        self._size = _OF_ONE_TOPIC
+
     def taken(self, now: float, reports: int, messages: int, in_flight: int) -> None:
         """`reports` were taken now, for so many `messages`; `in_flight` messages have none yet."""
-        if reports < 1:
-            return
         self._size += (messages / reports - self._size) / _SLOWNESS
         outstanding = in_flight / self._size
         if self._size < _LONE and outstanding >= _FEW and not self._was_empty:

@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 
 from bridge.delivery import held_lanes
 from bridge.delivery.clock import EARLIEST, is_believable
-from bridge.delivery.coalescing import Coalescing
+from bridge.delivery.coalescing import BATCH, Coalescing
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.held_lanes import HeldLanes
@@ -542,7 +542,10 @@ class Pipeline:
         delivered = self._kafka.take_delivered()
         if not delivered:
             return
-        self._coalescing.taken(time.monotonic(), reports, len(delivered), self._kafka.queued)
+        if len(delivered) >= BATCH * reports:  # with few topics, so that these cost nothing more
+            self._coalescing.batches_taken()
+        else:
+            self._coalescing.taken(time.monotonic(), reports, len(delivered), self._kafka.queued)
         counts = self.counts
         self.sampled.delivered(delivered)
         counts.delivered += len(delivered)

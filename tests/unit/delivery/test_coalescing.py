@@ -71,9 +71,12 @@ def test_after_a_pause_the_first_reports_are_taken_at_once() -> None:
     assert coalescing.until == before
 
 
-def test_a_look_that_finds_no_report_changes_nothing() -> None:
+def test_after_batches_it_takes_many_single_reports_until_any_wait() -> None:
     coalescing = Coalescing()
-    now = one_by_one(coalescing, pace=0.1 * MS)
+    one_by_one(coalescing, pace=MS)
+    coalescing.batches_taken()
     before = coalescing.until
-    coalescing.taken(now + 1.0, 0, 0, 100)
+    one_by_one(coalescing, pace=MS, reports=20)
     assert coalescing.until == before
+    now = one_by_one(coalescing, pace=MS)
+    assert coalescing.until > now
