@@ -91,6 +91,8 @@ class Messages(Protocol):
     @property
     def has_work(self) -> bool: ...
     @property
+    def relay_at(self) -> float: ...
+    @property
     def watch_at(self) -> float: ...
     def relay(self) -> bool: ...
 
@@ -109,22 +111,31 @@ def relay(loop: Loop, messages: Messages, packets: Packets, due: float) -> float
     Such a message wakes the loop twice: when EMQ sends it, and when Kafka has it. Neither can change most of
     what a turn asks of all parts, so neither makes a turn. A turn follows at `due`, in monotonic seconds, and
     at once where anything else has happened. Returns the seconds that the longest of these passes took.
+
+    After the bell has rung, reports may be left to gather until `relay_at`. The bell does not ring meanwhile,
+    because librdkafka's queue of reports is not empty. Whoever ends these passes must take the reports.
     """
     wait, monotonic = loop.wait, time.monotonic
     longest = 0.0
     is_calm = messages.is_calm and packets.is_calm
+    wakes_at = due
+    has_reports = 0
     now = monotonic()
-    while (happened := wait(due - now)) and is_calm and not happened & ACTED:
+    while ((happened := wait(wakes_at - now)) or has_reports) and is_calm and not happened & ACTED:
         began = monotonic()
         if began >= due:
             break
-        if happened & RUNG and not messages.relay():
-            break
+        has_reports |= happened & RUNG
+        if has_reports and began >= messages.relay_at:
+            has_reports = 0
+            if not messages.relay():
+                break
         if happened & READY:
             if not packets.relay() or messages.has_work:
                 break
             if messages.watch_at < due:  # a message may be in flight now, and must not be late unseen
                 due = messages.watch_at
+        wakes_at = min(due, messages.relay_at) if has_reports else due
         now = monotonic()
         if now - began > longest:
             longest = now - began

@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 
 from bridge.delivery import held_lanes
 from bridge.delivery.clock import EARLIEST, is_believable
+from bridge.delivery.coalescing import BATCH, Coalescing
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.held_lanes import HeldLanes
@@ -83,7 +84,9 @@ class Kafka(held_lanes.Kafka, Protocol):
     def wants_successor(self) -> bool: ...
     @property
     def only_reports(self) -> bool: ...
-    def poll(self) -> None: ...
+    @property
+    def queued(self) -> int: ...
+    def poll(self) -> int: ...
     def take_delivered(self) -> list[Message]: ...
     def take_failures(self) -> list[Failure]: ...
     def retire(self) -> None: ...
@@ -108,6 +111,7 @@ class Pipeline:
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._only_route = settings.routes[0].name if len(settings.routes) == 1 else ""
         self._plans = Plans()
+        self._coalescing = Coalescing()
         self._lanes: dict[str, Lane] = {}
         self._idle: dict[Lane, None] = {}  # those that were IDLE at the last look, the longest first
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
@@ -297,10 +301,10 @@ class Pipeline:
         self._stirred = False
         if self._decides:
             self._decide()
-        self._kafka.poll()
+        reports = self._kafka.poll()
         for failure in self._kafka.take_failures():  # first: what is delivered may have overtaken them
             self._failed(failure)
-        self._take_delivered()
+        self._take_delivered(reports)
         if self._kafka.answers:
             self._held.take_answers(time.monotonic(), self._lanes)
         if self._kafka.is_broken:
@@ -333,10 +337,10 @@ class Pipeline:
         False: anything else is to be done, so a turn must follow at once.
         """
         kafka = self._kafka
-        kafka.poll()
+        reports = kafka.poll()
         if not kafka.only_reports:
             return False  # a turn takes the failures first
-        self._take_delivered()
+        self._take_delivered(reports)
         settled = self._ledger.take_settled()
         if settled and not self.session.acknowledge(settled):
             return False
@@ -349,6 +353,11 @@ class Pipeline:
         Lanes may be held: what happens to one of them stirs it.
         """
         return not self.has_work and self._kafka.only_reports
+
+    @property
+    def relay_at(self) -> float:
+        """When to `relay` reports that come now, in monotonic seconds: at once, or some of them together."""
+        return self._coalescing.until
 
     @property
     def watch_at(self) -> float:
@@ -529,10 +538,14 @@ class Pipeline:
 
     # -- producing -------------------------------------------------------------------------------------
 
-    def _take_delivered(self) -> None:
+    def _take_delivered(self, reports: int) -> None:
         delivered = self._kafka.take_delivered()
         if not delivered:
             return
+        if len(delivered) >= BATCH * reports:  # with few topics, so that these cost nothing more
+            self._coalescing.batches_taken()
+        else:
+            self._coalescing.taken(time.monotonic(), reports, len(delivered), self._kafka.queued)
         counts = self.counts
         self.sampled.delivered(delivered)
         counts.delivered += len(delivered)

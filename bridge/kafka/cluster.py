@@ -139,19 +139,23 @@ class Cluster:
         if report := self._prober.produce(message):
             failed(self._failure(*report))
 
-    def poll(self) -> None:
-        """Take the delivery reports that have come, and look whether files were replaced."""
+    def poll(self) -> int:
+        """Take the delivery reports that have come, and look whether files were replaced.
+
+        Returns how many reports have come. Each is of a batch of messages.
+        """
         if time.monotonic() >= self._look_at:
             self._look()
         if self._rests:
-            return
+            return 0
         producer = self._producer
-        producer.poll()
+        reports = producer.poll()
         if producer.delivered:
             self._has_delivered = True
             self._refused = ""
         if self._retiring or self._prober:
             self._poll_others()
+        return reports
 
     def _poll_others(self) -> None:
         for producer in self._others:
@@ -175,6 +179,11 @@ class Cluster:
         if producer.failed or producer.is_broken or self._fatal or self._retiring or self._prober:
             return False
         return producer.rings
+
+    @property
+    def queued(self) -> int:
+        """Messages of the newest producer of which no report has come."""
+        return self._producer.queued
 
     @property
     def _others(self) -> list[Producer]:

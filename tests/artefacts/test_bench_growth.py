@@ -13,7 +13,7 @@ from bridge.settings import Settings
 from tests.bench import quarter
 from tests.bench.backlog import number_of
 from tests.bench.drain import Incomplete
-from tests.bench.growth import feeder, figures, load, page, run
+from tests.bench.growth import drained, feeder, figures, load, page, run
 from tests.bench.growth.curves import CURVES, Curve
 from tests.bench.growth.drained import CPU, RATE, Figures
 from tests.bench.growth.figures import Measured
@@ -198,6 +198,17 @@ def test_the_documentation_shows_each_curve(each: Curve) -> None:
     assert f"![{each.title}](../images/{page.picture(each.name)})" in page.with_table(
         text, each, {each.name: MEASURED}
     )
+
+
+@pytest.mark.parametrize(("point", "messages"), [(1, 200_000), (1000, 200_000), (10_000, 50_000)])
+def test_the_point_of_most_kafka_topics_has_fewer_messages_because_each_costs_more(
+    monkeypatch: pytest.MonkeyPatch, point: int, messages: int
+) -> None:
+    loads: list[Load] = []
+    monkeypatch.setattr(drained, "measure", lambda _here, load: loads.append(load))
+    (topics,) = [each for each in CURVES if each.name == "kafka-topics"]
+    topics.measure(NO_RIG, point, topics.messages)
+    assert [(load.kafka_topics, load.count) for load in loads] == [(point, messages)]
 
 
 @pytest.mark.parametrize("each", CURVES, ids=lambda each: each.name)

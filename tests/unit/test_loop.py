@@ -172,6 +172,7 @@ class Part:
         self._parts, self._name = parts, name
         self.is_calm = self.passes_all = True
         self.has_work = False
+        self.relay_at = 0.0
 
     @property
     def watch_at(self) -> float:
@@ -197,6 +198,39 @@ def test_reports_and_packets_are_passed_on_until_the_time_of_the_turn(
     parts.then = {1: lambda: theirs.send(b"x"), 2: lambda: (ours.recv(1), parts.loop.ring())}
     parts.relay(0.2)
     assert parts.passes == ["reports", "packets", "reports"]
+
+
+def test_reports_that_may_gather_are_passed_on_together(
+    parts: Parts, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    parts.loop.watch(ours.fileno(), write=False)
+    parts.messages.relay_at = time.monotonic() + 0.1
+    parts.loop.ring()
+    parts.then = {1: lambda: (ours.recv(1), parts.loop.ring()), 2: lambda: times.append(time.monotonic())}
+    times: list[float] = []
+    theirs.send(b"x")
+    parts.relay(0.3)
+    assert parts.passes == ["packets", "reports"], "a message does not wait for the reports"
+    assert times[0] >= parts.messages.relay_at
+
+
+def test_after_the_reports_that_gathered_the_loop_sleeps_until_the_bell_rings(parts: Parts) -> None:
+    parts.messages.relay_at = time.monotonic() + 0.02
+    parts.loop.ring()
+    began = time.monotonic()
+    parts.relay(0.2)
+    assert parts.passes == ["reports"]
+    assert time.monotonic() - began >= 0.19
+
+
+def test_a_turn_does_not_wait_for_reports_to_gather(parts: Parts) -> None:
+    parts.messages.relay_at = time.monotonic() + LONG
+    parts.loop.ring()
+    began = time.monotonic()
+    parts.relay(0.05)
+    assert parts.passes == []
+    assert time.monotonic() - began < LONG / 2
 
 
 def test_where_nothing_comes_the_turn_follows_at_its_time(parts: Parts) -> None:

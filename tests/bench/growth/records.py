@@ -11,6 +11,7 @@ from tests.bench import backlog
 from tests.harness.conditions import wait_until
 from tests.harness.kafka import KafkaCluster
 
+_AT_ONCE = 500  # partitions in a query
 _MANY = 100  # partitions; with fewer a query costs little
 _PAUSE = 10  # times as long as a query took: queries about 10,000 topics would otherwise take half a core
 _LONGEST_PAUSE = 10.0  # seconds
@@ -106,12 +107,18 @@ class Records:
         return tally.found()
 
     def _ends(self) -> dict[tuple[str, int], int]:
+        ends: dict[tuple[str, int], int] = {}
+        for first in range(0, len(self._partitions), _AT_ONCE):
+            ends |= self._ends_of(self._partitions[first : first + _AT_ONCE])
+        return ends
+
+    def _ends_of(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         found: list[TopicPartition] = []
 
         def answered() -> bool:
-            wanted = [TopicPartition(*each, OFFSET_END) for each in self._partitions]
+            wanted = [TopicPartition(*each, OFFSET_END) for each in partitions]
             with contextlib.suppress(KafkaException):
-                # ListOffsets takes this for a time, and means the end. One request asks about all partitions.
+                # ListOffsets takes this for a time, and means the end.
                 found[:] = self._asks.offsets_for_times(wanted, timeout=60.0)
             # Right after a topic's creation the error is "not leader".
             return len(found) == len(wanted) and not any(each.error for each in found)

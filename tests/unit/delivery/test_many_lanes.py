@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.delivery import pipeline as pipeline_module
+from bridge.delivery.coalescing import LONGEST
 from bridge.delivery.held_lanes import MOST_VISITS, HeldLanes
 from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Hold
@@ -293,3 +294,26 @@ def test_a_lane_whose_segment_is_still_being_written_is_not_forgotten(forgets: W
     assert message.plan.lane.state is LaneState.LIVE
     rest(forgets, clock, 10.0)
     assert not any(disk_of(forgets).by_topic.values())
+
+
+def test_single_reports_of_many_topics_are_taken_together_and_batches_of_one_at_once(
+    world: World, clock: Clock
+) -> None:
+    for number in range(MANY):
+        world.receive(b"site/%d" % number)
+    rest(world, clock)
+    for number in range(MANY):
+        world.receive(b"site/%d" % number)
+    for _ in range(100):
+        clock.now += 0.001
+        kafka_of(world).deliver(kafka_of(world).in_flight[0].packet_id)
+        assert world.pipeline.relay()
+    assert clock.now < world.pipeline.relay_at <= clock.now + LONGEST
+    rest(world, clock, 1.0)
+    for _ in range(100):
+        clock.now += 0.01
+        for _ in range(50):
+            world.receive(b"site/1")
+        kafka_of(world).deliver()
+        assert world.pipeline.relay()
+    assert world.pipeline.relay_at < clock.now

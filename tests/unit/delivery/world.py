@@ -86,7 +86,12 @@ class Kafka:
         self.probed.append(message.packet_id)
         self.produce([message], failed)
 
-    def poll(self) -> None: ...
+    def poll(self) -> int:
+        return len(self.delivered)
+
+    @property
+    def queued(self) -> int:
+        return len(self.in_flight)
 
     @property
     def only_reports(self) -> bool:
