@@ -56,7 +56,10 @@ class Why(NamedTuple):
 
 
 class HeldLanes:
-    """Every lane that is not LIVE."""
+    """Every lane that is not LIVE.
+
+    `stirred`: those that have something to do. If there are any, the loop's next turn must come at once.
+    """
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class HeldLanes:
         self._failed = failed
         self._many_topics = many_topics
         self._lanes: dict[Lane, Why | None] = {}  # with what was logged last; None: nothing
-        self._stirred: deque[Lane] = deque()
+        self.stirred: deque[Lane] = deque()
         self._flying: set[Lane] = set()  # those that had messages in flight when they were visited last
         self._held: dict[Hold, set[Lane]] = {hold: set() for hold in Hold}  # HELD or ASKING, by the reason
         self._due: list[tuple[float, int, Lane]] = []  # a heap; entries whose time is not `lane.due` are void
@@ -82,15 +85,10 @@ class HeldLanes:
         """Serve this lane from now on: the lane has left LIVE, or has something new to do."""
         if not lane.is_stirred:
             lane.is_stirred = True
-            self._stirred.append(lane)
+            self.stirred.append(lane)
             self._lanes.setdefault(lane, None)
         if lane.in_flight:
             self._flying.add(lane)
-
-    @property
-    def stirred(self) -> bool:
-        """A lane has something to do, so the loop's next turn must come at once."""
-        return bool(self._stirred)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -118,8 +116,8 @@ class HeldLanes:
             lane = heappop(self._due)[2]
             lane.due = 0.0
             self.add(lane)
-        for _ in range(min(len(self._stirred), MOST_VISITS)):
-            lane = self._stirred.popleft()
+        for _ in range(min(len(self.stirred), MOST_VISITS)):
+            lane = self.stirred.popleft()
             lane.is_stirred = False
             self._visit(lane, now)
 
@@ -198,10 +196,6 @@ class HeldLanes:
                     lane.answered(answer.limit)
             if lane in self._lanes:
                 self.add(lane)
-
-    @property
-    def has_answers(self) -> bool:
-        return bool(self._kafka.answers)
 
     def log_held(self, lane: Lane, reason: str, hold: Hold) -> None:
         head, _, way_out = reason.partition("; allow it: ")

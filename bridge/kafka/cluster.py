@@ -189,6 +189,23 @@ class Cluster:
     def _others(self) -> list[Producer]:
         return [*self._retiring, self._prober] if self._prober else self._retiring.copy()
 
+    def relay(self) -> tuple[int, list[Message]] | None:
+        """Take the delivery reports that have come, while `only_reports`. None: something else has come.
+
+        Then nothing is taken, and a turn must follow. Between two turns nobody looks for replaced files.
+        Returns how many reports have come, as `poll` does, and the messages that they confirm.
+        """
+        producer = self._producer
+        reports = producer.poll()
+        if not self.only_reports:
+            return None
+        delivered = producer.delivered
+        if delivered:
+            producer.delivered = []
+            self._has_delivered = True
+            self._refused = ""
+        return reports, delivered
+
     def take_delivered(self) -> list[Message]:
         return taken(self._producer.delivered)
 

@@ -97,6 +97,9 @@ class Kafka:
     def only_reports(self) -> bool:
         return not (self._failures or self.is_broken or self.wants_successor)
 
+    def relay(self) -> tuple[int, list[Message]] | None:
+        return (self.poll(), self.take_delivered()) if self.only_reports else None
+
     def take_delivered(self) -> list[Message]:
         delivered, self.delivered = self.delivered, []
         return delivered

@@ -279,6 +279,27 @@ def test_a_cluster_whose_one_producer_works_can_but_deliver(world: World) -> Non
     assert world.cluster.only_reports
 
 
+def test_a_pass_takes_what_was_delivered(world: World) -> None:
+    sent = message()
+    world.produce(sent)
+    taken: list[Message] = []
+    wait_until(
+        lambda: taken.extend((world.cluster.relay() or (0, []))[1]) or taken, 30, "the delivery report"
+    )
+    assert taken == [sent]
+    assert world.cluster.relay() == (0, [])
+    assert world.cluster.take_delivered() == []
+
+
+def test_a_pass_takes_nothing_beside_a_failure_which_comes_first(world: World) -> None:
+    producer = world.cluster._producer
+    producer.delivered.append(delivered := message())
+    producer.failed.append((failed := message(), DENIED, "denied"))
+    assert world.cluster.relay() is None
+    assert [each.message for each in world.cluster.take_failures()] == [failed]
+    assert world.cluster.take_delivered() == [delivered]
+
+
 def test_where_a_thread_waits_for_reports_each_needs_a_turn(
     kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
