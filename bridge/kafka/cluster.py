@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from weakref import ref
 
+from bridge import program
 from bridge.delivery.clock import wall_offset
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
@@ -37,6 +38,14 @@ _EVENTS = {
     error_verdicts.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
     error_verdicts.FATAL: Event.KAFKA_FATAL,
 }
+_IF_IT_LASTS = {
+    error_verdicts.RESOLVE: "if this lasts, correct the name in kafka.bootstrap_servers or in the broker's"
+    " advertised.listeners, or this machine's name resolution",
+    error_verdicts.ALL_BROKERS_DOWN: "start Kafka, or correct kafka.bootstrap_servers;"
+    " sudo mqtt-kafka-bridge check tries each address",
+    error_verdicts.FATAL: "nothing: the bridge replaces the producer",
+}
+_NEEDED = "nothing while flow.minute shows `delivered`; else sudo mqtt-kafka-bridge check tries each broker"
 
 
 class Cluster:
@@ -340,7 +349,8 @@ class Cluster:
             if kind == error_verdicts.FATAL and producer is self._producer and self._may_rest:
                 self._rest(plain(text))
         elif self._is_due(kind):
-            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=plain(text))
+            way_out = program.typed(_IF_IT_LASTS.get(kind, _NEEDED))
+            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=plain(text), way_out=way_out)
             if kind == error_verdicts.ALL_BROKERS_DOWN:
                 self._ask_listeners()
         if kind == error_verdicts.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:

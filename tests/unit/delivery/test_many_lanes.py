@@ -149,7 +149,7 @@ def test_a_thousand_missing_topics_are_asked_about_at_a_bounded_rate_and_one_is_
 def test_kafka_is_asked_about_missing_topics_although_those_that_had_their_turn_first_exist_now(
     world: World, clock: Clock
 ) -> None:
-    """A person creates 1,000 topics, a few hundred at a time. Each question may find all that exist by now."""
+    """A person creates 1,000 topics, a few hundred at a time. Each question may find all that exist now."""
     hold(world, clock, Hold.MISSING)
     rest(world, clock, 5.0)
     for number in range(500):

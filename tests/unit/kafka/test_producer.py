@@ -30,7 +30,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.mock_kafka import QUIET, MockKafka
 
 DENIED = 29  # Kafka protocol guide, "Error Codes"
-AUTHENTICATION, ALL_BROKERS_DOWN, FATAL = -169, -187, -150  # rdkafka.h
+AUTHENTICATION, ALL_BROKERS_DOWN, FATAL, TRANSPORT, RESOLVE = -169, -187, -150, -195, -193  # rdkafka.h
 SASL = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
 NOBODY = "127.47.0.1:1"
 
@@ -553,6 +553,25 @@ def test_a_cluster_that_is_down_is_not_taken_for_one_that_refuses_because_it_onc
     world.cluster._error(producer, AUTHENTICATION, "wrong password")
     world.cluster._error(producer, ALL_BROKERS_DOWN, "3/3 brokers are down")
     assert world.cluster._rests
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "event", "way_out"),
+    [
+        (RESOLVE, "kafka.error", "advertised.listeners"),
+        (TRANSPORT, "kafka.error", "sudo mqtt-kafka-bridge check tries each broker"),
+        (ALL_BROKERS_DOWN, "kafka.all_brokers_down", "start Kafka"),
+    ],
+)
+def test_an_error_that_time_may_cure_is_logged_with_what_to_do_if_it_does_not(
+    code: int, event: str, way_out: str
+) -> None:
+    world = World(NOBODY)
+    with capture_logs() as lines:
+        world.cluster._error(world.cluster._producer, code, "k:9092/1: something")
+    assert [line["event"] for line in lines] == [event]
+    assert way_out in lines[0]["way_out"]
     world.close()
 
 
