@@ -14,6 +14,7 @@ from tests.harness.kafka import KafkaCluster
 _MANY = 100  # partitions; with fewer a query costs little
 _PAUSE = 10  # times as long as a query took: queries about 10,000 topics would otherwise take half a core
 _LONGEST_PAUSE = 10.0  # seconds
+_DEADLINE = 300.0  # seconds: right after it has created 10,000 topics Kafka is busy
 
 
 @dataclass(frozen=True)
@@ -116,5 +117,5 @@ class Records:
             # Right after a topic's creation the error is "not leader".
             return len(found) == len(wanted) and not any(each.error for each in found)
 
-        wait_until(answered, 60.0, "Kafka tells the ends of all partitions")
+        wait_until(answered, _DEADLINE, "Kafka tells the ends of all partitions")
         return {(each.topic, each.partition): each.offset for each in found}
