@@ -543,6 +543,33 @@ def test_a_cluster_that_rests_has_no_producer_to_retire() -> None:
     world.close()
 
 
+def test_with_many_topics_librdkafka_makes_no_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its histograms took 30 KB of each topic: 10,000 topics more than the unit's limit."""
+    makes: list[bool] = []
+
+    class Watched(Producer):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            makes.append(named["on_statistics"] is not None)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(cluster_module, "Producer", Watched)
+    world = World(NOBODY)
+    cluster = world.cluster
+    for number in range(500):
+        cluster._take_answer(TopicAnswer(f"t{number}", exists=True, limit=None))
+        cluster._take_answer(TopicAnswer(f"missing{number}", exists=False))
+    cluster.brokers._trips = {1: 0.1}
+    assert not cluster.wants_successor
+    cluster._take_answer(TopicAnswer("one more", exists=True, limit=None))
+    assert cluster.wants_successor
+    cluster.retire()
+    assert not cluster.wants_successor
+    cluster.rebuild()
+    assert makes == [True, False, False]
+    assert not cluster.brokers._trips
+    world.close()
+
+
 def test_a_cluster_that_is_down_is_not_taken_for_one_that_refuses_because_it_once_did() -> None:
     world = World(NOBODY)
     producer = world.cluster._producer
