@@ -124,6 +124,8 @@ class Records:
                 found[:] = self._asks.offsets_for_times(wanted, timeout=60.0)
             except KafkaException as error:
                 trouble = str(error)
+                self._asks.close()  # it may go on to believe that a topic is not there
+                self._asks = Consumer(self._options)
                 return False
             # Right after a topic's creation the error is "not leader".
             trouble = next((f"{each.topic}: {each.error}" for each in found if each.error), "")
