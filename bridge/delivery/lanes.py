@@ -517,10 +517,7 @@ class Lane:
         the bridge assumes this limit.
         """
         self._limit = limit
-        if (
-            self.state is not LaneState.HELD
-        ):  # else Kafka was asked for the limit only: a person must act still
-            self._needs_a_person = False
+        self._needs_a_person = False
         self._set_plain()
         if is_known:
             cleared = {each for each in self._size_suspects if not self._exceeds_limit(each)}

@@ -436,20 +436,6 @@ def test_what_is_on_disk_leaves_the_memory_while_the_lane_waits_for_a_person(liv
     assert (live.room.taken_messages, live.room.taken_size, live.room.stored) == (0, 0, 3)
 
 
-def test_an_answer_about_a_message_s_size_does_not_mean_that_a_forbidden_topic_may_be_written(
-    live: Lane,
-) -> None:
-    """Its user may see the topic, and may not write. What comes goes to disk alone until the next attempt."""
-    first = message()
-    written(live, first)
-    live.failed(first, now=0.0, needs_a_person=True)
-    live.answered(1000)
-    list(live.release())
-    live.offer(message())
-    assert len(live.behind) == 1
-    assert live.room.taken_messages == 0
-
-
 def test_a_row_before_one_that_kafka_holds_stays_in_memory(live: Lane) -> None:
     """That row may be deleted only later: it would be read again, and its message produced twice."""
     messages = [message(), message(), message()]
