@@ -147,6 +147,23 @@ def test_a_thousand_missing_topics_are_asked_about_at_a_bounded_rate_and_one_is_
     assert world.kafka.asked == 2 * ["iot.7"]
 
 
+def test_kafka_is_asked_about_missing_topics_although_those_that_had_their_turn_first_exist_now(
+    world: World, clock: Clock
+) -> None:
+    """A person creates 1,000 topics, a few hundred at a time. Each question may find all that exist now."""
+    hold(world, clock, Hold.MISSING)
+    rest(world, clock, 5.0)
+    for number in range(500):
+        del kafka_of(world).wrong[f"iot.{number}"]
+        kafka_of(world).look_up(f"iot.{number}")  # they are found together
+    rest(world, clock, 5.0)
+    assert len(world.pipeline.held.lanes) == MANY - 500
+    for _ in range(10):
+        world.kafka.asked.clear()
+        rest(world, clock, 2.0)
+        assert len(world.kafka.asked) == 40
+
+
 def test_a_topic_that_was_found_with_others_goes_on_at_once(world: World, clock: Clock) -> None:
     hold(world, clock, Hold.MISSING)
     rest(world, clock, 5.0)
