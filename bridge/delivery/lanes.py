@@ -517,9 +517,7 @@ class Lane:
         the bridge assumes this limit.
         """
         self._limit = limit
-        if (
-            self.state is not LaneState.HELD
-        ):  # else Kafka was asked for the limit only: a person must act still
+        if self.state is not LaneState.HELD:  # HELD: this was about the limit only, a person must still act
             self._needs_a_person = False
         self._set_plain()
         if is_known:
