@@ -517,7 +517,8 @@ class Lane:
         the bridge assumes this limit.
         """
         self._limit = limit
-        self._needs_a_person = False
+        if self.state is not LaneState.HELD:  # HELD: this was about the limit only, a person must still act
+            self._needs_a_person = False
         self._set_plain()
         if is_known:
             cleared = {each for each in self._size_suspects if not self._exceeds_limit(each)}
