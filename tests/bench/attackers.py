@@ -1,7 +1,8 @@
 """Attacks the HTTP server of a bridge until it is killed: python -m tests.bench.attackers HOST PORT CORE
 
 Slow heads, half-open connections, floods of requests, long heads, wrong methods, wrong hosts: all at once,
-as fast as the server lets them. They stand for other machines, so they run on a core of their own.
+several hundred connections a second, of which the page's budget answers a few dozen. They stand for other
+machines, so they run on a core of their own.
 """
 
 import contextlib
@@ -15,6 +16,9 @@ import time
 from collections.abc import Callable
 
 _FLOODS = 8  # threads that make requests, each as fast as it is answered
+_PAUSE = (
+    0.02  # seconds between two connections of a thread; without it the attackers' own cost would be measured
+)
 _SLOW = 64  # connections that send a byte a second
 
 _HOST = b"Host: localhost\r\n"
@@ -48,6 +52,7 @@ def _flood(where: tuple[str, int]) -> None:
             client.sendall(request)
             while client.recv(65_536):
                 pass
+        time.sleep(_PAUSE)
 
 
 def _slow(where: tuple[str, int]) -> None:
@@ -65,6 +70,7 @@ def _reset(where: tuple[str, int]) -> None:
     with socket.create_connection(where, timeout=5) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.sendall(_REQUESTS[0])
+    time.sleep(_PAUSE)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,11 @@ from start to start than an attack costs:
 
 The attackers stand for other machines, but they run on this one. They have a core of their own, and
 everything else shares the other cores in all states. Still, they take caches, and cores that are threads of
-one real core slow each other down. `another attacked` shows how much of the cost that is; the rest is the
-page's.
+one real core slow each other down. So they make no more connections than they must: many times as many as the
+page answers. `another attacked` shows what the machine itself loses; the rest is the page's.
 
-The time of the page's own thread does not count: it is bounded to a share of a core.
+The time of the page's own thread does not count: it is bounded to a share of a core. How much it takes shows
+that the attack takes all that the page gives.
 """
 
 import contextlib
@@ -58,15 +59,17 @@ def measure(here: Rig, rounds: int, rate: int, count: int, core: int) -> str:
     """`count` messages at `rate` messages/s in each state, in each round. `core`: the attackers'."""
     done = [_round(here, rate, count, core) for _ in range(rounds)]
     found = {state: [each[state].latency for each in done] for state in State}
-    rows = [[state.value, *_spread(found[state])] for state in State]
+    rows = [
+        [state.value, *_spread(found[state]), report.spread([_of_page(each[state]) for each in done], 2)]
+        for state in State
+    ]
     for other in (State.PEACE, State.ANOTHER):
         ratios = [_ratios(*pair) for pair in zip(found[State.ATTACKED], found[other], strict=True)]
-        rows.append([f"attacked / {other.value}", *_spread(ratios, 2)])
+        rows.append([f"attacked / {other.value}", *_spread(ratios, 2), ""])
         both = [latency.together([each[state] for each in done]).latency for state in (State.ATTACKED, other)]
-        rows.append(["of all rounds together", *(f"{one:.2f}" for one in _ratios(*both))])
-    return report.table(
-        [f"at {rate} messages/s", "p50 ms", "p99 ms", "CPU µs a message", "% of a core"], rows
-    )
+        rows.append(["of all rounds together", *(f"{one:.2f}" for one in _ratios(*both)), ""])
+    columns = ["p50 ms", "p99 ms", "CPU µs a message", "% of a core", "the page's thread, % of a core"]
+    return report.table([f"at {rate} messages/s", *columns], rows)
 
 
 def _round(here: Rig, rate: int, count: int, core: int) -> dict[State, Stretch]:
@@ -83,6 +86,10 @@ def _round(here: Rig, rate: int, count: int, core: int) -> dict[State, Stretch]:
                     found[state].append(stretch(count // turns))
     here.forget_session(place)
     return {state: latency.together(stretches) for state, stretches in found.items()}
+
+
+def _of_page(stretch: Stretch) -> float:
+    return stretch.apart / stretch.elapsed * 100
 
 
 def _ratios(under: Latency, peace: Latency) -> Latency:

@@ -33,6 +33,7 @@ class Stretch(NamedTuple):
     latencies: tuple[float, ...]  # seconds
     cpu: float  # seconds
     elapsed: float  # seconds
+    apart: float = 0.0  # seconds of processor time of the threads that do not count
 
     @property
     def latency(self) -> Latency:
@@ -46,6 +47,7 @@ def together(stretches: Sequence[Stretch]) -> Stretch:
         tuple(latency for each in stretches for latency in each.latencies),
         sum(each.cpu for each in stretches),
         sum(each.elapsed for each in stretches),
+        sum(each.apart for each in stretches),
     )
 
 
@@ -81,14 +83,16 @@ def running(here: Rig, peer: Peer, rate: int, *, without: str = "") -> Iterator[
     The time of the peer's threads named `without` does not count.
     """
 
-    def used() -> float:
-        return meter.cpu_seconds(process) - (meter.thread_seconds(process, without) if without else 0.0)
+    def used() -> tuple[float, float]:
+        apart = meter.thread_seconds(process, without) if without else 0.0
+        return meter.cpu_seconds(process) - apart, apart
 
     def send(count: int) -> Stretch:
         arrived.clear()
-        before, began = used(), time.monotonic()
+        (before, apart_before), began = used(), time.monotonic()
         publish_evenly(place, rate, count, arrived)
-        return Stretch(tuple(arrived), used() - before, time.monotonic() - began)
+        after, apart = used()
+        return Stretch(tuple(arrived), after - before, time.monotonic() - began, apart - apart_before)
 
     place = here.place(peer.slug, mqtt5=peer.speaks(mqtt5=True))
     here.kafka.create_topic(place.topic, partitions=PARTITIONS)
