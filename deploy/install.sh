@@ -61,9 +61,9 @@ kafka       installs one node of a Kafka cluster, broker and controller; run the
             until the node is in sync; while too few of the others run it says so and ends, with exit status 0
   --nodes   all nodes, on each machine in the same order: 3, or 1, or 5; addresses or names
   --node    which of them this machine is, if its addresses do not tell
-  --archive Kafka's kafka_2.13-VERSION.tgz, or a .tgz of libs/ from a node without it. Without --archive Maven
-            takes the jars from Maven Central: 43 MB of jars, 130 MB of packages of apt (Maven, which you may
-            remove afterwards), and some minutes
+  --archive Kafka's kafka_2.13-VERSION.tgz, or a .tgz of another node's libs/. Without --archive Maven takes the
+            jars from Maven Central: 43 MB, besides 10 MB for Maven itself, which you may remove afterwards, and
+            some minutes. Java takes 215 MB in any case
   --sha512  the archive's SHA-512, if deploy/kafka.lock does not have it and no file ARCHIVE.sha512 is there
   --cluster-id  22 characters, if not the ones that each node makes from --nodes
   --heap    MB of memory for Java; otherwise 512, 1024 or 2048 on a machine with 2, 4 or 8 GB

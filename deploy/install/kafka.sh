@@ -2,8 +2,8 @@
 # Kafka: a node of a cluster, broker and controller in one. Part of install.sh, with kafka_checks.sh, kafka_versions.sh,
 # kafka_files.sh and kafka_upkeep.sh. ../kafka/cluster.py asks the cluster.
 
-KAFKA_SPACE=300     # MB in /opt: a version, and Maven's files
-WAITS_FOR_OTHERS=4  # cluster.py
+KAFKA_SPACE=300    # MB in /opt: a version (43 MB with the jars alone, 130 MB from an archive), and room for its files
+WAITS_FOR_OTHERS=4 # cluster.py
 
 kafka() { # [status|upgrade|uninstall] the options of `kafka`
     case ${1-} in
@@ -45,7 +45,8 @@ install_kafka() { # the options of `kafka`
     from=$(kafka_in_force)
     [[ -z $from || $from == "$KAFKA_NEW" ]] ||
         fail "Kafka $from is in force: deploy/install.sh kafka upgrade --archive $archive"
-    [[ -f $KAFKA/$KAFKA_NEW/complete ]] || require_space /opt $KAFKA_SPACE
+    [[ -f $KAFKA/$KAFKA_NEW/complete ]] || require_space /opt "$KAFKA_SPACE"
+    has_java || require_space /usr 300
     [[ -n $from ]] || require_space "$KAFKA_STATE" 1000
     require_clock
     cluster before "$CLUSTER_ID" >"$SCRATCH/before" || fail "$(<"$SCRATCH/before")"

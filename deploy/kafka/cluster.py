@@ -14,6 +14,7 @@ It needs no Java: each of Kafka's own commands takes some seconds and 100 MB, wh
 It writes one sentence for each fact. Exit status: 0 yes (`last`: no), 1 no, 4 this node waits for the others.
 """
 
+import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -58,7 +59,7 @@ class Nodes:
         for host in hosts:
             try:
                 return protocol.cluster(host), protocol.quorum(host)
-            except Unreachable:
+            except (Unreachable, struct.error):  # what listens there may be no Kafka
                 continue
         return None
 

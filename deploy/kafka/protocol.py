@@ -1,6 +1,6 @@
 """As much of Kafka's protocol as it takes to ask a broker about its cluster. Standard library only.
 
-A later listener with TLS or passwords needs its own way to connect: `connected`.
+bridge/kafka/listeners.py and quorum_clock.py ask too, with the bridge's packages, which a Kafka Pi may lack.
 """
 
 import errno

@@ -13,6 +13,7 @@ from typing import Self
 import pytest
 from confluent_kafka import Message, Producer
 
+from tests.artefacts import pages
 from tests.harness import kit
 from tests.harness.conditions import wait_until
 from tests.harness.machine import Machine, debian_root
@@ -24,7 +25,11 @@ from tests.integration.machines.conftest import INSTALL, NOT_LIVE, SOURCE, Sourc
 A, B, C = NODES = ("172.30.1.31", "172.30.1.32", "172.30.1.33")
 BROKERS = ",".join(f"{node}:9092" for node in NODES)
 JARS = "/root/jars.tgz"
-KAFKA = (INSTALL, "kafka", "--nodes", ",".join(NODES))
+PAGE = kit.ROOT / "docs" / "how-to" / "install-kafka.md"
+THREE, PACK, _, ONE, STATUS, UPGRADE, UNINSTALL = (
+    command.replace("sudo deploy/install.sh", INSTALL).split() for command in pages.commands(PAGE)
+)
+KAFKA = tuple(THREE)
 # A heap for three brokers on a shared machine, and time for a busy one.
 ARCHIVE = ("--archive", JARS)
 HOW = (*ARCHIVE, "--heap", "256", "--wait", "240")
@@ -99,7 +104,7 @@ def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_chan
     assert f"{B}:9093: nothing listens there. Does Kafka run on that node?" in said
     assert f"{C}:9093: nothing listens there" in said
     assert "node 1 of 3" in said
-    one.run(INSTALL, "kafka", "status", status=NOT_LIVE)
+    one.run(*STATUS, status=NOT_LIVE)
 
     # A firewall between the first two: only its owner can open it.
     one.run("ip", "route", "add", "blackhole", f"{B}/32")
@@ -123,7 +128,7 @@ def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_chan
     assert "next: deploy/install.sh bridge" in said, said
     assert f"--kafka {BROKERS}" in said
     for pi in machines:
-        said = pi.run(INSTALL, "kafka", "status")
+        said = pi.run(*STATUS)
         assert said.count(": up") == 3, said
         assert "all replicas in sync" in said
         assert permissions(pi) == FILES
@@ -158,18 +163,18 @@ def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_chan
         refused = two.run(*KAFKA, *HOW, status=1)  # the heap again
         assert "Kafka is not restarted while that is so" in refused, refused
         wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
-        one.run(INSTALL, "kafka", "status", status=NOT_LIVE)
+        one.run(*STATUS, status=NOT_LIVE)
         assert "-Xmx300m" in two.read("/etc/default/kafka")
     three.boot()
     wait_until(lambda: in_sync(three), 120.0, lambda: status(three))
     assert values() == ["1", "2"]
 
-    three.run(INSTALL, "kafka", "uninstall", "--purge")
+    three.run(*UNINSTALL, "--purge")
     assert left(three) == set()
     assert "kafka" not in three.read("/etc/passwd")
     assert values() == ["1", "2"]
     two.run("systemctl", "stop", "kafka")
-    refused = one.run(INSTALL, "kafka", "uninstall", "--purge", status=1)
+    refused = one.run(*UNINSTALL, "--purge", status=1)
     assert "--force purges them all the same" in refused
     assert one.show("kafka", "ActiveState") == "active"
 
@@ -289,17 +294,24 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_changed(pis: Pis) 
 
 def test_a_node_that_cannot_be_installed_leaves_the_machine_as_it_was(pis: Pis) -> None:
     pi = pis.boot(3)
-    pi.shell("rm /var/cache/apt/archives/*.deb")
-    users, before = pi.read("/etc/passwd"), set(pi.tree("/etc", "/opt", "/usr/local", "/var/lib"))
+    users = pi.read("/etc/passwd")
+    pi.shell("mv /var/cache/apt/archives/*.deb /var/tmp")
     said = pi.run(*KAFKA, *HOW, status=1)
     assert "no network, which is needed to download packages" in said
     assert (pi.read("/etc/passwd"), left(pi)) == (users, set())
 
-    pi.shell("mkdir -p /etc/default/kafka")  # its place is taken
-    said = pi.run(*KAFKA, *HOW, status=1)
-    assert "putting everything back" in said
-    pi.shell("rmdir /etc/default/kafka")
-    assert set(pi.tree("/etc", "/opt", "/usr/local", "/var/lib")) == before
+    pi.shell("mv /var/tmp/*.deb /var/cache/apt/archives")
+    said = pi.run(*KAFKA, *HOW, *a_version_that_does_not_run(pi), status=1)
+    assert "could not find or load main class" in said.lower(), said
+    assert "putting everything back ... as it was before" in said
+    assert (pi.read("/etc/passwd"), left(pi)) == (users, set())
+    assert pi.show("kafka", "LoadState") == "not-found"
+
+
+def a_version_that_does_not_run(pi: Machine) -> tuple[str, ...]:
+    pi.shell("cd /root; mkdir -p k/libs; touch k/libs/kafka_2.13-4.5.0.jar; tar -czf kafka_2.13-4.5.0.tgz k")
+    digest = pi.run("sha512sum", "/root/kafka_2.13-4.5.0.tgz").split()[0]
+    return "--archive", "/root/kafka_2.13-4.5.0.tgz", "--sha512", digest
 
 
 @pytest.fixture(scope="session")
@@ -325,7 +337,7 @@ def test_a_cluster_is_upgraded_under_load_and_nothing_is_lost_or_doubled(pis: Pi
     one.run(*TOPICS, "--create", "--topic", "mqtt")
     assert "kafka upgrade --archive" in one.run(*KAFKA, *HOW, status=1)
 
-    upgrade = (INSTALL, "kafka", "upgrade", *ARCHIVE, "--wait", "240")
+    upgrade = (*UPGRADE, *ARCHIVE, "--wait", "240")  # the page's archive is Apache's
     three.run("systemctl", "stop", "kafka")
     wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
     refused = one.run(*upgrade, status=1)
@@ -333,11 +345,8 @@ def test_a_cluster_is_upgraded_under_load_and_nothing_is_lost_or_doubled(pis: Pi
     three.run("systemctl", "start", "kafka")
     wait_until(lambda: in_sync(one), 120.0, lambda: status(one))
 
-    # A version that does not run.
-    one.shell("cd /root; mkdir -p k/libs; touch k/libs/kafka_2.13-4.5.0.jar; tar -czf kafka_2.13-4.5.0.tgz k")
-    digest = one.run("sha512sum", "/root/kafka_2.13-4.5.0.tgz").split()[0]
-    broken = ("--archive", "/root/kafka_2.13-4.5.0.tgz", "--sha512", digest)
-    said = one.run(INSTALL, "kafka", "upgrade", *broken, "--wait", "240", status=1)
+    broken = a_version_that_does_not_run(one)
+    said = one.run(*UPGRADE, *broken, "--wait", "240", status=1)
     assert "putting everything back ... as it was before" in said, said
     assert one.run("ls", "/opt/kafka").split() == ["4.3.0", "current"]
     wait_until(lambda: in_sync(one), 120.0, lambda: status(one))
@@ -360,17 +369,20 @@ def test_a_cluster_is_upgraded_under_load_and_nothing_is_lost_or_doubled(pis: Pi
 
 def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
     pi = lone_pi_online
-    said = pi.run(INSTALL, "kafka", "--nodes", ALONE, "--heap", "256", "--wait", "240", timeout=900.0)
+    one = (*(ALONE if word == A else word for word in ONE), "--heap", "256", "--wait", "240")
+    said = pi.run(*one, timeout=900.0)
     assert "its jars from Maven Central" in said
-    said = pi.run(INSTALL, "kafka", "status")
+    pi.run("env", "-C", "/root", *PACK)
+    said = pi.run(*STATUS)
     assert f"node 1     {ALONE}: up, leads the controllers, this machine" in said
     bootstrap = ("--bootstrap-server", f"{ALONE}:9092")
     pi.run("/opt/kafka/current/bin/kafka-topics.sh", *bootstrap, "--create", "--topic", "mqtt")
     assert "min.insync.replicas=1" in pi.read("/etc/kafka/server.properties")
-    refused = pi.run(INSTALL, "kafka", "uninstall", "--purge", status=1)
+    refused = pi.run(*UNINSTALL, "--purge", status=1)
     assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on this node alone; --force purges" in refused
-    pi.run(INSTALL, "kafka", "uninstall", "--purge", "--force")
+    pi.run(*UNINSTALL, "--purge", "--force")
     assert left(pi) == set()
+    assert f"from {Path(JARS).name}" in pi.run(*one, *ARCHIVE)
 
 
 @pytest.fixture
@@ -413,12 +425,12 @@ class Load:
 
 def in_sync(pi: Machine) -> bool:
     with contextlib.suppress(AssertionError):
-        return "all replicas in sync" in pi.run(INSTALL, "kafka", "status")
+        return "all replicas in sync" in pi.run(*STATUS)
     return False
 
 
 def status(pi: Machine) -> str:
-    return pi.run(INSTALL, "kafka", "status", status=None)
+    return pi.run(*STATUS, status=None)
 
 
 def permissions(pi: Machine) -> dict[str, str]:
