@@ -51,7 +51,7 @@ install_kafka() { # the options of `kafka`
     require_clock
     cluster before "$CLUSTER_ID" >"$SCRATCH/before" || fail "$(<"$SCRATCH/before")"
 
-    say "kafka: version $KAFKA_NEW, node $NODE of ${#NODES[@]}: ${NODES[NODE - 1]}"
+    say "kafka: version $KAFKA_NEW with a heap of $HEAP MB, node $NODE of ${#NODES[@]}: ${NODES[NODE - 1]}"
     write_kafka_files
     [[ -z $from ]] || require_restart_may_be
     place_kafka "$archive"

@@ -14,6 +14,8 @@ KAFKA_PARTITIONS=12 # for which the settings of the disk are made
 # Write the files into the scratch directory.
 write_kafka_files() {
     local number replicas=$((${#NODES[@]} < 3 ? ${#NODES[@]} : 3)) voters='' disk retention segment
+    local alone='/^@ALONE@/d' # lines for a cluster of one node
+    ((${#NODES[@]} > 1)) || alone='s/^@ALONE@//'
     mkdir "$SCRATCH/kafka"
     for number in "${!NODES[@]}"; do
         voters+=${voters:+,}$((number + 1))@$(bracketed "${NODES[number]}"):9093
@@ -22,8 +24,8 @@ write_kafka_files() {
     retention=$((disk * 1048576 / 2 / KAFKA_PARTITIONS))
     segment=$((retention / 8 < 268435456 ? retention / 8 : 268435456))
     segment=$((segment > 16777216 ? segment : 16777216))
-    sed -e "s|@NODE@|$NODE|" -e "s|@VOTERS@|$voters|" -e "s|@HOST@|$(bracketed "${NODES[NODE - 1]}")|" \
-        -e "s|@BIND@|$(bracketed "$BIND")|g" -e "s|@REPLICAS@|$replicas|" \
+    sed -e "$alone" -e "s|@NODE@|$NODE|" -e "s|@VOTERS@|$voters|" \
+        -e "s|@HOST@|$(bracketed "${NODES[NODE - 1]}")|" -e "s|@BIND@|$(bracketed "$BIND")|g" -e "s|@REPLICAS@|$replicas|" \
         -e "s|@IN_SYNC@|$((replicas > 1 ? 2 : 1))|" -e "s|@DISK@|${disk// /}|" \
         -e "s|@RETENTION@|$retention|" -e "s|@SEGMENT@|$segment|" \
         "$SOURCE/deploy/kafka/server.properties" >"$SCRATCH/kafka/server.properties"

@@ -150,6 +150,7 @@ complete_kafka() { # DIRECTORY
         done < <(kafka_commands)
     fi
     chmod -R u=rwX,go=rX "$1"
+    sync -f "$1" # before the mark, or a power cut could leave a marked version with empty jars
     touch "$1/complete"
 }
 

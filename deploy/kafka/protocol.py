@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 CLIENTS, CONTROLLERS = 9092, 9093
-TIMEOUT = 3.0  # seconds, for a connection and for an answer
+TIMEOUT = 5.0  # seconds, for a connection and for an answer; Linux takes 3 to find out that a node is away
 
 _METADATA, _DESCRIBE_QUORUM = (3, 5), (55, 1)  # API key and version
 

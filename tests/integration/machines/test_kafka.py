@@ -130,6 +130,7 @@ def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_chan
     for pi in machines:
         said = pi.run(*STATUS)
         assert said.count(": up") == 3, said
+        assert "log.flush" not in pi.read("/etc/kafka/server.properties")
         assert "all replicas in sync" in said
         assert permissions(pi) == FILES
         exposed = pi.run("systemd-analyze", "security", "--threshold=20", "--no-pager", "kafka")
@@ -152,6 +153,10 @@ def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_chan
     # A person's own settings stay, and other settings of ours restart Kafka.
     two.shell("echo log.retention.hours=24 >>/etc/kafka/server.properties")
     assert "changed" not in two.run(*KAFKA, *HOW)
+    two.shell("echo log.retention.bytes=999999999999 >>/etc/kafka/server.properties")
+    assert "so many partitions can fill the disk" in two.run(*STATUS)
+    two.shell("sed -i '$d' /etc/kafka/server.properties")
+    assert "can fill the disk" not in two.run(*STATUS)
     said = two.run(*KAFKA, *HOW, "--heap", "300")
     assert "settings and unit, changed" in said
     assert "-Xmx300m" in two.read("/etc/default/kafka")
@@ -292,6 +297,42 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_changed(pis: Pis) 
         pi.shell(MENDS)
 
 
+@pytest.mark.parametrize(
+    ("memory", "heap"), [(1_850_000, 512), (3_880_000, 1024), (8_010_000, 2048)], ids=["2 GB", "4 GB", "8 GB"]
+)
+def test_the_heap_suits_the_memory(pis: Pis, memory: int, heap: int) -> None:
+    pi = pis.boot(1)
+    pi.shell(f"echo 'MemTotal: {memory} kB' >/run/meminfo; mount --bind /run/meminfo /proc/meminfo")
+    assert f"with a heap of {heap} MB, node 1 of 3" in pi.run(*KAFKA, *ARCHIVE, "--dry-run")
+
+
+def test_a_node_is_found_by_its_name_by_ipv6_and_by_being_told(pis: Pis) -> None:
+    pi = pis.boot(3)
+    pi.shell("echo 127.0.1.1 pi6 >>/etc/hosts; ip addr add fd00::33/64 dev eth0 nodad")
+
+    def install(nodes: str, *options: str) -> str:
+        said = pi.run(INSTALL, "kafka", "--nodes", nodes, *options, *HOW)
+        return said + pi.run(*STATUS, status=None)
+
+    # Debian's /etc/hosts has 127.0.1.1 for a machine's own name, and others could not connect to that.
+    assert "node 1     pi6: up, leads the controllers, this machine" in install("pi6")
+    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3].rpartition(":")[0] in ("0.0.0.0", "*")
+    pi.run(*UNINSTALL, "--purge")
+    assert "node 1     fd00::33: up, leads the controllers, this machine" in install("fd00::33")
+    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3] == "[fd00::33]:9092"
+
+    # What has no partitions is purged without a question. What was not purged is taken up again.
+    pi.run(*UNINSTALL)
+    assert left(pi) == {"/etc/kafka", "/var/lib/kafka"}
+    assert "format" not in install("fd00::33")
+    pi.run(*UNINSTALL, "--purge")
+    assert left(pi) == set()
+    said = install(f"{A},{C},pi6", "--node", "2")
+    assert f"node 2 of 3: {C}" in said
+    assert "it waits for the others" in said
+    assert f"{A}:9093: not in the network. Is the node on, and the address right?" in said, said
+
+
 def test_a_node_that_cannot_be_installed_leaves_the_machine_as_it_was(pis: Pis) -> None:
     pi = pis.boot(3)
     users = pi.read("/etc/passwd")
@@ -377,7 +418,9 @@ def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
     assert f"node 1     {ALONE}: up, leads the controllers, this machine" in said
     bootstrap = ("--bootstrap-server", f"{ALONE}:9092")
     pi.run("/opt/kafka/current/bin/kafka-topics.sh", *bootstrap, "--create", "--topic", "mqtt")
-    assert "min.insync.replicas=1" in pi.read("/etc/kafka/server.properties")
+    settings = pi.read("/etc/kafka/server.properties")
+    assert "\nmin.insync.replicas=1\n" in settings
+    assert "\nlog.flush.interval.messages=1\n" in settings  # no other node has a copy
     refused = pi.run(*UNINSTALL, "--purge", status=1)
     assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on this node alone; --force purges" in refused
     pi.run(*UNINSTALL, "--purge", "--force")
