@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 from types import ModuleType
 
 import pytest
@@ -35,6 +36,24 @@ def test_each_setting_has_its_reason() -> None:
     lines = (KAFKA / "server.properties").read_text().splitlines()
     groups = "\n".join(lines).split("\n\n")
     assert [group for group in groups if "=" in group and not re.search(r"^# ", group, re.MULTILINE)] == []
+
+
+def test_the_settings_are_those_with_which_the_project_is_tested() -> None:
+    """All but those that differ from machine to machine, and the memory of a tiny broker."""
+    places = {"replicas": "@REPLICAS@", "in_sync": "@IN_SYNC@", "address": "@BIND@"}
+    tested = {
+        name: Template(value).safe_substitute(places)
+        for name, value in settings(kit.ROOT / "tests" / "harness" / "kafka" / "server.properties").items()
+    }
+    ours = settings(KAFKA / "server.properties")
+    differ = {name for name in ours.keys() & tested.keys() if ours[name] != tested[name]}
+    own = {"node.id", "controller.quorum.voters", "advertised.listeners", "log.dirs"}
+    assert differ == own | {"log.cleaner.dedupe.buffer.size"}
+
+
+def settings(file: Path) -> dict[str, str]:
+    lines = (line for line in file.read_text().splitlines() if line and line[0] not in "#@")
+    return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
 
 
 # -- cluster.py ----------------------------------------------------------------------------------------

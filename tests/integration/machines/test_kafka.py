@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import itertools
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,19 +19,17 @@ from tests.harness.machine import Machine, debian_root
 from tests.harness.records import records
 from tests.harness.universe import Universe
 from tests.harness.wall_clock import WallClock
-from tests.integration.machines.conftest import INSTALL, NOT_LIVE, SOURCE, Source
+from tests.integration.machines.conftest import INSTALL, JARS, KAFKA_HERE, NOT_LIVE, SOURCE, Source, pack
 
 A, B, C = NODES = ("172.30.1.31", "172.30.1.32", "172.30.1.33")
 BROKERS = ",".join(f"{node}:9092" for node in NODES)
-JARS = "/root/jars.tgz"
 PAGE = kit.ROOT / "docs" / "how-to" / "install-kafka.md"
 THREE, PACK, _, ONE, STATUS, UPGRADE, UNINSTALL = (
     command.replace("sudo deploy/install.sh", INSTALL).split() for command in pages.commands(PAGE)
 )
 KAFKA = tuple(THREE)
-# A heap for three brokers on a shared machine, and time for a busy one.
 ARCHIVE = ("--archive", JARS)
-HOW = (*ARCHIVE, "--heap", "256", "--wait", "240")
+HOW = KAFKA_HERE
 TOPICS = ("/opt/kafka/current/bin/kafka-topics.sh", "--bootstrap-server", BROKERS)
 ALONE = "127.30.1.99"  # an address that no other test uses: this machine shares the network with them
 SUITES = ("bookworm", "bookworm", "trixie")
@@ -54,14 +51,6 @@ FILES = {
     "/var/lib/kafka": "750 kafka kafka",
     "/var/lib/kafka/data/meta.properties": "644 kafka kafka",
 }
-
-
-@pytest.fixture(scope="session")
-def jars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The jars that Maven takes, as a node's libs/ in an archive."""
-    archive = tmp_path_factory.mktemp("kafka") / "jars.tgz"
-    _pack(kit.kafka_jars(), archive, "libs")
-    return archive
 
 
 @dataclass
@@ -359,7 +348,7 @@ def a_version_that_does_not_run(pi: Machine) -> tuple[str, ...]:
 def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An archive of Kafka 4.3, with a file that has its hash, as Apache publishes them."""
     archive = tmp_path_factory.mktemp("older") / "kafka_2.13-4.3.0.tgz"
-    _pack(kit.older_kafka_jars(), archive, "kafka_2.13-4.3.0/libs")
+    pack(kit.older_kafka_jars(), archive, "kafka_2.13-4.3.0/libs")
     digest = hashlib.sha512(archive.read_bytes()).hexdigest().upper()
     groups = [digest[at : at + 8] for at in range(0, 128, 8)]
     beside = f"{archive.name}: {' '.join(groups[:8])}\n{' ' * 22}{' '.join(groups[8:])}\n"
@@ -418,6 +407,7 @@ def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
     assert f"node 1     {ALONE}: up, leads the controllers, this machine" in said
     bootstrap = ("--bootstrap-server", f"{ALONE}:9092")
     pi.run("/opt/kafka/current/bin/kafka-topics.sh", *bootstrap, "--create", "--topic", "mqtt")
+    wait_until(lambda: "partitions 3, of which 3 here" in status(pi), 30.0, lambda: status(pi))
     settings = pi.read("/etc/kafka/server.properties")
     assert "\nmin.insync.replicas=1\n" in settings
     assert "\nlog.flush.interval.messages=1\n" in settings  # no other node has a copy
@@ -496,9 +486,3 @@ def produce(value: str) -> None:
 
 def values() -> list[str]:
     return sorted(each.value.decode() for each in records(BROKERS, "mqtt"))
-
-
-def _pack(jars: Path, archive: Path, name: str) -> None:
-    """Pack the directory of jars as `name`."""
-    command = ["tar", "-czf", archive, "-C", jars, f"--transform=s|^[.]|{name}|", "."]
-    subprocess.run(command, check=True)
