@@ -18,7 +18,7 @@ from bridge.errors import BridgeError, ConfigurationError, NoThread, without_fra
 from bridge.http.server import Server
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
-from bridge.loop import Loop, relay, start_thread
+from bridge.loop import Loop, start_thread
 from bridge.mqtt.session import Session, State
 from bridge.neighbours.neighbours import Neighbours
 from bridge.observe import logging
@@ -144,7 +144,7 @@ class Service:
         if self._stop_deadline or not self._collector.is_calm:
             self._loop.wait(due - time.monotonic())
             return 0.0
-        return relay(self._loop, self._pipeline, self._session, due)
+        return self._loop.relay(self._pipeline, self._session, due)
 
     def _is_over(self) -> bool:
         if self._left_at_once:

@@ -74,9 +74,62 @@ class Loop:
             happened |= RUNG if descriptor == self._bell else READY
         if self._posted:
             happened |= ACTED
-            for _ in range(len(self._posted)):
-                self._posted.popleft()()
+            self._act()
         return happened
+
+    def relay(self, messages: "Messages", packets: "Packets", due: float) -> float:
+        """Sleep until a turn must follow. Meanwhile pass on the messages that come one by one.
+
+        Such a message wakes the loop twice: when EMQ sends it, and when Kafka has it. Neither can change most
+        of what a turn asks of all parts, so neither makes a turn. A turn follows at `due`, in monotonic
+        seconds, and at once where anything else has happened. Returns the seconds that the longest of these
+        passes took.
+
+        After the bell has rung, reports may be left to gather until `relay_at`. The bell does not ring
+        meanwhile, because librdkafka's queue of reports is not empty. The turn that follows takes them too.
+        """
+        if not (messages.is_calm and packets.is_calm):
+            self.wait(due - time.monotonic())
+            return 0.0
+        poll, posted, bell, monotonic = self._epoll.poll, self._posted, self._bell, time.monotonic
+        longest = 0.0
+        has_reports = False
+        until = wakes_at = due
+        now = monotonic()
+        while True:
+            events = poll(wakes_at - now if wakes_at > now and not posted else 0)
+            if posted:
+                self._act()
+                return longest
+            began = monotonic()
+            if began >= until:
+                if began >= due or not messages.is_empty:
+                    return longest
+                until = due
+            for descriptor, _ in events:
+                if descriptor == bell:
+                    has_reports = True
+                elif not packets.relay() or messages.has_work:
+                    return longest
+                elif (watch_by := messages.watch_by(began)) < until:  # what is in flight may become late
+                    until = watch_by
+            wakes_at = until
+            if has_reports:
+                relay_at = messages.relay_at
+                if began >= relay_at:
+                    has_reports = False
+                    if not messages.relay():
+                        return longest
+                elif relay_at < until:
+                    wakes_at = relay_at
+            now = monotonic()
+            if now - began > longest:
+                longest = now - began
+
+    def _act(self) -> None:
+        """Run the actions that are posted now. What they post runs next time."""
+        for _ in range(len(self._posted)):
+            self._posted.popleft()()
 
     def close(self) -> None:
         self._epoll.close()
@@ -91,7 +144,10 @@ class Messages(Protocol):
     @property
     def has_work(self) -> bool: ...
     @property
-    def watch_at(self) -> float: ...
+    def relay_at(self) -> float: ...
+    @property
+    def is_empty(self) -> bool: ...
+    def watch_by(self, now: float) -> float: ...
     def relay(self) -> bool: ...
 
 
@@ -101,34 +157,6 @@ class Packets(Protocol):
     @property
     def is_calm(self) -> bool: ...
     def relay(self) -> bool: ...
-
-
-def relay(loop: Loop, messages: Messages, packets: Packets, due: float) -> float:
-    """Sleep until a turn must follow. Meanwhile pass on the messages that come one by one.
-
-    Such a message wakes the loop twice: when EMQ sends it, and when Kafka has it. Neither can change most of
-    what a turn asks of all parts, so neither makes a turn. A turn follows at `due`, in monotonic seconds, and
-    at once where anything else has happened. Returns the seconds that the longest of these passes took.
-    """
-    wait, monotonic = loop.wait, time.monotonic
-    longest = 0.0
-    is_calm = messages.is_calm and packets.is_calm
-    now = monotonic()
-    while (happened := wait(due - now)) and is_calm and not happened & ACTED:
-        began = monotonic()
-        if began >= due:
-            break
-        if happened & RUNG and not messages.relay():
-            break
-        if happened & READY:
-            if not packets.relay() or messages.has_work:
-                break
-            if messages.watch_at < due:  # a message may be in flight now, and must not be late unseen
-                due = messages.watch_at
-        now = monotonic()
-        if now - began > longest:
-            longest = now - began
-    return longest
 
 
 def start_thread(work: Callable[[], object], name: str) -> Thread:

@@ -40,6 +40,11 @@ class Program:
         return _SYSTEMCTL.sub(lambda found: f"{found[1] or ''}systemctl {found[2]} {self.unit}", text)
 
     @property
+    def settings_file(self) -> str:
+        """The settings file that `config` names; empty: the default one."""
+        return self.config.removeprefix(" --config ")
+
+    @property
     def service(self) -> str:
         """The command that runs the bridge."""
         return f"{self.command}{self.config}"

@@ -68,7 +68,7 @@ def _no_process_is_left_behind() -> Iterator[None]:
         actor.kill9()
     assert not left, f"left running: {left}"
     try:
-        wait_until(lambda: _other_children().keys() <= others.keys(), 2.0, "")
+        wait_until(lambda: _other_children().keys() <= others.keys(), 10.0, "")
     except NotInTime:
         found = [command for pid, command in _other_children().items() if pid not in others]
         pytest.fail(f"left running, beside the harness's actors: {found}")

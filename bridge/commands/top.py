@@ -84,6 +84,7 @@ def lines(status: Status, width: int) -> list[Text]:
     word, colour = _LEVELS[diagnosis.level]
     made: list[Text] = [
         *_wrapped(f"mqtt-kafka-bridge {s.version}, up {duration(s.uptime)}, {s.made_at}", width, "dim"),
+        *_settings(s, width),
         *_wrapped(f"{word}{diagnosis.sentence}", width, colour),
         Text(),
     ]
@@ -102,6 +103,12 @@ def lines(status: Status, width: int) -> list[Text]:
             *(Text(f"{'':{_AGO}}{line}") for line in rest),
         ]
     return made
+
+
+def _settings(s: Snapshot, width: int) -> list[Text]:
+    """Two bridges of one machine may have the same client id and the same http.listen; their files differ."""
+    file = s.program.settings_file
+    return _wrapped(f"settings: {file}", width, "dim") if file else []
 
 
 def _broker(broker: KafkaBroker) -> str:

@@ -10,13 +10,14 @@ number; the others follow in the next turns, in order, and the session gets its 
 These rules always hold:
 
 * Each lane with something to do is stirred: whoever changes a lane that is not LIVE must `add` it.
-* Each HELD lane has an entry in the heap of due times, at its `retry_at` or later.
+* Each HELD lane has an entry in the heap of due times, at its `retry_at`; or it is one of many that are held
+  for the same reason, and these are asked about in groups, in turn.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple, Protocol
 
 from bridge.delivery.lanes import CAUTIOUS_LIMIT, LAST_RETRY, Lane, LaneState
@@ -29,7 +30,8 @@ from bridge.observe.many_topics import ManyTopics
 MOST_VISITS = 100  # lanes in a turn, about 1 ms on a Pi 4
 _MOST_ANSWERS = 100  # in a turn
 # While more lanes than _FEW are held for one reason, Kafka is asked about so many of them in a second, in
-# groups. Missing topics need fewer questions: each group brings the answer for all (kafka/topic_lookup.py).
+# groups: those whose last question is the oldest. So questions go on at this rate whichever lanes go away.
+# Missing topics need fewer: each group brings the answer for all (kafka/topic_lookup.py).
 _FEW, _GROUP_EVERY = 16, 2.0
 _QUESTIONS, _QUESTIONS_IF_MISSING = 200, 20
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE, LaneState.FORGOTTEN)
@@ -56,7 +58,10 @@ class Why(NamedTuple):
 
 
 class HeldLanes:
-    """Every lane that is not LIVE."""
+    """Every lane that is not LIVE.
+
+    `stirred`: those that have something to do. If there are any, the loop's next turn must come at once.
+    """
 
     def __init__(
         self,
@@ -71,26 +76,22 @@ class HeldLanes:
         self._failed = failed
         self._many_topics = many_topics
         self._lanes: dict[Lane, Why | None] = {}  # with what was logged last; None: nothing
-        self._stirred: deque[Lane] = deque()
+        self.stirred: deque[Lane] = deque()
         self._flying: set[Lane] = set()  # those that had messages in flight when they were visited last
-        self._held: dict[Hold, set[Lane]] = {hold: set() for hold in Hold}  # HELD or ASKING, by the reason
+        # HELD or ASKING, by the reason; of many, those that were asked about last are the last ones.
+        self._held: dict[Hold, dict[Lane, None]] = {hold: {} for hold in Hold}
         self._due: list[tuple[float, int, Lane]] = []  # a heap; entries whose time is not `lane.due` are void
         self._numbers = count()
-        self._next_question = dict.fromkeys(Hold, 0.0)  # of many held lanes; in monotonic seconds
+        self._group_at = _NEVER  # when the next groups are asked about, in monotonic seconds
 
     def add(self, lane: Lane) -> None:
         """Serve this lane from now on: the lane has left LIVE, or has something new to do."""
         if not lane.is_stirred:
             lane.is_stirred = True
-            self._stirred.append(lane)
+            self.stirred.append(lane)
             self._lanes.setdefault(lane, None)
         if lane.in_flight:
             self._flying.add(lane)
-
-    @property
-    def stirred(self) -> bool:
-        """A lane has something to do, so the loop's next turn must come at once."""
-        return bool(self._stirred)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -108,18 +109,24 @@ class HeldLanes:
     @property
     def due(self) -> float:
         """When `turn` has something to do although nothing has happened, in monotonic seconds."""
+        return min(self._next_due, self._group_at)
+
+    @property
+    def _next_due(self) -> float:
         while self._due and self._due[0][0] != self._due[0][2].due:
             heappop(self._due)
         return self._due[0][0] if self._due else _NEVER
 
     def turn(self, now: float) -> None:
         """Look up topics that are due, produce messages that may go, and remove lanes that are LIVE again."""
-        while self.due <= now:
+        if now >= self._group_at:
+            self._ask_groups(now)
+        while self._next_due <= now:
             lane = heappop(self._due)[2]
             lane.due = 0.0
             self.add(lane)
-        for _ in range(min(len(self._stirred), MOST_VISITS)):
-            lane = self._stirred.popleft()
+        for _ in range(min(len(self.stirred), MOST_VISITS)):
+            lane = self.stirred.popleft()
             lane.is_stirred = False
             self._visit(lane, now)
 
@@ -138,18 +145,19 @@ class HeldLanes:
             self._flying.discard(lane)
             if self._lanes.pop(lane, None):
                 self._many_topics.log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
-        if lane.state is not LaneState.HELD:
-            lane.due = 0.0
-        elif not lane.due:
-            self._schedule(lane, now)
         why = self._lanes.get(lane)
         for hold, lanes in self._held.items():
             if lane in lanes and not (why and why.hold is hold and lane.state in _ARE_HELD):
-                lanes.discard(lane)
+                del lanes[lane]
+                lane.due = 0.0
                 if len(lanes) == _FEW:  # each of those that are left has its own time again
                     for each in lanes:
                         each.due = 0.0
                         self.add(each)
+        if lane.state is not LaneState.HELD:
+            lane.due = 0.0
+        elif not lane.due:
+            self._schedule(lane, now)
 
     def _launch(self, lane: Lane) -> Iterator[Message]:
         """Yield the messages that the lane releases. The cluster probes a message that may be too large."""
@@ -160,19 +168,31 @@ class HeldLanes:
                 yield message
 
     def _schedule(self, lane: Lane, now: float) -> None:
-        """Have the lane visited at its `retry_at`; later if many are held for the same reason."""
+        """Have the lane visited at its `retry_at`; or in its turn, if many are held for the same reason."""
         why = self._lanes[lane]
-        hold = why.hold if why else Hold.UNANSWERED
-        if len(self._held[hold]) > _FEW:
-            at = max(lane.retry_at, self._next_question[hold])
-            rate = _QUESTIONS_IF_MISSING if hold is Hold.MISSING else _QUESTIONS
-            self._next_question[hold] = max(now, self._next_question[hold]) + 1 / rate
-            lane.retry_at = (at // _GROUP_EVERY + 1) * _GROUP_EVERY
+        lanes = self._held[why.hold] if why else {}
+        if len(lanes) > _FEW and lane in lanes:
+            lane.due, lane.retry_at = lane.retry_at, _NEVER  # what happens to the lane asks no question
+            self._group_at = min(self._group_at, _next_group(now))
         else:
-            lane.retry_at = min(lane.retry_at, now + LAST_RETRY)
-            self._next_question[hold] = 0.0
-        lane.due = lane.retry_at
-        heappush(self._due, (lane.due, next(self._numbers), lane))
+            lane.due = lane.retry_at = min(lane.retry_at, now + LAST_RETRY)
+            heappush(self._due, (lane.due, next(self._numbers), lane))
+
+    def _ask_groups(self, now: float) -> None:
+        """Of each reason for which many lanes are held, have some visited whose time has come."""
+        self._group_at = _NEVER
+        for hold, lanes in self._held.items():
+            if len(lanes) <= _FEW:
+                continue
+            self._group_at = _next_group(now)
+            rate = _QUESTIONS_IF_MISSING if hold is Hold.MISSING else _QUESTIONS
+            for lane in list(islice(lanes, int(rate * _GROUP_EVERY))):
+                if lane.state is LaneState.HELD and lane.due > now:
+                    continue
+                lanes[lane] = lanes.pop(lane)  # the last one now
+                if lane.state is LaneState.HELD:
+                    lane.due, lane.retry_at = 0.0, now
+                    self.add(lane)
 
     def take_answers(self, now: float, lanes: Mapping[str, Lane]) -> None:
         """Handle the answers of topic lookups: Kafka has answered about a topic, or could not be asked."""
@@ -199,10 +219,6 @@ class HeldLanes:
             if lane in self._lanes:
                 self.add(lane)
 
-    @property
-    def has_answers(self) -> bool:
-        return bool(self._kafka.answers)
-
     def log_held(self, lane: Lane, reason: str, hold: Hold) -> None:
         head, _, way_out = reason.partition("; allow it: ")
         if self._is_news(lane, Why(hold, head, way_out)):
@@ -212,8 +228,12 @@ class HeldLanes:
         """Whether to log this: once for each reason, and only for a lane that is HELD."""
         if lane.state is not LaneState.HELD:
             return False
-        self._held[why.hold].add(lane)
+        self._held[why.hold].setdefault(lane)
         if self._lanes[lane] == why:
             return False
         self._lanes[lane] = why
         return True
+
+
+def _next_group(now: float) -> float:
+    return (now // _GROUP_EVERY + 1) * _GROUP_EVERY

@@ -517,7 +517,8 @@ class Lane:
         the bridge assumes this limit.
         """
         self._limit = limit
-        self._needs_a_person = False
+        if self.state is not LaneState.HELD:  # HELD: this was about the limit only, a person must still act
+            self._needs_a_person = False
         self._set_plain()
         if is_known:
             cleared = {each for each in self._size_suspects if not self._exceeds_limit(each)}
@@ -639,9 +640,10 @@ class Lane:
         """Move the last messages from `waiting` to `behind`, and so to disk alone, until `room` suffices.
 
         The messages that arrived while Kafka was not late were not limited by `room`. All are moved if the
-        lane waits for a person.
+        lane waits for a person. But none is moved before messages that are on their way to disk: those would
+        not be stored in order.
         """
-        if self._is_stored_between or not self.waiting:
+        if self._is_stored_between or not self.waiting or (self.behind and self.behind[0] in self.rows):
             return
         self.waiting.sort(key=_arrival)
         newest = max(map(_arrival, self.in_flight), default=0)  # may fail; must then come before `behind`

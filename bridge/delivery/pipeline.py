@@ -22,6 +22,7 @@ from typing import Protocol, TypeVar
 
 from bridge.delivery import held_lanes
 from bridge.delivery.clock import EARLIEST, is_believable
+from bridge.delivery.coalescing import BATCH, Coalescing
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.held_lanes import HeldLanes
@@ -46,6 +47,7 @@ _LOOK_AT_CLOCK_EVERY = 60.0  # seconds; the pipeline logs counted events then to
 _FRESH = 600_000  # ms; a message that was received so lately shows what the clock shows
 # So many lanes are kept, although nothing has come for them for a while: about 15 MB.
 _LANES = 5000
+_QOS_1 = 0x02  # the flags of a PUBLISH of QoS 1 that is no copy, and not retained
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE)
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
 _Value = TypeVar("_Value", int, str)
@@ -83,7 +85,10 @@ class Kafka(held_lanes.Kafka, Protocol):
     def wants_successor(self) -> bool: ...
     @property
     def only_reports(self) -> bool: ...
-    def poll(self) -> None: ...
+    @property
+    def queued(self) -> int: ...
+    def poll(self) -> int: ...
+    def relay(self) -> tuple[int, list[Message]] | None: ...
     def take_delivered(self) -> list[Message]: ...
     def take_failures(self) -> list[Failure]: ...
     def retire(self) -> None: ...
@@ -108,6 +113,7 @@ class Pipeline:
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._only_route = settings.routes[0].name if len(settings.routes) == 1 else ""
         self._plans = Plans()
+        self._coalescing = Coalescing()
         self._lanes: dict[str, Lane] = {}
         self._idle: dict[Lane, None] = {}  # those that were IDLE at the last look, the longest first
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
@@ -194,7 +200,36 @@ class Pipeline:
     def receive(self, packets: list[Packet]) -> None:
         if self._decides:
             self._decide()
-        self._kafka.produce(self._let_through(packets), self._failed)
+        if len(packets) > 1 or not self._passes_on(packets[0]):
+            self._kafka.produce(self._let_through(packets), self._failed)
+
+    def _passes_on(self, packet: Packet) -> bool:
+        """Produce a packet that came alone, if it is a message like nearly all. False: nothing is done yet.
+
+        These are the lines of `_let_through` for a new message of QoS 1 that nothing stops.
+        """
+        if type(packet) is Release or packet.flags != _QOS_1:
+            return False
+        plan = self._plans.by_key.get(packet.topic)
+        if plan is None:
+            return False
+        lane: Lane | None = plan.lane
+        if (
+            lane is None
+            or lane.state is not _LIVE
+            or len(packet.payload) + plan.overhead > lane.plain
+            or (packet.properties and not plan.takes(packet))
+        ):
+            return False
+        packet.timestamp = timestamp = time.time_ns() // 1_000_000
+        if timestamp < EARLIEST or not self._believes_clock or not self._ledger.takes_next(packet):
+            return False
+        self._sequence = packet.sequence = self._sequence + 1
+        self.counts.received += 1
+        packet.plan = plan
+        lane.in_flight[packet] = None
+        self._kafka.produce((packet,), self._failed)
+        return True
 
     def _let_through(self, packets: list[Packet]) -> Iterator[Message]:
         """Yield the messages to produce now. The others wait in their lanes, or need nothing more.
@@ -297,10 +332,10 @@ class Pipeline:
         self._stirred = False
         if self._decides:
             self._decide()
-        self._kafka.poll()
+        reports = self._kafka.poll()
         for failure in self._kafka.take_failures():  # first: what is delivered may have overtaken them
             self._failed(failure)
-        self._take_delivered()
+        self._take_delivered(reports, self._kafka.take_delivered())
         if self._kafka.answers:
             self._held.take_answers(time.monotonic(), self._lanes)
         if self._kafka.is_broken:
@@ -332,11 +367,10 @@ class Pipeline:
 
         False: anything else is to be done, so a turn must follow at once.
         """
-        kafka = self._kafka
-        kafka.poll()
-        if not kafka.only_reports:
+        taken = self._kafka.relay()
+        if taken is None:
             return False  # a turn takes the failures first
-        self._take_delivered()
+        self._take_delivered(*taken)
         settled = self._ledger.take_settled()
         if settled and not self.session.acknowledge(settled):
             return False
@@ -351,9 +385,17 @@ class Pipeline:
         return not self.has_work and self._kafka.only_reports
 
     @property
-    def watch_at(self) -> float:
-        """When a turn must look for late messages, in monotonic seconds, if any message is in flight."""
-        return self._spooling.watch_at
+    def relay_at(self) -> float:
+        """When to `relay` reports that come now, in monotonic seconds: at once, or some of them together."""
+        return self._coalescing.until
+
+    def watch_by(self, now: float) -> float:
+        """When a turn must look for late messages, in monotonic seconds, if any is in flight then.
+
+        A message has come now. After a pause the first look waits a little: Kafka has nearly all by then.
+        """
+        watch_at = self._spooling.watch_at
+        return watch_at if watch_at > now else now + self._spooling.look_after
 
     def log_repeated(self) -> None:
         """Log the number of events that were counted instead of logged."""
@@ -363,11 +405,11 @@ class Pipeline:
     @property
     def has_work(self) -> bool:
         """Whether the next turn must come at once: a message can be acknowledged, or a lane can do more."""
-        return (
+        return bool(
             self._stirred
             or self._held.stirred
-            or self._held.has_answers
-            or self._spooling.stirred
+            or self._kafka.answers
+            or self._spooling.untried
             or self._decides
             or self._ledger.has_settled
         )
@@ -529,10 +571,13 @@ class Pipeline:
 
     # -- producing -------------------------------------------------------------------------------------
 
-    def _take_delivered(self) -> None:
-        delivered = self._kafka.take_delivered()
+    def _take_delivered(self, reports: int, delivered: list[Message]) -> None:
         if not delivered:
             return
+        if len(delivered) >= BATCH * reports:  # with few topics, so that these cost nothing more
+            self._coalescing.batches_taken()
+        else:
+            self._coalescing.taken(time.monotonic(), reports, len(delivered), self._kafka.queued)
         counts = self.counts
         self.sampled.delivered(delivered)
         counts.delivered += len(delivered)

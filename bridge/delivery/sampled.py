@@ -43,8 +43,9 @@ class Sampled:
         """Kafka has confirmed this batch, of which no message is settled by it yet."""
         self.delivered_at = time.monotonic()
         first = batch[0]
-        seconds = self._age(first)
-        if seconds is None:
+        received = first.timestamp / 1000  # the lines of `_age`
+        seconds = time.time() - received
+        if received <= self._since or seconds < 0:
             return
         self.delivery.observe(seconds)
         if not first.state and first.flags & 0x06:

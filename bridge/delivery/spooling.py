@@ -63,9 +63,15 @@ class Spooling:
     `sequences_found`: how many sequence numbers the earlier runs' messages have taken in a database that was
     opened late. The pipeline adds them to its own number, and resets the attribute.
 
-    `watch_at`: when `watch` looks for late lanes again, in monotonic seconds. `lane` returns a topic's lane,
-    and makes a missing one with `new_lane`. `settle` is called for each message that is on disk, synced, and
-    may be acknowledged; `route` for each message that was read back, with the Kafka topic of its lane.
+    `untried`: how many lanes that wait for room were not asked yet since some was given back. If there are
+    any, the loop's next turn must come at once.
+
+    `watch_at`: when `watch` looks for late lanes again, in monotonic seconds. `look_after`: where that is
+    over, because nothing was in flight then, `watch` must look so many seconds after the next message.
+
+    `lane` returns a topic's lane, and makes a missing one with `new_lane`. `settle` is called for each
+    message that is on disk, synced, and may be acknowledged; `route` for each message that was read back,
+    with the Kafka topic of its lane.
     """
 
     def __init__(
@@ -91,12 +97,13 @@ class Spooling:
         self._route = route
         self._marks: deque[tuple[float, int]] = deque()  # a time, and the last sequence number at that time
         self.watch_at = 0.0
+        self.look_after = after / 8
         self.sequences_found = 0
         self._late: set[Lane] = set()  # SPOOL_EMPTY is logged once they have nothing on disk
         self._calming: set[Lane] = set()  # `watch` may find that they are no longer late
         self._writers: deque[Lane] = deque()  # each has messages that are not on disk yet
         self._readers: deque[Lane] = deque()  # each has rows for which there was no room
-        self._untried = 0  # how many of the readers were not asked yet since room was given back
+        self.untried = 0
         self._guest: Lane | None = None  # has, or had, a segment in memory beyond the room
         self._guest_until = 0.0  # when the next guest may follow in any case, in monotonic seconds
         self._unwritten_letters: list[DeadLetter] = []
@@ -153,11 +160,6 @@ class Spooling:
         return found
 
     @property
-    def stirred(self) -> bool:
-        """There may be room for a lane that waits for some, so the loop's next turn must come at once."""
-        return bool(self._untried)
-
-    @property
     def any_calming(self) -> bool:
         """Whether `watch` may find that a lane is no longer late."""
         return bool(self._calming)
@@ -193,8 +195,8 @@ class Spooling:
             self._write()
         if self.room.freed:
             self.room.freed = False
-            self._untried = len(self._readers)
-        if self._untried:
+            self.untried = len(self._readers)
+        if self.untried:
             self._read_in_turn()
         waits_for_guest = bool(self._readers) and self.room.takes_guests
         if waits_for_guest and self._may_be_followed(now):
@@ -235,12 +237,12 @@ class Spooling:
         return False
 
     def _read_in_turn(self) -> None:
-        untried = min(self._untried, len(self._readers))  # a guest may have left the queue
+        untried = min(self.untried, len(self._readers))  # a guest may have left the queue
         tried = min(untried, MOST_LANES)
-        self._untried = untried - tried
+        self.untried = untried - tried
         for _ in range(tried):
             if self.room.is_exhausted:
-                self._untried = 0
+                self.untried = 0
                 return
             lane = self._readers.popleft()
             lane.waits_for_room = False
@@ -340,7 +342,7 @@ class Spooling:
         for lane in self._expecting:
             lane.open_late(last)
         self._readers.clear()
-        self._untried = 0
+        self.untried = 0
         for lane in self._expecting:
             lane.waits_for_room = False
         self._marks = deque((when, sequence + last) for when, sequence in self._marks)

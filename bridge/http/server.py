@@ -29,6 +29,7 @@ SAVED = 0.1  # seconds of processor time; a page that opens needs 0.004 of a PC'
 CONNECTIONS = 32  # at once; a browser opens up to 6
 RETRY = 60.0  # seconds until the address is tried again
 _LOG_AGAIN_AFTER = 3600.0  # seconds, for the same reason
+_LOOK_FOR_ROOM = 0.05  # seconds between two looks, while no client can go
 _BACKLOG = 32  # connections that the kernel holds while the bridge accepts none
 _STOPS_WITHIN = 2.0  # seconds
 
@@ -129,7 +130,10 @@ class Server:
         return listener
 
     async def _accept(self, listener: socket.socket, secret: "_TlsFiles | None") -> None:
-        """Accept clients for ever, within the budget. If all places are taken, one client must go."""
+        """Accept clients for ever, within the budget. If all places are taken, one client must go.
+
+        While none can go, because all have just come or shake hands by TLS, the next one waits.
+        """
         loop = asyncio.get_running_loop()
         budget = Budget(self._share, self._saved)
         try:
@@ -141,9 +145,12 @@ class Server:
                     if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                         await asyncio.sleep(1.0)
                     continue
-                if len(self._clients) >= CONNECTIONS and not self._make_room():
+                try:
+                    while len(self._clients) >= CONNECTIONS and not self._make_room():
+                        await asyncio.sleep(_LOOK_FOR_ROOM)
+                except asyncio.CancelledError:
                     client.close()
-                    continue
+                    raise
                 task = loop.create_task(self._serve(client, secret, budget))
                 self._clients[task] = None
                 task.add_done_callback(self._forget)

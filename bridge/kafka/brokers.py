@@ -36,7 +36,8 @@ class Broker:
 
     `address`: host:port; empty: only the number is known, because the broker holds a replica.
     `since`: monotonic seconds of the last change of `is_up`. `round_trip_p99`: seconds, of the last minute;
-    None: no request was sent. `hangs`: it is not up, and accepts connections.
+    None: no request was sent, or there are too many topics for statistics. `hangs`: it is not up, and accepts
+    connections.
     """
 
     number: int
@@ -128,6 +129,10 @@ class Brokers:
                 for each in found.values()
                 if each.get("rtt", {}).get("cnt")
             }
+
+    def forget_trips(self) -> None:
+        """The producer makes no statistics any more."""
+        self._trips = {}
 
     # -- a round: ask for the metadata, then try to reach the addresses that are in doubt -------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from weakref import ref
 
+from bridge import program
 from bridge.delivery.clock import wall_offset
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
@@ -24,7 +25,10 @@ from bridge.settings import KafkaSettings, read_kafka_password
 _SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about the same kind of error
 _SMALLEST_BATCH = 1_000  # bytes
 _FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers; the delay doubles each time
-_RETIRE_AGAIN = 10.0  # seconds until `retire` is tried again after no thread could be started
+_RETIRE_AGAIN = 10.0  # seconds until `retire` is tried again after no producer could be built
+# With statistics librdkafka keeps histograms for each topic, 30 KB and more, and writes all of it as JSON. So
+# a producer with more topics than this makes none, and the round trips to the brokers are not known.
+_MOST_WITH_STATISTICS = 500
 _REST = 60.0  # seconds until the next producer when only a person can help
 _LOOK_EVERY = 2.0  # seconds between two looks at files, and at threads that could not be started
 _SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
@@ -37,6 +41,14 @@ _EVENTS = {
     error_verdicts.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
     error_verdicts.FATAL: Event.KAFKA_FATAL,
 }
+_IF_IT_LASTS = {
+    error_verdicts.RESOLVE: "if this lasts, correct the name in kafka.bootstrap_servers or in the broker's"
+    " advertised.listeners, or this machine's name resolution",
+    error_verdicts.ALL_BROKERS_DOWN: "start Kafka, or correct kafka.bootstrap_servers;"
+    " sudo mqtt-kafka-bridge check tries each address",
+    error_verdicts.FATAL: "nothing: the bridge replaces the producer",
+}
+_NEEDED = "nothing while flow.minute shows `delivered`; else sudo mqtt-kafka-bridge check tries each broker"
 
 
 class Cluster:
@@ -62,6 +74,8 @@ class Cluster:
         self._rebuilt_at = time.monotonic()
         self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
         self._asked: set[str] = set()
+        self._topics: set[str] = set()  # those that exist; any of them may have messages
+        self._has_statistics = False  # the newest producer makes them
         self._lookup = self._new_lookup()
         self._retiring: list[Producer] = []  # replaced producers that still have records in flight
         self._prober: Producer | None = None
@@ -139,19 +153,23 @@ class Cluster:
         if report := self._prober.produce(message):
             failed(self._failure(*report))
 
-    def poll(self) -> None:
-        """Take the delivery reports that have come, and look whether files were replaced."""
+    def poll(self) -> int:
+        """Take the delivery reports that have come, and look whether files were replaced.
+
+        Returns how many reports have come. Each is of a batch of messages.
+        """
         if time.monotonic() >= self._look_at:
             self._look()
         if self._rests:
-            return
+            return 0
         producer = self._producer
-        producer.poll()
+        reports = producer.poll()
         if producer.delivered:
             self._has_delivered = True
             self._refused = ""
         if self._retiring or self._prober:
             self._poll_others()
+        return reports
 
     def _poll_others(self) -> None:
         for producer in self._others:
@@ -177,8 +195,30 @@ class Cluster:
         return producer.rings
 
     @property
+    def queued(self) -> int:
+        """Messages of the newest producer of which no report has come."""
+        return self._producer.queued
+
+    @property
     def _others(self) -> list[Producer]:
         return [*self._retiring, self._prober] if self._prober else self._retiring.copy()
+
+    def relay(self) -> tuple[int, list[Message]] | None:
+        """Take the delivery reports that have come, while `only_reports`. None: something else has come.
+
+        Then nothing is taken, and a turn must follow. Between two turns nobody looks for replaced files.
+        Returns how many reports have come, as `poll` does, and the messages that they confirm.
+        """
+        producer = self._producer
+        reports = producer.poll()
+        if not self.only_reports:
+            return None
+        delivered = producer.delivered
+        if delivered:
+            producer.delivered = []
+            self._has_delivered = True
+            self._refused = ""
+        return reports, delivered
 
     def take_delivered(self) -> list[Message]:
         return taken(self._producer.delivered)
@@ -216,6 +256,7 @@ class Cluster:
     def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         self._asked.discard(answer.topic)
         if isinstance(answer, TopicAnswer) and answer.exists:
+            self._topics.add(answer.topic)
             self._watch.use_topic(answer.topic)
         if isinstance(answer, TopicAnswer) and answer.limit is not None:
             # If a batch is larger than the topic's limit, Kafka refuses all records of the batch.
@@ -230,9 +271,15 @@ class Cluster:
     def wants_successor(self) -> bool:
         """Whether to `retire` the producer.
 
-        True when its batches are larger than a topic's limit, or when a file that it has read was replaced.
+        True when its batches are larger than a topic's limit, when a file that it has read was replaced, or
+        when it makes statistics of too many topics.
         """
-        if self._rests or not (self._batch_size < self._batch_made or self._files_changed):
+        has_reason = (
+            self._batch_size < self._batch_made
+            or self._files_changed
+            or (self._has_statistics and self._has_many_topics)
+        )
+        if self._rests or not has_reason:
             return False
         return time.monotonic() >= self._retire_at
 
@@ -249,6 +296,7 @@ class Cluster:
         except BridgeError as error:  # perhaps a half-written file: keep the old producer
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             self._batch_made, self._files_changed = self._batch_size, False
+            self._retire_at = time.monotonic() + _RETIRE_AGAIN
             return
         self._retiring = [*self._others, old]
         self._prober = None
@@ -287,11 +335,18 @@ class Cluster:
     def _build(self) -> Producer:
         """Build the main producer. Raises BridgeError for a bad file, ConfigurationError for a bad option."""
         files = tls.stamp(self._files)
-        producer = self._new(self.brokers.take)
+        producer = self._new(None if self._has_many_topics else self.brokers.take)
+        self._has_statistics = not self._has_many_topics
+        if not self._has_statistics:
+            self.brokers.forget_trips()
         self._batch_made, self._files_read = self._batch_size, files
         self._files_changed = self._has_delivered = self._rests = False
         self._refused = ""
         return producer
+
+    @property
+    def _has_many_topics(self) -> bool:
+        return len(self._topics) > _MOST_WITH_STATISTICS
 
     def _new(self, on_statistics: Callable[[str], None] | None = None) -> Producer:
         """Build a producer. Raises the same errors as `_build`."""
@@ -340,7 +395,8 @@ class Cluster:
             if kind == error_verdicts.FATAL and producer is self._producer and self._may_rest:
                 self._rest(plain(text))
         elif self._is_due(kind):
-            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=plain(text))
+            way_out = program.typed(_IF_IT_LASTS.get(kind, _NEEDED))
+            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=plain(text), way_out=way_out)
             if kind == error_verdicts.ALL_BROKERS_DOWN:
                 self._ask_listeners()
         if kind == error_verdicts.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:

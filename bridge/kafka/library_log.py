@@ -56,7 +56,8 @@ class HealsItself(Filter):
             log(
                 Event.KAFKA_ERROR,
                 reason=f"Kafka has given the bridge no producer id for {now - self._since:.0f} s, so it can"
-                f" produce nothing: {cause.removeprefix('Broker: ')} ({START_CONTROLLERS})",
+                f" produce nothing: {cause.removeprefix('Broker: ')}",
+                way_out=START_CONTROLLERS,
             )
         return True
 

@@ -22,3 +22,24 @@ CONNACK_WAYS_OUT = {
     0x9C: "the broker asks the bridge to use another server: set mqtt.host",
     0x9D: "the broker has moved: set mqtt.host",
 }
+
+# Refusals that time may cure.
+_IF_IT_LASTS = {
+    0x88: "if this lasts, see whether the broker has started: its log says what it waits for",
+    0x89: "if this lasts, the broker has too much to do: look at its processor and memory",
+    0x97: "if this lasts, raise the broker's limit of connections",
+    0x9F: "if this lasts, raise the broker's limit of new connections a second",
+}
+
+
+def if_it_lasts(code: int) -> str:
+    """What a person can do about a refusal that time may cure."""
+    return _IF_IT_LASTS.get(code, "if this lasts, the broker's log says why")
+
+
+def if_it_goes_on_closing(has_balancer: bool, tls: bool) -> str:
+    """What a person can do if each connection is closed before CONNACK."""
+    if has_balancer:
+        return "if this lasts, start the EMQ nodes: HAProxy closes connections while none is up"
+    speaks = "mqtt.tls is on, so does the port speak TLS?" if tls else "does the port want TLS (mqtt.tls)?"
+    return f"if this lasts, the broker's log says why; {speaks}"

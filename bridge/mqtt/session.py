@@ -426,7 +426,8 @@ class Session:
         way_out = reasons.CONNACK_WAYS_OUT.get(reason.value)
         if way_out is None:
             if self._is_news(str(reason)):
-                log(Event.MQTT_UNAVAILABLE, reason=str(reason))
+                way_out = reasons.if_it_lasts(reason.value)
+                log(Event.MQTT_UNAVAILABLE, reason=str(reason), way_out=way_out)
             return
         self._next_delay = self._backoff.refused_delay()
         log(
@@ -492,7 +493,13 @@ class Session:
             elif not connection.closed_because.startswith("CONNACK"):
                 self._protocol.closed_before_connack()
                 if self._is_news(because):
-                    log(Event.MQTT_UNAVAILABLE, reason=f"closed before CONNACK: {because}")
+                    log(
+                        Event.MQTT_UNAVAILABLE,
+                        reason=f"closed before CONNACK: {because}",
+                        way_out=reasons.if_it_goes_on_closing(
+                            self._settings.is_balancers_port, self._settings.tls.enabled
+                        ),
+                    )
             if self._protocol.fell_back and was_mqtt5:
                 log(Event.MQTT_PROTOCOL_FALLBACK, reason="closed on MQTT 5, answered on 3.1.1")
                 self._next_delay = 0.0

@@ -19,7 +19,9 @@ from bridge.mqtt.outgoing import NOT_NOW, Outgoing
 # Bytes. A plain socket that gives so few at once is empty: the message came alone, and looking whether there
 # is more would cost as much as reading it did.
 _A_FEW = 4096
-_CHUNK = 256 * 1024  # bytes of one read from the kernel; with TLS a read returns at most 16 KiB
+# Bytes of one read from the kernel: after a read that brought few, and after one that brought more. Memory
+# for a long read can cost more than the read of a message. With TLS a read returns at most 16 KiB.
+_SHORT, _LONG = 64 * 1024, 256 * 1024
 
 
 class Tap:
@@ -30,7 +32,9 @@ class Tap:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._is_tls = isinstance(sock, ssl.SSLSocket)  # whose reads end with a record of TLS
+        # A read of TLS ends with a record of TLS, and tells nothing about what follows.
+        self._few = 0 if isinstance(sock, ssl.SSLSocket) else _A_FEW
+        self._chunk = _SHORT
         self.outgoing = Outgoing(sock)
         self.is_drained = False  # the last read has taken all there was, but perhaps not the stream's end
         self._data = b""
@@ -73,7 +77,7 @@ class Tap:
     def fill(self) -> bool:
         """Read from the socket once. False: there is nothing more to read now, or the stream has ended."""
         try:
-            chunk = self._sock.recv(_CHUNK)
+            chunk = self._sock.recv(self._chunk)
         except NOT_NOW:
             return False
         except OSError as error:
@@ -83,11 +87,13 @@ class Tap:
             self._ended = True
             return False
         self._heard = True
-        self.is_drained = len(chunk) <= _A_FEW and not self._is_tls
-        self.bytes_read += len(chunk)
-        if self.missing > len(chunk):
+        size = len(chunk)
+        self.bytes_read += size
+        self.is_drained = size <= self._few
+        self._chunk = _SHORT if size <= _A_FEW else _LONG
+        if self.missing > size:
             self._begun += chunk
-            self.missing -= len(chunk)
+            self.missing -= size
         elif self.missing:
             self._data = b"".join((self._begun, chunk))
             self._begun, self.missing = bytearray(), 0

@@ -24,6 +24,7 @@ _FLAG_HEADER = {
 _NO_IDENTIFIERS: frozenset[int] = frozenset()
 _ONE_BYTE = 64  # bytes; the length of a shorter text takes one byte in a record
 _PLAN_SIZE = 600  # bytes of a plan without its texts, with the headers of two combinations of flags
+_KEPT = 4  # combinations of flags whose headers a plan keeps: a publisher may send all twelve
 
 
 class Rule:
@@ -174,7 +175,7 @@ class Plan:
 
     The producer reads `by_flags` and `raw` for each message, to save calls of `headers` and `value`:
     `by_flags[message.flags]` is the finished list of headers for a message without MQTT 5 properties, or None
-    if it has not been needed yet. If `raw` is true, the value is the payload.
+    if it is not kept, or has not been needed yet. If `raw` is true, the value is the payload.
     """
 
     # No __init__, because the call would be a tenth of what a plan costs. Rule.plan sets all attributes.
@@ -223,7 +224,9 @@ class Plan:
         flags = message.flags
         headers = self.by_flags[flags]
         if headers is None:
-            headers = self.by_flags[flags] = self.rule.headers(flags, self.own)
+            headers = self.rule.headers(flags, self.own)
+            if len(self.by_flags) - self.by_flags.count(None) < _KEPT:
+                self.by_flags[flags] = headers
         properties = message.properties
         return headers if properties is None else self._with_properties(headers, properties)
 

@@ -418,7 +418,8 @@ METRICS: tuple[Metric, ...] = (
     ),
     _broker(
         "kafka_broker_round_trip_p99_seconds",
-        "99th percentile of a request's round trip to this broker, in librdkafka's last window.",
+        "99th percentile of a request's round trip to this broker, in librdkafka's last window; absent with"
+        " over 500 Kafka topics, of which librdkafka's statistics would take too much memory.",
         lambda broker: broker.round_trip_p99,
     ),
     _gauge("kafka_producer_queue_messages", "Messages in librdkafka.", lambda s: s.kafka.producer_queue),

@@ -50,7 +50,7 @@ class KafkaBroker:
     address: str  # host:port; empty: only the number is known
     is_up: bool
     state_age: float
-    round_trip_p99: float | None = None  # seconds, of the last minute
+    round_trip_p99: float | None = None  # seconds, of the last minute; None too with over 500 Kafka topics
     hangs: bool = False  # it is not up: it accepts connections and answers nothing
 
 

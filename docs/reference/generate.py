@@ -322,7 +322,7 @@ exist. One record stays in Kafka. If no route takes the topic, nothing is sent.
 | `level` | `good`, `warning`, `failed` or `skipped` |
 | `found` | what the check found, or why it was skipped |
 | `remedy` | what to do; null if the check is good or skipped |
-| `runbook` | a URL if the service answers, otherwise a path in this repository; null as above |
+| `runbook` | a URL if the service answers, otherwise where this machine has the file; null as above |
 | `seconds` | how long the check took |
 | `verdict`, `sentence` | only in the last object: the worst level, and one sentence |
 

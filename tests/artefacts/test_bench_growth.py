@@ -4,6 +4,8 @@ import json
 import re
 import socket
 import threading
+from contextlib import ExitStack, closing, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,17 +15,19 @@ from bridge.settings import Settings
 from tests.bench import quarter
 from tests.bench.backlog import number_of
 from tests.bench.drain import Incomplete
-from tests.bench.growth import feeder, figures, load, page, run
+from tests.bench.growth import drained, feeder, figures, load, page, run
 from tests.bench.growth.curves import CURVES, Curve
 from tests.bench.growth.drained import CPU, RATE, Figures
 from tests.bench.growth.figures import Measured
 from tests.bench.growth.load import Load, digits, mqtt_topic
-from tests.bench.growth.missing import log_lines
+from tests.bench.growth.missing import most_in_a_minute
 from tests.bench.growth.records import Found, Tally
+from tests.bench.growth.window_broker import WindowBroker
 from tests.bench.peers import Place
 from tests.bench.rig import Rig
 from tests.harness.cgroup import CannotCap
-from tests.harness.packets import Ack, Connack, Connect, Kind, Publish
+from tests.harness.conditions import wait_until
+from tests.harness.packets import Ack, Connack, Connect, Frames, Kind, Publish
 
 POWERS = (1, 10, 100, 1_000, 10_000)
 NO_RIG: Rig = None  # type: ignore[assignment]
@@ -111,13 +115,16 @@ def test_a_copy_a_gap_and_a_wrong_order_are_seen() -> None:
     assert tally.found() == Found(different=4, copies=1, misplaced=1)
 
 
-def test_the_minute_with_most_lines() -> None:
-    def line(minute: int) -> str:
-        return json.dumps({"timestamp": f"2026-11-30T04:{minute:02}:59.1Z", "event": "x"})
+def test_the_minute_with_most_lines_about_topics() -> None:
+    def line(minute: int, event: str) -> str:
+        return json.dumps({"timestamp": f"2026-11-30T04:{minute:02}:59.1Z", "event": event})
 
-    log = "\n".join([line(1), "not JSON", line(2), line(2)])
-    assert log_lines(log) == (3, 2)
-    assert log_lines("") == (0, 0)
+    of_others = [line(1, "service.starting"), line(1, "mqtt.live"), line(1, "flow.minute"), "not JSON"]
+    log = "\n".join(
+        [*of_others, line(1, "spool.late"), line(2, "kafka.topic_missing"), line(2, "spool.late")]
+    )
+    assert most_in_a_minute(log) == 2
+    assert most_in_a_minute("") == 0
 
 
 # -- rounds ----------------------------------------------------------------------------------------
@@ -200,6 +207,17 @@ def test_the_documentation_shows_each_curve(each: Curve) -> None:
     )
 
 
+@pytest.mark.parametrize(("point", "messages"), [(1, 200_000), (1000, 200_000), (10_000, 50_000)])
+def test_the_point_of_most_kafka_topics_has_fewer_messages_because_each_costs_more(
+    monkeypatch: pytest.MonkeyPatch, point: int, messages: int
+) -> None:
+    loads: list[Load] = []
+    monkeypatch.setattr(drained, "measure", lambda _here, load: loads.append(load))
+    (topics,) = [each for each in CURVES if each.name == "kafka-topics"]
+    topics.measure(NO_RIG, point, topics.messages)
+    assert [(load.kafka_topics, load.count) for load in loads] == [(point, messages)]
+
+
 @pytest.mark.parametrize("each", CURVES, ids=lambda each: each.name)
 def test_a_curve_grows(each: Curve) -> None:
     assert all(low < high for low, high in pairwise(each.points))
@@ -219,7 +237,7 @@ def test_a_plain_directory_is_not_taken_for_a_control_group(
     assert not list(tmp_path.iterdir())
 
 
-# -- the feeder ------------------------------------------------------------------------------------
+# -- the brokers -----------------------------------------------------------------------------------
 
 
 def test_the_feeder_keeps_its_window() -> None:
@@ -250,3 +268,32 @@ def test_the_feeder_keeps_its_window() -> None:
         ours.shutdown(socket.SHUT_WR)
         thread.join(10.0)
     assert not thread.is_alive()
+
+
+def test_the_window_broker_keeps_its_window_and_the_order() -> None:
+    sent = [Publish(b"t", b"%d" % number, 1, number) for number in range(1, 11)]
+    got: list[Publish] = []
+    with closing(socket.create_server(("127.0.0.1", 0))) as server, ExitStack() as connections:
+        broker = WindowBroker(server, window=3)
+        session, publisher = (
+            connections.enter_context(socket.create_connection(server.getsockname(), 10.0)) for _ in range(2)
+        )
+        connections.callback(broker.close)
+        session.sendall(Connect("c", version=5, clean_start=False).encode())
+        session.setblocking(False)
+        frames = Frames(5)
+
+        def has(count: int) -> bool:
+            broker.turn(0.01)
+            with suppress(BlockingIOError):
+                got.extend(each for each in frames.feed(session.recv(9999)) if isinstance(each, Publish))
+            return len(got) >= count
+
+        publisher.sendall(Connect("p", version=4).encode() + b"".join(each.encode(4) for each in sent))
+        for acknowledged, count in ((0, 3), (3, 6), (6, 9), (9, 10)):
+            wait_until(partial(has, count), 10.0, f"{count} have come")
+            has(count)
+            assert len(got) == count, "more than the window"
+            acks = [Ack(Kind.PUBACK, each.identifier) for each in got[acknowledged:]]
+            session.sendall(b"".join(each.encode(5) for each in acks))
+    assert [each.payload for each in got] == [each.payload for each in sent]

@@ -27,10 +27,13 @@ PARTITIONS = 3
 _INFLIGHT = 32_767
 _UNLIMITED = 0
 
-# Each partition has two index files of 10 MB by default, and a deleted one stays for a minute.
+# Each partition has two index files of 10 MB by default, and a deleted one stays for a minute. A broker that
+# is busy with thousands of new partitions is late with its heartbeats. After 9 s without one, the controller
+# elects new leaders for all partitions, so that the broker is busier still.
 _MANY_TOPICS = """
 log.index.size.max.bytes=65536
 log.segment.delete.delay.ms=1000
+broker.session.timeout.ms=300000
 """
 
 

@@ -10,6 +10,7 @@ versions of deploy/kafka/pom.xml, kafka/older.xml and hivemq/pom.xml. If nothing
 fraction of a second. Standard library only, because it installs everything else. Raises KitError.
 """
 
+import ctypes
 import fcntl
 import hashlib
 import os
@@ -56,6 +57,8 @@ _WANTED = {
     "rabbitmq": _LAB | {"rabbitmq-server": "rabbitmq-server"},
     "tests": _TESTS,
 }
+# A shared library that is needed -> the Debian package that contains it.
+_LIBRARIES = {"tests": {"libatomic.so.1": "libatomic1"}}  # of Playwright's own Node
 
 # The sets of jars that each purpose needs.
 _JARS = {
@@ -173,6 +176,7 @@ def _missing_packages(purpose: str) -> list[str]:
     missing = {
         package for command, package in _WANTED[purpose].items() if not shutil.which(command, path=path)
     }
+    missing |= {package for library, package in _LIBRARIES.get(purpose, {}).items() if not _is_there(library)}
     try:
         java()
     except KitError:
@@ -182,6 +186,14 @@ def _missing_packages(purpose: str) -> list[str]:
     if not _venv_is_current() and not _can_make_venvs():
         missing.add("python3-venv")
     return sorted(missing)
+
+
+def _is_there(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _install_packages(packages: list[str]) -> None:

@@ -322,6 +322,28 @@ def test_a_thread_that_can_not_be_started_is_no_end(
     assert "http.unavailable" in capsys.readouterr().out
 
 
+def test_a_client_waits_while_all_places_are_taken_by_tls_handshakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.http.server.HEAD_TIMEOUT", 1.0)
+    authority = Authority(tmp_path)
+    pair = authority.sign("bridge", address="127.0.0.1")
+    port = free_port()
+    settings = HttpSettings(listen=f"127.0.0.1:{port}", cert_file=pair.certificate, key_file=pair.key)
+    server = Server(settings, healthy, **FREE)
+    server.start()
+    wait_until(lambda: _reachable(port), 10, "the server listens")
+    target = Target(port, server)
+    context = ssl.create_default_context(cafile=authority.certificate)
+    with contextlib.closing(server), contextlib.ExitStack() as silent_ones:
+        for _ in range(CONNECTIONS):
+            silent_ones.enter_context(target.connect())
+        wait_until(lambda: len(server._clients) == CONNECTIONS, 10, "all places are taken")
+        with context.wrap_socket(target.connect(), server_hostname="127.0.0.1") as client:
+            client.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + CLOSE)
+            assert _all(client).startswith(b"HTTP/1.1 200 ")
+
+
 def test_with_a_certificate_there_is_tls_alone_and_a_renewed_one_is_shown(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     first = authority.sign("bridge", address="127.0.0.1")

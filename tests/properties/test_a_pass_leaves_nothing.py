@@ -80,7 +80,7 @@ class Bridge:
             payload = self.random.choice([b"", b"v", b"x" * 300])
             self.world.receive(self.random.choice(TOPICS), payload, qos=self.random.choice([0, 1, 1, 2]))
         if calm and not self.pipeline.has_work:
-            self.due = min(self.due, self.pipeline.watch_at)
+            self.due = min(self.due, self.pipeline.watch_by(self.clock.now))
         else:
             self.turn()
 

@@ -112,10 +112,19 @@ class Chain:
         assert room.taken_messages == in_memory + asked
         assert room.stored == sum(each.spooled for each in self.pipeline.lanes)
         held = {each for each in not_live if each.state is LaneState.HELD and not each.is_stirred}
-        assert all(each.due >= each.retry_at for each in held), "a held lane would never be asked about"
+        assert all(map(self.is_asked_about, held)), "a held lane would never be asked about"
         on_disk_too = sum(each.rows.kept for each in not_live)
         # What is acknowledged, and in memory all the same. A read brings one segment too many at most.
         assert on_disk_too <= 2 * ROOM_MESSAGES + SEGMENT
+
+    def is_asked_about(self, lane: Lane) -> bool:
+        """Whether the held lane has its time; or its turn, as one of many that are held for one reason."""
+        held = self.pipeline.held
+        if lane.retry_at < float("inf"):
+            return any(due == lane.due >= lane.retry_at and each is lane for due, _, each in held._due)
+        why = held.why(lane)
+        lanes = held._held[why.hold] if why else {}
+        return lane in lanes and len(lanes) > held_lanes._FEW and held._group_at <= CLOCK.now + 2.0
 
     def step(self) -> None:
         random, kafka = self.random, self.kafka

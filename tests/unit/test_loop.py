@@ -9,7 +9,7 @@ import pytest
 
 from bridge import loop as loop_module
 from bridge.errors import NoThread
-from bridge.loop import ACTED, READY, RUNG, Loop, relay, require_threads, start_thread
+from bridge.loop import ACTED, READY, RUNG, Loop, require_threads, start_thread
 
 LONG = 30.0  # seconds; a test that waits so long has failed
 
@@ -159,23 +159,23 @@ class Parts:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         self.passes: list[str] = []
-        self.watch_at = time.monotonic() + LONG
+        self.watch_by = time.monotonic() + LONG
         self.then: dict[int, Callable[[], object]] = {}  # what happens in the pass of this number
         self.messages, self.packets = Part(self, "reports"), Part(self, "packets")
 
     def relay(self, seconds: float = LONG) -> float:
-        return relay(self.loop, self.messages, self.packets, time.monotonic() + seconds)
+        return self.loop.relay(self.messages, self.packets, time.monotonic() + seconds)
 
 
 class Part:
     def __init__(self, parts: Parts, name: str) -> None:
         self._parts, self._name = parts, name
         self.is_calm = self.passes_all = True
-        self.has_work = False
+        self.has_work = self.is_empty = False
+        self.relay_at = 0.0
 
-    @property
-    def watch_at(self) -> float:
-        return self._parts.watch_at
+    def watch_by(self, _now: float) -> float:
+        return self._parts.watch_by
 
     def relay(self) -> bool:
         self._parts.passes.append(self._name)
@@ -197,6 +197,39 @@ def test_reports_and_packets_are_passed_on_until_the_time_of_the_turn(
     parts.then = {1: lambda: theirs.send(b"x"), 2: lambda: (ours.recv(1), parts.loop.ring())}
     parts.relay(0.2)
     assert parts.passes == ["reports", "packets", "reports"]
+
+
+def test_reports_that_may_gather_are_passed_on_together(
+    parts: Parts, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    parts.loop.watch(ours.fileno(), write=False)
+    parts.messages.relay_at = time.monotonic() + 0.1
+    parts.loop.ring()
+    parts.then = {1: lambda: (ours.recv(1), parts.loop.ring()), 2: lambda: times.append(time.monotonic())}
+    times: list[float] = []
+    theirs.send(b"x")
+    parts.relay(0.3)
+    assert parts.passes == ["packets", "reports"], "a message does not wait for the reports"
+    assert times[0] >= parts.messages.relay_at
+
+
+def test_after_the_reports_that_gathered_the_loop_sleeps_until_the_bell_rings(parts: Parts) -> None:
+    parts.messages.relay_at = time.monotonic() + 0.02
+    parts.loop.ring()
+    began = time.monotonic()
+    parts.relay(0.2)
+    assert parts.passes == ["reports"]
+    assert time.monotonic() - began >= 0.19
+
+
+def test_a_turn_does_not_wait_for_reports_to_gather(parts: Parts) -> None:
+    parts.messages.relay_at = time.monotonic() + LONG
+    parts.loop.ring()
+    began = time.monotonic()
+    parts.relay(0.05)
+    assert parts.passes == []
+    assert time.monotonic() - began < LONG / 2
 
 
 def test_where_nothing_comes_the_turn_follows_at_its_time(parts: Parts) -> None:
@@ -256,12 +289,27 @@ def test_a_message_in_flight_makes_a_turn_look_for_late_ones_in_time(
 ) -> None:
     ours, theirs = pair
     parts.loop.watch(ours.fileno(), write=False)
-    parts.watch_at = time.monotonic() + 0.05
+    parts.watch_by = time.monotonic() + 0.05
     theirs.send(b"x")
     parts.then = {1: lambda: ours.recv(1)}
     parts.relay()
     assert parts.passes == ["packets"]
-    assert time.monotonic() >= parts.watch_at
+    assert time.monotonic() >= parts.watch_by
+
+
+def test_where_kafka_has_the_message_by_then_nobody_looks_for_late_ones(
+    parts: Parts, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    ours, theirs = pair
+    parts.loop.watch(ours.fileno(), write=False)
+    parts.messages.is_empty = True
+    parts.watch_by = time.monotonic() + 0.05
+    ends = time.monotonic() + 0.2
+    theirs.send(b"x")
+    parts.then = {1: lambda: ours.recv(1)}
+    parts.relay(0.2)
+    assert parts.passes == ["packets"]
+    assert time.monotonic() >= ends
 
 
 def test_messages_without_end_do_not_put_the_turn_off(

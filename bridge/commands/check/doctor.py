@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
+import bridge
 from bridge import program
 from bridge.commands.check import service
 from bridge.commands.check.outcome import Check, Group, Level, Outcome, Site, failed, skipped
@@ -18,7 +20,9 @@ from bridge.errors import BridgeError
 from bridge.loop import start_thread
 from bridge.observe.printable import printable, printable_json
 
-RUNBOOK = "docs/runbook.md"  # in a clone; a service that answers has it at /runbook
+RUNBOOK = "docs/runbook.md"  # in a clone
+PACKAGE = Path(bridge.__file__).parent
+_SHIPPED = Path("http", "page", "runbook.html")  # in the package: what the service shows at /runbook
 
 _GOOD, _BAD = 0, 1  # exit status
 _INDENT = 13  # columns, of the second and later lines of an outcome on a terminal
@@ -149,8 +153,9 @@ def verdict(results: Sequence[Result]) -> tuple[Level, str]:
 
 
 def _runbook(site: Site, anchor: str) -> str:
-    """Where this machine has the entry: an installed bridge has no docs/, but serves its runbook."""
-    return f"{site.page or RUNBOOK}#{anchor}"
+    """Where this machine has the entry. An installed bridge has no docs/, and perhaps no service runs."""
+    is_clone = (PACKAGE.parent / RUNBOOK).is_file()
+    return f"{site.page or (RUNBOOK if is_clone else (PACKAGE / _SHIPPED).as_uri())}#{anchor}"
 
 
 def _broken(line: str, width: int) -> str:

@@ -1,6 +1,5 @@
 """The records of any number of Kafka topics: how many there are, and whether each message is there once."""
 
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from tests.harness.kafka import KafkaCluster
 _MANY = 100  # partitions; with fewer a query costs little
 _PAUSE = 10  # times as long as a query took: queries about 10,000 topics would otherwise take half a core
 _LONGEST_PAUSE = 10.0  # seconds
+_AT_ONCE = 500  # partitions in a request: the client must know the leaders of all of them at one moment
+_DEADLINE = 120.0  # seconds, of each request: right after it has created 10,000 topics Kafka is busy
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,29 @@ class Records:
         return tally.found()
 
     def _ends(self) -> dict[tuple[str, int], int]:
+        found: dict[tuple[str, int], int] = {}
+        for first in range(0, len(self._partitions), _AT_ONCE):
+            found |= self._ends_of(self._partitions[first : first + _AT_ONCE])
+        return found
+
+    def _ends_of(self, partitions: Sequence[tuple[str, int]]) -> dict[tuple[str, int], int]:
         found: list[TopicPartition] = []
+        trouble = ""
 
         def answered() -> bool:
-            wanted = [TopicPartition(*each, OFFSET_END) for each in self._partitions]
-            with contextlib.suppress(KafkaException):
-                # ListOffsets takes this for a time, and means the end. One request asks about all partitions.
+            nonlocal trouble
+            wanted = [TopicPartition(*each, OFFSET_END) for each in partitions]
+            try:
+                # ListOffsets takes this for a time, and means the end. One request asks about all of these.
                 found[:] = self._asks.offsets_for_times(wanted, timeout=60.0)
+            except KafkaException as error:
+                trouble = str(error)
+                self._asks.close()  # it may go on to believe that a topic is not there
+                self._asks = Consumer(self._options)
+                return False
             # Right after a topic's creation the error is "not leader".
-            return len(found) == len(wanted) and not any(each.error for each in found)
+            trouble = next((f"{each.topic}: {each.error}" for each in found if each.error), "")
+            return len(found) == len(wanted) and not trouble
 
-        wait_until(answered, 60.0, "Kafka tells the ends of all partitions")
+        wait_until(answered, _DEADLINE, lambda: f"Kafka tells the ends of all partitions ({trouble})")
         return {(each.topic, each.partition): each.offset for each in found}

@@ -55,7 +55,7 @@ def test_connack_may_take_longer_than_the_keepalive(
         connection.connack()
         bridge.wait_live()
         connection.expect_pings(1)
-    assert len(broker.connects) == 1
+        assert len(broker.connects) == 1  # the end of the block ends the connection
 
 
 def test_a_broker_on_ipv6(new_bridge_to: NewBridge, topic: str) -> None:

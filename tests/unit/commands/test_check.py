@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event as Signal
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -203,6 +205,19 @@ def test_the_entry_is_named_where_this_machine_has_it(site: Site, monkeypatch: p
         "-> act (docs/runbook.md#kafka-gone)",
         "-> act (http://127.0.0.1:9464/runbook#kafka-gone)",
     ]
+
+
+def test_an_installed_bridge_without_a_service_names_the_runbook_of_its_own_package(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """After pip install there is no docs/, and the first checks come before the service runs."""
+    monkeypatch.setattr(doctor, "PACKAGE", shutil.copytree(doctor.PACKAGE, tmp_path / "bridge"))
+    outcomes = [Outcome(Level.FAILED, "broken", "act", "emq-gone")]
+    monkeypatch.setattr(doctor, "examine", lambda _site: iter([Result(one(says()), outcomes, 0.0)]))
+    lines: list[str] = []
+    doctor.check(site, lines.append)
+    (named,) = (re.search(r"\((file:.*)#emq-gone\)", line)[1] for line in lines if "->" in line)  # type: ignore[index]
+    assert 'id="emq-gone"' in Path(urlsplit(named).path).read_text()
 
 
 def test_on_a_terminal_lines_are_broken_between_words(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

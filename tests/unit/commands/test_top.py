@@ -15,6 +15,7 @@ import pytest
 
 from bridge.commands import cli, top
 from bridge.commands.running import NoAnswer, Running, read
+from bridge.program import Program
 from bridge.settings import load
 from bridge.status.diagnosis import diagnose
 from bridge.status.document import Status
@@ -107,6 +108,16 @@ def test_a_topic_that_is_late_without_a_reason_ends_with_the_number_of_its_messa
     snapshot = replace(healthy(), held=(HeldTopic("mqtt", "spooling", 1.0, 1),))
     shown = [line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 80)]
     assert "held     mqtt: spooling, 1 message" in shown
+
+
+def test_bridges_with_the_same_client_id_and_page_are_told_apart_by_their_settings() -> None:
+    installed = healthy()
+    by_hand = replace(installed, program=Program(".venv/bin/bridge", " --config /home/a/bridge.toml", ""))
+    shown = [
+        "\n".join(map(str, top.lines(Status(each, diagnose(each)), 100))) for each in (installed, by_hand)
+    ]
+    assert "settings: " not in shown[0], "the installed service has the default file"
+    assert "settings: /home/a/bridge.toml\n" in shown[1]
 
 
 def test_once_prints_the_sentence_the_chain_and_the_events(config: str, capsys: Any) -> None:

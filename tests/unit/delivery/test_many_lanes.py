@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.delivery import pipeline as pipeline_module
+from bridge.delivery.coalescing import LONGEST
 from bridge.delivery.held_lanes import MOST_VISITS, HeldLanes
 from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Hold
@@ -144,6 +145,23 @@ def test_a_thousand_missing_topics_are_asked_about_at_a_bounded_rate_and_one_is_
     world.kafka.asked.clear()
     rest(world, clock, 20.0)
     assert world.kafka.asked == 2 * ["iot.7"]
+
+
+def test_kafka_is_asked_about_missing_topics_although_those_that_had_their_turn_first_exist_now(
+    world: World, clock: Clock
+) -> None:
+    """A person creates 1,000 topics, a few hundred at a time. Each question may find all that exist now."""
+    hold(world, clock, Hold.MISSING)
+    rest(world, clock, 5.0)
+    for number in range(500):
+        del kafka_of(world).wrong[f"iot.{number}"]
+        kafka_of(world).look_up(f"iot.{number}")  # they are found together
+    rest(world, clock, 5.0)
+    assert len(world.pipeline.held.lanes) == MANY - 500
+    for _ in range(10):
+        world.kafka.asked.clear()
+        rest(world, clock, 2.0)
+        assert len(world.kafka.asked) == 40
 
 
 def test_a_topic_that_was_found_with_others_goes_on_at_once(world: World, clock: Clock) -> None:
@@ -293,3 +311,26 @@ def test_a_lane_whose_segment_is_still_being_written_is_not_forgotten(forgets: W
     assert message.plan.lane.state is LaneState.LIVE
     rest(forgets, clock, 10.0)
     assert not any(disk_of(forgets).by_topic.values())
+
+
+def test_single_reports_of_many_topics_are_taken_together_and_batches_of_one_at_once(
+    world: World, clock: Clock
+) -> None:
+    for number in range(MANY):
+        world.receive(b"site/%d" % number)
+    rest(world, clock)
+    for number in range(MANY):
+        world.receive(b"site/%d" % number)
+    for _ in range(100):
+        clock.now += 0.001
+        kafka_of(world).deliver(kafka_of(world).in_flight[0].packet_id)
+        assert world.pipeline.relay()
+    assert clock.now < world.pipeline.relay_at <= clock.now + LONGEST
+    rest(world, clock, 1.0)
+    for _ in range(100):
+        clock.now += 0.01
+        for _ in range(50):
+            world.receive(b"site/1")
+        kafka_of(world).deliver()
+        assert world.pipeline.relay()
+    assert world.pipeline.relay_at < clock.now

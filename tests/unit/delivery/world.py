@@ -86,11 +86,19 @@ class Kafka:
         self.probed.append(message.packet_id)
         self.produce([message], failed)
 
-    def poll(self) -> None: ...
+    def poll(self) -> int:
+        return len(self.delivered)
+
+    @property
+    def queued(self) -> int:
+        return len(self.in_flight)
 
     @property
     def only_reports(self) -> bool:
         return not (self._failures or self.is_broken or self.wants_successor)
+
+    def relay(self) -> tuple[int, list[Message]] | None:
+        return (self.poll(), self.take_delivered()) if self.only_reports else None
 
     def take_delivered(self) -> list[Message]:
         delivered, self.delivered = self.delivered, []

@@ -175,3 +175,9 @@ def test_a_linked_venv_is_left_alone_with_all_that_is_in_it(
     with pytest.raises(kit.KitError, match=f"symbolic link.* would empty {of_another_clone}: rm {link}"):
         kit._build_venv()
     assert (of_another_clone / "kit").read_text() == "x"
+
+
+def test_a_package_is_missing_if_its_shared_library_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    libraries = {"libc.so.6": "libc6", "libnowhere.so.0": "libnowhere0"}
+    monkeypatch.setattr(kit, "_LIBRARIES", {"tests": libraries})
+    assert {"libc6", "libnowhere0"} & set(kit._missing_packages("tests")) == {"libnowhere0"}

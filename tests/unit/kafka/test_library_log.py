@@ -21,8 +21,10 @@ class Log:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        self.said: list[tuple[Event, str]] = []
-        monkeypatch.setattr(library_log, "log", lambda event, reason: self.said.append((event, reason)))
+        self.said: list[tuple[Event, str, str]] = []
+        monkeypatch.setattr(
+            library_log, "log", lambda event, reason, way_out: self.said.append((event, reason, way_out))
+        )
         self._filter = HealsItself(lambda: self.now)
 
     def level_of(self, text: str) -> int:
@@ -49,9 +51,10 @@ def test_at_a_start_a_late_producer_id_is_no_warning(log: Log) -> None:
 
 def test_a_producer_id_that_does_not_come_is_said_once_a_minute_with_the_way_out(log: Log) -> None:
     log.lines_until(1060.0)
-    assert log.said == [(Event.KAFKA_ERROR, ANY)]
+    assert log.said == [(Event.KAFKA_ERROR, ANY, ANY)]
     assert "no producer id for 10 s" in log.said[0][1]
-    assert "Coordinator load in progress (Kafka's controllers give these ids" in log.said[0][1]
+    assert log.said[0][1].endswith("Coordinator load in progress")
+    assert log.said[0][2].startswith("Kafka's controllers give these ids")
     log.lines_until(1080.0)
     assert len(log.said) == 2
 

@@ -30,7 +30,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.mock_kafka import QUIET, MockKafka
 
 DENIED = 29  # Kafka protocol guide, "Error Codes"
-AUTHENTICATION, ALL_BROKERS_DOWN, FATAL = -169, -187, -150  # rdkafka.h
+AUTHENTICATION, ALL_BROKERS_DOWN, FATAL, TRANSPORT, RESOLVE = -169, -187, -150, -195, -193  # rdkafka.h
 SASL = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanisms": "PLAIN", "sasl.username": "bridge"}
 NOBODY = "127.47.0.1:1"
 
@@ -277,6 +277,27 @@ def test_a_cluster_whose_one_producer_works_can_but_deliver(world: World) -> Non
     world.produce(message())
     world.until(lambda: world.delivered)
     assert world.cluster.only_reports
+
+
+def test_a_pass_takes_what_was_delivered(world: World) -> None:
+    sent = message()
+    world.produce(sent)
+    taken: list[Message] = []
+    wait_until(
+        lambda: taken.extend((world.cluster.relay() or (0, []))[1]) or taken, 30, "the delivery report"
+    )
+    assert taken == [sent]
+    assert world.cluster.relay() == (0, [])
+    assert world.cluster.take_delivered() == []
+
+
+def test_a_pass_takes_nothing_beside_a_failure_which_comes_first(world: World) -> None:
+    producer = world.cluster._producer
+    producer.delivered.append(delivered := message())
+    producer.failed.append((failed := message(), DENIED, "denied"))
+    assert world.cluster.relay() is None
+    assert [each.message for each in world.cluster.take_failures()] == [failed]
+    assert world.cluster.take_delivered() == [delivered]
 
 
 def test_where_a_thread_waits_for_reports_each_needs_a_turn(
@@ -543,6 +564,33 @@ def test_a_cluster_that_rests_has_no_producer_to_retire() -> None:
     world.close()
 
 
+def test_with_many_topics_librdkafka_makes_no_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its histograms took 30 KB of each topic: 10,000 topics more than the unit's limit."""
+    makes: list[bool] = []
+
+    class Watched(Producer):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            makes.append(named["on_statistics"] is not None)
+            super().__init__(*given, **named)
+
+    monkeypatch.setattr(cluster_module, "Producer", Watched)
+    world = World(NOBODY)
+    cluster = world.cluster
+    for number in range(500):
+        cluster._take_answer(TopicAnswer(f"t{number}", exists=True, limit=None))
+        cluster._take_answer(TopicAnswer(f"missing{number}", exists=False))
+    cluster.brokers._trips = {1: 0.1}
+    assert not cluster.wants_successor
+    cluster._take_answer(TopicAnswer("one more", exists=True, limit=None))
+    assert cluster.wants_successor
+    cluster.retire()
+    assert not cluster.wants_successor
+    cluster.rebuild()
+    assert makes == [True, False, False]
+    assert not cluster.brokers._trips
+    world.close()
+
+
 def test_a_cluster_that_is_down_is_not_taken_for_one_that_refuses_because_it_once_did() -> None:
     world = World(NOBODY)
     producer = world.cluster._producer
@@ -553,6 +601,25 @@ def test_a_cluster_that_is_down_is_not_taken_for_one_that_refuses_because_it_onc
     world.cluster._error(producer, AUTHENTICATION, "wrong password")
     world.cluster._error(producer, ALL_BROKERS_DOWN, "3/3 brokers are down")
     assert world.cluster._rests
+    world.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "event", "way_out"),
+    [
+        (RESOLVE, "kafka.error", "advertised.listeners"),
+        (TRANSPORT, "kafka.error", "sudo mqtt-kafka-bridge check tries each broker"),
+        (ALL_BROKERS_DOWN, "kafka.all_brokers_down", "start Kafka"),
+    ],
+)
+def test_an_error_that_time_may_cure_is_logged_with_what_to_do_if_it_does_not(
+    code: int, event: str, way_out: str
+) -> None:
+    world = World(NOBODY)
+    with capture_logs() as lines:
+        world.cluster._error(world.cluster._producer, code, "k:9092/1: something")
+    assert [line["event"] for line in lines] == [event]
+    assert way_out in lines[0]["way_out"]
     world.close()
 
 

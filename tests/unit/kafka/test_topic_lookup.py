@@ -217,6 +217,22 @@ def test_topics_that_stay_missing_cost_a_request_for_all_and_are_noticed_togethe
     assert exist(lookup.ask(MANY[0])) == set(MANY)
 
 
+def test_each_topic_that_stays_missing_is_asked_about_by_name_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that the bridge's user may not see is not in the list of all: it is forbidden, not missing."""
+    cluster = Cluster("there")
+    lookup = Lookup(monkeypatch, cluster)
+    topics = MANY[:40]
+    lookup.ask(*topics)
+    cluster.requests.clear()
+    for _ in range(400):  # the same topics come together each time
+        lookup.ask(*topics)
+    named = [each for each in cluster.requests if each.startswith("list iot.")]
+    assert set(named) == {f"list {topic}" for topic in topics}
+    assert len(named) == 2 * 400
+
+
 def test_where_brokers_create_topics_each_of_many_is_created(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(creates=True)
     assert exist(Lookup(monkeypatch, cluster).ask(*MANY[:100])) == set(MANY[:100])

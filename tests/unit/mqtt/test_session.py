@@ -361,6 +361,33 @@ def test_a_busy_broker_is_tried_again_soon(world: World) -> None:
     assert world.connections == 2
 
 
+@pytest.mark.parametrize(
+    ("port", "way_out"), [(1884, "start the EMQ nodes: HAProxy closes"), (1883, "does the port want TLS")]
+)
+def test_a_broker_that_closes_before_connack_is_logged_with_what_to_do_if_that_lasts(
+    world: World, port: int, way_out: str
+) -> None:
+    world.session.use_password(world.session._settings.model_copy(update={"port": port}))
+    world.connect()
+    with capture_logs() as lines:
+        world.broker.close()
+        world.turn()
+    (line,) = [line for line in lines if line["event"] == "mqtt.unavailable"]
+    assert line["reason"].startswith("closed before CONNACK")
+    assert way_out in line["way_out"]
+
+
+@pytest.mark.parametrize(("code", "way_out"), [(0x89, "too much to do"), (0x80, "the broker's log says why")])
+def test_a_broker_that_refuses_for_now_is_logged_with_what_to_do_if_that_lasts(
+    world: World, code: int, way_out: str
+) -> None:
+    world.connect()
+    with capture_logs() as lines:
+        world.send(Connack(reason=code))
+    (line,) = [line for line in lines if line["event"] == "mqtt.unavailable"]
+    assert way_out in line["way_out"]
+
+
 def test_who_is_taken_over_once_is_back_soon(world: World) -> None:
     """It may have been a tool, for a moment. EMQ's queue fills, or drops, until the bridge is back."""
     world.go_live()

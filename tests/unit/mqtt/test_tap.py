@@ -149,7 +149,9 @@ def test_a_socket_that_gives_a_few_bytes_is_known_to_be_empty(pair: tuple[Tap, B
 
 def test_a_large_payload_is_joined_once(pair: tuple[Tap, Broker], monkeypatch: pytest.MonkeyPatch) -> None:
     tap, broker = pair
-    monkeypatch.setattr(tap_module, "_CHUNK", 1000)
+    for size in ("_SHORT", "_LONG"):
+        monkeypatch.setattr(tap_module, size, 1000)
+    tap._chunk = 1000
     payload = bytes(range(256)) * 200
     data = message(1).encode(4) + Publish(b"t", payload, 1, 2).encode(4) + message(3).encode(4)
     packets: list[Packet] = []

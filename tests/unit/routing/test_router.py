@@ -186,6 +186,15 @@ class TestHeaders:
         plan = Router([route("a", "a")]).plan(b"a")
         assert plan.headers(message("a")) is plan.headers(message("a")) is plan.by_flags[QOS1]
 
+    def test_a_publisher_that_sends_all_flags_takes_no_more_memory_than_a_plan_is_counted_with(self) -> None:
+        plan, again = (Router([route("a", "a")]).plan(b"a") for _ in range(2))
+        flags = [qos << 1 | bits for qos in (0, 1, 2) for bits in (0, RETAIN, DUP, DUP | RETAIN)]
+        for each in flags:
+            assert plan.headers(message("a", flags=each)) == again.headers(message("a", flags=each))
+        for each in reversed(flags):
+            assert dict(plan.headers(message("a", flags=each)))["mqtt.qos"] == b"%d" % (each >> 1 & 3)
+        assert sum(each is not None for each in plan.by_flags) == 4
+
     def test_only_listed_headers_are_carried_in_their_order(self) -> None:
         plan = Router([route("a", "a", headers=["mqtt.qos", "mqtt.topic"])]).plan(b"a")
         assert plan.headers(message("a", properties=Properties(user=(("x", "y"),), content_type="t"))) == [
