@@ -143,8 +143,10 @@ kafka_last_words() {
 }
 
 say_what_is_next() {
-    local host
-    host=$(commas "${NODES[@]/%/:9092}")
-    ((${#NODES[@]} == 1)) || [[ -z $(cluster whole) ]] || return 0
-    say "  next: deploy/install.sh bridge --mqtt HOST:PORT --kafka $host, then mqtt-kafka-bridge topics --create"
+    local host listed=''
+    [[ -z $(cluster whole) ]] || return 0
+    for host in "${NODES[@]}"; do
+        listed+=${listed:+,}$(bracketed "$host"):9092
+    done
+    say "  next: deploy/install.sh bridge --mqtt HOST:PORT --kafka $listed, then mqtt-kafka-bridge topics --create"
 }

@@ -135,6 +135,6 @@ remove_kafka_files() {
 
 # Run a class of Kafka's as the service's user.
 as_kafka() { # CLASS ARGUMENT...
-    runuser -u kafka -- java -Xmx256m -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile="$KAFKA_ETC/log4j2.xml" \
+    runuser -u kafka -- "$JAVA" -Xmx256m -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile="$KAFKA_ETC/log4j2.xml" \
         -cp "$KAFKA/current/libs/*" "$@"
 }

@@ -60,7 +60,7 @@ upgrade_kafka() {
         say "  $KAFKA_NEW is in force already"
         return
     fi
-    require_space /opt $KAFKA_SPACE
+    require_space /opt "$KAFKA_SPACE"
     require_whole
     place_kafka "$archive"
     [[ -n $DRY_RUN ]] || require_whole # it may have changed meanwhile

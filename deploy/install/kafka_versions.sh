@@ -10,6 +10,7 @@ KAFKA=/opt/kafka
 KAFKA_POM=$SOURCE/deploy/kafka/pom.xml
 KAFKA_LOCK=$SOURCE/deploy/kafka.lock
 KAFKA_OLDEST=4.3.0
+JAVA=/usr/bin/java # of Debian's packages; the unit names it too
 OLDEST_JAVA=17
 
 # Kafka's commands, and the class that each starts. Official archives have their own.
@@ -141,10 +142,12 @@ assemble_kafka() { # DIRECTORY
 
 complete_kafka() { # DIRECTORY
     local name class
-    if [[ ! -d $1/bin ]]; then
+    if [[ -d $1/bin ]]; then
+        mkdir -p "$1/logs" # which the archive's commands want
+    else
         mkdir "$1/bin"
         while read -r name class; do
-            printf '#!/bin/sh\nexec java -Xmx256m -XX:TieredStopAtLevel=1 -cp "%s/libs/*" %s "$@"\n' \
+            printf '#!/bin/sh\nexec '"$JAVA"' -Xmx256m -XX:TieredStopAtLevel=1 -cp "%s/libs/*" %s "$@"\n' \
                 "$KAFKA/current" "$class" >"$1/bin/kafka-$name.sh"
             chmod 0755 "$1/bin/kafka-$name.sh"
         done < <(kafka_commands)
@@ -160,14 +163,14 @@ point_kafka() { # VERSION
 }
 
 has_java() {
-    command -v java >/dev/null
+    [[ -x $JAVA ]]
 }
 
 require_java() {
     local version
     has_java || return 0 # apt will bring one
-    version=$(java -version 2>&1 | sed -n 's/^[^"]*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p')
+    version=$("$JAVA" -version 2>&1 | sed -n 's/^[^"]*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p')
     ((${version:-0} >= OLDEST_JAVA)) ||
-        fail "java is version ${version:-unknown}, Kafka needs $OLDEST_JAVA: sudo apt-get install \
+        fail "$JAVA is version ${version:-unknown}, Kafka needs $OLDEST_JAVA: sudo apt-get install \
 default-jre-headless, then sudo update-alternatives --config java"
 }

@@ -21,9 +21,10 @@ NODES = {1: "pi4", 2: "pi5", 3: "pi6"}
 
 def test_the_lock_has_the_jars_that_maven_takes() -> None:
     jars = sorted(kit.kafka_jars().glob("*.jar"))
-    locked = dict(reversed(line.split()) for line in LOCK.splitlines() if not line.startswith("#"))
-    assert locked == {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in jars}
-    assert f"kafka_2.13-{VERSION[0]}.jar" in locked
+    wanted = [f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}" for jar in jars]
+    locked = [line for line in LOCK.splitlines() if not line.startswith("#") and len(line.split()[0]) == 64]
+    assert locked == wanted, "write these lines into deploy/kafka.lock:\n" + "\n".join(wanted)
+    assert f"kafka_2.13-{VERSION[0]}.jar" in LOCK
 
 
 def test_all_parts_of_kafka_have_one_version() -> None:
@@ -54,6 +55,24 @@ def test_the_settings_are_those_with_which_the_project_is_tested() -> None:
 def settings(file: Path) -> dict[str, str]:
     lines = (line for line in file.read_text().splitlines() if line and line[0] not in "#@")
     return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
+
+
+def test_the_cluster_id_is_the_same_on_each_node_and_no_option_of_kafkas_commands() -> None:
+    assert re.fullmatch(r"[\w-]{22}", cluster_id("pi4", "pi5", "pi6"))
+    assert (
+        cluster_id("pi4", "pi5", "pi6") == cluster_id("pi6", "pi4", "pi5") != cluster_id("pi4", "pi5", "pi7")
+    )
+    # "-", as base64 has it for 62, is the first character of one id in 64.
+    hyphen = next(
+        name for name in map(str, range(10_000)) if hashlib.sha256(name.encode()).digest()[0] >> 2 == 62
+    )
+    assert re.fullmatch(r"\w[\w-]{21}", cluster_id(hyphen))
+
+
+def cluster_id(*nodes: str) -> str:
+    script = f'set -eu; . {kit.ROOT}/deploy/install/kafka_checks.sh; NODES=("$@"); cluster_id'
+    done = subprocess.run(["bash", "-c", script, "bash", *nodes], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 # -- cluster.py ----------------------------------------------------------------------------------------
