@@ -6,6 +6,7 @@ Only this file knows all the parts.
 import gc
 import json
 import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -33,6 +34,7 @@ from bridge.status.collector import Collector
 
 _MINUTE = 60.0
 _START_TAKES = 10.0  # seconds; after them systemd is told READY, although no broker has answered yet
+_SWITCH_INTERVAL = 0.0002  # seconds that another thread, such as the page's, may keep the loop waiting
 _FAREWELL_TAKES = LAST_COMMITS_TIMEOUT + 5.0  # seconds for DISCONNECT, the disk, and closing the rest
 
 
@@ -115,6 +117,7 @@ class Service:
         self._neighbours.start()
         self._page.start()
         _spare_the_collector()
+        sys.setswitchinterval(_SWITCH_INTERVAL)
         self._collector.state = "running"
         took = 0.0
         while not self._is_over():

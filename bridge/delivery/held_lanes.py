@@ -29,11 +29,12 @@ from bridge.observe.many_topics import ManyTopics
 
 MOST_VISITS = 100  # lanes in a turn, about 1 ms on a Pi 4
 _MOST_ANSWERS = 100  # in a turn
-# While more lanes than _FEW are held for one reason, Kafka is asked about so many of them in a second, in
-# groups: those whose last question is the oldest. So questions go on at this rate whichever lanes go away.
-# Missing topics need fewer: each group brings the answer for all (kafka/topic_lookup.py).
+# While more lanes than _FEW are held for one reason, Kafka is asked about a group of them every two seconds:
+# those whose last question is the oldest. So questions go on at this rate whichever lanes go away. Missing
+# topics need fewer questions: each group brings the answer for all (kafka/topic_lookup.py).
 _FEW, _GROUP_EVERY = 16, 2.0
-_QUESTIONS, _QUESTIONS_IF_MISSING = 200, 20
+_GROUP, _GROUP_IF_MISSING = 400, 120
+_IF_MISSING = 3  # only one of so many times
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE, LaneState.FORGOTTEN)
 _ARE_HELD = (LaneState.HELD, LaneState.ASKING)
 _NEVER = float("inf")
@@ -185,8 +186,10 @@ class HeldLanes:
             if len(lanes) <= _FEW:
                 continue
             self._group_at = _next_group(now)
-            rate = _QUESTIONS_IF_MISSING if hold is Hold.MISSING else _QUESTIONS
-            for lane in list(islice(lanes, int(rate * _GROUP_EVERY))):
+            is_missing = hold is Hold.MISSING
+            if is_missing and now // _GROUP_EVERY % _IF_MISSING:
+                continue
+            for lane in list(islice(lanes, _GROUP_IF_MISSING if is_missing else _GROUP)):
                 if lane.state is LaneState.HELD and lane.due > now:
                     continue
                 lanes[lane] = lanes.pop(lane)  # the last one now

@@ -160,8 +160,8 @@ def test_kafka_is_asked_about_missing_topics_although_those_that_had_their_turn_
     assert len(world.pipeline.held.lanes) == MANY - 500
     for _ in range(10):
         world.kafka.asked.clear()
-        rest(world, clock, 2.0)
-        assert len(world.kafka.asked) == 40
+        rest(world, clock, 6.0)
+        assert len(world.kafka.asked) == 120
 
 
 def test_a_topic_that_was_found_with_others_goes_on_at_once(world: World, clock: Clock) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from bridge.http.budget import Budget
+from bridge.http.budget import _ENOUGH, Budget
 
 
 class Clock:
@@ -49,7 +49,7 @@ def test_what_was_saved_is_used_without_a_wait_and_then_the_share_is_kept(clock:
             clock.used += 0.25
             await budget.turn()
         waited = clock.now - 1024.0
-        assert waited == pytest.approx(8 * 0.25 / 0.125, abs=0.002 / 0.125)
+        assert waited == pytest.approx(8 * 0.25 / 0.125, abs=2 * _ENOUGH / 0.125)
 
     clock.run(work, share=0.125, saved=1.0)
 
@@ -61,7 +61,7 @@ def test_nobody_saves_more_than_the_bound(clock: Clock) -> None:
         clock.used += 1.5
         before = clock.now
         await budget.turn()
-        assert clock.now - before == pytest.approx(0.5 / 0.125, abs=0.002 / 0.125)
+        assert clock.now - before == pytest.approx(0.5 / 0.125, abs=2 * _ENOUGH / 0.125)
 
     clock.run(work, share=0.125, saved=1.0)
 
