@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs, upgrades and removes the bridge; installs HAProxy with its configuration. See --help.
+# Installs, upgrades and removes the bridge and Kafka; installs HAProxy with its configuration. See --help.
 set -euo pipefail
 umask 022
 export LC_ALL=C
@@ -22,15 +22,29 @@ FROM_WHEELS=()
 . "$SOURCE/deploy/install/bridge.sh"
 # shellcheck source=deploy/install/haproxy.sh
 . "$SOURCE/deploy/install/haproxy.sh"
+# shellcheck source=deploy/install/kafka_checks.sh
+. "$SOURCE/deploy/install/kafka_checks.sh"
+# shellcheck source=deploy/install/kafka_versions.sh
+. "$SOURCE/deploy/install/kafka_versions.sh"
+# shellcheck source=deploy/install/kafka_files.sh
+. "$SOURCE/deploy/install/kafka_files.sh"
+# shellcheck source=deploy/install/kafka_upkeep.sh
+. "$SOURCE/deploy/install/kafka_upkeep.sh"
+# shellcheck source=deploy/install/kafka.sh
+. "$SOURCE/deploy/install/kafka.sh"
 
 usage() {
     cat <<'END'
-usage: sudo deploy/install.sh bridge --mqtt HOST:PORT --kafka HOST:PORT,...
+usage: sudo deploy/install.sh kafka --nodes HOST,HOST,HOST
+       sudo deploy/install.sh bridge --mqtt HOST:PORT --kafka HOST:PORT,...
        sudo deploy/install.sh haproxy --emq HOST[:PORT] --emq HOST[:PORT]
        sudo deploy/install.sh upgrade              to the version this file belongs to
        sudo deploy/install.sh rollback             to the version before
        sudo deploy/install.sh status
        sudo deploy/install.sh uninstall [--purge [--force]]
+       sudo deploy/install.sh kafka status
+       sudo deploy/install.sh kafka upgrade --archive kafka_2.13-VERSION.tgz
+       sudo deploy/install.sh kafka uninstall [--purge [--force]]
 
 For Debian 12 and 13 and Raspberry Pi OS, 64 bit. Each command can run again and skips steps that are done.
 At the first error it prints a remedy, undoes its steps (except packages of apt), and ends.
@@ -43,6 +57,20 @@ bridge      installs a Python environment in /opt/mqtt-kafka-bridge, the user, s
 haproxy     installs the distribution's package with our haproxy.cfg, and keeps a copy of the old file. For a
             new haproxy.cfg it reloads HAProxy, which ends no connection; for other nodes it restarts HAProxy
   --emq     one node of EMQ, given twice (default port 1883)
+kafka       installs one node of a Kafka cluster, broker and controller; run the same command on each node. Waits
+            until the node is in sync; while too few of the others run it says so and ends, with exit status 0
+  --nodes   all nodes, on each machine in the same order: 3, or 1, or 5; addresses or names
+  --node    which of them this machine is, if its addresses do not tell
+  --archive Kafka's kafka_2.13-VERSION.tgz, or a .tgz of another node's libs/. Without --archive Maven takes the
+            jars from Maven Central: 43 MB, besides 10 MB for Maven itself, which you may remove afterwards, and
+            some minutes. Java takes 215 MB in any case
+  --sha512  the archive's SHA-512, if deploy/kafka.lock does not have it and no file ARCHIVE.sha512 is there
+  --cluster-id  22 characters, if not the ones that each node makes from --nodes
+  --heap    MB of memory for Java; otherwise 512, 1024 or 2048 on a machine with 2, 4 or 8 GB
+  upgrade   restarts this node with the archive's version, and refuses while a replica of any partition is not in
+            sync; if the node is not in sync again in time, restores the old version. One node after the other
+  uninstall keeps settings and messages, unless --purge; --purge refuses to delete the last replica in sync of
+            any partition, unless --force
 upgrade     upgrades all bridges of this machine; if one is not live again in time, restores the old version
 uninstall   keeps settings and undelivered messages, unless --purge; --purge refuses to delete undelivered
             messages, unless --force
@@ -50,10 +78,10 @@ uninstall   keeps settings and undelivered messages, unless --purge; --purge ref
 for all:
   --dry-run             print each step and change nothing
   --wheels DIRECTORY    take Python packages from DIRECTORY, not from the network
-  --wait SECONDS        how long to wait until a bridge is live (60)
+  --wait SECONDS        how long to wait until a bridge is live, or Kafka in sync (60)
   --help
 
-exit status: 0 done, 1 failed and undone, 2 wrong command line, 3 installed but not live
+exit status: 0 done, 1 failed and undone, 2 wrong command line, 3 installed but not live (Kafka: not in sync)
 END
 }
 
@@ -98,6 +126,7 @@ main() {
     case $COMMAND in
     bridge) install_bridge "$@" ;;
     haproxy) install_haproxy "$@" ;;
+    kafka) kafka "$@" ;;
     upgrade) upgrade_bridge "$@" ;;
     rollback) roll_back "$@" ;;
     status) show_status "$@" ;;

@@ -25,16 +25,21 @@ require_no_package() {
         fail "the Debian package $NAME is installed: use apt-get to upgrade or remove it"
 }
 
-# Require a Python and an architecture for which librdkafka has packages.
-require_python() {
-    local version
+# librdkafka, and the libraries in Kafka's jars, exist for these architectures.
+require_64_bit() { # WHAT-HAS
     case $(dpkg --print-architecture) in
     amd64 | arm64) ;;
     armhf | armel | i386)
-        fail "a 32-bit system: librdkafka has no packages for it. Write Raspberry Pi OS Lite (64-bit) to the card"
+        fail "a 32-bit system: $1 no packages for it. Write Raspberry Pi OS Lite (64-bit) to the card"
         ;;
     *) fail "no packages for the architecture $(dpkg --print-architecture), only for amd64 and arm64" ;;
     esac
+}
+
+# Require a Python and an architecture for which librdkafka has packages.
+require_python() {
+    local version
+    require_64_bit "librdkafka has"
     command -v python3 >/dev/null || fail "there is no python3: sudo apt-get install python3"
     version=$(python_version)
     case $version in

@@ -61,7 +61,8 @@ def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A unit whose program exists, because systemd-analyze checks that."""
     source: Path = request.param
     copy = tmp_path / source.name
-    copy.write_text(re.sub("^ExecStart=.*", "ExecStart=/bin/true", source.read_text(), flags=re.MULTILINE))
+    start = re.compile(r"^ExecStart=(?:.*\\\n)*.*", re.MULTILINE)
+    copy.write_text(start.sub("ExecStart=/bin/true", source.read_text()))
     return copy
 
 

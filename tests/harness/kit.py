@@ -6,8 +6,8 @@
 
 It installs only what is missing: Debian packages by apt-get (as root, or by sudo), Python packages into .venv
 at the versions of tests/requirements.txt, and by Maven the jars of Kafka and HiveMQ into a cache, at the
-versions of kafka/pom.xml and hivemq/pom.xml. If nothing is missing, it takes a fraction of a second. Standard
-library only, because it installs everything else. Raises KitError.
+versions of deploy/kafka/pom.xml, kafka/older.xml and hivemq/pom.xml. If nothing is missing, it takes a
+fraction of a second. Standard library only, because it installs everything else. Raises KitError.
 """
 
 import ctypes
@@ -61,8 +61,18 @@ _WANTED = {
 _LIBRARIES = {"tests": {"libatomic.so.1": "libatomic1"}}  # of Playwright's own Node
 
 # The sets of jars that each purpose needs.
-_JARS = {"lab": ["kafka"], "observe": [], "rabbitmq": ["kafka"], "tests": ["kafka", "hivemq"]}
-_CALLED = {"kafka": "Kafka", "hivemq": "HiveMQ"}
+_JARS = {
+    "lab": ["kafka"],
+    "observe": [],
+    "rabbitmq": ["kafka"],
+    "tests": ["kafka", "older-kafka", "hivemq"],
+}
+_CALLED = {"kafka": "Kafka", "older-kafka": "an older Kafka", "hivemq": "HiveMQ"}
+_POMS = {
+    "kafka": ROOT / "deploy/kafka/pom.xml",  # install.sh kafka installs the same
+    "older-kafka": ROOT / "tests/harness/kafka/older.xml",
+    "hivemq": ROOT / "tests/harness/hivemq/pom.xml",
+}
 
 # How long a complete installation takes, with a fast network and with a slow one.
 _TAKES = {"tests": "2 to 10 minutes"}
@@ -141,6 +151,11 @@ def java() -> Path:
 def kafka_jars() -> Path:
     """The directory of Kafka's jars."""
     return _jars("kafka", "lab")
+
+
+def older_kafka_jars() -> Path:
+    """The directory of the jars of a Kafka from which a test upgrades."""
+    return _jars("older-kafka", "tests")
 
 
 def hivemq_jars() -> Path:
@@ -255,12 +270,8 @@ def _missing_jars(purpose: str) -> list[str]:
     return [name for name in _JARS[purpose] if not _jars_path(name).exists()]
 
 
-def _pom(name: str) -> Path:
-    return Path(__file__).parent / name / "pom.xml"
-
-
 def _jars_path(name: str) -> Path:
-    return cache() / f"{name}-{hashlib.sha256(_pom(name).read_bytes()).hexdigest()[:12]}"
+    return cache() / f"{name}-{hashlib.sha256(_POMS[name].read_bytes()).hexdigest()[:12]}"
 
 
 def _fetch_jars(name: str) -> None:
@@ -268,7 +279,7 @@ def _fetch_jars(name: str) -> None:
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={partial}"]
     try:
-        command = ["mvn", "-q", "-B", "-f", str(_pom(name)), *goal]
+        command = ["mvn", "-q", "-B", "-f", str(_POMS[name]), *goal]
         _step(f"{_CALLED[name]}'s jars from Maven Central", command)
         partial.rename(target)  # an interrupted download is never used
     finally:

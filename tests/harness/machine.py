@@ -34,7 +34,8 @@ _HOOKS = [
     'cp /usr/local/share/ca-certificates/*.crt "$1/usr/local/share/ca-certificates/" 2>/dev/null || true',
     # Packages that are installed on the booted machine, downloaded once for all tests.
     '--customize-hook=chroot "$1" apt-get -qq update',
-    '--customize-hook=chroot "$1" apt-get -qq -y --download-only --no-install-recommends install haproxy',
+    '--customize-hook=chroot "$1" apt-get -qq -y --download-only --no-install-recommends install'
+    " haproxy default-jre-headless",
     "--skip=cleanup/apt",
 ]
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}

@@ -33,10 +33,21 @@ PI = Host("pi", NETWORK.kafka[0].address)
 
 @pytest.fixture(scope="module")
 def one_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    (text,) = pages.fenced(PAGE, "properties")
-    text = text.replace("127.0.0.1", "${address}").replace("/var/lib/kafka", "${directory}")
+    text = settings_of_a_node_alone(tmp_path_factory.mktemp("settings"))
+    text = text.replace("127.0.0.1", "${address}").replace("/var/lib/kafka/data", "${directory}")
     with KafkaCluster(NETWORK, tmp_path_factory.mktemp("kafka"), nodes=1, properties=f"\n{text}") as cluster:
         yield cluster
+
+
+def settings_of_a_node_alone(scratch: Path) -> str:
+    """What `install.sh kafka --nodes 127.0.0.1` writes, as the page says."""
+    assert "deploy/install.sh kafka --nodes 127.0.0.1\n" in PAGE.read_text()
+    node = f"NODES=(127.0.0.1) NODE=1 BIND=127.0.0.1 HEAP=256 SCRATCH={scratch} SOURCE={ROOT}"
+    script = f"set -eu; {node}; . {ROOT}/deploy/install/kafka_files.sh; write_kafka_files"
+    subprocess.run(["bash", "-c", script], check=True)
+    text = (scratch / "kafka" / "server.properties").read_text()
+    assert "\nlog.flush.interval.messages=1\n" in text
+    return text
 
 
 @pytest.fixture

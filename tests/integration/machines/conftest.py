@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import kit
 from tests.harness.conditions import wait_until
 from tests.harness.devices import Devices
 from tests.harness.haproxy import DEVICES, SUBSCRIBER, HAProxy
@@ -30,6 +31,9 @@ INSTALLED_SH = "/opt/mqtt-kafka-bridge/current/deploy/install.sh"
 PACKAGE = "/root/package.deb"
 APT = {"DEBIAN_FRONTEND": "noninteractive"}  # the environment of apt-get
 NOT_LIVE = 3  # install.sh's exit code then
+JARS = "/root/jars.tgz"
+# Kafka from its packed jars, with a heap for several brokers on a shared machine, and time for a busy one.
+KAFKA_HERE = ("--archive", JARS, "--heap", "256", "--wait", "240")
 WHEELS = ("--wheels", "/root/wheels")  # all tests but one need no download
 
 NewMachine = Callable[..., Machine]
@@ -76,6 +80,20 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
         return target
 
     return create
+
+
+@pytest.fixture(scope="session")
+def jars(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The jars that install.sh kafka takes from Maven, packed as docs/how-to/install-kafka.md says."""
+    archive = tmp_path_factory.mktemp("kafka") / "jars.tgz"
+    pack(kit.kafka_jars(), archive, "libs")
+    return archive
+
+
+def pack(jars: Path, archive: Path, name: str) -> None:
+    """Pack the directory of jars as `name`."""
+    command = ["tar", "-czf", archive, "-C", jars, f"--transform=s|^[.]|{name}|", "."]
+    subprocess.run(command, check=True)
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+# shellcheck shell=bash
+# A node of Kafka that is installed: its state, another version, its removal. Part of install.sh.
+
+# Set NODES and NODE from the settings in force.
+read_kafka_nodes() {
+    [[ -e $KAFKA_PROPERTIES ]] || return 1
+    NODE=$(sed -n 's/^node\.id=//p' "$KAFKA_PROPERTIES")
+    mapfile -t NODES < <(sed -n 's/^controller\.quorum\.voters=//p' "$KAFKA_PROPERTIES" | tr ',' '\n' |
+        sed 's/^[0-9]*@//; s/:9093$//; s/^\[\(.*\)\]$/\1/')
+}
+
+kafka_status() {
+    local good=yes partitions most size
+    (($# == 0)) || misuse "kafka status takes no options"
+    ((EUID == 0)) || fail "must be run as root: sudo deploy/install.sh kafka status"
+    if [[ -z $(kafka_in_force) ]] || ! read_kafka_nodes; then
+        echo "Kafka is not installed"
+        exit "$NOT_LIVE"
+    fi
+    echo "version    $(kafka_in_force)"
+    echo "service    $(described "$KAFKA_UNIT")"
+    cluster status || good=
+    partitions=$(find "$KAFKA_DATA" -maxdepth 1 -type d -name '*-[0-9]*' ! -name '__cluster_metadata-0' | wc -l)
+    most=$((partitions * ($(kafka_setting log.retention.bytes) + $(kafka_setting log.segment.bytes)) / 1048576))
+    size=$(df --output=size -m "$KAFKA_STATE" | tail -n 1)
+    echo "disk       $(du -sh "$KAFKA_STATE" | cut -f 1) in $KAFKA_STATE; at most $most of ${size// /} MB"
+    ((most <= size * 9 / 10)) || warn "so many partitions can fill the disk: write a smaller \
+log.retention.bytes at the end of $KAFKA_PROPERTIES"
+    [[ -n $good ]] || exit "$NOT_LIVE"
+}
+
+# Print the value of a setting in force; the last one counts.
+kafka_setting() { # NAME
+    sed -n "s/^${1//./\\.}=//p" "$KAFKA_PROPERTIES" | tail -n 1
+}
+
+upgrade_kafka() {
+    local archive='' sha512='' from
+    while (($#)); do
+        case $1 in
+        --archive) archive=$(argument "$@") ;;
+        --sha512) sha512=$(argument "$@") ;;
+        --wheels) misuse "kafka upgrade: $1: no such option" ;;
+        *) common_option "$@" ;;
+        esac
+        shift 2
+    done
+    [[ -n $archive ]] || misuse "kafka upgrade: to which version? --archive kafka_2.13-VERSION.tgz"
+    require_root
+    require_debian
+    from=$(kafka_in_force)
+    if [[ -z $from ]] || ! read_kafka_nodes; then
+        fail "there is nothing to upgrade: deploy/install.sh kafka --nodes ..." "$MISUSE"
+    fi
+    require_java
+    find_kafka "$archive" "$sha512"
+    ! is_older "$KAFKA_NEW" "$from" || fail "Kafka $from is in force, and $KAFKA_NEW may not read its data"
+    say "kafka upgrade: from $from to $KAFKA_NEW"
+    if [[ $from == "$KAFKA_NEW" ]]; then
+        say "  $KAFKA_NEW is in force already"
+        return
+    fi
+    require_space /opt "$KAFKA_SPACE"
+    require_whole
+    place_kafka "$archive"
+    [[ -n $DRY_RUN ]] || require_whole # it may have changed meanwhile
+    undo switch_kafka "$from"
+    step "restart Kafka with $KAFKA_NEW, until it is in sync" switch_kafka "$KAFKA_NEW"
+    keep
+    step "versions before $from, removed" remove_old_kafkas "$from"
+    say "  when each node runs $KAFKA_NEW, and you will not go back: $KAFKA/current/bin/kafka-features.sh \
+--bootstrap-server $(bracketed "${NODES[NODE - 1]}"):9092 upgrade --release-version ${KAFKA_NEW%.*}"
+}
+
+# The running version must end before the link moves: it still loads classes while it stops.
+switch_kafka() { # VERSION
+    systemctl stop "$KAFKA_UNIT"
+    point_kafka "$1"
+    await_kafka start || {
+        kafka_last_words
+        cat "$SCRATCH/joined"
+        return 1
+    }
+}
+
+remove_old_kafkas() { # PREVIOUS
+    local directory
+    for directory in "$KAFKA"/*/; do
+        directory=$(basename "$directory")
+        case $directory in
+        current | "$1" | "$(kafka_in_force)") ;;
+        *) rm -rf "${KAFKA:?}/$directory" ;;
+        esac
+    done
+}
+
+uninstall_kafka() {
+    local purge='' force=''
+    while (($#)); do
+        case $1 in
+        --purge) purge=yes ;;
+        --force) force=yes ;;
+        *) misuse "kafka uninstall: $1: no such option" ;;
+        esac
+        shift
+    done
+    require_root
+    require_no_other_kafka
+    [[ -z $purge || -n $force ]] || refuse_last_replica
+    step "stop Kafka" stop_kafka
+    if [[ -n $purge && -z $force && -e $KAFKA_UNIT_FILE && -z $DRY_RUN ]]; then # another node may have died meanwhile
+        undo systemctl enable --now "$KAFKA_UNIT"
+        refuse_last_replica
+        keep
+    fi
+    step "unit, $KAFKA" remove_kafka
+    if [[ -n $purge ]]; then
+        step "settings, messages, user" purge_kafka
+    else
+        say "  kept: $KAFKA_ETC, $KAFKA_STATE and the user kafka (--purge removes them)"
+    fi
+}
+
+stop_kafka() {
+    [[ ! -e $KAFKA_UNIT_FILE ]] || systemctl disable --now "$KAFKA_UNIT"
+}
+
+remove_kafka() {
+    remove_kafka_files
+    rm -rf "$KAFKA"
+}
+
+purge_kafka() {
+    rm -rf "$KAFKA_ETC"
+    find "$KAFKA_STATE" -mindepth 1 -delete 2>/dev/null || true
+    rmdir "$KAFKA_STATE" 2>/dev/null || true # it stays if a disk is mounted there
+    ! id kafka >/dev/null 2>&1 || userdel kafka
+}
+
+# Do not delete messages that no other node has.
+refuse_last_replica() {
+    local found
+    [[ -n $(find "$KAFKA_DATA" -maxdepth 1 -type d -name '*-[0-9]*' ! -name '__cluster_metadata-0' 2>/dev/null) ]] ||
+        return 0
+    read_kafka_nodes || fail "$KAFKA_DATA has messages, and no settings tell of other nodes that have them; \
+--force purges them all the same"
+    found=$(cluster last) || fail "$found; --force purges them all the same"
+}

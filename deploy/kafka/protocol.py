@@ -1,0 +1,216 @@
+"""As much of Kafka's protocol as it takes to ask a broker about its cluster. Standard library only.
+
+bridge/kafka/listeners.py and quorum_clock.py ask too, with the bridge's packages, which a Kafka Pi may lack.
+"""
+
+import errno
+import itertools
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+CLIENTS, CONTROLLERS = 9092, 9093
+TIMEOUT = 5.0  # seconds, for a connection and for an answer; Linux takes 3 to find out that a node is away
+
+_METADATA, _DESCRIBE_QUORUM = (3, 5), (55, 1)  # API key and version
+
+
+class Unreachable(Exception):
+    """A node does not answer. The text says what to look at."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    topic: str
+    number: int
+    leader: int
+    replicas: tuple[int, ...]
+    in_sync: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.number}"
+
+
+@dataclass(frozen=True)
+class Cluster:
+    identifier: str
+    brokers: dict[int, str]  # the live ones: id -> host
+    partitions: list[Partition]
+
+
+@dataclass(frozen=True)
+class Quorum:
+    leader: int
+    now: float  # the leader's clock
+    caught_up: dict[int, float]  # voter -> when it last had the whole log, by the leader's clock
+
+
+# -- the protocol: https://kafka.apache.org/protocol ---------------------------------------------------
+
+
+class _Answer:
+    """Reads the fields of an answer, one after the other."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content, self._at = content, 0
+
+    def number(self, form: str) -> int:
+        """An integer: "b" has 1 byte, "h" 2, "i" 4, "q" 8."""
+        (value,) = struct.unpack_from(f">{form}", self._content, self._at)
+        self._at += struct.calcsize(form)
+        return int(value)
+
+    def text(self) -> str:
+        return self._take(self.number("h"))
+
+    def many(self, read: Callable[[], object]) -> list:  # type: ignore[type-arg]
+        return [read() for _ in range(self.number("i"))]
+
+    # Compact fields of newer versions: a length is a varint, and 1 more than the length.
+
+    def varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.number("B")
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def compact_text(self) -> str:
+        return self._take(self.varint() - 1)
+
+    def compact_many(self, read: Callable[[], object]) -> list:  # type: ignore[type-arg]
+        return [read() for _ in range(self.varint() - 1)]
+
+    def skip_tags(self) -> None:
+        for _ in range(self.varint()):
+            self.varint()
+            self._take(self.varint())
+
+    def _take(self, length: int) -> str:
+        taken = self._content[self._at : self._at + max(length, 0)]
+        self._at += len(taken)
+        return taken.decode(errors="replace")
+
+
+def _ask(host: str, api: tuple[int, int], body: bytes, flexible: bool = False) -> _Answer:
+    """Raises Unreachable."""
+    name = b"install.sh"
+    head = struct.pack(">hhih", *api, 1, len(name)) + name + (b"\0" if flexible else b"")
+    with connected(host, CLIENTS) as connection:
+        try:
+            connection.sendall(struct.pack(">i", len(head + body)) + head + body)
+            (length,) = struct.unpack(">i", _receive(connection, 4))
+            answer = _Answer(_receive(connection, length))
+        except OSError as error:
+            raise Unreachable(
+                f"{place(host, CLIENTS)}: it accepts connections, but gives no answer"
+            ) from error
+    answer.number("i")  # the number of the request
+    if flexible:
+        answer.skip_tags()
+    return answer
+
+
+def _receive(connection: socket.socket, length: int) -> bytes:
+    content = b""
+    while len(content) < length:
+        part = connection.recv(length - len(content))
+        if not part:
+            raise ConnectionResetError
+        content += part
+    return content
+
+
+def connected(host: str, port: int) -> socket.socket:
+    """Raises Unreachable with what to look at."""
+    where = place(host, port)
+    try:
+        return socket.create_connection((host, port), TIMEOUT)
+    except socket.gaierror as error:
+        raise Unreachable(f"{host}: no address is known for this name") from error
+    except ConnectionRefusedError as error:
+        raise Unreachable(f"{where}: nothing listens there. Does Kafka run on that node?") from error
+    except TimeoutError as error:
+        raise Unreachable(f"{where}: no answer. Is the node on, and no firewall in the way?") from error
+    except OSError as error:
+        unreachable = error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH)
+        why = "not in the network. Is the node on, and the address right?" if unreachable else error.strerror
+        raise Unreachable(f"{where}: {why}") from error
+
+
+def place(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def cluster(host: str) -> Cluster:
+    """What one broker knows of the cluster. Raises Unreachable."""
+    answer = _ask(host, _METADATA, struct.pack(">ib", -1, 0))  # all topics; create none
+
+    def broker() -> tuple[int, str]:
+        number, address = answer.number("i"), answer.text()
+        answer.number("i")
+        answer.text()
+        return number, address
+
+    def numbers() -> tuple[int, ...]:
+        return tuple(answer.many(lambda: answer.number("i")))
+
+    def topic() -> list[Partition]:
+        answer.number("h")
+        name = answer.text()
+        answer.number("b")
+
+        def partition() -> Partition:
+            answer.number("h")
+            found = Partition(name, answer.number("i"), answer.number("i"), numbers(), numbers())
+            numbers()
+            return found
+
+        return answer.many(partition)
+
+    answer.number("i")
+    brokers = dict(answer.many(broker))
+    identifier = answer.text()
+    answer.number("i")
+    return Cluster(identifier, brokers, list(itertools.chain(*answer.many(topic))))
+
+
+def quorum(host: str) -> Quorum:
+    """What the leader of the controllers tells, asked by way of one broker. Raises Unreachable."""
+    name = b"__cluster_metadata"
+    topic = struct.pack(">B", len(name) + 1) + name + struct.pack(">BiBB", 2, 0, 0, 0)
+    answer = _ask(host, _DESCRIBE_QUORUM, b"\x02" + topic + b"\0", flexible=True)
+
+    def replica() -> tuple[int, float]:
+        number = answer.number("i")
+        answer.number("q")
+        answer.number("q")
+        caught_up = answer.number("q")
+        answer.skip_tags()
+        return number, caught_up / 1000
+
+    def partition() -> Quorum | None:
+        answer.number("i")
+        failed = answer.number("h")
+        leader = answer.number("i")
+        answer.number("i")
+        answer.number("q")
+        voters = dict(answer.compact_many(replica))
+        answer.compact_many(replica)
+        answer.skip_tags()
+        return None if failed or leader not in voters else Quorum(leader, voters[leader], voters)
+
+    def partitions() -> list[Quorum | None]:
+        answer.compact_text()
+        found = answer.compact_many(partition)
+        answer.skip_tags()
+        return found
+
+    failed = answer.number("h")
+    found: list[Quorum | None] = [] if failed else list(itertools.chain(*answer.compact_many(partitions)))
+    if not found or found[0] is None:
+        raise Unreachable(f"{place(host, CLIENTS)}: the controllers have no leader")
+    return found[0]

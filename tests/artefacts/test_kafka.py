@@ -1,0 +1,210 @@
+"""Kafka's files of deploy/: the lock, the settings, and what cluster.py concludes from what brokers tell."""
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from types import ModuleType
+
+import pytest
+
+from tests.harness import kit
+
+KAFKA = kit.ROOT / "deploy" / "kafka"
+LOCK = (kit.ROOT / "deploy" / "kafka.lock").read_text()
+VERSION = re.findall(r"<artifactId>kafka_2.13</artifactId>\s*<version>(.*)<", (KAFKA / "pom.xml").read_text())
+NODES = {1: "pi4", 2: "pi5", 3: "pi6"}
+
+
+def test_the_lock_has_the_jars_that_maven_takes() -> None:
+    jars = sorted(kit.kafka_jars().glob("*.jar"))
+    wanted = [f"{hashlib.sha256(jar.read_bytes()).hexdigest()}  {jar.name}" for jar in jars]
+    locked = [line for line in LOCK.splitlines() if not line.startswith("#") and len(line.split()[0]) == 64]
+    assert locked == wanted, "write these lines into deploy/kafka.lock:\n" + "\n".join(wanted)
+    assert f"kafka_2.13-{VERSION[0]}.jar" in LOCK
+
+
+def test_all_parts_of_kafka_have_one_version() -> None:
+    text = (KAFKA / "pom.xml").read_text()
+    parts = re.findall(r"<groupId>org.apache.kafka</groupId>\s*<artifactId>.*\s*<version>(.*)<", text)
+    assert set(parts) == set(VERSION)
+
+
+def test_each_setting_has_its_reason() -> None:
+    lines = (KAFKA / "server.properties").read_text().splitlines()
+    groups = "\n".join(lines).split("\n\n")
+    assert [group for group in groups if "=" in group and not re.search(r"^# ", group, re.MULTILINE)] == []
+
+
+def test_the_settings_are_those_with_which_the_project_is_tested() -> None:
+    """All but those that differ from machine to machine, and the memory of a tiny broker."""
+    places = {"replicas": "@REPLICAS@", "in_sync": "@IN_SYNC@", "address": "@BIND@"}
+    tested = {
+        name: Template(value).safe_substitute(places)
+        for name, value in settings(kit.ROOT / "tests" / "harness" / "kafka" / "server.properties").items()
+    }
+    ours = settings(KAFKA / "server.properties")
+    differ = {name for name in ours.keys() & tested.keys() if ours[name] != tested[name]}
+    own = {"node.id", "controller.quorum.voters", "advertised.listeners", "log.dirs"}
+    assert differ == own | {"log.cleaner.dedupe.buffer.size"}
+
+
+def settings(file: Path) -> dict[str, str]:
+    lines = (line for line in file.read_text().splitlines() if line and line[0] not in "#@")
+    return dict(line.split("=", 1) for line in lines)  # type: ignore[misc]
+
+
+def test_the_cluster_id_is_the_same_on_each_node_and_no_option_of_kafkas_commands() -> None:
+    assert re.fullmatch(r"[\w-]{22}", cluster_id("pi4", "pi5", "pi6"))
+    assert (
+        cluster_id("pi4", "pi5", "pi6") == cluster_id("pi6", "pi4", "pi5") != cluster_id("pi4", "pi5", "pi7")
+    )
+    # "-", as base64 has it for 62, is the first character of one id in 64.
+    hyphen = next(
+        name for name in map(str, range(10_000)) if hashlib.sha256(name.encode()).digest()[0] >> 2 == 62
+    )
+    assert re.fullmatch(r"\w[\w-]{21}", cluster_id(hyphen))
+
+
+def cluster_id(*nodes: str) -> str:
+    script = f'set -eu; . {kit.ROOT}/deploy/install/kafka_checks.sh; NODES=("$@"); cluster_id'
+    done = subprocess.run(["bash", "-c", script, "bash", *nodes], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+# -- cluster.py ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(KAFKA))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in ("cluster", "protocol"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    import cluster
+
+    return cluster
+
+
+class Brokers:
+    """What each node would tell: `up` nodes are registered, partitions have these replicas in sync."""
+
+    def __init__(
+        self, cluster: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self._cluster, self._capsys = cluster, capsys
+        self.protocol = cluster.protocol
+        self.brokers = dict(NODES)
+        self.in_sync: list[Sequence[int]] = [(1, 2, 3)]
+        self.identifier = "the cluster"
+        self.clock = 1000.0
+        self.lag: dict[int, float] = {}
+        self.answer = True
+        monkeypatch.setattr(cluster.protocol, "cluster", self._tell)
+        monkeypatch.setattr(cluster.protocol, "quorum", self._tell_quorum)
+        monkeypatch.setattr(cluster.protocol, "connected", self._connect)
+        monkeypatch.setattr(cluster.time, "time", lambda: 1000.0)
+
+    def ask(self, command: str, node: int = 3, *more: str) -> tuple[int, str]:
+        listed = ",".join(f"{number}@{host}" for number, host in NODES.items())
+        status = self._cluster.main(command, listed, str(node), *more)
+        return status, self._capsys.readouterr().out
+
+    def _connect(self, host: str, port: int) -> object:
+        raise self.protocol.Unreachable(f"{host}:{port} is away")
+
+    def _tell(self, host: str) -> object:
+        if not self.answer or host not in self.brokers.values():
+            raise self.protocol.Unreachable
+        partitions = [
+            self.protocol.Partition("mqtt", number, 1, (1, 2, 3), tuple(replicas))
+            for number, replicas in enumerate(self.in_sync)
+        ]
+        return self.protocol.Cluster(self.identifier, self.brokers, partitions)
+
+    def _tell_quorum(self, host: str) -> object:
+        return self.protocol.Quorum(
+            1, self.clock, {node: self.clock - self.lag.get(node, 0.0) for node in NODES}
+        )
+
+
+@pytest.fixture
+def brokers(
+    cluster: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Brokers:
+    return Brokers(cluster, monkeypatch, capsys)
+
+
+def test_a_node_may_start_in_its_own_cluster_and_where_nobody_answers(brokers: Brokers) -> None:
+    del brokers.brokers[3]
+    assert brokers.ask("before", 3, "the cluster") == (0, "")
+    brokers.answer = False
+    assert brokers.ask("before", 3, "another") == (0, "")
+
+
+def test_a_node_does_not_start_in_another_cluster_or_under_an_id_that_is_taken(brokers: Brokers) -> None:
+    status, said = brokers.ask("before", 3, "another")
+    assert (status, "--cluster-id the cluster" in said) == (1, True)
+    brokers.brokers[3] = "elsewhere"
+    status, said = brokers.ask("before", 3, "the cluster")
+    assert (status, "node 3 runs already, at elsewhere" in said) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("clock", "said"),
+    [
+        (1000.0 + 86400 * 3, "3 days behind"),
+        (1000.0 - 7200, "2 hours ahead of"),
+        (1000.0 + 90, "90 s behind"),
+    ],
+)
+def test_a_clock_that_differs_is_said(brokers: Brokers, clock: float, said: str) -> None:
+    brokers.clock = clock
+    assert brokers.ask("before", 3, "the cluster") == (
+        1,
+        f"this clock is {said} that of node 1: timedatectl shows why\n",
+    )
+
+
+def test_a_node_is_a_member_once_its_controller_and_its_replicas_have_caught_up(brokers: Brokers) -> None:
+    assert brokers.ask("joined") == (0, "")
+    brokers.lag[3] = 60.0
+    assert brokers.ask("joined") == (1, "the controller of node 3 has not caught up yet\n")
+    brokers.lag.clear()
+    brokers.in_sync = [(1, 2, 3), (1, 2)]
+    assert brokers.ask("joined") == (1, "1 partition is (mqtt-1) not in sync yet on node 3\n")
+    assert brokers.ask("joined", 2) == (0, "")
+
+
+def test_no_node_restarts_while_another_is_away_or_behind(brokers: Brokers) -> None:
+    assert brokers.ask("whole") == (0, "")
+    brokers.in_sync = [(1, 2)] * 4
+    assert brokers.ask("whole") == (
+        1,
+        "4 partitions are (mqtt-0, mqtt-1, mqtt-2 ...) under-replicated\n",
+    )
+    brokers.in_sync = []
+    del brokers.brokers[2]
+    assert brokers.ask("whole") == (1, "node 2, pi5, is away\n")
+    brokers.answer = False
+    assert brokers.ask("whole") == (1, "no broker answers\n")
+
+
+def test_the_last_replica_in_sync_is_kept(brokers: Brokers) -> None:
+    brokers.in_sync = [(1, 2, 3), (3, 1)]
+    assert brokers.ask("last") == (0, "")
+    brokers.in_sync = [(1, 2, 3), (3,)]
+    assert brokers.ask("last") == (1, "1 partition is (mqtt-1) in sync on this node alone\n")
+    assert brokers.ask("last", 1) == (0, "")
+    brokers.answer = False
+    status, said = brokers.ask("last")
+    assert (status, "nobody knows" in said) == (1, True)
+
+
+def test_it_runs_as_a_program(tmp_path: Path) -> None:
+    command = [sys.executable, "-B", KAFKA / "cluster.py", "last", "1@127.0.0.1", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) in ((0, ""), (1, ""))

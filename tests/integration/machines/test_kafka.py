@@ -1,0 +1,491 @@
+"""install.sh kafka on booted machines: three nodes with the founding addresses, and one alone."""
+
+import contextlib
+import hashlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pytest
+from confluent_kafka import Message, Producer
+
+from tests.artefacts import pages
+from tests.harness import kit
+from tests.harness.conditions import wait_until
+from tests.harness.machine import Machine, debian_root
+from tests.harness.records import records
+from tests.harness.universe import Universe
+from tests.harness.wall_clock import WallClock
+from tests.integration.machines.conftest import INSTALL, JARS, KAFKA_HERE, NOT_LIVE, SOURCE, Source, pack
+
+A, B, C = NODES = ("172.30.1.31", "172.30.1.32", "172.30.1.33")
+BROKERS = ",".join(f"{node}:9092" for node in NODES)
+PAGE = kit.ROOT / "docs" / "how-to" / "install-kafka.md"
+THREE, PACK, _, ONE, STATUS, UPGRADE, UNINSTALL = (
+    command.replace("sudo deploy/install.sh", INSTALL).split() for command in pages.commands(PAGE)
+)
+KAFKA = tuple(THREE)
+ARCHIVE = ("--archive", JARS)
+HOW = KAFKA_HERE
+TOPICS = ("/opt/kafka/current/bin/kafka-topics.sh", "--bootstrap-server", BROKERS)
+ALONE = "127.30.1.99"  # an address that no other test uses: this machine shares the network with them
+SUITES = ("bookworm", "bookworm", "trixie")
+DATA = "/var/lib/kafka/data"
+# Undoes what a test has broken, one or the other way.
+MENDS = f"""
+umount /proc/meminfo; ip addr del {B}/24 dev eth0; systemctl stop 'run-*.service'
+cd /root; rm -rf /usr/bin/java /opt/kafka /etc/systemd/system/kafka.service /var/lib/kafka
+rm -rf k k.tgz half.tgz src.tgz kafka-4.4.0-src kafka_2.13-4.5.0.tgz libs changed.tgz {JARS}.sha512; true
+"""
+SETTLED = ("/etc", "/opt", "/usr/local", "/var/lib/dpkg", "/root")
+EVERYWHERE = (*SETTLED, "/var/lib/kafka")
+FILES = {
+    "/etc/kafka/server.properties": "640 root kafka",
+    "/etc/kafka/log4j2.xml": "644 root root",
+    "/etc/default/kafka": "644 root root",
+    "/etc/systemd/system/kafka.service": "644 root root",
+    "/opt/kafka/current": "777 root root",
+    "/var/lib/kafka": "750 kafka kafka",
+    "/var/lib/kafka/data/meta.properties": "644 kafka kafka",
+}
+
+
+@dataclass
+class Pis:
+    universe: Universe
+    boot: Callable[..., Machine]  # node 1 to 3, and more files
+
+
+@pytest.fixture
+def pis(source: Source, jars: Path, tmp_path: Path) -> Iterator[Pis]:
+    """Machines that are booted when a test asks for them, in a network with the founding addresses.
+
+    The wall clock of /root/clock is 26 hours ahead.
+    """
+    (clock := tmp_path / "clock").mkdir()
+    WallClock(clock).set(hours=26)
+    files = {SOURCE: source(), JARS: jars, "/root/clock": clock}
+    with Universe() as universe, universe.inside(), contextlib.ExitStack() as running:
+
+        def boot(number: int, more: Mapping[str, Path] | None = None) -> Machine:
+            host = universe.host(f"kafka{number}", 30 + number)
+            roots, network = [debian_root(SUITES[number - 1])], host.wires.namespace
+            return running.enter_context(
+                Machine(roots, tmp_path, name=host.name, files={**files, **(more or {})}, network=network)
+            )
+
+        yield Pis(universe, boot)
+
+
+def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_changes_nothing(pis: Pis) -> None:
+    one, two, three = machines = [pis.boot(number) for number in (1, 2, 3)]
+
+    before = one.tree(*EVERYWHERE)
+    said = one.run(*KAFKA, *HOW, "--dry-run")
+    assert said.count("would: ") >= 7, said
+    assert one.tree(*EVERYWHERE) == before
+
+    said = one.run(*KAFKA, *HOW)
+    assert "it waits for the others" in said, said
+    assert f"{B}:9093: nothing listens there. Does Kafka run on that node?" in said
+    assert f"{C}:9093: nothing listens there" in said
+    assert "node 1 of 3" in said
+    one.run(*STATUS, status=NOT_LIVE)
+
+    # A firewall between the first two: only its owner can open it.
+    one.run("ip", "route", "add", "blackhole", f"{B}/32")
+    said = two.run(*KAFKA, *HOW)
+    assert f"{A}:9093: no answer. Is the node on, and no firewall in the way?" in said, said
+    one.run("ip", "route", "del", "blackhole", f"{B}/32")
+    wait_until(lambda: status(two).count(": up") == 2, 120.0, lambda: status(two))
+
+    for wrong, why in (
+        (("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg"), "the other nodes are the cluster "),
+        (("--nodes", f"{A},{C},{B}"), f"node 2 runs already, at {B}; this one would be {C}"),
+    ):
+        assert why in three.run(*KAFKA, *HOW, *wrong, status=1)
+    ahead = {"LD_PRELOAD": "/root/clock/wall_clock.so", "WALL_CLOCK": "/root/clock/wall_clock"}
+    said = three.run(*KAFKA, *HOW, status=1, env=ahead)
+    assert "this clock is 26 hours ahead of that of node" in said, said
+    assert "kafka" not in three.read("/etc/passwd")
+
+    said = three.run(*KAFKA, *HOW)
+    assert "wait until it is in sync" in said, said
+    assert "next: deploy/install.sh bridge" in said, said
+    assert f"--kafka {BROKERS}" in said
+    for pi in machines:
+        said = pi.run(*STATUS)
+        assert said.count(": up") == 3, said
+        assert "log.flush" not in pi.read("/etc/kafka/server.properties")
+        assert "all replicas in sync" in said
+        assert permissions(pi) == FILES
+        exposed = pi.run("systemd-analyze", "security", "--threshold=20", "--no-pager", "kafka")
+        assert "Overall exposure level" in exposed
+        assert pi.shell("systemd-analyze verify /etc/systemd/system/kafka.service 2>&1") == ""
+        assert "Kafka Server started" in pi.journal("kafka")
+        assert "Kafka Server started" not in pi.run("journalctl", "-u", "kafka", "-p", "warning")
+        assert "Fatal error" not in pi.journal("kafka")  # not even while the first one waited
+
+    three.run("runuser", "-u", "nobody", "--", *TOPICS, "--create", "--topic", "mqtt")
+    described = two.run(*TOPICS, "--describe", "--topic", "mqtt")
+    assert "PartitionCount: 3\tReplicationFactor: 3\tConfigs: min.insync.replicas=2" in described, described
+    produce("1")
+    assert values() == ["1"]
+    for pi in machines:
+        before, started = pi.tree(*SETTLED), pi.show("kafka", "InvocationID")
+        said = pi.run(*KAFKA, *HOW)
+        assert "..." not in said, f"it made a step: {said}"
+        assert "it runs, and is in sync" in said
+        assert pi.tree(*SETTLED) == before
+        assert pi.show("kafka", "InvocationID") == started
+
+    # A person's own settings stay, and other settings of ours restart Kafka.
+    two.shell("echo log.retention.hours=24 >>/etc/kafka/server.properties")
+    assert "changed" not in two.run(*KAFKA, *HOW)
+    two.shell("echo log.retention.bytes=999999999999 >>/etc/kafka/server.properties")
+    assert "so many partitions can fill the disk" in two.run(*STATUS)
+    two.shell("sed -i '$d' /etc/kafka/server.properties")
+    assert "can fill the disk" not in two.run(*STATUS)
+    said = two.run(*KAFKA, *HOW, "--heap", "300")
+    assert "settings and unit, changed" in said
+    assert "-Xmx300m" in two.read("/etc/default/kafka")
+    assert two.read("/etc/kafka/server.properties").endswith("log.retention.hours=24\n")
+
+    with pis.universe.cable_out(pis.universe.kafka[2]):
+        three.power_cut()
+        produce("2")
+        refused = two.run(*KAFKA, *HOW, status=1)  # the heap again
+        assert "Kafka is not restarted while that is so" in refused, refused
+        wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
+        one.run(*STATUS, status=NOT_LIVE)
+        assert "-Xmx300m" in two.read("/etc/default/kafka")
+    three.boot()
+    wait_until(lambda: in_sync(three), 120.0, lambda: status(three))
+    assert values() == ["1", "2"]
+
+    three.run(*UNINSTALL, "--purge")
+    assert left(three) == set()
+    assert "kafka" not in three.read("/etc/passwd")
+    assert values() == ["1", "2"]
+    two.run("systemctl", "stop", "kafka")
+    refused = one.run(*UNINSTALL, "--purge", status=1)
+    assert "--force purges them all the same" in refused
+    assert one.show("kafka", "ActiveState") == "active"
+
+
+WRONG = {
+    "no node": ("", ("--nodes", ""), "--nodes: needs a value"),
+    "a port": (
+        "",
+        ("--nodes", f"{A}:9092"),
+        f"--nodes {A}:9092: must be an address or a name, without a port",
+    ),
+    "twice the same": ("", ("--nodes", f"{A},{B},{A}"), f"--nodes names {A} twice"),
+    "two nodes": ("", ("--nodes", f"{A},{B}"), "2 nodes endure no more failures than 1: give 1, 3 or 5"),
+    "no address of this machine": (
+        "",
+        ("--nodes", "172.30.1.77"),
+        f"none of --nodes 172.30.1.77 is this machine, which has {A}: correct them, or say which with --node",
+    ),
+    "two addresses of this machine": (
+        f"ip addr add {B}/24 dev eth0",
+        (),
+        "nodes 1,2 of --nodes are both this machine: say which with --node",
+    ),
+    "a node that is none": ("", ("--node", "4"), f"--node 4 is not in --nodes {A},{B},{C}"),
+    "an id that is none": ("", ("--cluster-id", "mine"), "--cluster-id mine: must have 22 letters, digits"),
+    "a machine with 1 GB": (
+        "echo 'MemTotal: 950000 kB' >/run/meminfo; mount --bind /run/meminfo /proc/meminfo",
+        (),
+        "Kafka needs a machine with 2 GB of memory, this one has 927 MB",
+    ),
+    "a heap beyond the memory": (
+        "",
+        ("--heap", "9000000"),
+        "--heap 9000000: must be a number of MB from 128 to",
+    ),
+    "a port that is taken": (
+        "systemd-run --quiet --service-type=exec python3 -m http.server 9093;"
+        " timeout 60 bash -c 'until ss -Hltn sport = :9093 | grep -q .; do sleep 0.1; done'",
+        (),
+        'port 9093 is served by "python3", and Kafka needs it: stop that first',
+    ),
+    "an old Java": (
+        r"""printf '#!/bin/sh\necho version \\"11.0.2\\" >&2\n' >/usr/bin/java"""
+        "; chmod +x /usr/bin/java",
+        (),
+        "/usr/bin/java is version 11, Kafka needs 17",
+    ),
+    "another Kafka": ("mkdir -p /opt/kafka/libs", (), "/opt/kafka is not from install.sh"),
+    "another Kafka's unit": (
+        "echo '[Unit]' >/etc/systemd/system/kafka.service",
+        (),
+        "kafka.service is not from install.sh: this machine has another Kafka",
+    ),
+    "data of another cluster": (
+        f"mkdir -p {DATA}; printf 'cluster.id=MkU3OEVBNTcwNTJENDM2Qg\\nnode.id=1\\n' >{DATA}/meta.properties",
+        (),
+        "to keep the data --cluster-id MkU3OEVBNTcwNTJENDM2Qg, to delete them first",
+    ),
+    "data of another node": (
+        f"mkdir -p {DATA}; printf 'cluster.id=MkU3OEVBNTcwNTJENDM2Qg\\nnode.id=2\\n' >{DATA}/meta.properties",
+        ("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg"),
+        f"{DATA} is of node 2, and this would be node 1",
+    ),
+    "no archive": ("", ("--archive", "/root/none.tgz"), "--archive /root/none.tgz: no such file"),
+    "half an archive": (
+        f"head -c 100000 {JARS} >/root/half.tgz",
+        ("--archive", "/root/half.tgz"),
+        "damaged, or no .tgz: download it again",
+    ),
+    "an archive of the sources": (
+        "cd /root; mkdir kafka-4.4.0-src; tar -czf src.tgz kafka-4.4.0-src",
+        ("--archive", "/root/src.tgz"),
+        "take kafka_2.13-VERSION.tgz, not the sources",
+    ),
+    "an archive of an old version": (
+        "cd /root; mkdir -p k/libs; touch k/libs/kafka_2.13-3.9.1.jar; tar -czf k.tgz k",
+        ("--archive", "/root/k.tgz"),
+        "Kafka 3.9.1, and these settings are for 4.3.0 and newer",
+    ),
+    "an archive without a known hash": (
+        "cd /root; mkdir -p k/libs; touch k/libs/kafka_2.13-4.5.0.jar; tar -czf kafka_2.13-4.5.0.tgz k",
+        ("--archive", "/root/kafka_2.13-4.5.0.tgz"),
+        "https://downloads.apache.org/kafka/4.5.0/kafka_2.13-4.5.0.tgz.sha512, or put that file beside it",
+    ),
+    "an archive with another hash": (
+        "",
+        ("--sha512", "12" * 64),
+        "not 1212121212121212...: do not install it",
+    ),
+    "an archive with another hash in Apache's file": (
+        f"echo 'jars.tgz: {'AB ' * 32}' >{JARS}.sha512; echo '{' ' * 10}{'CD ' * 32}' >>{JARS}.sha512",
+        (),
+        "not abababababababab...: do not install it",
+    ),
+    "one jar changed": (
+        "cd /root; tar -xzf jars.tgz; echo >>libs/re2j-1.8.jar; tar -czf changed.tgz libs",
+        ("--archive", "/root/changed.tgz"),
+        "no SHA-512 is known for changed.tgz",
+    ),
+}
+
+
+def test_what_is_wrong_is_said_in_one_line_before_anything_is_changed(pis: Pis) -> None:
+    pi = pis.boot(1)
+    for name, (breaks, options, why) in WRONG.items():
+        if breaks:
+            pi.shell(f"set -e; {breaks}")
+        before = pi.tree(*EVERYWHERE)
+        said = pi.run(*KAFKA, *ARCHIVE, *options, status=None)
+        lines = [line for line in said.splitlines() if not line.startswith("note: ")]
+        changed = {path for path, _ in before.items() ^ pi.tree(*EVERYWHERE).items()}
+        assert (len(lines), changed) == (1, set()), f"{name}: {said}"
+        assert lines[0].startswith("install.sh: "), f"{name}: {said}"
+        assert why in lines[0], f"{name}: {said}"
+        pi.shell(MENDS)
+
+
+@pytest.mark.parametrize(
+    ("memory", "heap"), [(1_850_000, 512), (3_880_000, 1024), (8_010_000, 2048)], ids=["2 GB", "4 GB", "8 GB"]
+)
+def test_the_heap_suits_the_memory(pis: Pis, memory: int, heap: int) -> None:
+    pi = pis.boot(1)
+    pi.shell(f"echo 'MemTotal: {memory} kB' >/run/meminfo; mount --bind /run/meminfo /proc/meminfo")
+    assert f"with a heap of {heap} MB, node 1 of 3" in pi.run(*KAFKA, *ARCHIVE, "--dry-run")
+
+
+def test_a_node_is_found_by_its_name_by_ipv6_and_by_being_told(pis: Pis) -> None:
+    pi = pis.boot(3)
+    pi.shell("echo 127.0.1.1 pi6 >>/etc/hosts; ip addr add fd00::33/64 dev eth0 nodad")
+
+    def install(nodes: str, *options: str) -> str:
+        said = pi.run(INSTALL, "kafka", "--nodes", nodes, *options, *HOW)
+        return said + pi.run(*STATUS, status=None)
+
+    # Debian's /etc/hosts has 127.0.1.1 for a machine's own name, and others could not connect to that.
+    assert "node 1     pi6: up, leads the controllers, this machine" in install("pi6")
+    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3].rpartition(":")[0] in ("0.0.0.0", "*")
+    pi.run(*UNINSTALL, "--purge")
+    assert "node 1     fd00::33: up, leads the controllers, this machine" in install("fd00::33")
+    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3] == "[fd00::33]:9092"
+
+    # What has no partitions is purged without a question. What was not purged is taken up again.
+    pi.run(*UNINSTALL)
+    assert left(pi) == {"/etc/kafka", "/var/lib/kafka"}
+    assert "format" not in install("fd00::33")
+    pi.run(*UNINSTALL, "--purge")
+    assert left(pi) == set()
+    said = install(f"{A},{C},pi6", "--node", "2")
+    assert f"node 2 of 3: {C}" in said
+    assert "it waits for the others" in said
+    assert f"{A}:9093: not in the network. Is the node on, and the address right?" in said, said
+
+
+def test_a_node_that_cannot_be_installed_leaves_the_machine_as_it_was(pis: Pis) -> None:
+    pi = pis.boot(3)
+    users = pi.read("/etc/passwd")
+    pi.shell("mv /var/cache/apt/archives/*.deb /var/tmp")
+    said = pi.run(*KAFKA, *HOW, status=1)
+    assert "no network, which is needed to download packages" in said
+    assert (pi.read("/etc/passwd"), left(pi)) == (users, set())
+
+    pi.shell("mv /var/tmp/*.deb /var/cache/apt/archives")
+    said = pi.run(*KAFKA, *HOW, *a_version_that_does_not_run(pi), status=1)
+    assert "could not find or load main class" in said.lower(), said
+    assert "putting everything back ... as it was before" in said
+    assert (pi.read("/etc/passwd"), left(pi)) == (users, set())
+    assert pi.show("kafka", "LoadState") == "not-found"
+
+
+def a_version_that_does_not_run(pi: Machine) -> tuple[str, ...]:
+    pi.shell("cd /root; mkdir -p k/libs; touch k/libs/kafka_2.13-4.5.0.jar; tar -czf kafka_2.13-4.5.0.tgz k")
+    digest = pi.run("sha512sum", "/root/kafka_2.13-4.5.0.tgz").split()[0]
+    return "--archive", "/root/kafka_2.13-4.5.0.tgz", "--sha512", digest
+
+
+@pytest.fixture(scope="session")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of Kafka 4.3, with a file that has its hash, as Apache publishes them."""
+    archive = tmp_path_factory.mktemp("older") / "kafka_2.13-4.3.0.tgz"
+    pack(kit.older_kafka_jars(), archive, "kafka_2.13-4.3.0/libs")
+    digest = hashlib.sha512(archive.read_bytes()).hexdigest().upper()
+    groups = [digest[at : at + 8] for at in range(0, 128, 8)]
+    beside = f"{archive.name}: {' '.join(groups[:8])}\n{' ' * 22}{' '.join(groups[8:])}\n"
+    archive.with_name(f"{archive.name}.sha512").write_text(beside)
+    return archive.parent
+
+
+def test_a_cluster_is_upgraded_under_load_and_nothing_is_lost_or_doubled(pis: Pis, older: Path) -> None:
+    machines = [pis.boot(number, {"/root/older": older}) for number in (1, 2, 3)]
+    one, two, three = machines
+    before = ("--archive", "/root/older/kafka_2.13-4.3.0.tgz", "--heap", "256", "--wait", "240")
+    for pi in machines:
+        pi.run(*KAFKA, *before)
+    for pi in machines:
+        wait_until(lambda pi=pi: in_sync(pi), 120.0, lambda pi=pi: status(pi))  # type: ignore[misc]
+    one.run(*TOPICS, "--create", "--topic", "mqtt")
+    assert "kafka upgrade --archive" in one.run(*KAFKA, *HOW, status=1)
+
+    upgrade = (*UPGRADE, *ARCHIVE, "--wait", "240")  # the page's archive is Apache's
+    three.run("systemctl", "stop", "kafka")
+    wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
+    refused = one.run(*upgrade, status=1)
+    assert "node 3, 172.30.1.33, is away: Kafka is not restarted while that is so" in refused, refused
+    three.run("systemctl", "start", "kafka")
+    wait_until(lambda: in_sync(one), 120.0, lambda: status(one))
+
+    broken = a_version_that_does_not_run(one)
+    said = one.run(*UPGRADE, *broken, "--wait", "240", status=1)
+    assert "putting everything back ... as it was before" in said, said
+    assert one.run("ls", "/opt/kafka").split() == ["4.3.0", "current"]
+    wait_until(lambda: in_sync(one), 120.0, lambda: status(one))
+
+    with Load() as load:
+        for pi in machines:
+            said = pi.run(*upgrade)
+            assert "from 4.3.0 to 4.4.0" in said, said
+            assert "upgrade --release-version 4.4" in said, said
+            wait_until(lambda: in_sync(one) and in_sync(three), 120.0, lambda: status(one))
+    assert "version    4.4.0" in status(two)
+    assert load.failed == []
+    assert values() == sorted(load.delivered)
+    assert "4.4.0 is in force already" in two.run(*upgrade)
+
+    features = ("/opt/kafka/current/bin/kafka-features.sh", "--bootstrap-server", f"{A}:9092")
+    one.run(*features, "upgrade", "--release-version", "4.4")
+    wait_until(lambda: in_sync(one), 60.0, lambda: status(one))
+
+
+def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
+    pi = lone_pi_online
+    one = (*(ALONE if word == A else word for word in ONE), "--heap", "256", "--wait", "240")
+    said = pi.run(*one, timeout=900.0)
+    assert "its jars from Maven Central" in said
+    pi.run("env", "-C", "/root", *PACK)
+    said = pi.run(*STATUS)
+    assert f"node 1     {ALONE}: up, leads the controllers, this machine" in said
+    bootstrap = ("--bootstrap-server", f"{ALONE}:9092")
+    pi.run("/opt/kafka/current/bin/kafka-topics.sh", *bootstrap, "--create", "--topic", "mqtt")
+    wait_until(lambda: "partitions 3, of which 3 here" in status(pi), 30.0, lambda: status(pi))
+    settings = pi.read("/etc/kafka/server.properties")
+    assert "\nmin.insync.replicas=1\n" in settings
+    assert "\nlog.flush.interval.messages=1\n" in settings  # no other node has a copy
+    refused = pi.run(*UNINSTALL, "--purge", status=1)
+    assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on this node alone; --force purges" in refused
+    pi.run(*UNINSTALL, "--purge", "--force")
+    assert left(pi) == set()
+    assert f"from {Path(JARS).name}" in pi.run(*one, *ARCHIVE)
+
+
+@pytest.fixture
+def lone_pi_online(source: Source, tmp_path: Path) -> Iterator[Machine]:
+    """A booted machine that shares this machine's network, for Maven."""
+    with Machine([debian_root("trixie")], tmp_path, files={SOURCE: source()}) as machine:
+        yield machine
+
+
+class Load:
+    """100 messages a second, each different, inside the `with` block."""
+
+    def __init__(self) -> None:
+        self.delivered: list[str] = []
+        self.failed: list[str] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        options = {"bootstrap.servers": BROKERS, "enable.idempotence": True, "log_level": 0}
+        producer = Producer({**options, "message.timeout.ms": 300_000})
+        for number in itertools.count():
+            if self._stop.wait(0.01):
+                break
+            producer.produce("mqtt", f"{number:06}".encode(), on_delivery=self._settle)
+            producer.poll(0)
+        producer.flush(300.0)
+
+    def _settle(self, error: object, message: Message) -> None:
+        (self.failed if error else self.delivered).append(message.value().decode())
+
+
+def in_sync(pi: Machine) -> bool:
+    with contextlib.suppress(AssertionError):
+        return "all replicas in sync" in pi.run(*STATUS)
+    return False
+
+
+def status(pi: Machine) -> str:
+    return pi.run(*STATUS, status=None)
+
+
+def permissions(pi: Machine) -> dict[str, str]:
+    lines = pi.run("stat", "--format=%n\t%a %U %G", *FILES).splitlines()
+    return dict(line.split("\t") for line in lines)  # type: ignore[misc]
+
+
+def left(pi: Machine) -> set[str]:
+    """Kafka's files on the machine, without the clone and what apt keeps."""
+    return set(pi.shell("find /etc /opt /usr/local /var/lib -xdev -name '*kafka*' -prune").splitlines())
+
+
+def produce(value: str) -> None:
+    failed: list[object] = []
+    producer = Producer({"bootstrap.servers": BROKERS, "acks": "all", "log_level": 0})
+    producer.produce("mqtt", value.encode(), on_delivery=lambda error, _: failed.append(error))
+    producer.flush(120.0)
+    assert failed == [None]
+
+
+def values() -> list[str]:
+    return sorted(each.value.decode() for each in records(BROKERS, "mqtt"))
