@@ -94,8 +94,9 @@ class Loop:
         poll, posted, bell, monotonic = self._epoll.poll, self._posted, self._bell, time.monotonic
         longest = 0.0
         has_reports = False
-        until = wakes_at = due
         now = monotonic()
+        # A turn may have read what is in flight, after it had asked when to look for late messages.
+        until = wakes_at = due if messages.is_empty else min(due, messages.watch_by(now))
         while True:
             events = poll(wakes_at - now if wakes_at > now and not posted else 0)
             if posted:

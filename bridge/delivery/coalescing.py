@@ -11,7 +11,7 @@ sends after the acknowledgements come behind them.
 These rules always hold:
 
 * Reports are taken at once where few are outstanding (a message alone, say), or where they are of batches.
-* No report waits for longer than LONGEST.
+* No report waits for longer than LONGEST, and the millisecond to which epoll_wait(2) rounds up.
 """
 
 LONGEST = 0.005  # seconds

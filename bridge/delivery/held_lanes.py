@@ -124,7 +124,7 @@ class HeldLanes:
             self._ask_groups(now)
         while self._next_due <= now:
             lane = heappop(self._due)[2]
-            lane.due = 0.0
+            _unschedule(lane)
             self.add(lane)
         for _ in range(min(len(self.stirred), MOST_VISITS)):
             lane = self.stirred.popleft()
@@ -150,10 +150,10 @@ class HeldLanes:
         for hold, lanes in self._held.items():
             if lane in lanes and not (why and why.hold is hold and lane.state in _ARE_HELD):
                 del lanes[lane]
-                lane.due = 0.0
+                _unschedule(lane)
                 if len(lanes) == _FEW:  # each of those that are left has its own time again
                     for each in lanes:
-                        each.due = 0.0
+                        _unschedule(each)
                         self.add(each)
         if lane.state is not LaneState.HELD:
             lane.due = 0.0
@@ -172,12 +172,13 @@ class HeldLanes:
         """Have the lane visited at its `retry_at`; or in its turn, if many are held for the same reason."""
         why = self._lanes[lane]
         lanes = self._held[why.hold] if why else {}
+        at = min(lane.retry_at, now + LAST_RETRY)
         if len(lanes) > _FEW and lane in lanes:
-            lane.due, lane.retry_at = lane.retry_at, _NEVER  # what happens to the lane asks no question
+            lane.due, lane.retry_at = at, _NEVER  # what happens to the lane asks no question
             self._group_at = min(self._group_at, _next_group(now))
         else:
-            lane.due = lane.retry_at = min(lane.retry_at, now + LAST_RETRY)
-            heappush(self._due, (lane.due, next(self._numbers), lane))
+            lane.due = lane.retry_at = at
+            heappush(self._due, (at, next(self._numbers), lane))
 
     def _ask_groups(self, now: float) -> None:
         """Of each reason for which many lanes are held, have some visited whose time has come."""
@@ -240,3 +241,10 @@ class HeldLanes:
 
 def _next_group(now: float) -> float:
     return (now // _GROUP_EVERY + 1) * _GROUP_EVERY
+
+
+def _unschedule(lane: Lane) -> None:
+    """Take the lane out of its list; it has its own time again. One of many had it as its `due`."""
+    if lane.due:
+        lane.retry_at = min(lane.retry_at, lane.due)
+    lane.due = 0.0

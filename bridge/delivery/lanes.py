@@ -6,7 +6,8 @@ one of these states:
     ASKING     the bridge asks Kafka for the topic's limit, the largest record that the topic takes
     LIVE       the bridge produces messages as they arrive; no message waits, none is on disk
     SPOOLING   Kafka is late: arriving messages are written to disk too, and produced in their turn
-    HELD       something is wrong that time or a person can cure; the bridge asks Kafka again at `retry_at`
+    HELD       something is wrong that time or a person can cure; the bridge asks Kafka again at `retry_at`,
+               or in the lane's turn, if many are held (held_lanes.py)
     DRAINING   nothing is produced until Kafka has reported on all messages in flight
     PROBING    the first waiting message is in flight, alone
     IDLE       as LIVE, but no message has come for a while

@@ -296,7 +296,9 @@ class Cluster:
         except BridgeError as error:  # perhaps a half-written file: keep the old producer
             log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
             self._batch_made, self._files_changed = self._batch_size, False
-            self._retire_at = time.monotonic() + _RETIRE_AGAIN
+            if self._has_many_topics:  # no reason any more; the next producer makes none
+                self._has_statistics = False
+                self.brokers.forget_trips()
             return
         self._retiring = [*self._others, old]
         self._prober = None
@@ -335,7 +337,7 @@ class Cluster:
     def _build(self) -> Producer:
         """Build the main producer. Raises BridgeError for a bad file, ConfigurationError for a bad option."""
         files = tls.stamp(self._files)
-        producer = self._new(None if self._has_many_topics else self.brokers.take)
+        producer = self._new(None if self._has_many_topics else self._take_statistics)
         self._has_statistics = not self._has_many_topics
         if not self._has_statistics:
             self.brokers.forget_trips()
@@ -343,6 +345,10 @@ class Cluster:
         self._files_changed = self._has_delivered = self._rests = False
         self._refused = ""
         return producer
+
+    def _take_statistics(self, statistics: str) -> None:
+        if self._has_statistics:  # else a replaced producer still makes some
+            self.brokers.take(statistics)
 
     @property
     def _has_many_topics(self) -> bool:

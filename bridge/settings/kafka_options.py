@@ -101,7 +101,7 @@ REFUSALS = (
     ),
     Refusal(
         ("statistics.interval.ms",),
-        "the bridge does not read librdkafka's statistics: they would only cost time",
+        "the bridge sets it: it needs the brokers' round trips, but not of over 500 topics",
         "0",
         _one_of("0"),
     ),

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.delivery import held_lanes, pipeline, spooling
-from bridge.delivery.lanes import Lane, LaneState
+from bridge.delivery.lanes import LAST_RETRY, Lane, LaneState
 from bridge.delivery.results import Hold
 from bridge.delivery.segment import unpack
 from tests.unit.delivery.many import Cluster, Rows, join
@@ -124,7 +124,8 @@ class Chain:
             return any(due == lane.due >= lane.retry_at and each is lane for due, _, each in held._due)
         why = held.why(lane)
         lanes = held._held[why.hold] if why else {}
-        return lane in lanes and len(lanes) > held_lanes._FEW and held._group_at <= CLOCK.now + 2.0
+        in_turn = lane in lanes and len(lanes) > held_lanes._FEW and held._group_at <= CLOCK.now + 2.0
+        return in_turn and lane.due <= CLOCK.now + LAST_RETRY
 
     def step(self) -> None:
         random, kafka = self.random, self.kafka

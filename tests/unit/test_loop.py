@@ -297,6 +297,13 @@ def test_a_message_in_flight_makes_a_turn_look_for_late_ones_in_time(
     assert time.monotonic() >= parts.watch_by
 
 
+def test_a_message_that_the_turn_before_has_read_makes_a_turn_look_for_late_ones_too(parts: Parts) -> None:
+    parts.watch_by = time.monotonic() + 0.05
+    parts.relay()
+    assert parts.watch_by <= time.monotonic() < parts.watch_by + LONG / 2
+    assert not parts.passes
+
+
 def test_where_kafka_has_the_message_by_then_nobody_looks_for_late_ones(
     parts: Parts, pair: tuple[socket.socket, socket.socket]
 ) -> None:

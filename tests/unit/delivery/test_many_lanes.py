@@ -1,5 +1,6 @@
 """What thousands of Kafka topics cost: lanes visited, questions to Kafka, lines in the log, memory."""
 
+from collections import deque
 from random import Random
 
 import pytest
@@ -7,7 +8,7 @@ from structlog.testing import capture_logs
 
 from bridge.delivery import pipeline as pipeline_module
 from bridge.delivery.coalescing import LONGEST
-from bridge.delivery.held_lanes import MOST_VISITS, HeldLanes
+from bridge.delivery.held_lanes import _FEW, MOST_VISITS, HeldLanes
 from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Hold
 from bridge.delivery.spooling import ROOM_MESSAGES, ROOM_SIZE
@@ -47,7 +48,7 @@ def disk_of(world: World) -> Rows:
     return world.disk
 
 
-def rest(world: World, clock: Clock, seconds: float = 0.0) -> None:
+def rest(world: World, clock: Clock, seconds: float = 0.0, turn_takes: float = 0.0) -> None:
     """Let everybody answer until nothing more happens, and then until so much time has passed."""
     until = clock.now + seconds
     for _ in range(5000):
@@ -62,6 +63,8 @@ def rest(world: World, clock: Clock, seconds: float = 0.0) -> None:
                 world.add_up()
                 return
             clock.now = min(until, clock.now + max(due, 0.001))
+        else:
+            clock.now += turn_takes
     raise AssertionError("it never rests")
 
 
@@ -162,6 +165,44 @@ def test_kafka_is_asked_about_missing_topics_although_those_that_had_their_turn_
         world.kafka.asked.clear()
         rest(world, clock, 6.0)
         assert len(world.kafka.asked) == 120
+
+
+def test_topics_that_are_held_for_another_reason_meanwhile_are_asked_about(
+    world: World, clock: Clock
+) -> None:
+    """The first message of each fails for one reason, and those behind it for another one."""
+    topics = 3 * _FEW
+    for _ in range(2):
+        for number in range(topics):
+            world.receive(b"site/%d" % number)
+        kafka_of(world).answer_all()
+        world.pipeline.turn()
+    first, behind = list(world.kafka.in_flight)[:topics], list(world.kafka.in_flight)[topics:]
+    for messages, why in ((first, Hold.REFUSED), (behind, Hold.FORBIDDEN)):
+        world.kafka.in_flight = deque(messages)
+        kafka_of(world).wrong = {f"iot.{number}": why for number in range(topics)}
+        kafka_of(world).report(1.0)
+        while world.kafka._failures or world.pipeline.has_work:
+            world.pipeline.turn()
+    kafka_of(world).wrong.clear()
+    rest(world, clock, 30.0)
+    assert world.counts.delivered == 2 * topics
+    assert not world.pipeline.held.lanes
+
+
+def test_a_forbidden_topic_is_asked_about_whichever_others_leave_and_join_the_many(
+    world: World, clock: Clock
+) -> None:
+    """Each question takes a topic out of the many until Kafka refuses its message again."""
+    topics = 2 * _FEW
+    kafka_of(world).wrong = {f"iot.{number}": Hold.FORBIDDEN for number in range(topics)}
+    for number in range(topics):
+        world.receive(b"site/%d" % number)
+        rest(world, clock, number % 2, turn_takes=0.003)
+    rest(world, clock, 60.0, turn_takes=0.003)
+    world.kafka.asked.clear()
+    rest(world, clock, 30.0, turn_takes=0.003)
+    assert len(set(world.kafka.asked)) == topics
 
 
 def test_a_topic_that_was_found_with_others_goes_on_at_once(world: World, clock: Clock) -> None:

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from bridge.delivery.clock import wall_offset
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
-from bridge.errors import ConfigurationError, NoThread
+from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import cluster as cluster_module
 from bridge.kafka import producer as producer_module
 from bridge.kafka import report_bell, tls
@@ -585,9 +585,28 @@ def test_with_many_topics_librdkafka_makes_no_statistics(monkeypatch: pytest.Mon
     assert cluster.wants_successor
     cluster.retire()
     assert not cluster.wants_successor
+    cluster._take_statistics("what the old producer has made meanwhile is no JSON")
     cluster.rebuild()
     assert makes == [True, False, False]
     assert not cluster.brokers._trips
+    world.close()
+
+
+def test_with_many_topics_a_file_that_is_unusable_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(NOBODY)
+    cluster = world.cluster
+    for number in range(501):
+        cluster._take_answer(TopicAnswer(f"t{number}", exists=True, limit=None))
+
+    def refuse() -> Producer:
+        raise BridgeError("the file is half written")
+
+    monkeypatch.setattr(cluster, "_build", refuse)
+    assert cluster.wants_successor
+    with capture_logs() as logs:
+        cluster.retire()
+    assert [each["event"] for each in logs] == ["kafka.files_unusable"]
+    assert not cluster.wants_successor
     world.close()
 
 

@@ -36,7 +36,7 @@ WITH_TOKENS = {
         ("transactional.id", "x", "opens no transactions"),
         ("test.mock.num.brokers", 3, "in its own memory"),
         ("bootstrap.servers", "k", "set kafka.bootstrap_servers"),
-        ("statistics.interval.ms", 1000, "does not read librdkafka's statistics"),
+        ("statistics.interval.ms", 1000, "needs the brokers' round trips"),
         ("group.id", "g", "it is for consumers"),
         ("fetch.min.bytes", 1, "it is for consumers"),
         ("error_cb", "print", "the bridge sets it itself"),
