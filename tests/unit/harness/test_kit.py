@@ -50,7 +50,7 @@ def test_the_lab_asks_for_no_jars_that_only_tests_need(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert kit._missing_jars("lab") == ["kafka"]
-    assert kit._missing_jars("tests") == ["kafka", "hivemq"]
+    assert kit._missing_jars("tests") == ["kafka", "older-kafka", "hivemq"]
 
 
 def test_a_full_disk_is_said_before_anything_is_fetched(
