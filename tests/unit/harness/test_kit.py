@@ -85,7 +85,7 @@ def test_what_will_be_installed_is_said_before_with_the_time_it_takes(
         "HiveMQ's jars",
     ):
         assert part in first
-    assert others == ["", "", ""]
+    assert others == ["", "", "", ""]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["tests/unit", "-h"]])
