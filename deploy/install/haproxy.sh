@@ -19,7 +19,7 @@ install_haproxy() { # the options of `haproxy`
     ((${#nodes[@]} == 2)) || misuse "haproxy: which two EMQ nodes? --emq HOST[:PORT] --emq HOST[:PORT]"
     require_root
     require_debian
-    require_free_ports
+    require_ports HAProxy haproxy "${HAPROXY_PORTS[@]}"
     say "haproxy: in front of ${nodes[*]}"
     if ! is_installed haproxy || ! command -v openssl >/dev/null; then
         require_space /usr 50
@@ -107,14 +107,6 @@ haproxy_serves() {
     systemctl is-active --quiet haproxy || return 1
     for port in "${HAPROXY_PORTS[@]}"; do
         [[ -n $(ss -Hltn "sport = :$port") ]] || return 1
-    done
-}
-
-require_free_ports() {
-    local port who
-    for port in "${HAPROXY_PORTS[@]}"; do
-        who=$(ss -Hltnp "sport = :$port" | sed -n '/"haproxy"/d; s/.*users:((\("[^"]*"\).*/\1/p' | sort -u)
-        [[ -z $who ]] || fail "port $port is served by $who, and HAProxy needs it: stop that first"
     done
 }
 

@@ -122,12 +122,7 @@ require_no_other_kafka() {
 }
 
 require_kafka_ports() {
-    local port who
-    ! systemctl is-active --quiet "$KAFKA_UNIT" || return 0
-    for port in "${KAFKA_PORTS[@]}"; do
-        who=$(ss -Hltnp "sport = :$port" | sed -n 's/.*users:((\("[^"]*"\).*/\1/p' | sort -u)
-        [[ -z $who ]] || fail "port $port is served by $who, and Kafka needs it: stop that first"
-    done
+    systemctl is-active --quiet "$KAFKA_UNIT" || require_ports Kafka '' "${KAFKA_PORTS[@]}"
 }
 
 # While no other node answers nobody can tell the time; then only warn.

@@ -39,13 +39,6 @@ bracketed() { # HOST
     if [[ $1 == *:* ]]; then printf '[%s]' "$1"; else printf '%s' "$1"; fi
 }
 
-# Print the directory, or the nearest one above it that exists.
-existing() { # DIRECTORY
-    local directory=$1
-    while [[ ! -d $directory ]]; do directory=${directory%/*} directory=${directory:-/}; done
-    printf '%s' "$directory"
-}
-
 kafka_files() {
     echo "$SCRATCH/kafka/server.properties $KAFKA_PROPERTIES 0640"
     echo "$SCRATCH/kafka/defaults $KAFKA_DEFAULTS 0644"

@@ -158,8 +158,7 @@ complete_kafka() { # DIRECTORY
 }
 
 point_kafka() { # VERSION
-    ln -sfT "$1" "$KAFKA/current.new" # mv replaces the link without a gap
-    mv -T "$KAFKA/current.new" "$KAFKA/current"
+    replace_link "$KAFKA/current" "$1"
 }
 
 has_java() {

@@ -48,9 +48,26 @@ require_python() {
     esac
 }
 
-require_space() { # DIRECTORY MB
-    local directory=$1 free
+# Print the directory, or the nearest one above it that exists.
+existing() { # DIRECTORY
+    local directory=$1
     while [[ ! -d $directory ]]; do directory=${directory%/*} directory=${directory:-/}; done
+    printf '%s' "$directory"
+}
+
+# Refuse ports that another program than OWN-PROGRAM serves.
+require_ports() { # FOR-WHOM OWN-PROGRAM PORT...
+    local whom=$1 own=$2 port who
+    shift 2
+    for port; do
+        who=$(ss -Hltnp "sport = :$port" | sed -n "/\"$own\"/d; s/.*users:((\(\"[^\"]*\"\).*/\1/p" | sort -u)
+        [[ -z $who ]] || fail "port $port is served by $who, and $whom needs it: stop that first"
+    done
+}
+
+require_space() { # DIRECTORY MB
+    local directory free
+    directory=$(existing "$1")
     free=$(df --output=avail -m "$directory" | tail -n 1)
     ((free >= $2)) || fail "$2 MB are needed on the disk of $directory, ${free// /} MB are free"
 }

@@ -124,8 +124,13 @@ switch_to() { # VERSION
 }
 
 point() { # LINK VERSION
-    ln -sfT "$2" "$VERSIONS/$1.new" # mv replaces the link without a gap
-    mv -T "$VERSIONS/$1.new" "$VERSIONS/$1"
+    replace_link "$VERSIONS/$1" "$2"
+}
+
+# Make the link, or have it point elsewhere without a gap.
+replace_link() { # LINK TARGET
+    ln -sfT "$2" "$1.new"
+    mv -T "$1.new" "$1"
 }
 
 # Remove versions to which neither `current` nor `previous` points.

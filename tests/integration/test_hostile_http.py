@@ -21,7 +21,7 @@ from bridge.settings import HttpSettings
 from tests.harness.conditions import wait_until
 from tests.harness.erlang import free_port
 from tests.harness.snapshots import healthy
-from tests.harness.tls import Authority
+from tests.harness.tls import Authority, Certificate
 
 FREE = {"share": 1.0, "saved": 60.0}  # the bound of processor time is not what most tests are about
 
@@ -75,6 +75,16 @@ def target(monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
         wait_until(lambda: _descriptors() <= before, 5, lambda: f"{before} descriptors, now {_descriptors()}")
     assert server._thread is not None
     assert not server._thread.is_alive()
+
+
+def _with_certificate(pair: Certificate) -> Target:
+    """A server that speaks TLS alone, and listens. The caller closes it."""
+    port = free_port()
+    settings = HttpSettings(listen=f"127.0.0.1:{port}", cert_file=pair.certificate, key_file=pair.key)
+    server = Server(settings, healthy, **FREE)
+    server.start()
+    wait_until(lambda: _reachable(port), 10, "the server listens")
+    return Target(port, server)
 
 
 def _reachable(port: int) -> bool:
@@ -327,13 +337,8 @@ def test_a_client_waits_while_all_places_are_taken_by_tls_handshakes(
 ) -> None:
     monkeypatch.setattr("bridge.http.server.HEAD_TIMEOUT", 1.0)
     authority = Authority(tmp_path)
-    pair = authority.sign("bridge", address="127.0.0.1")
-    port = free_port()
-    settings = HttpSettings(listen=f"127.0.0.1:{port}", cert_file=pair.certificate, key_file=pair.key)
-    server = Server(settings, healthy, **FREE)
-    server.start()
-    wait_until(lambda: _reachable(port), 10, "the server listens")
-    target = Target(port, server)
+    target = _with_certificate(authority.sign("bridge", address="127.0.0.1"))
+    server = target.server
     context = ssl.create_default_context(cafile=authority.certificate)
     with contextlib.closing(server), contextlib.ExitStack() as silent_ones:
         for _ in range(CONNECTIONS):
@@ -347,15 +352,11 @@ def test_a_client_waits_while_all_places_are_taken_by_tls_handshakes(
 def test_with_a_certificate_there_is_tls_alone_and_a_renewed_one_is_shown(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     first = authority.sign("bridge", address="127.0.0.1")
-    port = free_port()
-    settings = HttpSettings(listen=f"127.0.0.1:{port}", cert_file=first.certificate, key_file=first.key)
-    server = Server(settings, healthy, **FREE)
-    server.start()
-    wait_until(lambda: _reachable(port), 10, "the server listens")
+    target = _with_certificate(first)
     context = ssl.create_default_context(cafile=authority.certificate)
 
     def serial() -> object:
-        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        plain = socket.create_connection(("127.0.0.1", target.port), timeout=10)
         with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
             client.sendall(b"GET /livez HTTP/1.1\r\n" + HOST + CLOSE)
             assert _all(client).startswith(b"HTTP/1.1 200 ")
@@ -364,9 +365,9 @@ def test_with_a_certificate_there_is_tls_alone_and_a_renewed_one_is_shown(tmp_pa
             return certificate["serialNumber"]
 
     before = serial()
-    assert Target(port, server).status(b"GET / HTTP/1.1\r\n" + HOST + CLOSE) == 0
+    assert target.status(b"GET / HTTP/1.1\r\n" + HOST + CLOSE) == 0
     second = authority.sign("bridge2", address="127.0.0.1")
     second.key.replace(first.key)
     second.certificate.replace(first.certificate)
     assert serial() != before
-    server.close()
+    target.server.close()

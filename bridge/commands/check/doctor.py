@@ -154,8 +154,13 @@ def verdict(results: Sequence[Result]) -> tuple[Level, str]:
 
 def _runbook(site: Site, anchor: str) -> str:
     """Where this machine has the entry. An installed bridge has no docs/, and perhaps no service runs."""
-    is_clone = (PACKAGE.parent / RUNBOOK).is_file()
-    return f"{site.page or (RUNBOOK if is_clone else (PACKAGE / _SHIPPED).as_uri())}#{anchor}"
+    if site.page:
+        where = site.page
+    elif (PACKAGE.parent / RUNBOOK).is_file():
+        where = RUNBOOK
+    else:
+        where = (PACKAGE / _SHIPPED).as_uri()
+    return f"{where}#{anchor}"
 
 
 def _broken(line: str, width: int) -> str:
