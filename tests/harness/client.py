@@ -1,6 +1,7 @@
 """An MQTT client that does nothing by itself: no acknowledgement, no ping, no reconnect."""
 
 import contextlib
+import select
 import socket
 from collections import deque
 from typing import Self, TypeVar
@@ -89,6 +90,10 @@ class Client:
                 raise ConnectionError("the broker has closed the connection")
             self._came.extend(self._frames.feed(data))
         return self._came.popleft()
+
+    def has_packet(self, within: float) -> bool:
+        """Whether a packet is there, or the broker sends something within so many seconds."""
+        return bool(self._came) or bool(select.select([self._socket], [], [], within)[0])
 
     def expect(self, kind: type[P]) -> P:
         """Return the next packet, which must be of this class."""

@@ -173,6 +173,7 @@ def watched(
         bridge = BridgeProcess(settings, tmp_path)
         bridge.start()
         try:
+            bridge.wait_for("http.listening")
             with screen(browser, f"http://{_page(network)}/") as page:
                 yield Watched(bridge, page, prometheus)
         finally:

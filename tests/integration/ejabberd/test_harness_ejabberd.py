@@ -106,7 +106,13 @@ def test_nodes_that_both_were_killed_are_one_cluster_again(
     one, two = network.emq
     with at(one, name) as client, at(two, "publisher") as publisher:
         client.subscribe(name, 1)
-        publisher.publish(name, b"back", 1)
+
+        # Each node serves as soon as it runs. What it does not know of the other yet is not delivered.
+        def is_delivered() -> bool:
+            publisher.publish(name, b"back", 1)
+            return client.has_packet(within=1.0)
+
+        wait_until(is_delivered, 30.0, "a message of one node comes to the other")
         assert client.expect(Publish).payload == b"back"
 
 
