@@ -59,6 +59,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("apart")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how long the commands of a page took: record_property("stop-watch", text)."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "stop-watch":
+                    terminalreporter.write_line(str(text))
+
+
 @pytest.fixture(autouse=True)
 def _no_process_is_left_behind() -> Iterator[None]:
     actors, others = process.running(), _other_children()

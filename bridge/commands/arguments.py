@@ -13,7 +13,7 @@ from bridge.settings.section import nearest
 from bridge.units import DURATION
 
 SERVICE, DRY_RUN, CONFIG, CHECK, SPOOL_STATUS = "", "--dry-run", "config", "check", "spool status"
-TOP, TOPICS, INIT = "top", "topics", "init"
+TOP, TOPICS, CONSUME, INIT = "top", "topics", "consume", "init"
 LIST, SHOW, EXPORT, REPLAY, PURGE = (
     f"dead-letters {verb}" for verb in ("list", "show", "export", "replay", "purge")
 )
@@ -31,6 +31,7 @@ _FLAGS: dict[str, tuple[str, ...]] = {
     SPOOL_STATUS: ("--json", "--watch"),
     TOP: ("--json", "--once", "--url"),
     TOPICS: ("--json", "--create", "--partitions", "--replicas", "--min-insync", "--yes"),
+    CONSUME: ("--json", "--from-beginning", "--count"),
     LIST: ("--json", *_CHOOSING),
     SHOW: ("--json",),
     EXPORT: _CHOOSING,
@@ -41,10 +42,11 @@ _FLAGS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The requested command: a key of the table above, and the selected dead letters."""
+    """The requested command: a key of the table above, the selected dead letters, the Kafka topic to read."""
 
     name: str
     selection: Selection
+    kafka_topic: str | None = None
 
 
 def flags_of(word: str) -> tuple[str, ...]:
@@ -67,7 +69,7 @@ def add_flags(parser: ArgumentParser) -> None:
     dry_run.add_argument(
         "--dry-run", action="store_true", help="show, live, what would be produced; produce nothing"
     )
-    dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages")
+    dry_run.add_argument("--count", metavar="N", type=int, help="end after N messages (consume: records)")
     dry_run.add_argument(
         "--client-id", metavar="ID", help="MQTT client id (default: mqtt.client_id-dry-run, or -check)"
     )
@@ -115,6 +117,14 @@ def add_flags(parser: ArgumentParser) -> None:
     )
     topics.add_argument(
         "--min-insync", metavar="N", type=int, help="min.insync.replicas (default --replicas less 1)"
+    )
+    consume = parser.add_argument_group(
+        "consume",
+        "Prints the records of a Kafka topic, or of all topics of the routes, until\n"
+        "Ctrl-C. It takes none away from other consumers.",
+    )
+    consume.add_argument(
+        "--from-beginning", action="store_true", help="also the records that Kafka has already"
     )
     letters = parser.add_argument_group(
         "dead-letters",
@@ -170,7 +180,10 @@ def command(options: Namespace, words: Sequence[str]) -> Command:
         raise ConfigurationError("--send: not with --offline")
     if options.to is not None and (why := why_bad_kafka_topic(options.to)):
         raise ConfigurationError(f'--to "{options.to}": {why}')
-    return Command(name, _selection(options, numbers))
+    topic = words[1] if name == CONSUME and len(words) > 1 else None
+    if topic is not None and (why := why_bad_kafka_topic(topic)):
+        raise ConfigurationError(f'consume "{topic}": {why}')
+    return Command(name, _selection(options, numbers), topic)
 
 
 def _name(options: Namespace, words: Sequence[str]) -> tuple[str, tuple[int, ...]]:
@@ -179,6 +192,10 @@ def _name(options: Namespace, words: Sequence[str]) -> tuple[str, tuple[int, ...
         if words:
             raise ConfigurationError(f"{words[0]}: not with --dry-run")
         return DRY_RUN, ()
+    if words[:1] == [CONSUME]:
+        if len(words) > 2:
+            raise ConfigurationError(f"{CONSUME}: wants one Kafka topic, or none for those of the routes")
+        return CONSUME, ()
     about_letters = words[:1] == ["dead-letters"]
     given = " ".join(words[:2] if about_letters else words)
     if given not in _FLAGS:
@@ -200,7 +217,7 @@ def _meant(given: str) -> str:
     return (
         f"did you mean {near}?"
         if near
-        else "there are init, config, check, top, topics, spool and dead-letters"
+        else "there are init, config, check, top, topics, consume, spool and dead-letters"
     )
 
 

@@ -26,7 +26,14 @@ from bridge.settings.show import as_toml
 
 SUCCESS, FAILURE, MISUSE = 0, 1, 2
 CREDENTIAL_STORES = ("/etc/credstore", "/run/credstore")  # systemd.exec(5)
-_WITH_KAFKA = (arguments.CONFIG, arguments.CHECK, arguments.SERVICE, arguments.REPLAY, arguments.TOPICS)
+_WITH_KAFKA = (
+    arguments.CONFIG,
+    arguments.CHECK,
+    arguments.SERVICE,
+    arguments.REPLAY,
+    arguments.TOPICS,
+    arguments.CONSUME,
+)
 
 
 _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
@@ -38,6 +45,8 @@ _USAGE = """bridge [--config FILE] [--mqtt.host HOST ...]  the service
                     [--send [TOPIC]]                 examine chain and machine
        bridge top [--once] [--json] [--url URL]      show the service's state
        bridge topics [--create] [--json]             show or create topics
+       bridge consume [TOPIC] [--from-beginning] [--count N] [--json]
+                                                     show what is in Kafka
        bridge spool status [--json] [--watch]        show messages on disk
        bridge dead-letters list|show|export|replay|purge [ID ...]
                                                      undeliverable messages
@@ -73,6 +82,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return _complain(error.problems, MISUSE)
     except BridgeError as error:
         return _complain([str(error)], FAILURE)
+    except KeyboardInterrupt:  # Ctrl-C: a traceback would tell a person nothing
+        return FAILURE
     except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return SUCCESS
@@ -162,6 +173,11 @@ def _start(
 
         creation = Creation(options.partitions, options.replicas, options.min_insync, options.yes)
         return topics(settings, creation if options.create else None, options.json)
+    if command.name == arguments.CONSUME:
+        from bridge.commands.consume import Wish, consume
+
+        wish = Wish(command.kafka_topic, options.from_beginning, options.count, options.json)
+        return consume(settings, wish)
     from bridge.commands import dead_letters
 
     if command.name == arguments.REPLAY:

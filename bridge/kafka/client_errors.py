@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ClusterMetadata  # type: ignore[attr-defined]
 
 from bridge.kafka import error_verdicts, listeners, tls
@@ -31,7 +31,7 @@ class ClientErrors:
 
     def metadata(
         self,
-        client: Producer | AdminClient,
+        client: Producer | Consumer | AdminClient,
         poll: Callable[[float], object],
         seconds: float,
         is_enough: Callable[[], bool] = lambda: False,

@@ -77,7 +77,9 @@ class TopicAdmin:
             if code in NO_TOPIC:
                 return None
             if code in DENIED:
-                raise BridgeError(self._denied("see whether the topic exists", "Describe", name)) from None
+                raise BridgeError(
+                    denied(self._settings, "see whether the topic exists", "Describe", name)
+                ) from None
             raise BridgeError(self._why(error.args[0])) from None
         except NoAnswer:
             raise BridgeError("Kafka does not answer; try again") from None
@@ -124,22 +126,24 @@ class TopicAdmin:
     def _why_not_created(self, error: KafkaError, name: str) -> str:
         said = plain(error.str())
         if error.code() in DENIED:
-            return self._denied("create the topic", "Create", name)
+            return denied(self._settings, "create the topic", "Create", name)
         if error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
             return f"Kafka refuses: {said} (start the other brokers, or choose fewer with --replicas)"
         if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
             return self._why(error)
         return f"Kafka refuses: {said}"
 
-    def _denied(self, what: str, operation: str, name: str) -> str:
-        user = self._settings.sasl_username or "NAME"
-        server = self._settings.bootstrap_servers.partition(",")[0]
-        return (
-            f"Kafka does not allow the bridge's user to {what}; allow it: kafka-acls.sh --bootstrap-server"
-            f" {server} --add --allow-principal User:{user} --operation {operation} --topic {name}"
-        )
-
     def _why(self, error: KafkaError) -> str:
         while self._admin.poll(0):  # calls error_cb
             pass
         return self._errors.why(error)
+
+
+def denied(settings: KafkaSettings, what: str, operation: str, topic: str) -> str:
+    """A sentence with the way out, where the bridge's user lacks a right. Pure."""
+    user = settings.sasl_username or "NAME"
+    server = settings.bootstrap_servers.partition(",")[0]
+    return (
+        f"Kafka does not allow the bridge's user to {what}; allow it: kafka-acls.sh --bootstrap-server"
+        f" {server} --add --allow-principal User:{user} --operation {operation} --topic {topic}"
+    )

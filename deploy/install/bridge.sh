@@ -95,6 +95,10 @@ start_bridge() {
     if restart_until live "$MAIN" "$PATIENCE"; then
         printf ' %d s\n' $((SECONDS - began))
         check_chain "$MAIN" && return
+        if only_topics_are_missing; then
+            say "  next: sudo $NAME topics --create"
+            return
+        fi
     elif ended "$MAIN"; then
         printf ' it does not stay up\n'
         last_words "$MAIN" >&2
@@ -111,7 +115,13 @@ start_bridge() {
 
 # Check the chain to Kafka; one line for each link.
 check_chain() { # UNIT
-    as_service current "$1" check | sed 's/^/      /'
+    as_service current "$1" check | tee "$SCRATCH/check" | sed 's/^/      /'
+}
+
+# Whether the last check found no other fault. A new cluster has no topics yet, and the bridge may create them.
+only_topics_are_missing() {
+    awk '/^  FAILED / { found = 1; if (!/^  FAILED  kafka\.topic .* does not exist$/) other = 1 }
+        END { exit !found || other }' "$SCRATCH/check"
 }
 
 # -- another version ----------------------------------------------------------------------------------

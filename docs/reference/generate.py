@@ -285,6 +285,7 @@ def _command_line() -> Iterator[str]:
     mqtt-kafka-bridge top [--once] [--json] [--url URL]
     mqtt-kafka-bridge topics [--json]
     mqtt-kafka-bridge topics --create [--partitions N] [--replicas N] [--min-insync N] [--yes] [--json]
+    mqtt-kafka-bridge consume [TOPIC] [--from-beginning] [--count N] [--json]
     mqtt-kafka-bridge spool status [--json] [--watch]
     mqtt-kafka-bridge dead-letters list|show|export|replay|purge [ID ...]
     mqtt-kafka-bridge --version
@@ -366,6 +367,31 @@ from Kafka](../how-to/prepare-kafka.md) gives the reasons.
 | `min_insync_replicas`, `max_message_bytes` | its settings; null if Kafka does not tell |
 | `retention_ms`, `retention_bytes`, `cleanup_policy` | the same |
 | `seen` | only of a template: its topics with messages on disk |
+
+## consume
+
+This command prints what Kafka has in a topic, one record a line: topic, partition and offset; key; headers;
+value. Without TOPIC it reads all topics of the routes, and the one of `dead_letters.topic`, as far as they
+exist. It connects to Kafka as the service does, with the same TLS and login.
+
+    mqtt/0@7 | sensors/kitchen/temp | mqtt.topic=sensors/kitchen/temp mqtt.qos=1 | 21.5
+
+It prints the records that Kafka stores from now on; `--from-beginning` prints those that Kafka has already,
+too. The command ends after `--count` records, at Ctrl-C, or when `head` has seen enough. It joins no consumer
+group and commits nothing, so it takes no record away from other consumers, and may run beside all of them. If
+Kafka has ACLs, the bridge's user needs the operation `READ` on the topic, which the service does not need.
+
+Control characters are escaped, so that a record can't break its line or move the cursor. Of a key or value
+that is not UTF-8 the line has the first 16 bytes as hexadecimal digits, and the length. `(null)` is a key or
+value that the record does not have. `--json` prints one object for each record:
+
+| key | means |
+|---|---|
+| `topic`, `partition`, `offset` | where the record is |
+| `timestamp` | ms since 1970; null if the record has none |
+| `key` or `key_base64` | the key: the text if it is UTF-8, otherwise base64; null if there is none |
+| `headers` | a list of objects with `name`, and `value` or `value_base64` |
+| `value` or `value_base64` | the value, likewise; null for a tombstone |
 
 ## spool status
 

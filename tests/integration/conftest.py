@@ -22,11 +22,10 @@ from tests.harness.kafka import KafkaCluster, Secured
 from tests.harness.kit import ROOT
 from tests.harness.rabbitmq import RabbitPair
 from tests.harness.terminal import Terminal
+from tests.integration.access_rules import KAFKA_PASSWORD, alone, as_user, certificates_alone
 from tests.integration.flow import new_flow
 
-__all__ = ["new_flow"]
-
-KAFKA_PASSWORD = "kafka-geheim-0815"
+__all__ = ["KAFKA_PASSWORD", "alone", "as_user", "certificates_alone", "new_flow"]
 
 _numbers = itertools.count(1)
 

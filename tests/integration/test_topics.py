@@ -3,36 +3,21 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
-    ResourcePatternType,
-    ResourceType,
-)
+from confluent_kafka.admin import AclOperation
 
 from bridge.errors import BridgeError
 from bridge.kafka.topic_admin import Shape, TopicAdmin
 from bridge.settings import KafkaSettings
 from tests.harness.bridge import toml
 from tests.harness.conditions import wait_until
-from tests.harness.host import Network
-from tests.harness.kafka import SASL_SSL, KafkaCluster, Secured
+from tests.harness.kafka import KafkaCluster
 from tests.harness.kit import ROOT
-from tests.integration.conftest import KAFKA_PASSWORD
-
-ALONE = Network("127.30.4")
-# Its own broker is a super user, and others need an ACL. It would create a topic that a client asks for.
-_STRICT = """
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:ANONYMOUS
-auto.create.topics.enable=true
-"""
+from tests.integration.access_rules import allow
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -171,54 +156,6 @@ def test_kafka_is_not_there(topics: Run) -> None:
 
 
 # -- one broker, with access rules -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def certificates_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("alone") / "tls"
-    hosts = [f"kafka1={ALONE.kafka[0].address}", "bridge"]
-    subprocess.run([ROOT / "deploy" / "make-certificates", directory, *hosts], check=True)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def alone(certificates_alone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    secured = Secured(certificates_alone, "bridge", KAFKA_PASSWORD)
-    directory = tmp_path_factory.mktemp("kafka-alone")
-    with KafkaCluster(ALONE, directory, nodes=1, secured=secured, properties=_STRICT) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def as_user(alone: KafkaCluster, certificates_alone: Path, tmp_path: Path) -> dict[str, Any]:
-    """The [kafka] settings of a user that has no rights at first."""
-    password = tmp_path / "password"
-    password.write_text(KAFKA_PASSWORD)
-    password.chmod(0o600)
-    return {
-        "bootstrap_servers": alone.bootstrap_at(SASL_SSL),
-        "password_file": str(password),
-        "options": {
-            "security.protocol": "SASL_SSL",
-            "sasl.mechanism": "SCRAM-SHA-512",
-            "sasl.username": "bridge",
-            "ssl.ca.location": str(certificates_alone / "bridge" / "ca.crt"),
-        },
-    }
-
-
-def allow(kafka: KafkaCluster, topic: str, operation: AclOperation) -> None:
-    rule = AclBinding(
-        ResourceType.TOPIC,
-        topic,
-        ResourcePatternType.LITERAL,
-        "User:bridge",
-        "*",
-        operation,
-        AclPermissionType.ALLOW,
-    )
-    for future in kafka.admin.create_acls([rule]).values():
-        future.result(timeout=15.0)
 
 
 def test_one_broker_gets_one_replica_and_a_list_creates_nothing(topics: Run, alone: KafkaCluster) -> None:

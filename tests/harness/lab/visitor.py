@@ -5,10 +5,12 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Self
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaException, Message, TopicPartition
-
+from bridge.commands.consume import line
+from bridge.errors import BridgeError
+from bridge.kafka.topic_reader import TopicReader
+from bridge.settings import KafkaSettings
 from tests.harness.conditions import wait_until
 from tests.harness.haproxy import DEVICES
 from tests.harness.host import LAB, Network
@@ -19,7 +21,9 @@ from tests.harness.lab.words import TOPICS
 from tests.harness.packets import Ack, Connack, Connect, Disconnect, Frames, Kind, Publish
 
 _NETWORK = Network(LAB)
+_KAFKA = KafkaSettings(bootstrap_servers=",".join(f"{host.address}:{CLIENTS}" for host in _NETWORK.kafka))
 _PUBACK = 10.0  # s
+_ANSWER = 5.0  # s, within which Kafka tells its topics
 
 
 def publish(topic: str, text: str) -> str:
@@ -73,40 +77,32 @@ class Reader:
     """Reads records that Kafka stores from now on. Raises KafkaSilent."""
 
     def __init__(self) -> None:
-        self._consumer = _consumer()
+        self._reader = TopicReader(_KAFKA)
         try:
-            self._consumer.assign(self._ends())
-        except KafkaException as error:
-            self._consumer.close()
-            raise KafkaSilent(error.args[0].str()) from error
+            self._reader.topics(_ANSWER)
+            waiting = self._reader.begin(TOPICS, from_beginning=False)
+        except BridgeError as error:
+            waiting = [str(error)]
+        if waiting:
+            self._reader.close()
+            raise KafkaSilent(", ".join(waiting))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._consumer.close()
+        self._reader.close()
 
     def find(self, topic: str, text: str, patience: float = 30.0) -> str:
         """Wait for a message of this MQTT topic, and return its record as a line. Raises NotInTime."""
 
         def found() -> str:
-            while (record := self._consumer.poll(0.1)) is not None:
-                headers: Any = record.headers() or []
-                if record.value() == text.encode() and ("mqtt.topic", topic.encode()) in headers:
-                    return _line(record)
+            while (record := self._reader.next(0.1)) is not None:
+                if record.value == text.encode() and ("mqtt.topic", topic.encode()) in record.headers:
+                    return line(record)
             return ""
 
         return wait_until(found, patience, "it came out of Kafka")
-
-    def _ends(self) -> list[TopicPartition]:
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in TOPICS
-            for number in self._consumer.list_topics(topic, timeout=5.0).topics[topic].partitions
-        ]
-        for partition in partitions:
-            _, partition.offset = self._consumer.get_watermark_offsets(partition, timeout=5.0)
-        return partitions
 
 
 def consume(topics: Sequence[str] = TOPICS, *, from_beginning: bool = False) -> Iterator[str]:
@@ -114,38 +110,25 @@ def consume(topics: Sequence[str] = TOPICS, *, from_beginning: bool = False) -> 
     `from_beginning`. Raises LabError: no lab, no such topic, or Kafka does not answer.
     """
     door.require_open()
-    with contextlib.closing(_consumer()) as consumer:
-        start = OFFSET_BEGINNING if from_beginning else OFFSET_END
+    with contextlib.closing(TopicReader(_KAFKA)) as reader:
         try:
-            known = consumer.list_topics(timeout=5.0).topics
-        except KafkaException as error:
+            known = reader.topics(_ANSWER)
+        except BridgeError as error:
             raise LabError(_why_silent()) from error
         if unknown := [topic for topic in topics if topic not in known]:
             there_are = ", ".join(sorted(name for name in known if not name.startswith(("__", "harness."))))
             raise LabError(f"Kafka has no topic {', '.join(unknown)}; it has {there_are}")
-        if waiting := [
-            f"{topic}/{number}"
-            for topic in topics
-            for number, partition in known[topic].partitions.items()
-            if partition.leader < 0
-        ]:
+        if waiting := reader.begin(topics, from_beginning=from_beginning):
             raise LabError(
                 f"{', '.join(waiting)} cannot be read: no leader. The Kafka broker that was in sync last is "
                 "not up (deploy/lab status; deploy/lab start kafka)"
             )
-        consumer.assign(
-            [
-                TopicPartition(topic, partition, start)
-                for topic in topics
-                for partition in known[topic].partitions
-            ]
-        )
         while True:
-            record = consumer.poll(0.5)
+            record = reader.next(0.5)
             if record is None:
                 door.require_open()  # a lab that has ended would be silent for ever
-            elif record.error() is None:
-                yield _line(record)
+            else:
+                yield line(record)
 
 
 def _why_silent() -> str:
@@ -157,25 +140,3 @@ def _why_silent() -> str:
         "Kafka does not answer: its brokers accept connections, but answer nothing within 5 s. They start, "
         "or they hang (deploy/lab status; deploy/lab resume kafka)"
     )
-
-
-def _consumer() -> Consumer:
-    return Consumer(
-        {
-            "bootstrap.servers": ",".join(f"{host.address}:{CLIENTS}" for host in _NETWORK.kafka),
-            "group.id": "visitor",
-            "enable.auto.commit": False,
-            "log_level": 0,
-        }
-    )
-
-
-def _line(record: Message) -> str:
-    pairs: Any = record.headers() or []
-    headers = " ".join(f"{name}={_text(value)}" for name, value in pairs)
-    place = f"{record.topic()}/{record.partition()}@{record.offset()}"
-    return f"{place} | {_text(record.key())} | {headers} | {_text(record.value())}"
-
-
-def _text(data: Any) -> str:
-    return (data or b"").decode(errors="replace")

@@ -289,13 +289,12 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_changed(pis: Pis) 
         pi.shell(MENDS)
 
 
-@pytest.mark.parametrize(
-    ("memory", "heap"), [(1_850_000, 512), (3_880_000, 1024), (8_010_000, 2048)], ids=["2 GB", "4 GB", "8 GB"]
-)
-def test_the_heap_suits_the_memory(pis: Pis, memory: int, heap: int) -> None:
+def test_the_heap_suits_the_memory(pis: Pis) -> None:
     pi = pis.boot(1)
-    pi.shell(f"echo 'MemTotal: {memory} kB' >/run/meminfo; mount --bind /run/meminfo /proc/meminfo")
-    assert f"with a heap of {heap} MB, node 1 of 3" in pi.run(*KAFKA, *ARCHIVE, "--dry-run")
+    pi.shell("touch /run/meminfo; mount --bind /run/meminfo /proc/meminfo")
+    for memory, heap in ((1_850_000, 512), (3_880_000, 1024), (8_010_000, 2048)):
+        pi.shell(f"echo 'MemTotal: {memory} kB' >/run/meminfo")
+        assert f"with a heap of {heap} MB, node 1 of 3" in pi.run(*KAFKA, *ARCHIVE, "--dry-run")
 
 
 def test_a_node_is_found_by_its_name_by_ipv6_and_by_being_told(pis: Pis) -> None:

@@ -196,11 +196,18 @@ def test_a_line_break_of_the_users_begins_no_line(
         (["-v"], "-v: no such flag (see bridge --help)"),
         (["cofnig"], '"cofnig": no such command; did you mean config? (see bridge --help)'),
         (["--mqtt.host"], "argument --mqtt.host: expected one argument (see bridge --help)"),
-        (["--count", "3"], "--count: only with --dry-run"),
+        (["--count", "3"], "--count: only with --dry-run and consume"),
         (["--client-id", "x"], "--client-id: only with --dry-run and check"),
         (["config", "check"], '"config check": no such command; did you mean config? (see bridge --help)'),
         (["check", "--watch"], "--watch: only with spool status"),
         (["check", "--create"], "--create: only with topics"),
+        (["topics", "--from-beginning"], "--from-beginning: only with consume"),
+        (["consume", "a", "b"], "consume: wants one Kafka topic, or none for those of the routes"),
+        (
+            ["consume", "a b"],
+            """consume "a b": Kafka does not allow ' ', only letters a-z and A-Z, digits, '.', '_' and '-'""",
+        ),
+        (["consume", "--count", "0"], "--count 0: must be 1 or more"),
         (["topics", "--partitions", "6"], "--partitions: only with topics --create"),
         (["topics", "--yes"], "--yes: only with topics --create"),
         (["topics", "--create", "--replicas", "0"], "--replicas 0: must be 1 or more"),
@@ -208,8 +215,8 @@ def test_a_line_break_of_the_users_begins_no_line(
         (["spool", "stat"], '"spool stat": no such command; did you mean spool status? (see bridge --help)'),
         (
             ["x"],
-            '"x": no such command; there are init, config, check, top, topics, spool and dead-letters (see'
-            " bridge --help)",
+            '"x": no such command; there are init, config, check, top, topics, consume, spool and'
+            " dead-letters (see bridge --help)",
         ),
         (["config", "--watch"], "--watch: only with spool status"),
         (["config", "--client-id", "x"], "--client-id: only with --dry-run and check"),

@@ -83,6 +83,8 @@ def printed(command: str, state: Path, kafka: str) -> str:
         ("check", "hangs up"),
         ("topics", "hangs up"),
         ("topics --create --yes", "no one listens"),
+        ("consume", "no one listens"),
+        ("consume mqtt", "hangs up"),
         ("dead-letters replay", "hangs up"),
     ],
 )

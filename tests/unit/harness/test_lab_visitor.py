@@ -9,8 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException
 
+from bridge.kafka import topic_reader
 from tests.harness.conditions import NotInTime
 from tests.harness.host import Host
 from tests.harness.lab import door, visitor
@@ -25,6 +26,9 @@ class Record:
 
     def error(self) -> None:
         return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 0, -1
 
     def topic(self) -> str:
         return self._topic
@@ -61,6 +65,9 @@ class FakeConsumer:
         one = SimpleNamespace(partitions={0: SimpleNamespace(leader=self.leader)})
         return SimpleNamespace(topics={"garden": one, "iot.others": one, "harness.ready": one, "__x": one})
 
+    def get_watermark_offsets(self, partition: Any, timeout: float) -> tuple[int, int]:
+        return 3, 7
+
     def assign(self, partitions: list[Any]) -> None:
         self.assigned += partitions
 
@@ -74,7 +81,7 @@ class FakeConsumer:
 @pytest.fixture
 def consumer(monkeypatch: pytest.MonkeyPatch) -> FakeConsumer:
     consumer = FakeConsumer()
-    monkeypatch.setattr(visitor, "_consumer", lambda: consumer)
+    monkeypatch.setattr(topic_reader, "Consumer", lambda options: consumer)
     return consumer
 
 
@@ -89,7 +96,7 @@ def an_open_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 @pytest.mark.usefixtures("an_open_lab")
-@pytest.mark.parametrize(("from_beginning", "offset"), [(False, OFFSET_END), (True, OFFSET_BEGINNING)])
+@pytest.mark.parametrize(("from_beginning", "offset"), [(False, 7), (True, OFFSET_BEGINNING)])
 def test_consume_reads_what_is_new_or_everything(
     from_beginning: bool, offset: int, consumer: FakeConsumer
 ) -> None:
