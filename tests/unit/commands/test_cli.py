@@ -12,6 +12,7 @@ import pytest
 import bridge.app
 from bridge import __version__
 from bridge.commands import cli, dry_run
+from bridge.commands.consume import Wish
 from bridge.errors import BridgeError, ConfigurationError
 from bridge.routing.router import Router
 from bridge.settings import Settings
@@ -329,18 +330,34 @@ def test_dry_run_hands_on_its_flags(machine: Machine, monkeypatch: pytest.Monkey
     assert shown == [(1885, 3, True, "me"), (1884, None, False, None)]
 
 
+def test_consume_hands_on_its_topic_and_flags(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.write(WORKS)
+    wishes: list[Wish] = []
+
+    def consume(settings: Settings, wish: Wish) -> int:
+        wishes.append(wish)
+        return 0
+
+    monkeypatch.setattr("bridge.commands.consume.consume", consume)
+
+    assert cli.main(["consume", "garden", "--from-beginning", "--count", "3", "--json"]) == 0
+    assert cli.main(["consume"]) == 0
+    assert wishes == [Wish("garden", from_beginning=True, count=3, as_json=True), Wish()]
+
+
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
         (BridgeError("the disk is gone"), 1, "bridge: the disk is gone\n"),
         (ConfigurationError(["one", "two"]), 2, "bridge: one\nbridge: two\n"),
+        (KeyboardInterrupt(), 1, ""),
     ],
 )
 def test_an_error_of_the_app_becomes_the_exit_status(
     machine: Machine,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    error: BridgeError,
+    error: BaseException,
     status: int,
     said: str,
 ) -> None:
