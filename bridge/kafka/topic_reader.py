@@ -138,9 +138,10 @@ class TopicReader:
 def _record(message: Message) -> Record:
     kind, stamp = message.timestamp()
     headers: Any = message.headers() or ()
-    found: Any = (message.topic(), message.partition(), message.offset())
     return Record(
-        *found,
+        topic=message.topic() or "",
+        partition=message.partition() or 0,
+        offset=message.offset() or 0,
         timestamp=stamp if kind and stamp >= 0 else None,
         key=_bytes(message.key()),
         headers=tuple(headers),

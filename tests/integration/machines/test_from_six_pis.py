@@ -62,7 +62,9 @@ ALIKE = tuple((suite,) * 4 for suite in ("bookworm", "trixie"))
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """With --full all machines have one release, each of the two in turn. CI has both releases at once."""
     if "suites" in metafunc.fixturenames:
-        metafunc.parametrize("suites", ALIKE if metafunc.config.getoption("--full") else [MIXED], ids="-".join)
+        metafunc.parametrize(
+            "suites", ALIKE if metafunc.config.getoption("--full") else [MIXED], ids="-".join
+        )
 
 
 @dataclass
@@ -146,7 +148,7 @@ def test_from_six_pis_to_messages_in_kafka_and_what_happens_when(
         devices = running.enter_context(
             Devices("172.30.1.10", count=5, rate=10, topic="sensors/cellar/{device}")
         )
-        assert on(pi4, DRY_RUN).count("sensors/cellar/d0") == 3
+        assert on(pi4, DRY_RUN).count(" -> mqtt | ") == 3
 
         with universe.power_cut(node):
             publish(pi5, "1")
@@ -164,7 +166,9 @@ def test_from_six_pis_to_messages_in_kafka_and_what_happens_when(
             arrive("1", "2", "3")
             with without_power(universe, universe.kafka[1], pi5):
                 wait_until(
-                    lambda: re.search(r"[1-9][\d,]* messages? wait", on(pi4, COUNT)), 60.0, lambda: on(pi4, COUNT)
+                    lambda: re.search(r"[1-9][\d,]* messages? wait", on(pi4, COUNT)),
+                    60.0,
+                    lambda: on(pi4, COUNT),
                 )
         wait_until(lambda: all_in_sync(pi4), 90.0, lambda: on_any_status(pi4))
         publish(pi5, "4")

@@ -419,7 +419,8 @@ def test_what_is_buried_while_purge_asks_is_kept(
         (["list", "--yes"], "--yes: only with topics and dead-letters purge"),
         (
             ["export", "--json"],
-            "--json: only with --dry-run and check and spool status and top and topics and dead-letters list",
+            "--json: only with --dry-run and check and spool status and top and topics and consume and dead-"
+            "letters list",
         ),
         (["list", "--topic", "a/#/b"], """--topic "a/#/b": '#' is allowed only at the end"""),
         (["replay", "--to", "a b"], '--to "a b": '),

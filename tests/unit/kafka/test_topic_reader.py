@@ -137,9 +137,7 @@ def test_what_ends_it_is_said(kafka: Fake, reader: TopicReader, code: int, said:
 
 
 @pytest.mark.parametrize("code", [KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._TRANSPORT])
-def test_what_passes_or_is_about_a_group_does_not_end_it(
-    kafka: Fake, reader: TopicReader, code: int
-) -> None:
+def test_what_passes_or_is_about_a_group_does_not_end_it(kafka: Fake, reader: TopicReader, code: int) -> None:
     kafka.answers = [Answer(code)]
     assert reader.next(0.0) is None
 
