@@ -72,6 +72,8 @@ start_emqx() {
         return
     fi
     printf '  start it, and wait until the nodes see each other ...'
+    # shellcheck disable=SC2034 # put_emqx_files_back reads it
+    EMQX_STARTED=yes
     await_emqx "$([[ -n ${EMQX_RESTARTS-} ]] && echo restart || echo start)" || status=$?
     case $status in
     0)
@@ -117,7 +119,7 @@ await_emqx() { # start|restart
             [[ ! -s $SCRATCH/waits ]] || return "$WAITS_FOR_OTHERS"
         fi
         ((SECONDS < by)) || return 1
-        sleep 0.5
+        sleep 1 # each command of EMQX's is a login of the user emqx, and takes a second of a Pi
     done
 }
 
@@ -193,7 +195,7 @@ password public: change it there, once for both nodes"
 # -- afterwards ----------------------------------------------------------------------------------------
 
 emqx_status() {
-    local good=yes number host running
+    local good=yes number host running why
     (($# == 0)) || misuse "emqx status takes no options"
     ((EUID == 0)) || fail "must be run as root: sudo deploy/install.sh emqx status"
     if [[ -z $(emqx_in_force) ]] || ! read_emqx_nodes; then
@@ -209,7 +211,9 @@ emqx_status() {
             printf 'node %d     %s: up%s\n' $((number + 1)) "$host" "$( ((number + 1 != NODE)) || echo ', this machine')"
         else
             good=
-            printf 'node %d     %s: away. %s\n' $((number + 1)) "$host" "$(unreachable "$host")"
+            why=$(unreachable "$host")
+            printf 'node %d     %s: away. %s\n' $((number + 1)) "$host" \
+                "${why:-It runs, but is not in the cluster: has it the same cookie?}"
         fi
     done
     echo "settings   $(emqx_settings_file)"

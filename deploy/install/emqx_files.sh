@@ -119,13 +119,12 @@ put_emqx_files_back() { # RUNNING
             rm -f "$to"
         fi
     done < <(emqx_files)
+    rmdir "${EMQX_DROPIN%/*}" 2>/dev/null
     systemctl daemon-reload
-    if [[ -n $1 ]]; then
-        systemctl restart "$EMQX_UNIT"
-    elif [[ -n $EMQX_IS_NEW ]]; then
+    if [[ -n $EMQX_IS_NEW ]]; then
         systemctl disable --now "$EMQX_UNIT" # its package has enabled it
-    else
-        systemctl stop "$EMQX_UNIT"
+    elif [[ -n ${EMQX_STARTED-} ]]; then # otherwise it still runs with the old files, and keeps its sessions
+        if [[ -n $1 ]]; then systemctl restart "$EMQX_UNIT"; else systemctl stop "$EMQX_UNIT"; fi
     fi
 }
 

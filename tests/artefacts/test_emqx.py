@@ -34,7 +34,7 @@ def install(etc: Path, line: str, *nodes: str, node: int = 1) -> None:
         (etc / "emqx.conf").write_text(SHIPPED[line])
         (etc / "acl.conf").write_text(ACL)
     script = """
-set -eu; shopt -u extglob; EMQX_UNIT=emqx.service
+set -eu; EMQX_UNIT=emqx.service
 . "$SOURCE/deploy/install/emqx_files.sh"
 SCRATCH=$ETC/../scratch EMQX_ETC=$ETC EMQX_COOKIE_FILE=$ETC/../cookie COOKIE=cYzc0NGExM2RjYzc0NGExM2Rj NODES=("$@")
 rm -rf "$SCRATCH"; write_emqx_files
