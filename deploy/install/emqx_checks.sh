@@ -92,7 +92,7 @@ choose_cookie() { # [FILE|-]
     local other
     if [[ -n $1 ]]; then
         [[ $1 == - || -f $1 ]] || fail "--cookie-file $1: no such file"
-        COOKIE=$(cookie_in <"$([[ $1 == - ]] && echo /dev/stdin || echo "$1")")
+        if [[ $1 == - ]]; then COOKIE=$(cookie_in); else COOKIE=$(cookie_in <"$1"); fi
         [[ $COOKIE =~ $EMQX_COOKIE ]] || fail "--cookie-file $1: has no cookie, which is 20 letters or digits or \
 more, a letter first: give $EMQX_COOKIE_FILE of the other node"
         return
