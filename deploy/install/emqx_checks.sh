@@ -43,6 +43,7 @@ check_emqx_package() {
     local name version architecture
     [[ -f $EMQX_PACKAGE ]] || fail "--package $EMQX_PACKAGE: no such file"
     # --contents reads all of it, --show only its beginning.
+    # shellcheck disable=SC2016 # dpkg-deb's
     if ! dpkg-deb --contents "$EMQX_PACKAGE" >/dev/null 2>&1 ||
         ! read -r name version architecture < <(dpkg-deb --show \
             --showformat='${Package} ${Version} ${Architecture}\n' "$EMQX_PACKAGE"); then
@@ -78,12 +79,9 @@ require_dependencies() {
     compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null || return 0
     ! LC_ALL=C apt-get -q --simulate install "$(readlink -f "$EMQX_PACKAGE")" >"$SCRATCH/simulated" 2>&1 || return 0
     wanted=$(sed -n 's/.*Depends: \([^ ]*\) .*but it is not .*/\1/p' "$SCRATCH/simulated" | sort -u | paste -sd ' ')
-    fail "--package $EMQX_PACKAGE: $(if [[ -n $wanted ]]; then
-        echo "needs $wanted, which this system does not have: take the package for" \
-            "$(. /etc/os-release && echo "$ID $VERSION_ID")"
-    else
-        grep '^E:' "$SCRATCH/simulated" | tail -n 1
-    fi)"
+    [[ -z $wanted ]] || fail "--package $EMQX_PACKAGE: needs $wanted, which this system does not have: take the package \
+for $(sed -n 's/^\(ID\|VERSION_ID\)=//p' /etc/os-release | tr -d '"' | sort -r | paste -sd ' ')"
+    fail "--package $EMQX_PACKAGE: $(grep '^E:' "$SCRATCH/simulated" | tail -n 1)"
 }
 
 # Set COOKIE to the one of the file, or the one in force, or a new one. The nodes of a cluster must have the same, and

@@ -14,7 +14,10 @@ from tests.unit.settings.configurations import Machine
 EMQX = ROOT / "deploy" / "emqx"
 LINES = ("5.8", "4.4")
 NODES = ("172.30.1.25", "emq2.example.org")
-SHIPPED = {"5.8": 'node {\n  name = "emqx@127.0.0.1"\n}', "4.4": "node.name = emqx@127.0.0.1"}  # no last newline
+SHIPPED = {
+    "5.8": 'node {\n  name = "emqx@127.0.0.1"\n}',
+    "4.4": "node.name = emqx@127.0.0.1",
+}  # no last newline
 ACL = '{deny, all, subscribe, [{eq, "#"}]}.\n'
 
 lines = pytest.mark.parametrize("line", LINES)
@@ -36,11 +39,18 @@ def install(etc: Path, line: str, *nodes: str, node: int = 1) -> None:
     script = """
 set -eu; EMQX_UNIT=emqx.service
 . "$SOURCE/deploy/install/emqx_files.sh"
-SCRATCH=$ETC/../scratch EMQX_ETC=$ETC EMQX_COOKIE_FILE=$ETC/../cookie COOKIE=cYzc0NGExM2RjYzc0NGExM2Rj NODES=("$@")
+SCRATCH=$ETC/../scratch EMQX_ETC=$ETC EMQX_COOKIE_FILE=$ETC/../cookie
+COOKIE=cYzc0NGExM2RjYzc0NGExM2Rj NODES=("$@")
 rm -rf "$SCRATCH"; write_emqx_files
 emqx_files | sed '$d' | while read -r from to mode; do install -m "$mode" "$from" "$to"; done
 """
-    environment = {"PATH": "/usr/bin:/bin", "SOURCE": str(ROOT), "ETC": str(etc), "EMQX_LINE": line, "NODE": str(node)}
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "SOURCE": str(ROOT),
+        "ETC": str(etc),
+        "EMQX_LINE": line,
+        "NODE": str(node),
+    }
     subprocess.run(["bash", "-c", script, "bash", *(nodes or NODES)], check=True, env=environment)
 
 
@@ -48,7 +58,9 @@ def settings(etc: Path, line: str) -> dict[str, object]:
     """What EMQX reads, by the full name of each setting."""
     if line == "5.8":
         return flat(ConfigFactory.parse_file(str(etc / "emqx.conf"), required=True))
-    pairs = (text.split(" = ") for text in (etc / "emqx.conf").read_text().splitlines() if text[:1] not in "#")
+    pairs = (
+        text.split(" = ") for text in (etc / "emqx.conf").read_text().splitlines() if text[:1] not in "#"
+    )
     return dict(pairs)  # type: ignore[arg-type]
 
 
@@ -93,7 +105,9 @@ def fits(value: object, kind: str) -> bool:
 @lines
 def test_emqx_knows_every_setting_and_its_value_has_the_right_type(etc: Path, line: str) -> None:
     install(etc, line)
-    known = {re.compile(re.escape(key).replace(r"\$name", r"\w+")): kind for key, kind in schema(line).items()}
+    known = {
+        re.compile(re.escape(key).replace(r"\$name", r"\w+")): kind for key, kind in schema(line).items()
+    }
     ours = settings(etc, line)
     assert len(ours) > 12
     kinds = {key: [kind for form, kind in known.items() if form.fullmatch(key)] for key in ours}
@@ -126,7 +140,9 @@ def test_both_lines_get_the_same_values(etc: Path) -> None:
     old = settings(etc, "4.4")
     for name in ("max_inflight", "max_mqueue_len"):
         assert int(str(old[f"zone.external.{name}"])) == new[f"mqtt.{name}"]
-    assert new["mqtt.session_expiry_interval"] == timedelta(hours=int(str(old["zone.external.session_expiry_interval"])[:-1]))
+    assert new["mqtt.session_expiry_interval"] == timedelta(
+        hours=int(str(old["zone.external.session_expiry_interval"])[:-1])
+    )
     assert new["node.dist_net_ticktime"] == timedelta(seconds=int(str(old["node.dist_net_ticktime"])))
     for name in ("node.name", "rpc.mode"):
         assert new[name] == old[name]
@@ -185,7 +201,9 @@ def test_the_access_rules_are_for_every_client_id_that_the_bridge_uses(
     machine = Machine(tmp_path, monkeypatch)
     machine.write((ROOT / "deploy" / "bridge.toml").read_text())
     client_id = machine.read().settings.mqtt.client_id
-    found = re.findall(r'\{client(?:id)?, (?:"([\w-]+)"|\{re, "([^"]+)"\})\}', (EMQX / line / "acl.conf").read_text())
+    found = re.findall(
+        r'\{client(?:id)?, (?:"([\w-]+)"|\{re, "([^"]+)"\})\}', (EMQX / line / "acl.conf").read_text()
+    )
     forms = [re.escape(plain) + "$" if plain else form for plain, form in found]
     for used in (client_id, f"{client_id}-dry-run", f"{client_id}-check"):
         assert any(re.match(form, used) for form in forms), used

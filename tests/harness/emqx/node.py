@@ -69,10 +69,13 @@ class Node:
             time.sleep(0.3)
 
     def status(self) -> str:
-        up = sorted([self.name, *(name for name, at in self.seen.items() if time.monotonic() - at < 2.0 and at)])
+        up = sorted(
+            [self.name, *(name for name, at in self.seen.items() if time.monotonic() - at < 2.0 and at)]
+        )
         down = sorted(name for name, at in self.seen.items() if at and name not in up)
         running, stopped = (",".join(f"'{name}'" for name in names) for names in (up, down))
-        return f"Cluster status: #{{running_nodes => [{running}],\n                  stopped_nodes => [{stopped}]}}"
+        status = f"#{{running_nodes => [{running}],\n                  stopped_nodes => [{stopped}]}}"
+        return f"Cluster status: {status}"
 
 
 class Device(socketserver.BaseRequestHandler):

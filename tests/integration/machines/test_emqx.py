@@ -33,7 +33,9 @@ FILES = {
     "/etc/systemd/system/emqx.service.d/mqtt-kafka-bridge.conf": "644 root root",
 }
 # Undoes what a test has broken, one or the other way.
-MENDS = f"ip addr del {B}/24 dev eth0; systemctl stop 'run-*.service'; rm -f /root/cookie /root/half.deb; true"
+MENDS = (
+    f"ip addr del {B}/24 dev eth0; systemctl stop 'run-*.service'; rm -f /root/cookie /root/half.deb; true"
+)
 
 
 @pytest.fixture(scope="session")
@@ -84,11 +86,15 @@ def package(packages: Path) -> Callable[..., str]:
     return path
 
 
-def install(pi: Machine, command: str, package: str, *more: str, status: int | None = 0, cookie: str = "") -> str:
+def install(
+    pi: Machine, command: str, package: str, *more: str, status: int | None = 0, cookie: str = ""
+) -> str:
     """Run a command of the page, with another package. `cookie` is what the page's ssh brings."""
     fetch, _, command = command.rpartition(" | ")
     assert bool(fetch) == bool(cookie)
-    words = [INSTALL if word == "deploy/install.sh" else word for word in command.removeprefix("sudo ").split()]
+    words = [
+        INSTALL if word == "deploy/install.sh" else word for word in command.removeprefix("sudo ").split()
+    ]
     words = [package if word.endswith(".deb") else word for word in words]
     return pi.shell(f"printf %s {shlex.quote(cookie)} | {shlex.join([*words, *more])}", status)
 
@@ -124,7 +130,9 @@ def test_two_machines_become_a_pair_and_a_second_run_changes_nothing(
     # Without the cookie the second node would wait for ever.
     before = two.tree(*EVERYWHERE)
     said = install(two, FIRST, ours, status=1)
-    assert f"{A} runs EMQX already, and this node needs its cookie: {SECOND.partition(' --nodes')[0]}" in said, said
+    assert (
+        f"{A} runs EMQX already, and this node needs its cookie: {SECOND.partition(' --nodes')[0]}" in said
+    ), said
     assert two.tree(*EVERYWHERE) == before
     said = install(two, SECOND, ours, "--wait", "3", status=NOT_LIVE, cookie="c" * 30)
     assert f"{A} is not in the cluster: does it have the same cookie" in said, said
@@ -171,12 +179,16 @@ def test_two_machines_become_a_pair_and_a_second_run_changes_nothing(
 
     with universe.cable_out(universe.host("emqx2", 9)):
         two.power_cut()
-        wait_until(lambda: f"{B}: away" in on(one, STATUS, status=None), 30.0, lambda: on(one, STATUS, status=None))
+        wait_until(
+            lambda: f"{B}: away" in on(one, STATUS, status=None), 30.0, lambda: on(one, STATUS, status=None)
+        )
         assert "the other node is not there yet" in install(one, FIRST, ours)
         refused = on(one, UNINSTALL, "--purge", status=1)
         assert "no other node has the retained messages and the users of this one; --force purges" in refused
     two.boot()
-    wait_until(lambda: on(one, STATUS, status=None).count(": up") == 2, 60.0, lambda: on(one, STATUS, status=None))
+    wait_until(
+        lambda: on(one, STATUS, status=None).count(": up") == 2, 60.0, lambda: on(one, STATUS, status=None)
+    )
 
     assert f"kept: /etc/emqx, /var/lib/emqx and {COOKIE}" in on(two, UNINSTALL)
     assert "EMQX is not installed" in on(two, STATUS, status=NOT_LIVE)
@@ -191,10 +203,22 @@ def test_two_machines_become_a_pair_and_a_second_run_changes_nothing(
 WRONG = {
     "no node": ("", ("--nodes", ""), "--nodes: needs a value"),
     "three nodes": ("", ("--nodes", f"{A},{B},172.30.1.8"), "3 nodes, and HAProxy stands in front of two"),
-    "a port": ("", ("--nodes", f"{A}:1883"), f"--nodes {A}:1883: must be an address or a name, without a port"),
+    "a port": (
+        "",
+        ("--nodes", f"{A}:1883"),
+        f"--nodes {A}:1883: must be an address or a name, without a port",
+    ),
     "twice the same": ("", ("--nodes", f"{A},{A}"), f"--nodes names {A} twice"),
-    "a name without a domain": ("", ("--nodes", f"pi1,{B}"), "--nodes pi1: must be an IPv4 address, or a name"),
-    "no address of this machine": ("", ("--nodes", "172.30.1.77"), f"is this machine, which has {A}: correct them"),
+    "a name without a domain": (
+        "",
+        ("--nodes", f"pi1,{B}"),
+        "--nodes pi1: must be an IPv4 address, or a name",
+    ),
+    "no address of this machine": (
+        "",
+        ("--nodes", "172.30.1.77"),
+        f"is this machine, which has {A}: correct them",
+    ),
     "two addresses of this machine": (
         f"ip addr add {B}/24 dev eth0",
         (),
@@ -207,11 +231,19 @@ WRONG = {
         ("--package", "/root/half.deb"),
         "damaged, or no Debian package: download it again",
     ),
-    "another edition": ("", ("--package", "emqx-enterprise 5.8.9"), "is emqx-enterprise, another edition; take"),
+    "another edition": (
+        "",
+        ("--package", "emqx-enterprise 5.8.9"),
+        "is emqx-enterprise, another edition; take",
+    ),
     "another program": ("", ("--package", "mosquitto 5.8.9"), "is mosquitto, not emqx"),
     "a version with licences": ("", ("--package", "emqx 5.9.0"), "from 5.9 on a cluster needs a licence"),
     "an old version": ("", ("--package", "emqx 4.3.22"), "EMQX 4.3.22: these settings are for 5.8 and 4.4"),
-    "another architecture": ("", ("--package", f"{PACKAGES}/emqx-5.8.9-debian12-riscv64.deb"), "is for riscv64"),
+    "another architecture": (
+        "",
+        ("--package", f"{PACKAGES}/emqx-5.8.9-debian12-riscv64.deb"),
+        "is for riscv64",
+    ),
     "a package for another Debian": (
         "",
         ("--package", "emqx 5.8.8"),
@@ -232,7 +264,7 @@ WRONG = {
     "no cookie from the other node": (
         "",
         ("--cookie-file", "-"),
-        f"--cookie-file -: has no cookie, which is 20 letters or digits or more, a letter first: give {COOKIE}",
+        f"has no cookie, which is 20 letters or digits or more, a letter first: give {COOKIE} of the other node",
     ),
 }
 
@@ -301,4 +333,6 @@ def permissions(pi: Machine) -> dict[str, str]:
 def left(pi: Machine) -> set[str]:
     """EMQX's files on the machine, without the clone and what apt and dpkg keep."""
     where = "/etc /opt /usr/bin /usr/lib /usr/local /var/lib /var/log"
-    return set(pi.shell(f"find {where} -xdev -path '*/dpkg' -prune -o -name '*emqx*' -prune -print").splitlines())
+    return set(
+        pi.shell(f"find {where} -xdev -path '*/dpkg' -prune -o -name '*emqx*' -prune -print").splitlines()
+    )
