@@ -1,5 +1,5 @@
 #!/bin/bash
-# Installs, upgrades and removes the bridge and Kafka; installs HAProxy with its configuration. See --help.
+# Installs, upgrades and removes the bridge, Kafka and EMQX; installs HAProxy with its configuration. See --help.
 set -euo pipefail
 umask 022
 export LC_ALL=C
@@ -22,6 +22,8 @@ FROM_WHEELS=()
 . "$SOURCE/deploy/install/bridge.sh"
 # shellcheck source=deploy/install/haproxy.sh
 . "$SOURCE/deploy/install/haproxy.sh"
+# shellcheck source=deploy/install/nodes.sh
+. "$SOURCE/deploy/install/nodes.sh"
 # shellcheck source=deploy/install/kafka_checks.sh
 . "$SOURCE/deploy/install/kafka_checks.sh"
 # shellcheck source=deploy/install/kafka_versions.sh
@@ -32,10 +34,17 @@ FROM_WHEELS=()
 . "$SOURCE/deploy/install/kafka_upkeep.sh"
 # shellcheck source=deploy/install/kafka.sh
 . "$SOURCE/deploy/install/kafka.sh"
+# shellcheck source=deploy/install/emqx.sh
+. "$SOURCE/deploy/install/emqx.sh"
+# shellcheck source=deploy/install/emqx_checks.sh
+. "$SOURCE/deploy/install/emqx_checks.sh"
+# shellcheck source=deploy/install/emqx_files.sh
+. "$SOURCE/deploy/install/emqx_files.sh"
 
 usage() {
     cat <<'END'
 usage: sudo deploy/install.sh kafka --nodes HOST,HOST,HOST
+       sudo deploy/install.sh emqx --nodes HOST,HOST --package FILE.deb
        sudo deploy/install.sh bridge --mqtt HOST:PORT --kafka HOST:PORT,...
        sudo deploy/install.sh haproxy --emq HOST[:PORT] --emq HOST[:PORT]
        sudo deploy/install.sh upgrade              to the version this file belongs to
@@ -45,6 +54,8 @@ usage: sudo deploy/install.sh kafka --nodes HOST,HOST,HOST
        sudo deploy/install.sh kafka status
        sudo deploy/install.sh kafka upgrade --archive kafka_2.13-VERSION.tgz
        sudo deploy/install.sh kafka uninstall [--purge [--force]]
+       sudo deploy/install.sh emqx status
+       sudo deploy/install.sh emqx uninstall [--purge [--force]]
 
 For Debian 12 and 13 and Raspberry Pi OS, 64 bit. Each command can run again and skips steps that are done.
 At the first error it prints a remedy, undoes its steps (except packages of apt), and ends.
@@ -57,6 +68,16 @@ bridge      installs a Python environment in /opt/mqtt-kafka-bridge, the user, s
 haproxy     installs the distribution's package with our haproxy.cfg, and keeps a copy of the old file. For a
             new haproxy.cfg it reloads HAProxy, which ends no connection; for other nodes it restarts HAProxy
   --emq     one node of EMQ, given twice (default port 1883)
+emqx        installs one node of a pair of EMQX from its makers' package, with the settings that the bridge needs, and
+            keeps copies of the old files. Run it on each node. Waits until the nodes see each other; while the other
+            one does not run it says so and ends, with exit status 0
+  --nodes   both nodes, or one; IPv4 addresses, or names with a domain
+  --node    which of them this machine is, if its addresses do not tell
+  --package EMQX's emqx-VERSION-DEBIAN-ARCHITECTURE.deb, 5.8 or 4.4; not needed if EMQX is installed
+  --cookie-file  a file with the cookie, or - for the standard input: /etc/default/emqx-cookie of the other node. The
+            first node makes one. Who knows the cookie can run programs on both nodes
+  --restart allow to restart a running EMQX, which ends its sessions with the messages that wait in them
+  uninstall keeps settings and data, unless --purge; --purge refuses on the last node that runs, unless --force
 kafka       installs one node of a Kafka cluster, broker and controller; run the same command on each node. Waits
             until the node is in sync; while too few of the others run it says so and ends, with exit status 0
   --nodes   all nodes, on each machine in the same order: 3, or 1, or 5; addresses or names
@@ -78,10 +99,12 @@ uninstall   keeps settings and undelivered messages, unless --purge; --purge ref
 for all:
   --dry-run             print each step and change nothing
   --wheels DIRECTORY    take Python packages from DIRECTORY, not from the network
-  --wait SECONDS        how long to wait until a bridge is live, or Kafka in sync (60)
+  --wait SECONDS        how long to wait until a bridge is live, or Kafka in sync (60), or EMQX's nodes see
+                        each other (120)
   --help
 
-exit status: 0 done, 1 failed and undone, 2 wrong command line, 3 installed but not live (Kafka: not in sync)
+exit status: 0 done, 1 failed and undone, 2 wrong command line, 3 installed but not live (Kafka: not in sync;
+EMQX: the nodes do not see each other)
 END
 }
 
@@ -127,6 +150,7 @@ main() {
     bridge) install_bridge "$@" ;;
     haproxy) install_haproxy "$@" ;;
     kafka) kafka "$@" ;;
+    emqx) manage_emqx "$@" ;;
     upgrade) upgrade_bridge "$@" ;;
     rollback) roll_back "$@" ;;
     status) show_status "$@" ;;

@@ -40,9 +40,9 @@ from tests.integration.machines.conftest import (
 )
 
 PAGE = kit.ROOT / "docs" / "tutorial" / "from-six-pis.md"
+EMQX = kit.ROOT / "docs" / "how-to" / "install-emqx.md"  # test_emqx.py runs its commands
 SECTIONS = dict(re.findall(r"^## (\d)\. (.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 COMMANDS = {number: pages.commands_in(text) for number, text in SECTIONS.items()}
-# Section 2 has EMQX's commands, which a test of install.sh emqx runs.
 (HAPROXY,) = COMMANDS["3"]
 (KAFKA,) = COMMANDS["4"]
 BRIDGE, CREATE, CHECK = COMMANDS["5"]
@@ -101,6 +101,12 @@ def test_each_pi_takes_one_command_and_the_bridges_pi_a_second_one() -> None:
     install = re.findall(r"^    .*deploy/install.sh (\w+) -", PAGE.read_text(), re.MULTILINE)
     assert install == ["emqx", "emqx", "haproxy", "kafka", "bridge"]  # kafka on each of three
     assert [number for number, commands in COMMANDS.items() if not commands] == ["1"]
+
+
+def test_the_commands_for_emqx_are_those_that_another_test_runs() -> None:
+    assert COMMANDS["2"] == [
+        each for each in pages.commands(EMQX) if "--nodes" in each and "--restart" not in each
+    ]
 
 
 def test_from_six_pis_to_messages_in_kafka_and_what_happens_when(
