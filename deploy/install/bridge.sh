@@ -3,6 +3,7 @@
 
 MAIN=$NAME.service
 MISUSE=2 NOT_LIVE=3
+NEW_SETTINGS= # set once this run has written the settings
 
 install_bridge() { # the options of `bridge`
     local mqtt='' kafka='' rests='' from
@@ -67,6 +68,7 @@ write_settings() { # MQTT KAFKA, empty where not given
     undo rm -f "$file"
     step "$file" fill_in "$host" "$port" "$2"
     step "its settings, read by the bridge" as_service "$NEW" "$MAIN" config
+    NEW_SETTINGS=yes
 }
 
 fill_in() { # HOST PORT KAFKA
@@ -95,7 +97,7 @@ start_bridge() {
     if restart_until live "$MAIN" "$PATIENCE"; then
         printf ' %d s\n' $((SECONDS - began))
         check_chain "$MAIN" && return
-        if only_topics_are_missing; then
+        if [[ -n $NEW_SETTINGS ]] && only_topics_are_missing; then
             say "  next: sudo $NAME topics --create"
             return
         fi
@@ -118,9 +120,9 @@ check_chain() { # UNIT
     as_service current "$1" check | tee "$SCRATCH/check" | sed 's/^/      /'
 }
 
-# Whether the last check found no other fault. A new cluster has no topics yet, and the bridge may create them.
+# Whether one command cures all faults that the last check found. A new cluster has no topics yet.
 only_topics_are_missing() {
-    awk '/^  FAILED / { found = 1; if (!/^  FAILED  kafka\.topic .* does not exist$/) other = 1 }
+    awk '/^  FAILED / { found = 1; getline; if (!/-> .* topics --create/) other = 1 }
         END { exit !found || other }' "$SCRATCH/check"
 }
 

@@ -87,7 +87,11 @@ def test_each_command_of_the_page_runs_as_it_stands_and_a_message_arrives(pi: Ma
 
     # systemd starts Kafka again if it dies, and a stop is no failure.
     pi.run("systemctl", "kill", "--signal=KILL", "kafka")
-    wait_until(lambda: pi.show("kafka", "NRestarts") == "1", 60.0, lambda: pi.journal("kafka"))
+    wait_until(
+        lambda: pi.show("kafka", "NRestarts") == "1" and pi.run("ss", "-Hltn", "sport = :9092"),
+        60.0,
+        lambda: pi.journal("kafka"),
+    )
     assert on(pi, CONSUME, "--count", "1") == shown
     pi.run("systemctl", "stop", "kafka")
     assert (pi.show("kafka", "ExecMainStatus"), pi.show("kafka", "ActiveState")) == ("143", "inactive")
