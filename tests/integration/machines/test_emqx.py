@@ -264,7 +264,7 @@ WRONG = {
     "no cookie from the other node": (
         "",
         ("--cookie-file", "-"),
-        f"has no cookie, which is 20 letters or digits or more, a letter first: give {COOKIE} of the other node",
+        f"20 letters or digits or more, a letter first: give {COOKIE} of the other node",
     ),
 }
 
