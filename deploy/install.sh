@@ -22,6 +22,10 @@ FROM_WHEELS=()
 . "$SOURCE/deploy/install/bridge.sh"
 # shellcheck source=deploy/install/haproxy.sh
 . "$SOURCE/deploy/install/haproxy.sh"
+# shellcheck source=deploy/install/vip.sh
+. "$SOURCE/deploy/install/vip.sh"
+# shellcheck source=deploy/install/haproxy_upkeep.sh
+. "$SOURCE/deploy/install/haproxy_upkeep.sh"
 # shellcheck source=deploy/install/kafka_checks.sh
 . "$SOURCE/deploy/install/kafka_checks.sh"
 # shellcheck source=deploy/install/kafka_versions.sh
@@ -42,6 +46,8 @@ usage: sudo deploy/install.sh kafka --nodes HOST,HOST,HOST
        sudo deploy/install.sh rollback             to the version before
        sudo deploy/install.sh status
        sudo deploy/install.sh uninstall [--purge [--force]]
+       sudo deploy/install.sh haproxy status
+       sudo deploy/install.sh haproxy uninstall
        sudo deploy/install.sh kafka status
        sudo deploy/install.sh kafka upgrade --archive kafka_2.13-VERSION.tgz
        sudo deploy/install.sh kafka uninstall [--purge [--force]]
@@ -57,6 +63,9 @@ bridge      installs a Python environment in /opt/mqtt-kafka-bridge, the user, s
 haproxy     installs the distribution's package with our haproxy.cfg, and keeps a copy of the old file. For a
             new haproxy.cfg it reloads HAProxy, which ends no connection; for other nodes it restarts HAProxy
   --emq     one node of EMQ, given twice (default port 1883)
+  --vip     an address that two HAProxy machines share: run the same command on both. Each keeps an address of its
+            own; keepalived moves the shared one within 3 s when one of them fails
+  --nodes   with --vip: the own addresses of the two machines
 kafka       installs one node of a Kafka cluster, broker and controller; run the same command on each node. Waits
             until the node is in sync; while too few of the others run it says so and ends, with exit status 0
   --nodes   all nodes, on each machine in the same order: 3, or 1, or 5; addresses or names
@@ -125,7 +134,7 @@ main() {
     trap 'exit 130' INT TERM
     case $COMMAND in
     bridge) install_bridge "$@" ;;
-    haproxy) install_haproxy "$@" ;;
+    haproxy) balancer "$@" ;;
     kafka) kafka "$@" ;;
     upgrade) upgrade_bridge "$@" ;;
     rollback) roll_back "$@" ;;
