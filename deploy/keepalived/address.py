@@ -1,8 +1,8 @@
 """Asks the network about the address that two HAProxy machines share, for install.sh haproxy. Needs root.
 
     address.py find VIP NODE,NODE [kept]
-        May the two machines share it? Writes the interface, this machine's own address, that of the other, and
-        "there" or "away" for the other. kept: keepalived of this machine may have the shared address already.
+        May the two machines share it? Writes the interface, the own address of this machine and of the other,
+        and "there" or "away" for the other. kept: keepalived may have given this machine the shared address.
     address.py holder VIP INTERFACE OTHER
         Who has it: here, other, both, nobody, or the MAC address of a third machine.
     address.py serves OTHER

@@ -176,6 +176,7 @@ def test_an_address_that_two_machines_share_moves_and_a_spare_takes_the_place_of
                 it_moves(flow, chain.universe, [one, two], name, fails, times)
         it_is_moved_by_hand(flow, [one, two])
         the_other_fails_and_it_stays(flow, chain.universe, [one, two])
+        they_do_not_hear_each_other(flow, one, two)
         both_are_removed(one, two)
         a_spare_takes_the_place(flow, chain.universe, one, two)
     with capsys.disabled():
@@ -289,6 +290,22 @@ def the_other_fails_and_it_stays(flow: Flow, universe: Universe, balancers: list
     assert holder.has_the_address
 
 
+def they_do_not_hear_each_other(flow: Flow, one: Balancer, two: Balancer) -> None:
+    """Both have the address then, and the first of them keeps it when they hear each other again."""
+    peers = ((one, TWO), (two, ONE))
+    for each, peer in peers:
+        each.machine.run("ip", "route", "add", "blackhole", f"{peer}/32")
+    wait_until(lambda: one.has_the_address and two.has_the_address, 10.0, lambda: one.state() + two.state())
+    said = one.machine.run(INSTALL, "haproxy", "status", status=NOT_LIVE)
+    assert "both machines have it, as they do not hear each other: let VRRP (IP protocol 112) through" in said
+    for each, peer in peers:
+        each.machine.run("ip", "route", "del", "blackhole", f"{peer}/32")
+    wait_until(lambda: one.has_the_address and not two.has_the_address, 10.0, two.state)
+    flow.goes_on()
+    one.wait_ready()
+    two.wait_ready()
+
+
 def both_are_removed(*balancers: Balancer) -> None:
     for each in balancers:
         pi = each.machine
@@ -304,7 +321,7 @@ def both_are_removed(*balancers: Balancer) -> None:
 
 
 def a_spare_takes_the_place(flow: Flow, universe: Universe, dies: Balancer, spare: Balancer) -> None:
-    """A single HAProxy machine dies. Another one gets its address, with another MAC address, and its command."""
+    """A single HAProxy machine dies. A spare, with another MAC address, gets its address and its command."""
     give_address(dies)
     with flow.comes_back():
         assert on(dies.machine, SPARE).count("answers as a broker") == 2
