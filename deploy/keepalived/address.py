@@ -238,16 +238,19 @@ def _note_vrrp(packet: bytes, heard: Heard) -> None:
 
 
 def _interfaces() -> list[Interface]:
-    command = ["ip", "-json", "-4", "address"]
+    command = ["ip", "-json", "address"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
     return [
         Interface(
             each["ifname"],
             each["link_type"],
-            tuple(IPv4Interface(f"{one['local']}/{one['prefixlen']}") for one in each.get("addr_info", ())),
+            tuple(
+                IPv4Interface(f"{one['local']}/{one['prefixlen']}")
+                for one in each["addr_info"]
+                if one["family"] == "inet"
+            ),
         )
         for each in json.loads(said)
-        if each
     ]
 
 
