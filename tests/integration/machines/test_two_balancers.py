@@ -89,7 +89,10 @@ class Balancer:
         """HAProxy is killed, and systemd cannot start it again."""
         self.machine.shell("mv /usr/sbin/haproxy /usr/sbin/away; systemctl kill --signal=KILL haproxy")
         yield
-        self.machine.shell("mv /usr/sbin/away /usr/sbin/haproxy; systemctl restart haproxy")
+        self.machine.shell(
+            "systemctl stop haproxy; mv /usr/sbin/away /usr/sbin/haproxy; systemctl reset-failed haproxy;"
+            " systemctl start haproxy"
+        )
 
 
 Failure = Callable[[Balancer, Universe], AbstractContextManager[None]]
