@@ -5,6 +5,7 @@
 
 import contextlib
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -295,18 +296,22 @@ def the_other_fails_and_it_stays(flow: Flow, universe: Universe, balancers: list
 
 def they_do_not_hear_each_other(flow: Flow, one: Balancer, two: Balancer) -> None:
     """Both have the address then, and the first of them keeps it when they hear each other again."""
-    peers = ((one, TWO), (two, ONE))
-    for each, peer in peers:
-        each.machine.run("ip", "route", "add", "blackhole", f"{peer}/32")
+    isolate("on", one, two)
     wait_until(lambda: one.has_the_address and two.has_the_address, 10.0, lambda: one.state() + two.state())
     said = one.machine.run(INSTALL, "haproxy", "status", status=NOT_LIVE)
-    assert "both machines have it, as they do not hear each other: let VRRP (IP protocol 112) through" in said
-    for each, peer in peers:
-        each.machine.run("ip", "route", "del", "blackhole", f"{peer}/32")
+    assert "so nobody takes the place of this machine" in said, said
+    isolate("off", one, two)
     wait_until(lambda: one.has_the_address and not two.has_the_address, 10.0, two.state)
     flow.goes_on()
     one.wait_ready()
     two.wait_ready()
+
+
+def isolate(how: str, *balancers: Balancer) -> None:
+    """The switch lets the two machines reach all others, but not each other."""
+    for each in balancers:
+        command = ["ip", "link", "set", each.host.name, "type", "bridge_slave", "isolated", how]
+        subprocess.run(command, check=True)
 
 
 def both_are_removed(*balancers: Balancer) -> None:
