@@ -24,6 +24,10 @@ FROM_WHEELS=()
 . "$SOURCE/deploy/install/haproxy.sh"
 # shellcheck source=deploy/install/nodes.sh
 . "$SOURCE/deploy/install/nodes.sh"
+# shellcheck source=deploy/install/vip.sh
+. "$SOURCE/deploy/install/vip.sh"
+# shellcheck source=deploy/install/haproxy_upkeep.sh
+. "$SOURCE/deploy/install/haproxy_upkeep.sh"
 # shellcheck source=deploy/install/kafka_checks.sh
 . "$SOURCE/deploy/install/kafka_checks.sh"
 # shellcheck source=deploy/install/kafka_versions.sh
@@ -51,6 +55,8 @@ usage: sudo deploy/install.sh kafka --nodes HOST,HOST,HOST
        sudo deploy/install.sh rollback             to the version before
        sudo deploy/install.sh status
        sudo deploy/install.sh uninstall [--purge [--force]]
+       sudo deploy/install.sh haproxy status
+       sudo deploy/install.sh haproxy uninstall
        sudo deploy/install.sh kafka status
        sudo deploy/install.sh kafka upgrade --archive kafka_2.13-VERSION.tgz
        sudo deploy/install.sh kafka uninstall [--purge [--force]]
@@ -68,6 +74,9 @@ bridge      installs a Python environment in /opt/mqtt-kafka-bridge, the user, s
 haproxy     installs the distribution's package with our haproxy.cfg, and keeps a copy of the old file. For a
             new haproxy.cfg it reloads HAProxy, which ends no connection; for other nodes it restarts HAProxy
   --emq     one node of EMQ, given twice (default port 1883)
+  --vip     an address that two HAProxy machines share: run the same command on both. Each keeps an address of its
+            own; keepalived moves the shared one within 3 s when one of them fails
+  --nodes   with --vip: the own addresses of the two machines
 emqx        installs one node of a pair of EMQX from its makers' package, with the settings that the bridge needs, and
             keeps copies of the old files. Run it on each node. Waits until the nodes see each other; while the other
             one does not run it says so and ends, with exit status 0
@@ -148,7 +157,7 @@ main() {
     trap 'exit 130' INT TERM
     case $COMMAND in
     bridge) install_bridge "$@" ;;
-    haproxy) install_haproxy "$@" ;;
+    haproxy) balancer "$@" ;;
     kafka) kafka "$@" ;;
     emqx) manage_emqx "$@" ;;
     upgrade) upgrade_bridge "$@" ;;

@@ -1,25 +1,45 @@
 # shellcheck shell=bash
-# The balancer: HAProxy of the distribution with the project's haproxy.cfg. Part of install.sh.
+# The balancer: HAProxy of the distribution with the project's haproxy.cfg. Part of install.sh, with vip.sh for an address
+# that two of them share, and haproxy_upkeep.sh.
 
 HAPROXY_CFG=/etc/haproxy/haproxy.cfg
 HAPROXY_BEFORE=$HAPROXY_CFG.before-mqtt-kafka-bridge # the distribution's file, or the site's own
 HAPROXY_DEFAULTS=/etc/default/haproxy
 HAPROXY_PORTS=(1883 1884 8080 8081)
 
+balancer() { # [status|uninstall] the options of `haproxy`
+    case ${1-} in
+    status) haproxy_status "${@:2}" ;;
+    uninstall) uninstall_haproxy "${@:2}" ;;
+    *) install_haproxy "$@" ;;
+    esac
+}
+
 install_haproxy() { # the options of `haproxy`
     local -a nodes=()
-    local password='' before_restart=''
+    local password='' before_restart='' vip='' machines='' node
     while (($#)); do
         case $1 in
         --emq) nodes+=("$(argument "$@")") ;;
+        --vip) vip=$(argument "$@") ;;
+        --nodes) machines=$(argument "$@") ;;
         *) common_option "$@" ;;
         esac
         shift 2
     done
     ((${#nodes[@]} == 2)) || misuse "haproxy: which two EMQ nodes? --emq HOST[:PORT] --emq HOST[:PORT]"
+    if [[ -n $vip || -n $machines ]]; then
+        [[ -n $vip && -n $machines ]] || misuse "haproxy: --vip and --nodes belong together: the address that two \
+HAProxy machines share, and the own addresses of both"
+        for node in "${nodes[@]}"; do
+            [[ ${node%:*} != "$vip" ]] || misuse "--vip $vip is a node of EMQ, by --emq: HAProxy needs an address \
+that no other machine has"
+        done
+    fi
     require_root
     require_debian
     require_ports HAProxy haproxy "${HAPROXY_PORTS[@]}"
+    [[ -z $vip ]] || check_vip "$vip" "$machines"
     say "haproxy: in front of ${nodes[*]}"
     if ! is_installed haproxy || ! command -v openssl >/dev/null; then
         require_space /usr 50
@@ -43,6 +63,12 @@ install_haproxy() { # the options of `haproxy`
         put_haproxy_in_place "$defaults" "$before_restart"
         keep
         [[ -z $password ]] || say_password "$password"
+    fi
+    if [[ -n $vip ]]; then
+        share_address
+    elif shares_address; then
+        read_vip
+        say "  it still shares $VIP with $OTHER"
     fi
     [[ -n $DRY_RUN ]] || await_nodes
 }

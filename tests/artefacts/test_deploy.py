@@ -83,5 +83,17 @@ def test_a_unit_is_exposed_as_little_as_can_be(unit: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_keepalived_is_exposed_as_little_as_a_program_of_root_can_be(tmp_path: Path) -> None:
+    """What is beside the unit of Debian's package."""
+    unit = tmp_path / "keepalived.service"
+    beside = (DEPLOY / "systemd" / "keepalived.conf").read_text()
+    unit.write_text(f"{beside}[Service]\nType=notify\nExecStart=/bin/true\n")
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    command = ["systemd-analyze", "security", "--offline=yes", "--threshold=25", unit]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_unit_reads_the_file_that_is_read_without_being_told() -> None:
     assert f"--config {DEFAULT_FILE}\n" in (DEPLOY / "systemd" / "mqtt-kafka-bridge.service").read_text()

@@ -35,7 +35,7 @@ _HOOKS = [
     # Packages that are installed on the booted machine, downloaded once for all tests.
     '--customize-hook=chroot "$1" apt-get -qq update',
     '--customize-hook=chroot "$1" apt-get -qq -y --download-only --no-install-recommends install'
-    " haproxy default-jre-headless",
+    " haproxy keepalived socat default-jre-headless",
     "--skip=cleanup/apt",
 ]
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
@@ -109,7 +109,9 @@ class Machine:
         self._root = self._directory / "root"
         for path in (self.written, self._directory / "work", self._root):
             path.mkdir(parents=True)
-        self._network = [f"--network-namespace-path={network.path}"] if network else []
+        # Services of a real machine may change its network. In a shared network that would be this machine's.
+        own = [f"--network-namespace-path={network.path}", "--capability=CAP_NET_ADMIN"] if network else []
+        self._network = own
         self._cgroup = f"{name}-{os.getpid()}"
         for place, source in {**_of_this_machine(), **(files or {})}.items():
             self._lay(place, source)
