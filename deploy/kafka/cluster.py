@@ -82,7 +82,8 @@ def before(nodes: Nodes, identifier: str, disk: str, force: str = "") -> int:
     if not wrong and disk != "kept" and nodes.own in found.brokers:
         wrong = (
             f"node {nodes.own} runs already, at {found.brokers[nodes.own]}, and this machine has none of its"
-            " data: two nodes cannot have one id. Say with --node which one this is, or stop the other and wait 10 s"
+            " data: two nodes cannot have one id. Say with --node which one this is, or stop the other and"
+            " wait 10 s"
         )
     if not wrong and disk == "new" and nodes.own in found.away:
         wrong = (
@@ -229,7 +230,7 @@ def _counted(partitions: Sequence[Partition]) -> str:
 
 
 def _named(nodes: Nodes, numbers: Sequence[int]) -> str:
-    return " and ".join(f"node {number}, {nodes.hosts[number]}," for number in numbers).rstrip(",")
+    return " and ".join(f"node {number}, {nodes.hosts[number]}," for number in numbers)
 
 
 def _say_if(what: str) -> None:

@@ -193,7 +193,11 @@ def differs(host: str, certificate: Certificate) -> str:
     except TimeoutError:
         return ""
     except OSError:
-        return f"{where}: that node has no TLS: stop Kafka there, and give --tls there too" if certificate else ""
+        return (
+            f"{where}: that node has no TLS: stop Kafka there, and give --tls there too"
+            if certificate
+            else ""
+        )
     finally:
         connection.close()
 

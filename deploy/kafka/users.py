@@ -2,8 +2,8 @@
 
     users.py DIRECTORY HOST NAME     DIRECTORY has the certificate of the node HOST, which may do that
 
-It writes the password, which it makes; nothing if there is a user of this name. Kafka gets a salted hash of the
-password, and no other process ever sees the password. Exit status 1, with one sentence, if Kafka refuses.
+It writes the password, which it makes; nothing if there is a user of this name. Kafka gets a salted hash
+of the password. Exit status 1, with one sentence, if Kafka refuses.
 """
 
 import hashlib
@@ -15,7 +15,12 @@ from collections.abc import Callable
 import protocol
 from protocol import Answer, Certificate, Unreachable
 
-RIGHTS = {"WRITE": 4, "DESCRIBE": 8, "DESCRIBE_CONFIGS": 10, "CREATE": 5}  # docs/how-to/prepare-kafka.md says why
+RIGHTS = {
+    "WRITE": 4,
+    "DESCRIBE": 8,
+    "DESCRIBE_CONFIGS": 10,
+    "CREATE": 5,
+}  # docs/how-to/prepare-kafka.md says why
 
 _DESCRIBE_USERS, _ALTER_USERS, _CREATE_ACLS = (50, 0), (51, 0), (30, 3)  # API key and version
 _TOPIC, _LITERAL, _ALLOW = 2, 3, 3
@@ -50,7 +55,9 @@ def exists(host: str, certificate: Certificate, name: str) -> bool:
 def create(host: str, certificate: Certificate, name: str, password: str) -> None:
     salt = secrets.token_bytes(32)
     salted = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
-    user = _text(name) + struct.pack(">bi", _SCRAM_SHA_512, _ITERATIONS) + _bytes(salt) + _bytes(salted) + b"\0"
+    user = (
+        _text(name) + struct.pack(">bi", _SCRAM_SHA_512, _ITERATIONS) + _bytes(salt) + _bytes(salted) + b"\0"
+    )
     answer = protocol.ask(host, certificate, _ALTER_USERS, _many() + _many(user) + b"\0", True)
 
     def result() -> tuple[int, str]:

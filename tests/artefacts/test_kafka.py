@@ -177,7 +177,9 @@ def lost(brokers: Brokers) -> Brokers:
     return brokers
 
 
-def test_a_member_starts_with_an_empty_disk_only_if_a_person_says_that_its_disk_is_lost(lost: Brokers) -> None:
+def test_a_member_starts_with_an_empty_disk_only_if_a_person_says_that_its_disk_is_lost(
+    lost: Brokers,
+) -> None:
     status, said = lost.ask("before", 3, "the cluster", "new")
     assert (status, said.count("\n"), said.endswith("if its disk is lost, add --replace\n")) == (1, 1, True)
     assert lost.ask("before", 3, "the cluster", "lost") == (0, "")

@@ -19,7 +19,8 @@ from tests.harness.tls import Authority
 
 DEPLOY = ROOT / "deploy"
 NODES = ("172.30.1.31", "172.30.1.32", "172.30.1.33")
-CERTIFICATES = (*(f"kafka{number}={node}" for number, node in enumerate(NODES, 1)), "oven=172.30.1.31")
+CERTIFICATES = tuple(f"kafka{number}={node}" for number, node in enumerate(NODES, 1))
+CERTIFICATES += ("oven=172.30.1.31", "here=127.0.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,8 @@ def shell(tmp_path: Path) -> Shell:
         parts = ("say", "machine", "service", "kafka_checks", "kafka_versions", "kafka_files", "kafka_tls")
         sources = "; ".join(f". {DEPLOY}/install/{part}.sh" for part in parts)
         head = (
-            f"set -euo pipefail; SOURCE={ROOT} COMMAND=kafka PREFIX=/usr/local SCRATCH={tmp_path}/scratch; {sources};"
+            f"set -euo pipefail; SOURCE={ROOT} COMMAND=kafka PREFIX=/usr/local SCRATCH={tmp_path}/scratch;"
+            f" {sources}; systemctl() {{ return 3; }};"
             ' misuse() { fail "$1" 2; }; finish() { printf "note: %s\\n" "${WARNINGS[@]}"; };'
             f" NODES=({nodes}) NODE=1 BIND={NODES[0]} HEAP=512 KAFKA_USER={user};"
             f" KAFKA_PROPERTIES={tmp_path}/server.properties; "
@@ -189,7 +191,10 @@ def settings(shell: Shell, own: Path, tmp_path: Path, **options: str) -> dict[st
 
 def test_with_tls_no_port_is_without_it(shell: Shell, own: Path, tmp_path: Path) -> None:
     found = settings(shell, own, tmp_path)
-    assert found["listeners"] == "CLIENTS://172.30.1.31:9092,BROKERS://172.30.1.31:9094,CONTROLLER://172.30.1.31:9093"
+    assert (
+        found["listeners"]
+        == "CLIENTS://172.30.1.31:9092,BROKERS://172.30.1.31:9094,CONTROLLER://172.30.1.31:9093"
+    )
     assert found["listener.security.protocol.map"] == "CLIENTS:SSL,BROKERS:SSL,CONTROLLER:SSL"
     assert found["listener.name.brokers.ssl.client.auth"] == "required"
     assert found["listener.name.controller.ssl.client.auth"] == "required"
@@ -209,16 +214,24 @@ def test_with_users_each_client_logs_in_and_the_nodes_may_do_everything(
 def test_the_other_nodes_names_follow_from_this_ones(shell: Shell, made: Path) -> None:
     done = shell(f"choose_security {made}/oven", user="bridge")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "the certificate has the name oven: in the certificate of node 1 it must end with 1, such as kafka1" in (
-        done.stderr
+    assert (
+        "the certificate has the name oven: in the certificate of node 1 it must end with 1, such as kafka1"
+        in done.stderr
     )
-    alone = shell(f"choose_security {made}/oven; echo ${{KAFKA_NAMES[@]}}", user="bridge", nodes=NODES[0])
+    alone = shell(
+        f"rm -r $SCRATCH/tls; choose_security {made}/oven; echo ${{KAFKA_NAMES[@]}}",
+        user="bridge",
+        nodes=NODES[0],
+    )
     assert alone.stdout == "CN=oven\n"
 
 
 def test_a_node_with_tls_keeps_it_when_the_option_is_left_out(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "server.properties").write_text("inter.broker.listener.name=BROKERS\n")
-    assert shell('choose_security ""; echo $KAFKA_TLS ${KAFKA_PORTS[@]}').stdout == "/etc/kafka/tls 9092 9093 9094\n"
+    assert (
+        shell('choose_security ""; echo $KAFKA_TLS ${KAFKA_PORTS[@]}').stdout
+        == "/etc/kafka/tls 9092 9093 9094\n"
+    )
     (tmp_path / "server.properties").write_text("inter.broker.listener.name=PLAINTEXT\n")
     assert shell('choose_security ""; echo $KAFKA_TLS ${KAFKA_PORTS[@]}').stdout == "9092 9093\n"
 
@@ -252,11 +265,10 @@ def test_a_user_gets_the_rights_that_the_page_says_the_bridge_needs(protocol: Mo
 
 
 @pytest.fixture
-def listener(protocol: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A server with TLS at 127.0.0.1, at the port of a controller. What its authority is, is the result."""
-    authority = Authority(tmp_path / "its")
+def listener(protocol: ModuleType, monkeypatch: pytest.MonkeyPatch, made: Path) -> Iterator[None]:
+    """A server with TLS at 127.0.0.1, at the port of a controller."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(authority.sign("node", address="127.0.0.1").pem)
+    context.load_cert_chain(made / "here" / "here.pem")
     with socket.create_server(("127.0.0.1", 0)) as server:
         monkeypatch.setattr(protocol, "CONTROLLERS", server.getsockname()[1])
 
@@ -269,21 +281,22 @@ def listener(protocol: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield authority.certificate
+        yield
         thread.join()
 
 
-def test_a_node_without_tls_notices_that_another_has_it(protocol: ModuleType, listener: Path) -> None:
+@pytest.mark.usefixtures("listener")
+def test_a_node_without_tls_notices_that_another_has_it(protocol: ModuleType) -> None:
     assert protocol.differs("127.0.0.1", None).endswith("that node has TLS: give --tls DIRECTORY here too")
 
 
-def test_nodes_of_one_authority_are_alike(protocol: ModuleType, listener: Path) -> None:
-    assert protocol.differs("127.0.0.1", ssl.create_default_context(cafile=listener)) == ""
+@pytest.mark.usefixtures("listener")
+def test_nodes_of_one_authority_are_alike(protocol: ModuleType, made: Path) -> None:
+    assert protocol.differs("127.0.0.1", ssl.create_default_context(cafile=made / "ca.crt")) == ""
 
 
-def test_a_node_notices_that_another_is_of_another_authority(
-    protocol: ModuleType, listener: Path, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("listener")
+def test_a_node_notices_that_another_is_of_another_authority(protocol: ModuleType, tmp_path: Path) -> None:
     own = ssl.create_default_context(cafile=Authority(tmp_path / "own").certificate)
     assert "this node does not trust that one's certificate: " in protocol.differs("127.0.0.1", own)
 

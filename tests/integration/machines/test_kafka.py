@@ -122,6 +122,8 @@ def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_chan
     for wrong, why in (
         (("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg"), "the other nodes are the cluster "),
         (("--nodes", f"{A},{C},{B}"), f"node 2 runs already, at {B}; this one would be {C}"),
+        (("--node", "2"), f"node 2 runs already, at {B}, and this machine has none of its data: two nodes"),
+        (("--node", "2", "--replace"), f"node 2 runs already, at {B}, and this machine has none of its data"),
     ):
         assert why in three.run(*KAFKA, *HOW, *wrong, status=1)
     ahead = {"LD_PRELOAD": "/root/clock/wall_clock.so", "WALL_CLOCK": "/root/clock/wall_clock"}
@@ -214,6 +216,20 @@ WRONG = {
     ),
     "a node that is none": ("", ("--node", "4"), f"--node 4 is not in --nodes {A},{B},{C}"),
     "an id that is none": ("", ("--cluster-id", "mine"), "--cluster-id mine: must have 22 letters, digits"),
+    "a lost disk, and no other node": (
+        "",
+        ("--replace",),
+        "no other node answers: --replace needs 2 that run, so start them first",
+    ),
+    "a lost disk of one node": (
+        "",
+        ("--nodes", A, "--replace"),
+        "one node has no others that keep its messages",
+    ),
+    "force for nothing": ("", ("--force",), "kafka: --force: only with --replace"),
+    "no certificate": ("", ("--tls", "/root/none"), "--tls /root/none: no such directory"),
+    "users without a certificate": ("", ("--user", "bridge"), "--user bridge: needs --tls DIRECTORY too"),
+    "a user that is none": ("", ("--user", "a b"), "--user a b: must have up to 100 letters, digits"),
     "a machine with 1 GB": (
         "echo 'MemTotal: 950000 kB' >/run/meminfo; mount --bind /run/meminfo /proc/meminfo",
         (),
@@ -381,7 +397,8 @@ def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_i
 ) -> None:
     subprocess.run([kit.ROOT / CERTIFICATES[0], tmp_path / "tls", *CERTIFICATES[2:]], check=True)
     files = [
-        {"/root/older": older, f"{SOURCE}/kafka-tls": tmp_path / "tls" / f"kafka{number}"} for number in (1, 2, 3)
+        {"/root/older": older, f"{SOURCE}/kafka-tls": tmp_path / "tls" / f"kafka{number}"}
+        for number in (1, 2, 3)
     ]
     machines = [pis.boot(number, more) for number, more in zip((1, 2, 3), files, strict=True)]
     one, two, three = machines
@@ -400,9 +417,15 @@ def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_i
         wait_until(lambda pi=pi: in_sync(pi), 120.0, lambda pi=pi: status(pi))  # type: ignore[misc]
         assert pi.shell(f"grep -rlF -e {password} /var/log /etc /var/lib/kafka /run 2>&-", status=None) == ""
         assert "security   TLS, with a certificate until " in status(pi)
-        assert pi.run("stat", "--format=%a %U %G", *SECRETS).splitlines() == ["750 root kafka", "640 root kafka"]
+        assert pi.run("stat", "--format=%a %U %G", *SECRETS).splitlines() == [
+            "750 root kafka",
+            "640 root kafka",
+        ]
     said = three.run(*SECURED[:-4], *from_older)
     assert "..." not in said, f"without its options it made a step: {said}"
+    said = three.run(*SECURED[:-1], "oven", *from_older)
+    assert "user oven, who may write to each topic, and create it" in said
+    assert "changed" not in said
 
     said = bridge(CREATE[1:], tmp_path, "--yes")
     assert "mqtt" in said, said
@@ -430,7 +453,9 @@ def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_i
         for pi in machines:
             said = pi.run(*upgrade)
             assert "from 4.3.0 to 4.4.0" in said, said
-            assert ":9094 --command-config /etc/kafka/client.properties upgrade --release-version 4.4" in said, said
+            assert (
+                ":9094 --command-config /etc/kafka/client.properties upgrade --release-version 4.4" in said
+            ), said
             wait_until(lambda: in_sync(one) and in_sync(three), 120.0, lambda: status(one))
     assert "version    4.4.0" in status(two)
     assert load.failed == []
@@ -438,7 +463,9 @@ def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_i
     assert "4.4.0 is in force already" in two.run(*upgrade)
 
     features = ("/opt/kafka/current/bin/kafka-features.sh", "--bootstrap-server", f"{A}:9094")
-    one.run(*features, "--command-config", "/etc/kafka/client.properties", "upgrade", "--release-version", "4.4")
+    one.run(
+        *features, "--command-config", "/etc/kafka/client.properties", "upgrade", "--release-version", "4.4"
+    )
     wait_until(lambda: in_sync(one), 60.0, lambda: status(one))
 
     with Load(login, first=len(load.delivered)) as later:
@@ -503,6 +530,10 @@ def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
     settings = pi.read("/etc/kafka/server.properties")
     assert "\nmin.insync.replicas=1\n" in settings
     assert "\nlog.flush.interval.messages=1\n" in settings  # no other node has a copy
+    pi.run(f"{SOURCE}/deploy/make-certificates", "/root/tls", f"pi={ALONE}")
+    assert "settings and unit, changed" in pi.run(*one, "--tls", "/root/tls/pi")
+    assert "whoever reaches port 9092 may" in status(pi)
+    assert "security   TLS, with a certificate until" in status(pi)
     refused = pi.run(*UNINSTALL, "--purge", status=1)
     assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on this node alone; --force purges" in refused
     pi.run(*UNINSTALL, "--purge", "--force")
