@@ -3,11 +3,11 @@
 import contextlib
 import hashlib
 import itertools
+import re
 import shlex
 import subprocess
 import sys
 import threading
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -502,7 +502,7 @@ def bridge_as_the_page_says(directory: Path, password: str) -> dict[str, str]:
     text = BRIDGE.replace("/etc/mqtt-kafka-bridge/tls/kafka-ca.crt", str(certificate))
     text = text.replace("/etc/mqtt-kafka-bridge/kafka-password", str(file))
     (directory / "bridge.toml").write_text(text)
-    options: dict[str, str] = tomllib.loads(BRIDGE)["kafka"]["options"]
+    options = dict(re.findall(r'^((?:security|sasl)\.\w+) = "(.*)"$', BRIDGE, re.MULTILINE))
     return {**options, "ssl.ca.location": str(certificate), "sasl.password": password}
 
 
