@@ -149,7 +149,7 @@ await_kafka() { # start|restart
     systemctl "$1" "$KAFKA_UNIT" || return 2
     while :; do
         status=0
-        cluster joined >"$SCRATCH/joined" || status=$?
+        cluster join "$(sed -n 's/^directory\.id=//p' "$KAFKA_DATA/meta.properties")" >"$SCRATCH/joined" || status=$?
         ! ended "$KAFKA_UNIT" || return 2
         ((status == 1)) || return $status
         ((SECONDS < by)) || return 1

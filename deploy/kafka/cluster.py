@@ -8,6 +8,8 @@ DIRECTORY has this node's certificate, NODES are 1@172.30.1.31,2@172.30.1.32,3@1
 
     before ID kept|new|lost [force]     may this node be started in the cluster with this id? It has its data,
                 had none yet, or has lost them with its disk
+    join ID     the same as `joined`; where the quorum knows another directory of this node than ID, a lost one,
+                it first takes ID in its place
     joined      is this node a member, and in sync?
     reach       which of the others do not answer, and what to look at?
     whole       is each replica of each partition in sync, so that a node may restart?
@@ -17,6 +19,7 @@ DIRECTORY has this node's certificate, NODES are 1@172.30.1.31,2@172.30.1.32,3@1
 It writes one sentence for each fact. Exit status: 0 yes (`last`: no), 1 no, 4 this node waits for the others.
 """
 
+import base64
 import struct
 import sys
 import time
@@ -142,6 +145,27 @@ def _irreplaceable(nodes: Nodes, found: Cluster, controllers: Quorum, force: boo
     return ""
 
 
+def join(nodes: Nodes, directory: str) -> int:
+    asked = nodes.asked([nodes.hosts[nodes.own]])
+    if asked is not None and nodes.own in asked[0].brokers:
+        own = base64.urlsafe_b64decode(f"{directory}==")
+        known = asked[1].directories.get(nodes.own, b"")
+        if any(asked[1].directories.values()) and known != own:
+            _say_if(_take_the_place(nodes, known, own))
+            return NO
+    return joined(nodes)
+
+
+def _take_the_place(nodes: Nodes, lost: bytes, own: bytes) -> str:
+    """Make this node's directory a voter instead of the lost one. Says why that did not work yet."""
+    host = nodes.hosts[nodes.own]
+    try:
+        refused = protocol.remove_voter(host, nodes.certificate, nodes.own, lost) if lost else ""
+        return refused or protocol.add_voter(host, nodes.certificate, nodes.own, own, host)
+    except (Unreachable, struct.error) as error:
+        return str(error)
+
+
 def joined(nodes: Nodes) -> int:
     own = nodes.hosts[nodes.own]
     if (asked := nodes.asked([own])) is None:
@@ -258,6 +282,7 @@ def main(*words: str) -> int:
     nodes = Nodes(hosts, int(own), certificate)
     answers: dict[str, Callable[..., int]] = {
         "before": before,
+        "join": join,
         "joined": joined,
         "reach": reach,
         "whole": whole,

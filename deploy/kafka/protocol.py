@@ -15,7 +15,8 @@ CLIENTS, CONTROLLERS = 9092, 9093
 BROKERS = 9094  # in a cluster with TLS the brokers' own listener, where a node's certificate is its login
 TIMEOUT = 5.0  # seconds, for a connection and for an answer; Linux takes 3 to find out that a node is away
 
-_METADATA, _DESCRIBE_QUORUM, _DESCRIBE_CLUSTER = (3, 5), (55, 1), (60, 2)  # API key and version
+_METADATA, _DESCRIBE_QUORUM, _DESCRIBE_CLUSTER = (3, 5), (55, 2), (60, 2)  # API key and version
+_ADD_VOTER, _REMOVE_VOTER = (80, 0), (81, 0)
 
 
 Certificate = ssl.SSLContext | None  # a node's, in a cluster with TLS
@@ -52,6 +53,7 @@ class Quorum:
     caught_up: dict[int, float]  # voter -> when it last had the whole log, by the leader's clock
     committed: int  # how many records of the log a majority has; -1 while a new leader does not know
     ends: dict[int, int]  # voter -> how many records it has
+    directories: dict[int, bytes]  # voter -> the id of its directory; zeros in a quorum that has none
 
 
 def certificate(directory: str) -> ssl.SSLContext:
@@ -98,6 +100,10 @@ class Answer:
 
     def compact_many(self, read: Callable[[], object]) -> list:  # type: ignore[type-arg]
         return [read() for _ in range(self.varint() - 1)]
+
+    def identifier(self) -> bytes:
+        self._at += 16
+        return self._content[self._at - 16 : self._at]
 
     def skip_tags(self) -> None:
         for _ in range(self.varint()):
@@ -273,27 +279,29 @@ def quorum(host: str, certificate: Certificate) -> Quorum:
     topic = struct.pack(">B", len(name) + 1) + name + struct.pack(">BiBB", 2, 0, 0, 0)
     answer = ask(host, certificate, _DESCRIBE_QUORUM, b"\x02" + topic + b"\0", True)
 
-    def replica() -> tuple[int, int, float]:
-        number, end = answer.number("i"), answer.number("q")
+    def replica() -> tuple[int, bytes, int, float]:
+        number, directory, end = answer.number("i"), answer.identifier(), answer.number("q")
         answer.number("q")
         caught_up = answer.number("q")
         answer.skip_tags()
-        return number, end, caught_up / 1000
+        return number, directory, end, caught_up / 1000
 
     def partition() -> Quorum | None:
         answer.number("i")
         failed = answer.number("h")
+        answer.compact_text()
         leader = answer.number("i")
         answer.number("i")
         committed = answer.number("q")
         voters = answer.compact_many(replica)
         answer.compact_many(replica)
         answer.skip_tags()
-        caught_up = {number: when for number, _, when in voters}
+        caught_up = {number: when for number, _, _, when in voters}
         if failed or leader not in caught_up:
             return None
-        ends = {number: end for number, end, _ in voters}
-        return Quorum(leader, caught_up[leader], caught_up, committed, ends)
+        ends = {number: end for number, _, end, _ in voters}
+        directories = {number: directory for number, directory, _, _ in voters}
+        return Quorum(leader, caught_up[leader], caught_up, committed, ends, directories)
 
     def partitions() -> list[Quorum | None]:
         answer.compact_text()
@@ -302,7 +310,31 @@ def quorum(host: str, certificate: Certificate) -> Quorum:
         return found
 
     failed = answer.number("h")
+    answer.compact_text()
     found: list[Quorum | None] = [] if failed else list(itertools.chain(*answer.compact_many(partitions)))
     if not found or found[0] is None:
         raise Unreachable(f"{host}: the controllers have no leader")
     return found[0]
+
+
+def remove_voter(host: str, certificate: Certificate, number: int, directory: bytes) -> str:
+    """Take a directory out of the quorum. Returns why not. Raises Unreachable."""
+    body = struct.pack(">bi", 0, number) + directory + b"\0"
+    return _refusal(ask(host, certificate, _REMOVE_VOTER, body, True))
+
+
+def add_voter(host: str, certificate: Certificate, number: int, directory: bytes, address: str) -> str:
+    """Take a directory of a node at this address into the quorum. Returns why not. Raises Unreachable."""
+    listener = _short("CONTROLLER") + _short(address) + struct.pack(">HB", CONTROLLERS, 0)
+    body = struct.pack(">bii", 0, int(TIMEOUT * 1000) - 1000, number) + directory + b"\2" + listener + b"\0"
+    return _refusal(ask(host, certificate, _ADD_VOTER, body, True))
+
+
+def _refusal(answer: Answer) -> str:
+    answer.number("i")
+    failed, said = answer.number("h"), answer.compact_text()
+    return (said or f"error {failed}") if failed else ""
+
+
+def _short(text: str) -> bytes:
+    return bytes([len(text) + 1]) + text.encode()

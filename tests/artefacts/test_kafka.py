@@ -105,6 +105,7 @@ class Brokers:
         self.lag: dict[int, float] = {}
         self.away: dict[int, str] = {}
         self.ends = {1: 100, 2: 100, 3: 100}
+        self.directories = dict.fromkeys(NODES, bytes(16))
         self.answer = True
         monkeypatch.setattr(cluster.protocol, "cluster", self._tell)
         monkeypatch.setattr(cluster.protocol, "quorum", self._tell_quorum)
@@ -131,7 +132,7 @@ class Brokers:
 
     def _tell_quorum(self, host: str, certificate: object) -> object:
         caught_up = {node: self.clock - self.lag.get(node, 0.0) for node in NODES}
-        return self.protocol.Quorum(1, self.clock, caught_up, 100, self.ends)
+        return self.protocol.Quorum(1, self.clock, caught_up, 100, self.ends, self.directories)
 
 
 @pytest.fixture
