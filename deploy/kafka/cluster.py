@@ -8,8 +8,8 @@ DIRECTORY has this node's certificate, NODES are 1@172.30.1.31,2@172.30.1.32,3@1
 
     before ID kept|new|lost [force]     may this node be started in the cluster with this id? It has its data,
                 had none yet, or has lost them with its disk
-    join ID     the same as `joined`; where the quorum knows another directory of this node than ID, a lost one,
-                it first takes ID in its place
+    join ID     the same as `joined`; where the quorum knows another directory of this node than ID, which was
+                lost, it first takes ID in its place
     joined      is this node a member, and in sync?
     reach       which of the others do not answer, and what to look at?
     whole       is each replica of each partition in sync, so that a node may restart?
@@ -150,7 +150,7 @@ def join(nodes: Nodes, directory: str) -> int:
     if asked is not None and nodes.own in asked[0].brokers:
         own = base64.urlsafe_b64decode(f"{directory}==")
         known = asked[1].directories.get(nodes.own, b"")
-        if any(asked[1].directories.values()) and known != own:
+        if any(map(any, asked[1].directories.values())) and known != own:
             _say_if(_take_the_place(nodes, known, own))
             return NO
     return joined(nodes)

@@ -233,6 +233,25 @@ def test_a_node_is_a_member_once_its_controller_and_its_replicas_have_caught_up(
     assert brokers.ask("joined", 2) == (0, "")
 
 
+def test_a_new_disk_takes_the_place_of_the_lost_one_in_a_quorum_that_knows_directories(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(brokers.protocol, "remove_voter", lambda *words: done.append(words[2:]) or "")
+    monkeypatch.setattr(brokers.protocol, "add_voter", lambda *words: done.append(words[2:]) or "")
+    own = "AAAAAAAAAAAAAAAAAAAAAQ"  # Kafka's form of 15 zeros and a 1
+    assert brokers.ask("join", 3, own) == (0, "")
+    assert done == []
+    brokers.directories = {1: b"1" * 16, 2: b"2" * 16, 3: b"3" * 16}
+    assert brokers.ask("join", 3, own) == (1, "")
+    assert done == [(3, b"3" * 16), (3, bytes(15) + b"\1", "pi6")]
+    del brokers.directories[3]  # it was removed, and something failed then
+    assert brokers.ask("join", 3, own) == (1, "")
+    assert done[2:] == [(3, bytes(15) + b"\1", "pi6")]
+    brokers.directories[3] = bytes(15) + b"\1"
+    assert brokers.ask("join", 3, own) == (0, "")
+
+
 def test_no_node_restarts_while_another_is_away_or_behind(brokers: Brokers) -> None:
     assert brokers.ask("whole") == (0, "")
     brokers.in_sync = [(1, 2)] * 4
