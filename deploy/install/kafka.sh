@@ -143,13 +143,14 @@ command on the others${KAFKA_USER:+; the user $KAFKA_USER is created then}"
 # Start Kafka and wait. Returns 0 once it is in sync, 1 after PATIENCE, 2 if it ended, 4 if too few of the others
 # are there. What is missing is in $SCRATCH/joined.
 await_kafka() { # start|restart
-    local status by=$((SECONDS + PATIENCE))
+    local status directory by=$((SECONDS + PATIENCE))
+    directory=$(sed -n 's/^directory\.id=//p' "$KAFKA_DATA/meta.properties" 2>/dev/null || true)
     : >"$SCRATCH/joined"
     systemctl reset-failed "$KAFKA_UNIT" 2>/dev/null || true
     systemctl "$1" "$KAFKA_UNIT" || return 2
     while :; do
         status=0
-        cluster join "$(sed -n 's/^directory\.id=//p' "$KAFKA_DATA/meta.properties")" >"$SCRATCH/joined" || status=$?
+        cluster join "$directory" >"$SCRATCH/joined" || status=$?
         ! ended "$KAFKA_UNIT" || return 2
         ((status == 1)) || return $status
         ((SECONDS < by)) || return 1

@@ -147,7 +147,7 @@ def _irreplaceable(nodes: Nodes, found: Cluster, controllers: Quorum, force: boo
 
 def join(nodes: Nodes, directory: str) -> int:
     asked = nodes.asked([nodes.hosts[nodes.own]])
-    if asked is not None and nodes.own in asked[0].brokers:
+    if directory and asked is not None and nodes.own in asked[0].brokers:
         own = base64.urlsafe_b64decode(f"{directory}==")
         known = asked[1].directories.get(nodes.own, b"")
         if any(map(any, asked[1].directories.values())) and known != own:
