@@ -20,6 +20,7 @@ from bridge.errors import NoThread
 # What `wait` returns: a watched descriptor is ready, the bell has rung, a posted action has run.
 READY, RUNG, ACTED = 1, 2, 4
 
+_EVENTS = 16  # taken at once; Python allocates room for as many, and for 1023 if it is not told
 _GONE = 0.0002  # seconds between two looks whether the kernel has removed a thread
 
 
@@ -70,7 +71,7 @@ class Loop:
         Then run the posted actions. Returns what has happened: a sum of READY, RUNG and ACTED.
         """
         happened = 0
-        for descriptor, _ in self._epoll.poll(0 if self._posted else max(0.0, seconds)):
+        for descriptor, _ in self._epoll.poll(0 if self._posted else max(0.0, seconds), _EVENTS):
             happened |= RUNG if descriptor == self._bell else READY
         if self._posted:
             happened |= ACTED
@@ -80,36 +81,39 @@ class Loop:
     def relay(self, messages: "Messages", packets: "Packets", due: float) -> float:
         """Sleep until a turn must follow. Meanwhile pass on the messages that come one by one.
 
-        Such a message wakes the loop twice: when EMQ sends it, and when Kafka has it. Neither can change most
+        Such a message wakes the loop when EMQ sends it, and when Kafka has it. Neither can change most
         of what a turn asks of all parts, so neither makes a turn. A turn follows at `due`, in monotonic
         seconds, and at once where anything else has happened. Returns the seconds that the longest of these
         passes took.
 
         After the bell has rung, reports may be left to gather until `relay_at`. The bell does not ring
-        meanwhile, because librdkafka's queue of reports is not empty. The turn that follows takes them too.
+        meanwhile, because librdkafka's queue of reports is not empty. They are taken before a turn that is
+        due.
         """
         if not (messages.is_calm and packets.is_calm):
             self.wait(due - time.monotonic())
             return 0.0
         poll, posted, bell, monotonic = self._epoll.poll, self._posted, self._bell, time.monotonic
-        longest = 0.0
+        longest = rang_at = 0.0
         has_reports = False
         now = monotonic()
         # A turn may have read what is in flight, after it had asked when to look for late messages.
         until = wakes_at = due if messages.is_empty else min(due, messages.watch_by(now))
         while True:
-            events = poll(wakes_at - now if wakes_at > now and not posted else 0)
+            events = poll(wakes_at - now if wakes_at > now and not posted else 0, _EVENTS)
             if posted:
                 self._act()
                 return longest
             began = monotonic()
             if began >= until:
                 if began >= due or not messages.is_empty:
+                    if has_reports:
+                        messages.relay(began - rang_at)
                     return longest
                 until = due
             for descriptor, _ in events:
                 if descriptor == bell:
-                    has_reports = True
+                    has_reports, rang_at = True, began
                 elif not packets.relay() or messages.has_work:
                     return longest
                 elif (watch_by := messages.watch_by(began)) < until:  # what is in flight may become late
@@ -119,7 +123,7 @@ class Loop:
                 relay_at = messages.relay_at
                 if began >= relay_at:
                     has_reports = False
-                    if not messages.relay():
+                    if not messages.relay(began - rang_at):
                         return longest
                 elif relay_at < until:
                     wakes_at = relay_at
@@ -149,7 +153,7 @@ class Messages(Protocol):
     @property
     def is_empty(self) -> bool: ...
     def watch_by(self, now: float) -> float: ...
-    def relay(self) -> bool: ...
+    def relay(self, waited: float) -> bool: ...
 
 
 class Packets(Protocol):

@@ -22,7 +22,7 @@ from typing import Protocol, TypeVar
 
 from bridge.delivery import held_lanes
 from bridge.delivery.clock import EARLIEST, is_believable
-from bridge.delivery.coalescing import BATCH, Coalescing
+from bridge.delivery.coalescing import BATCH, FEW, Coalescing
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.held_lanes import HeldLanes
@@ -113,7 +113,8 @@ class Pipeline:
         self._ledger = Ledger(settings.mqtt.receive_maximum)
         self._only_route = settings.routes[0].name if len(settings.routes) == 1 else ""
         self._plans = Plans()
-        self._coalescing = Coalescing()
+        self._coalescing = Coalescing(settings.mqtt.receive_maximum)
+        self._came_at = 0.0  # monotonic seconds
         self._lanes: dict[str, Lane] = {}
         self._idle: dict[Lane, None] = {}  # those that were IDLE at the last look, the longest first
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
@@ -177,6 +178,7 @@ class Pipeline:
 
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         self._ledger.connected(session_present, window_known=mqtt5)
+        self._coalescing.connected()
         self._is_certain = not mqtt5  # on MQTT 3.1.1 no copy is skipped
         self._decides = bool(self._undecided) and not session_present
 
@@ -362,15 +364,16 @@ class Pipeline:
             self._look_at_clock(now)
         return min(disk_due, self._next_due(now))
 
-    def relay(self) -> bool:
+    def relay(self, waited: float) -> bool:
         """Settle and acknowledge what Kafka has confirmed, between two turns. Only while `is_calm`.
 
-        False: anything else is to be done, so a turn must follow at once.
+        The first report came `waited` seconds ago. False: anything else is to be done, so a turn must follow
+        at once.
         """
         taken = self._kafka.relay()
         if taken is None:
             return False  # a turn takes the failures first
-        self._take_delivered(*taken)
+        self._take_delivered(*taken, waited)
         settled = self._ledger.take_settled()
         if settled and not self.session.acknowledge(settled):
             return False
@@ -386,14 +389,17 @@ class Pipeline:
 
     @property
     def relay_at(self) -> float:
-        """When to `relay` reports that come now, in monotonic seconds: at once, or some of them together."""
-        return self._coalescing.until
+        """When to `relay` reports that have come, in monotonic seconds: at once, or some of them together."""
+        coalescing = self._coalescing
+        return coalescing.until if self._ledger.unacknowledged <= coalescing.most else 0.0
 
     def watch_by(self, now: float) -> float:
         """When a turn must look for late messages, in monotonic seconds, if any is in flight then.
 
-        A message has come now. After a pause the first look waits a little: Kafka has nearly all by then.
+        A message has come now, or may have. After a pause the first look waits a little: Kafka has nearly all
+        by then.
         """
+        self._came_at = now
         watch_at = self._spooling.watch_at
         return watch_at if watch_at > now else now + self._spooling.look_after
 
@@ -571,15 +577,19 @@ class Pipeline:
 
     # -- producing -------------------------------------------------------------------------------------
 
-    def _take_delivered(self, reports: int, delivered: list[Message]) -> None:
+    def _take_delivered(self, reports: int, delivered: list[Message], waited: float = 0.0) -> None:
         if not delivered:
             return
         if len(delivered) >= BATCH * reports:  # with few topics, so that these cost nothing more
             self._coalescing.batches_taken()
-        else:
+        elif self._ledger.unacknowledged > FEW or self._qos0.messages or self._held.any_in_flight:
             self._coalescing.taken(time.monotonic(), reports, len(delivered), self._kafka.queued)
+        else:
+            self._coalescing.few_taken(
+                time.monotonic(), len(delivered), self._ledger.unacknowledged, self._came_at, waited
+            )
         counts = self.counts
-        self.sampled.delivered(delivered)
+        self.sampled.delivered(delivered, waited)
         counts.delivered += len(delivered)
         if self._only_route:
             counts.delivered_by_route[self._only_route] += len(delivered)

@@ -20,8 +20,8 @@ _STEP = 0.5  # seconds by which the two clocks differ anew: somebody has set one
 
 class Sampled:
     """`delivery`: from receipt to Kafka's report. `by_kafka`, `by_disk`: from receipt to the moment when the
-    message may be acknowledged; acknowledgements keep the order of arrival, so an earlier message can add to
-    it. `delivered_at`: monotonic seconds of the last report; 0: there was none.
+    bridge knows that and may acknowledge the message; acknowledgements keep the order of arrival, so an
+    earlier message can add to it. `delivered_at`: monotonic seconds of the last report; 0: there was none.
     """
 
     def __init__(self) -> None:
@@ -39,15 +39,18 @@ class Sampled:
             self._since = time.time()
         self._offset = offset
 
-    def delivered(self, batch: Sequence[Message]) -> None:
-        """Kafka has confirmed this batch, of which no message is settled by it yet."""
+    def delivered(self, batch: Sequence[Message], waited: float = 0.0) -> None:
+        """Kafka has confirmed this batch, of which no message is settled by it yet.
+
+        The report of the first message came `waited` seconds ago.
+        """
         self.delivered_at = time.monotonic()
         first = batch[0]
         received = first.timestamp / 1000  # the lines of `_age`
         seconds = time.time() - received
         if received <= self._since or seconds < 0:
             return
-        self.delivery.observe(seconds)
+        self.delivery.observe(max(0.0, seconds - waited))
         if not first.state and first.flags & 0x06:
             self.by_kafka.observe(seconds)
 

@@ -21,7 +21,7 @@ from bridge.mqtt.outgoing import NOT_NOW, Outgoing
 _A_FEW = 4096
 # Bytes of one read from the kernel: after a read that brought few, and after one that brought more. Memory
 # for a long read can cost more than the read of a message. With TLS a read returns at most 16 KiB.
-_SHORT, _LONG = 64 * 1024, 256 * 1024
+_SHORT, _LONG = 8 * 1024, 256 * 1024
 
 
 class Tap:

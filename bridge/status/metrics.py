@@ -375,8 +375,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "acknowledge_seconds",
         "histogram",
-        "Time from receipt until a message may be acknowledged to the broker, since Kafka or the disk holds"
-        " it; of the first message of each batch.",
+        "Time from receipt until the bridge acknowledges a message to the broker, since Kafka or the disk"
+        " holds it; of the first message of each batch.",
         ("by",),
         lambda s: {
             ("kafka",): s.flow.acknowledge_by_kafka_seconds,

@@ -120,7 +120,7 @@ def _unlike(nodes: Nodes, found: Cluster, controllers: Quorum, identifier: str) 
 
 
 def _irreplaceable(nodes: Nodes, found: Cluster, controllers: Quorum, force: bool) -> str:
-    """Why this node must not start with an empty disk: docs/decisions/0028-a-lost-disk-of-kafka.md."""
+    """Why this node must not start with an empty disk: docs/decisions/0029-a-lost-disk-of-kafka.md."""
     lacking = [
         number
         for number in nodes.others

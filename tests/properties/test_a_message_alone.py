@@ -122,7 +122,7 @@ def test_it_ends_where_the_way_of_a_batch_would_have_led_it(seed: int) -> None:
             elif kind < 0.8:
                 oldest = [each.packet_id for each in world.kafka.in_flight][:1]
                 world.kafka.deliver(*(() if reports else oldest or (first,)))
-                assert world.pipeline.relay() or not world.pipeline.is_calm or bridge.kernel.waits
+                assert world.pipeline.relay(0.0) or not world.pipeline.is_calm or bridge.kernel.waits
             elif kind < 0.9:
                 world.kafka.answers += [TopicAnswer(lane.topic, True, 1000) for lane in world.pipeline.lanes]
                 world.turn()

@@ -87,7 +87,7 @@ class Bridge:
     def report(self) -> None:
         calm = self.pipeline.is_calm
         self.kafka.report(self.random.random())
-        if calm and self.pipeline.relay():
+        if calm and self.pipeline.relay(0.0):
             assert self.pipeline.is_calm
             before = self.done()
             if self.clock.now < self.due:

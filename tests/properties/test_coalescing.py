@@ -19,7 +19,7 @@ def simulated(topics: int, window: int, brokers: int, takes: float, *, coalesces
     Each broker confirms one batch after another, each after `takes` seconds. A batch has all messages of one
     topic that wait, as with librdkafka. Each message that is taken makes room for the next one.
     """
-    coalescing = Coalescing()
+    coalescing = Coalescing(window)
     arriving = cycle(range(topics))
     waits: list[Counter[int]] = [Counter() for _ in range(brokers)]
     ends: list[tuple[float, int, int]] = []  # time, broker, messages of each batch in flight

@@ -70,7 +70,7 @@ def go_on(world: World) -> None:
 
 def relay(world: World) -> None:
     """As the loop does where it was woken: a pass, then a turn if anything else is to be done."""
-    if not world.pipeline.is_calm or world.pipeline.has_work or not world.pipeline.relay():
+    if not world.pipeline.is_calm or world.pipeline.has_work or not world.pipeline.relay(0.0):
         go_on(world)
     world.add_up()
 

@@ -172,12 +172,13 @@ class Part:
         self._parts, self._name = parts, name
         self.is_calm = self.passes_all = True
         self.has_work = self.is_empty = False
-        self.relay_at = 0.0
+        self.relay_at = self.waited = 0.0
 
     def watch_by(self, _now: float) -> float:
         return self._parts.watch_by
 
-    def relay(self) -> bool:
+    def relay(self, waited: float = 0.0) -> bool:
+        self.waited = waited
         self._parts.passes.append(self._name)
         self._parts.then.pop(len(self._parts.passes), lambda: None)()
         return self.passes_all
@@ -212,6 +213,7 @@ def test_reports_that_may_gather_are_passed_on_together(
     parts.relay(0.3)
     assert parts.passes == ["packets", "reports"], "a message does not wait for the reports"
     assert times[0] >= parts.messages.relay_at
+    assert 0.05 < parts.messages.waited <= 0.3, "since the first report has come"
 
 
 def test_after_the_reports_that_gathered_the_loop_sleeps_until_the_bell_rings(parts: Parts) -> None:
@@ -228,7 +230,8 @@ def test_a_turn_does_not_wait_for_reports_to_gather(parts: Parts) -> None:
     parts.loop.ring()
     began = time.monotonic()
     parts.relay(0.05)
-    assert parts.passes == []
+    assert parts.passes == ["reports"], "they are taken before the turn, with the time that they have waited"
+    assert parts.messages.waited >= 0.04
     assert time.monotonic() - began < LONG / 2
 
 

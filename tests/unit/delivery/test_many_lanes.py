@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.delivery import pipeline as pipeline_module
-from bridge.delivery.coalescing import LONGEST
+from bridge.delivery.coalescing import LONGEST, PATIENCE, TOGETHER
 from bridge.delivery.held_lanes import _FEW, MOST_VISITS, HeldLanes
 from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Hold
@@ -354,6 +354,32 @@ def test_a_lane_whose_segment_is_still_being_written_is_not_forgotten(forgets: W
     assert not any(disk_of(forgets).by_topic.values())
 
 
+def test_reports_of_messages_that_come_one_by_one_wait_until_a_few_messages_are_unacknowledged(
+    world: World, clock: Clock
+) -> None:
+    pipeline = world.pipeline
+    world.receive(b"s/1")
+    rest(world, clock)
+    pipeline.handed_over(1)
+    for _ in range(100):
+        clock.now += 0.005
+        world.receive(b"s/1")
+        pipeline.watch_by(clock.now)
+        kafka_of(world).deliver()
+        assert pipeline.relay(0.0)
+        pipeline.handed_over(1)
+    assert clock.now < pipeline.relay_at <= clock.now + PATIENCE
+    for number in range(TOGETHER + 1):
+        assert pipeline.relay_at > clock.now, number
+        clock.now += 0.001
+        world.receive(b"s/1")
+        kafka_of(world).deliver()
+    assert pipeline.relay_at < clock.now, "now they are taken together"
+    before = len(world.session.acknowledged)
+    assert pipeline.relay(0.0)
+    assert len(world.session.acknowledged) == before + TOGETHER + 1
+
+
 def test_single_reports_of_many_topics_are_taken_together_and_batches_of_one_at_once(
     world: World, clock: Clock
 ) -> None:
@@ -365,7 +391,7 @@ def test_single_reports_of_many_topics_are_taken_together_and_batches_of_one_at_
     for _ in range(100):
         clock.now += 0.001
         kafka_of(world).deliver(kafka_of(world).in_flight[0].packet_id)
-        assert world.pipeline.relay()
+        assert world.pipeline.relay(0.0)
     assert clock.now < world.pipeline.relay_at <= clock.now + LONGEST
     rest(world, clock, 1.0)
     for _ in range(100):
@@ -373,5 +399,5 @@ def test_single_reports_of_many_topics_are_taken_together_and_batches_of_one_at_
         for _ in range(50):
             world.receive(b"site/1")
         kafka_of(world).deliver()
-        assert world.pipeline.relay()
+        assert world.pipeline.relay(0.0)
     assert world.pipeline.relay_at < clock.now
