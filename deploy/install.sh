@@ -34,6 +34,8 @@ FROM_WHEELS=()
 . "$SOURCE/deploy/install/kafka_versions.sh"
 # shellcheck source=deploy/install/kafka_files.sh
 . "$SOURCE/deploy/install/kafka_files.sh"
+# shellcheck source=deploy/install/kafka_tls.sh
+. "$SOURCE/deploy/install/kafka_tls.sh"
 # shellcheck source=deploy/install/kafka_upkeep.sh
 . "$SOURCE/deploy/install/kafka_upkeep.sh"
 # shellcheck source=deploy/install/kafka.sh
@@ -97,6 +99,12 @@ kafka       installs one node of a Kafka cluster, broker and controller; run the
   --sha512  the archive's SHA-512, if deploy/kafka.lock does not have it and no file ARCHIVE.sha512 is there
   --cluster-id  22 characters, if not the ones that each node makes from --nodes
   --heap    MB of memory for Java; otherwise 512, 1024 or 2048 on a machine with 2, 4 or 8 GB
+  --tls     a directory with NAME.key, NAME.crt and ca.crt, as deploy/make-certificates makes one for each node:
+            clients, brokers and controllers then connect by TLS alone. Without --tls the present certificate stays
+  --user    clients log in; creates a user with the rights that the bridge needs, and prints the password, once
+  --replace this node's disk is lost, and the machine starts with an empty one under the same id; refuses while the
+            old node runs, or while a majority of the others has not all that was confirmed
+  --force   with --replace: also if some partition had its only replica in sync on the lost disk
   upgrade   restarts this node with the archive's version, and refuses while a replica of any partition is not in
             sync; if the node is not in sync again in time, restores the old version. One node after the other
   uninstall keeps settings and messages, unless --purge; --purge refuses to delete the last replica in sync of

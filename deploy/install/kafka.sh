@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # Kafka: a node of a cluster, broker and controller in one. Part of install.sh, with kafka_checks.sh, kafka_versions.sh,
-# kafka_files.sh and kafka_upkeep.sh. ../kafka/cluster.py asks the cluster.
+# kafka_files.sh, kafka_tls.sh and kafka_upkeep.sh. ../kafka/cluster.py asks the cluster.
 
 KAFKA_SPACE=300    # MB in /opt: a version (43 MB with the jars alone, 130 MB from an archive), and room for its files
 WAITS_FOR_OTHERS=4 # cluster.py
@@ -15,7 +15,7 @@ kafka() { # [status|upgrade|uninstall] the options of `kafka`
 }
 
 install_kafka() { # the options of `kafka`
-    local listed='' node='' archive='' sha512='' identifier='' heap='' from
+    local listed='' node='' archive='' sha512='' identifier='' heap='' tls='' replace='' force='' disk=new from
     while (($#)); do
         case $1 in
         --nodes) listed=$(argument "$@") ;;
@@ -24,6 +24,13 @@ install_kafka() { # the options of `kafka`
         --sha512) sha512=$(argument "$@") ;;
         --cluster-id) identifier=$(argument "$@") ;;
         --heap) heap=$(argument "$@") ;;
+        --tls) tls=$(argument "$@") ;;
+        --user) KAFKA_USER=$(argument "$@") ;;
+        --replace | --force)
+            if [[ $1 == --force ]]; then force=force; else replace=yes; fi
+            shift
+            continue
+            ;;
         --wheels) misuse "kafka: $1: no such option" ;;
         *) common_option "$@" ;;
         esac
@@ -31,6 +38,10 @@ install_kafka() { # the options of `kafka`
     done
     IFS=, read -ra NODES <<<"$listed"
     check_nodes
+    check_user
+    [[ -z $force || -n $replace ]] || misuse "kafka: --force: only with --replace"
+    [[ -z $replace ]] || ((${#NODES[@]} > 1)) ||
+        misuse "--replace: one node has no others that keep its messages: leave --replace out, to begin anew"
     require_root
     require_debian
     require_64_bit "Kafka's compression libraries have"
@@ -39,6 +50,7 @@ install_kafka() { # the options of `kafka`
     find_node "$node"
     choose_heap "$heap"
     choose_cluster_id "$identifier"
+    choose_security "$tls"
     require_kafka_ports
     require_java
     find_kafka "$archive" "$sha512"
@@ -49,7 +61,9 @@ install_kafka() { # the options of `kafka`
     has_java || require_space /usr 300
     [[ -n $from ]] || require_space "$KAFKA_STATE" 1000
     require_clock
-    cluster before "$CLUSTER_ID" >"$SCRATCH/before" || fail "$(<"$SCRATCH/before")"
+    [[ -z $replace ]] || disk=lost
+    [[ ! -e $KAFKA_DATA/meta.properties ]] || disk=kept
+    cluster before "$CLUSTER_ID" "$disk" $force >"$SCRATCH/before" || fail "$(<"$SCRATCH/before")"
 
     say "kafka: version $KAFKA_NEW with a heap of $HEAP MB, node $NODE of ${#NODES[@]}: ${NODES[NODE - 1]}"
     write_kafka_files
@@ -65,7 +79,7 @@ cluster() { # COMMAND [WORD]
     for number in "${!NODES[@]}"; do
         listed+=${listed:+,}$((number + 1))@${NODES[number]}
     done
-    python3 -B "$SOURCE/deploy/kafka/cluster.py" "$1" "$listed" "$NODE" "${@:2}"
+    python3 -B "$SOURCE/deploy/kafka/cluster.py" ${KAFKA_TLS:+--tls "$KAFKA_TLS"} "$1" "$listed" "$NODE" "${@:2}"
 }
 
 # -- start and wait ------------------------------------------------------------------------------------
@@ -85,18 +99,25 @@ start_kafka() {
     local status=0 found began=$SECONDS
     if [[ -n $DRY_RUN ]]; then
         printf '  would: start it at each boot and now, and wait until it is in sync\n'
+        [[ -z $KAFKA_USER ]] || printf '  would: create the user %s, unless there is one\n' "$KAFKA_USER"
         return
     fi
     systemctl is-enabled --quiet "$KAFKA_UNIT" || step "start it at each boot" systemctl enable "$KAFKA_UNIT"
     if [[ -z ${KAFKA_RESTARTS-} ]] && systemctl is-active --quiet "$KAFKA_UNIT" && cluster joined >/dev/null; then
         say "  it runs, and is in sync"
+        create_user
         return
     fi
     printf '  start it, and wait until it is in sync ...'
     await_kafka "$([[ -n ${KAFKA_RESTARTS-} ]] && echo restart || echo start)" || status=$?
     found=$(<"$SCRATCH/joined")
     case $status in
-    0) printf ' %d s\n' $((SECONDS - began)) && say_what_is_next ;;
+    0)
+        printf ' %d s\n' $((SECONDS - began))
+        keep
+        create_user
+        say_what_is_next
+        ;;
     2)
         printf ' it does not stay up\n'
         kafka_last_words >&2
@@ -106,7 +127,7 @@ start_kafka() {
         printf ' it waits for the others\n'
         sed 's/^/      /' "$SCRATCH/joined"
         warn "installed; Kafka takes messages once $((${#NODES[@]} / 2 + 1)) of ${#NODES[@]} nodes run: run this \
-command on the others"
+command on the others${KAFKA_USER:+; the user $KAFKA_USER is created then}"
         ;;
     *)
         printf ' not within %d s\n' "$PATIENCE"
@@ -122,13 +143,14 @@ command on the others"
 # Start Kafka and wait. Returns 0 once it is in sync, 1 after PATIENCE, 2 if it ended, 4 if too few of the others
 # are there. What is missing is in $SCRATCH/joined.
 await_kafka() { # start|restart
-    local status by=$((SECONDS + PATIENCE))
+    local status directory by=$((SECONDS + PATIENCE))
+    directory=$(sed -n 's/^directory\.id=//p' "$KAFKA_DATA/meta.properties" 2>/dev/null || true)
     : >"$SCRATCH/joined"
     systemctl reset-failed "$KAFKA_UNIT" 2>/dev/null || true
     systemctl "$1" "$KAFKA_UNIT" || return 2
     while :; do
         status=0
-        cluster joined >"$SCRATCH/joined" || status=$?
+        cluster join "$directory" >"$SCRATCH/joined" || status=$?
         ! ended "$KAFKA_UNIT" || return 2
         ((status == 1)) || return $status
         ((SECONDS < by)) || return 1
@@ -148,5 +170,6 @@ say_what_is_next() {
     for host in "${NODES[@]}"; do
         listed+=${listed:+,}$(bracketed "$host"):9092
     done
-    say "  next: deploy/install.sh bridge --mqtt HOST:PORT --kafka $listed, then mqtt-kafka-bridge topics --create"
+    say "  next: deploy/install.sh bridge --mqtt HOST:PORT --kafka $listed${KAFKA_TLS:+ --no-start, then its settings \
+for TLS (docs/how-to/install-kafka.md)}, then mqtt-kafka-bridge topics --create"
 }

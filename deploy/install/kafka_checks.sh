@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What can be wrong with a node of Kafka: found out before install.sh changes anything. Part of install.sh.
 
-KAFKA_PORTS=(9092 9093)
+KAFKA_PORTS=(9092 9093) # and 9094 with TLS: choose_security
 
 check_nodes() {
     ((${#NODES[@]})) || misuse "kafka: which nodes? --nodes ADDRESS,ADDRESS,ADDRESS, or one address"

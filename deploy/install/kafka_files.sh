@@ -24,11 +24,13 @@ write_kafka_files() {
     retention=$((disk * 1048576 / 2 / KAFKA_PARTITIONS))
     segment=$((retention / 8 < 268435456 ? retention / 8 : 268435456))
     segment=$((segment > 16777216 ? segment : 16777216))
-    sed -e "$alone" -e "s|@NODE@|$NODE|" -e "s|@VOTERS@|$voters|" \
-        -e "s|@HOST@|$(bracketed "${NODES[NODE - 1]}")|" -e "s|@BIND@|$(bracketed "$BIND")|g" -e "s|@REPLICAS@|$replicas|" \
+    security_properties >"$SCRATCH/kafka/security"
+    sed -e "/^@SECURITY@/{r $SCRATCH/kafka/security" -e 'd}' "$SOURCE/deploy/kafka/server.properties" |
+        sed -e "$alone" -e "s|@NODE@|$NODE|" -e "s|@VOTERS@|$voters|" \
+        -e "s|@HOST@|$(bracketed "${NODES[NODE - 1]}")|g" -e "s|@BIND@|$(bracketed "$BIND")|g" \
+        -e "s|@REPLICAS@|$replicas|" \
         -e "s|@IN_SYNC@|$((replicas > 1 ? 2 : 1))|" -e "s|@DISK@|${disk// /}|" \
-        -e "s|@RETENTION@|$retention|" -e "s|@SEGMENT@|$segment|" \
-        "$SOURCE/deploy/kafka/server.properties" >"$SCRATCH/kafka/server.properties"
+        -e "s|@RETENTION@|$retention|" -e "s|@SEGMENT@|$segment|" >"$SCRATCH/kafka/server.properties"
     if [[ -e $KAFKA_PROPERTIES ]]; then
         sed "1,/^$KAFKA_OWN/d" "$KAFKA_PROPERTIES" >>"$SCRATCH/kafka/server.properties"
     fi
@@ -44,6 +46,10 @@ kafka_files() {
     echo "$SCRATCH/kafka/defaults $KAFKA_DEFAULTS 0644"
     echo "$SOURCE/deploy/kafka/log4j2.xml $KAFKA_ETC/log4j2.xml 0644"
     echo "$SOURCE/deploy/systemd/$KAFKA_UNIT $KAFKA_UNIT_FILE 0644"
+    [[ -n $KAFKA_TLS ]] || return 0
+    echo "$KAFKA_TLS/node.pem $KAFKA_CERTIFICATES/node.pem 0640"
+    echo "$KAFKA_TLS/ca.crt $KAFKA_CERTIFICATES/ca.crt 0640"
+    echo "$SOURCE/deploy/kafka/client.properties $KAFKA_ETC/client.properties 0640"
 }
 
 kafka_files_are_in_place() {
@@ -57,7 +63,7 @@ put_kafka_in_place() { # VERSION-IN-FORCE
     if [[ -z $1 ]]; then
         undo forget_kafka "$(id kafka >/dev/null 2>&1 || echo made)" "$(existing "$KAFKA_STATE")" \
             "$(existing "$KAFKA_ETC")"
-        step "user kafka, $KAFKA_ETC, $KAFKA_DATA" make_kafka_room
+        step "user kafka, $KAFKA_ETC" make_kafka_room
         keep_old_properties
         step "$KAFKA_NEW in force" point_kafka "$KAFKA_NEW"
         step "settings and unit" install_kafka_files
@@ -69,8 +75,7 @@ put_kafka_in_place() { # VERSION-IN-FORCE
         KAFKA_RESTARTS=yes
     fi
     if [[ ! -e $KAFKA_DATA/meta.properties ]]; then
-        step "format $KAFKA_DATA, of the cluster $CLUSTER_ID" as_kafka kafka.tools.StorageTool format \
-            -t "$CLUSTER_ID" -c "$KAFKA_PROPERTIES"
+        step "format $KAFKA_DATA, of the cluster $CLUSTER_ID" format_kafka
     fi
 }
 
@@ -78,22 +83,26 @@ make_kafka_room() {
     id kafka >/dev/null 2>&1 ||
         useradd --system --no-create-home --home-dir "$KAFKA_STATE" --shell /usr/sbin/nologin kafka
     install -d -m 0755 "$KAFKA_ETC"
+}
+
+format_kafka() {
     install -d -m 0750 -o kafka -g kafka "$KAFKA_STATE" "$KAFKA_DATA"
+    as_kafka kafka.tools.StorageTool format -t "$CLUSTER_ID" -c "$KAFKA_PROPERTIES"
 }
 
 install_kafka_files() {
     local from to mode
-    while read -r from to mode; do
-        cmp -s "$from" "$to" || install -m "$mode" "$from" "$to"
+    [[ -z $KAFKA_TLS ]] || install -d -m 0750 -g kafka "$KAFKA_CERTIFICATES"
+    while read -r from to mode; do # 0640 is for what Kafka alone may read
+        cmp -s "$from" "$to" || install -m "$mode" -g "$([[ $mode == 0640 ]] && echo kafka || echo root)" "$from" "$to"
     done < <(kafka_files)
-    chgrp kafka "$KAFKA_PROPERTIES"
     systemctl daemon-reload
 }
 
 save_kafka_files() {
     local to _
     while read -r _ to _; do
-        cp -p "$to" "$SCRATCH/kafka/${to##*/}.before"
+        [[ ! -e $to ]] || cp -p "$to" "$SCRATCH/kafka/${to##*/}.before"
     done < <(kafka_files)
 }
 
@@ -105,7 +114,8 @@ keep_old_properties() {
 put_kafka_files_back() {
     local to _
     while read -r _ to _; do
-        cp -p "$SCRATCH/kafka/${to##*/}.before" "$to"
+        rm -f "$to"
+        [[ ! -e $SCRATCH/kafka/${to##*/}.before ]] || cp -p "$SCRATCH/kafka/${to##*/}.before" "$to"
     done < <(kafka_files)
     systemctl daemon-reload
     systemctl restart "$KAFKA_UNIT"

@@ -1,9 +1,10 @@
 # shellcheck shell=bash
 # A node of Kafka that is installed: its state, another version, its removal. Part of install.sh.
 
-# Set NODES and NODE from the settings in force.
+# Set NODES, NODE and KAFKA_TLS from the settings in force.
 read_kafka_nodes() {
     [[ -e $KAFKA_PROPERTIES ]] || return 1
+    KAFKA_TLS=$(tls_in_force)
     NODE=$(sed -n 's/^node\.id=//p' "$KAFKA_PROPERTIES")
     mapfile -t NODES < <(sed -n 's/^controller\.quorum\.voters=//p' "$KAFKA_PROPERTIES" | tr ',' '\n' |
         sed 's/^[0-9]*@//; s/:9093$//; s/^\[\(.*\)\]$/\1/')
@@ -19,6 +20,7 @@ kafka_status() {
     fi
     echo "version    $(kafka_in_force)"
     echo "service    $(described "$KAFKA_UNIT")"
+    describe_security
     cluster status || good=
     partitions=$(find "$KAFKA_DATA" -maxdepth 1 -type d -name '*-[0-9]*' ! -name '__cluster_metadata-0' | wc -l)
     most=$((partitions * ($(kafka_setting log.retention.bytes) + $(kafka_setting log.segment.bytes)) / 1048576))
@@ -35,7 +37,7 @@ kafka_setting() { # NAME
 }
 
 upgrade_kafka() {
-    local archive='' sha512='' from
+    local archive='' sha512='' from access=9092
     while (($#)); do
         case $1 in
         --archive) archive=$(argument "$@") ;;
@@ -68,8 +70,9 @@ upgrade_kafka() {
     step "restart Kafka with $KAFKA_NEW, until it is in sync" switch_kafka "$KAFKA_NEW"
     keep
     step "versions before $from, removed" remove_old_kafkas "$from"
+    [[ -z $KAFKA_TLS ]] || access="9094 --command-config $KAFKA_ETC/client.properties"
     say "  when each node runs $KAFKA_NEW, and you will not go back: $KAFKA/current/bin/kafka-features.sh \
---bootstrap-server $(bracketed "${NODES[NODE - 1]}"):9092 upgrade --release-version ${KAFKA_NEW%.*}"
+--bootstrap-server $(bracketed "${NODES[NODE - 1]}"):$access upgrade --release-version ${KAFKA_NEW%.*}"
 }
 
 # The running version must end before the link moves: it still loads classes while it stops.

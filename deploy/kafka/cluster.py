@@ -2,9 +2,14 @@
 
 It needs no Java: each of Kafka's own commands takes some seconds and 100 MB, which a small Pi lacks.
 
-    cluster.py COMMAND NODES NODE [...]     NODES as 1@172.30.1.31,2@172.30.1.32,3@172.30.1.33; NODE: this one
+    cluster.py [--tls DIRECTORY] COMMAND NODES NODE [...]
 
-    before ID   may this node be started for the first time, in the cluster with this id?
+DIRECTORY has this node's certificate, NODES are 1@172.30.1.31,2@172.30.1.32,3@172.30.1.33, NODE is this one.
+
+    before ID kept|new|lost [force]     may this node be started in the cluster with this id? It has its data,
+                had none yet, or has lost them with its disk
+    join ID     the same as `joined`; where the quorum knows another directory of this node than ID, which was
+                lost, it first takes ID in its place
     joined      is this node a member, and in sync?
     reach       which of the others do not answer, and what to look at?
     whole       is each replica of each partition in sync, so that a node may restart?
@@ -14,6 +19,7 @@ It needs no Java: each of Kafka's own commands takes some seconds and 100 MB, wh
 It writes one sentence for each fact. Exit status: 0 yes (`last`: no), 1 no, 4 this node waits for the others.
 """
 
+import base64
 import struct
 import sys
 import time
@@ -21,7 +27,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import protocol
-from protocol import CLIENTS, CONTROLLERS, Cluster, Partition, Quorum, Unreachable
+from protocol import CLIENTS, CONTROLLERS, Certificate, Cluster, Partition, Quorum, Unreachable
 
 YES, NO, WAITS = 0, 1, 4
 
@@ -33,6 +39,7 @@ LAG = 10.0  # seconds since a controller last had the whole log of the cluster's
 class Nodes:
     hosts: dict[int, str]
     own: int
+    certificate: Certificate = None
 
     @property
     def others(self) -> dict[int, str]:
@@ -58,36 +65,105 @@ class Nodes:
         """What the first of these hosts that answers tells."""
         for host in hosts:
             try:
-                return protocol.cluster(host), protocol.quorum(host)
+                return protocol.cluster(host, self.certificate), protocol.quorum(host, self.certificate)
             except (Unreachable, struct.error):  # what listens there may be no Kafka
                 continue
         return None
 
 
-def before(nodes: Nodes, identifier: str) -> int:
+def before(nodes: Nodes, identifier: str, disk: str, force: str = "") -> int:
     asked = nodes.asked(list(nodes.others.values()))
     if asked is None:
-        return YES  # nobody knows anything yet
+        differ = (protocol.differs(host, nodes.certificate) for host in nodes.others.values())
+        wrong = next(filter(None, differ), "")
+        if not wrong and disk == "lost":
+            wrong = f"no other node answers: --replace needs {nodes.majority} that run, so start them first"
+        _say_if(wrong)
+        return NO if wrong else YES  # nobody knows anything yet
     found, controllers = asked
+    wrong = _unlike(nodes, found, controllers, identifier)
+    if not wrong and disk != "kept" and nodes.own in found.brokers:
+        wrong = (
+            f"node {nodes.own} runs already, at {found.brokers[nodes.own]}, and this machine has none of its"
+            " data: two nodes cannot have one id. Say with --node which one this is, or stop the other and"
+            " wait 10 s"
+        )
+    if not wrong and disk == "new" and nodes.own in found.away:
+        wrong = (
+            f"node {nodes.own} is a member of the cluster, and this machine has none of its data:"
+            " if its disk is lost, add --replace"
+        )
+    if not wrong and disk == "lost":
+        wrong = _irreplaceable(nodes, found, controllers, bool(force))
+    _say_if(wrong)
+    return NO if wrong else YES
+
+
+def _unlike(nodes: Nodes, found: Cluster, controllers: Quorum, identifier: str) -> str:
+    """What differs between this node and the others."""
     own = nodes.hosts[nodes.own]
     if found.identifier != identifier:
-        _say(
+        return (
             f"the other nodes are the cluster {found.identifier}, this one would be {identifier}:"
             f" give the same --nodes on each, or --cluster-id {found.identifier}"
         )
-        return NO
     if (there := found.brokers.get(nodes.own, own)) != own:
-        _say(
+        return (
             f"node {nodes.own} runs already, at {there}; this one would be {own}:"
             " give the same --nodes, in the same order, on each"
         )
-        return NO
     ahead = time.time() - controllers.now
     if abs(ahead) > CLOCKS:
         how = f"{_duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'}"
-        _say(f"this clock is {how} that of node {controllers.leader}: timedatectl shows why")
-        return NO
-    return YES
+        return f"this clock is {how} that of node {controllers.leader}: timedatectl shows why"
+    return ""
+
+
+def _irreplaceable(nodes: Nodes, found: Cluster, controllers: Quorum, force: bool) -> str:
+    """Why this node must not start with an empty disk: docs/decisions/0031-a-lost-disk-of-kafka.md."""
+    lacking = [
+        number
+        for number in nodes.others
+        if controllers.now - controllers.caught_up.get(number, 0.0) > LAG
+        or not controllers.ends[number] >= controllers.committed >= 0
+    ]
+    if len(nodes.others) - len(lacking) < nodes.majority:
+        return (
+            f"--replace needs {nodes.majority} other nodes whose controllers have caught up, and"
+            f" {_named(nodes, lacking)} has not: start it, or wait until it has"
+        )
+    alone = [
+        each
+        for each in found.partitions
+        if nodes.own in each.replicas and not set(each.in_sync) - {nodes.own}
+    ]
+    if alone and not force:
+        return (
+            f"{_counted(alone)} in sync on no other node: with an empty disk their messages are lost. Put the"
+            " old disk back, or add --force"
+        )
+    return ""
+
+
+def join(nodes: Nodes, directory: str) -> int:
+    asked = nodes.asked([nodes.hosts[nodes.own]])
+    if directory and asked is not None and nodes.own in asked[0].brokers:
+        own = base64.urlsafe_b64decode(f"{directory}==")
+        known = asked[1].directories.get(nodes.own, b"")
+        if any(map(any, asked[1].directories.values())) and known != own:
+            _say_if(_take_the_place(nodes, known, own))
+            return NO
+    return joined(nodes)
+
+
+def _take_the_place(nodes: Nodes, lost: bytes, own: bytes) -> str:
+    """Make this node's directory a voter instead of the lost one. Says why that did not work yet."""
+    host = nodes.hosts[nodes.own]
+    try:
+        refused = protocol.remove_voter(host, nodes.certificate, nodes.own, lost) if lost else ""
+        return refused or protocol.add_voter(host, nodes.certificate, nodes.own, own, host)
+    except (Unreachable, struct.error) as error:
+        return str(error)
 
 
 def joined(nodes: Nodes) -> int:
@@ -115,7 +191,8 @@ def joined(nodes: Nodes) -> int:
         each for each in found.partitions if nodes.own in each.replicas and nodes.own not in each.in_sync
     ]
     if behind:
-        _say(f"{_counted(behind)} not in sync yet on node {nodes.own}")
+        here = sum(nodes.own in each.replicas for each in found.partitions)
+        _say(f"{_counted(behind)} not in sync yet on node {nodes.own}, of {here} there")
         return NO
     return YES
 
@@ -176,6 +253,15 @@ def _counted(partitions: Sequence[Partition]) -> str:
     return f"{len(partitions)} partition{'s are' if len(partitions) > 1 else ' is'} ({named})"
 
 
+def _named(nodes: Nodes, numbers: Sequence[int]) -> str:
+    return " and ".join(f"node {number}, {nodes.hosts[number]}," for number in numbers)
+
+
+def _say_if(what: str) -> None:
+    if what:
+        _say(what)
+
+
 def _say(what: object) -> None:
     sys.stdout.write(f"{what}\n")
 
@@ -187,11 +273,16 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def main(command: str, listed: str, own: str, *more: str) -> int:
+def main(*words: str) -> int:
+    certificate = None
+    if words[0] == "--tls":
+        certificate, words = protocol.certificate(words[1]), words[2:]
+    command, listed, own, *more = words
     hosts = {int(number): host for number, _, host in (each.partition("@") for each in listed.split(","))}
-    nodes = Nodes(hosts, int(own))
+    nodes = Nodes(hosts, int(own), certificate)
     answers: dict[str, Callable[..., int]] = {
         "before": before,
+        "join": join,
         "joined": joined,
         "reach": reach,
         "whole": whole,

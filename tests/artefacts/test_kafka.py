@@ -34,8 +34,8 @@ def test_all_parts_of_kafka_have_one_version() -> None:
 
 
 def test_each_setting_has_its_reason() -> None:
-    lines = (KAFKA / "server.properties").read_text().splitlines()
-    groups = "\n".join(lines).split("\n\n")
+    text = "\n\n".join(file.read_text() for file in sorted(KAFKA.glob("*.properties")))
+    groups = text.split("\n\n")
     assert [group for group in groups if "=" in group and not re.search(r"^# ", group, re.MULTILINE)] == []
 
 
@@ -46,7 +46,7 @@ def test_the_settings_are_those_with_which_the_project_is_tested() -> None:
         name: Template(value).safe_substitute(places)
         for name, value in settings(kit.ROOT / "tests" / "harness" / "kafka" / "server.properties").items()
     }
-    ours = settings(KAFKA / "server.properties")
+    ours = settings(KAFKA / "server.properties") | settings(KAFKA / "plain.properties")
     differ = {name for name in ours.keys() & tested.keys() if ours[name] != tested[name]}
     own = {"node.id", "controller.quorum.voters", "advertised.listeners", "log.dirs"}
     assert differ == own | {"log.cleaner.dedupe.buffer.size"}
@@ -96,16 +96,21 @@ class Brokers:
         self, cluster: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         self._cluster, self._capsys = cluster, capsys
+        self.differs = ""
         self.protocol = cluster.protocol
         self.brokers = dict(NODES)
         self.in_sync: list[Sequence[int]] = [(1, 2, 3)]
         self.identifier = "the cluster"
         self.clock = 1000.0
         self.lag: dict[int, float] = {}
+        self.away: dict[int, str] = {}
+        self.ends = {1: 100, 2: 100, 3: 100}
+        self.directories = dict.fromkeys(NODES, bytes(16))
         self.answer = True
         monkeypatch.setattr(cluster.protocol, "cluster", self._tell)
         monkeypatch.setattr(cluster.protocol, "quorum", self._tell_quorum)
         monkeypatch.setattr(cluster.protocol, "connected", self._connect)
+        monkeypatch.setattr(cluster.protocol, "differs", lambda host, certificate: self.differs)
         monkeypatch.setattr(cluster.time, "time", lambda: 1000.0)
 
     def ask(self, command: str, node: int = 3, *more: str) -> tuple[int, str]:
@@ -116,19 +121,18 @@ class Brokers:
     def _connect(self, host: str, port: int) -> object:
         raise self.protocol.Unreachable(f"{host}:{port} is away")
 
-    def _tell(self, host: str) -> object:
+    def _tell(self, host: str, certificate: object) -> object:
         if not self.answer or host not in self.brokers.values():
             raise self.protocol.Unreachable
         partitions = [
             self.protocol.Partition("mqtt", number, 1, (1, 2, 3), tuple(replicas))
             for number, replicas in enumerate(self.in_sync)
         ]
-        return self.protocol.Cluster(self.identifier, self.brokers, partitions)
+        return self.protocol.Cluster(self.identifier, self.brokers, partitions, self.away)
 
-    def _tell_quorum(self, host: str) -> object:
-        return self.protocol.Quorum(
-            1, self.clock, {node: self.clock - self.lag.get(node, 0.0) for node in NODES}
-        )
+    def _tell_quorum(self, host: str, certificate: object) -> object:
+        caught_up = {node: self.clock - self.lag.get(node, 0.0) for node in NODES}
+        return self.protocol.Quorum(1, self.clock, caught_up, 100, self.ends, self.directories)
 
 
 @pytest.fixture
@@ -139,18 +143,68 @@ def brokers(
 
 
 def test_a_node_may_start_in_its_own_cluster_and_where_nobody_answers(brokers: Brokers) -> None:
+    assert brokers.ask("before", 3, "the cluster", "kept") == (0, "")
     del brokers.brokers[3]
-    assert brokers.ask("before", 3, "the cluster") == (0, "")
+    assert brokers.ask("before", 3, "the cluster", "new") == (0, "")
     brokers.answer = False
-    assert brokers.ask("before", 3, "another") == (0, "")
+    assert brokers.ask("before", 3, "another", "new") == (0, "")
 
 
 def test_a_node_does_not_start_in_another_cluster_or_under_an_id_that_is_taken(brokers: Brokers) -> None:
-    status, said = brokers.ask("before", 3, "another")
+    status, said = brokers.ask("before", 3, "another", "new")
     assert (status, "--cluster-id the cluster" in said) == (1, True)
+    for disk in ("new", "lost"):
+        status, said = brokers.ask("before", 3, "the cluster", disk)
+        assert (status, "two nodes cannot have one id" in said) == (1, True)
     brokers.brokers[3] = "elsewhere"
-    status, said = brokers.ask("before", 3, "the cluster")
+    status, said = brokers.ask("before", 3, "the cluster", "kept")
     assert (status, "node 3 runs already, at elsewhere" in said) == (1, True)
+
+
+def test_a_node_that_cannot_talk_to_the_others_is_not_started(brokers: Brokers) -> None:
+    brokers.answer, brokers.differs = False, "pi4:9093: that node has TLS"
+    assert brokers.ask("before", 3, "the cluster", "new") == (1, "pi4:9093: that node has TLS\n")
+
+
+# -- a lost disk ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(brokers: Brokers) -> Brokers:
+    """Node 3 was a member, and has lost its disk."""
+    del brokers.brokers[3]
+    brokers.away = {3: "pi6"}
+    brokers.in_sync = [(1, 2)]
+    return brokers
+
+
+def test_a_member_starts_with_an_empty_disk_only_if_a_person_says_that_its_disk_is_lost(
+    lost: Brokers,
+) -> None:
+    status, said = lost.ask("before", 3, "the cluster", "new")
+    assert (status, said.count("\n"), said.endswith("if its disk is lost, add --replace\n")) == (1, 1, True)
+    assert lost.ask("before", 3, "the cluster", "lost") == (0, "")
+
+
+def test_it_starts_only_if_a_majority_of_the_others_has_the_whole_log(lost: Brokers) -> None:
+    lost.lag[2] = 60.0
+    status, said = lost.ask("before", 3, "the cluster", "lost")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "needs 2 other nodes whose controllers have caught up, and node 2, pi5, has not" in said
+    lost.lag.clear()
+    lost.ends[2] = 99
+    assert lost.ask("before", 3, "the cluster", "lost")[0] == 1
+    lost.answer = False
+    status, said = lost.ask("before", 3, "the cluster", "lost")
+    assert (status, "--replace needs 2 that run, so start them first" in said) == (1, True)
+
+
+def test_what_was_in_sync_on_the_lost_disk_alone_is_given_up_only_if_a_person_says_so(lost: Brokers) -> None:
+    lost.in_sync = [(1, 2), (3,), ()]
+    status, said = lost.ask("before", 3, "the cluster", "lost")
+    assert (status, said.count("\n")) == (1, 1)
+    assert said.startswith("2 partitions are (mqtt-1, mqtt-2) in sync on no other node")
+    assert lost.ask("before", 3, "the cluster", "lost", "force") == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -163,7 +217,7 @@ def test_a_node_does_not_start_in_another_cluster_or_under_an_id_that_is_taken(b
 )
 def test_a_clock_that_differs_is_said(brokers: Brokers, clock: float, said: str) -> None:
     brokers.clock = clock
-    assert brokers.ask("before", 3, "the cluster") == (
+    assert brokers.ask("before", 3, "the cluster", "kept") == (
         1,
         f"this clock is {said} that of node 1: timedatectl shows why\n",
     )
@@ -175,8 +229,27 @@ def test_a_node_is_a_member_once_its_controller_and_its_replicas_have_caught_up(
     assert brokers.ask("joined") == (1, "the controller of node 3 has not caught up yet\n")
     brokers.lag.clear()
     brokers.in_sync = [(1, 2, 3), (1, 2)]
-    assert brokers.ask("joined") == (1, "1 partition is (mqtt-1) not in sync yet on node 3\n")
+    assert brokers.ask("joined") == (1, "1 partition is (mqtt-1) not in sync yet on node 3, of 2 there\n")
     assert brokers.ask("joined", 2) == (0, "")
+
+
+def test_a_new_disk_takes_the_place_of_the_lost_one_in_a_quorum_that_knows_directories(
+    brokers: Brokers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(brokers.protocol, "remove_voter", lambda *words: done.append(words[2:]) or "")
+    monkeypatch.setattr(brokers.protocol, "add_voter", lambda *words: done.append(words[2:]) or "")
+    own = "AAAAAAAAAAAAAAAAAAAAAQ"  # Kafka's form of 15 zeros and a 1
+    assert brokers.ask("join", 3, own) == (0, "")
+    assert done == []
+    brokers.directories = {1: b"1" * 16, 2: b"2" * 16, 3: b"3" * 16}
+    assert brokers.ask("join", 3, own) == (1, "")
+    assert done == [(3, b"3" * 16), (3, bytes(15) + b"\1", "pi6")]
+    del brokers.directories[3]  # it was removed, and something failed then
+    assert brokers.ask("join", 3, own) == (1, "")
+    assert done[2:] == [(3, bytes(15) + b"\1", "pi6")]
+    brokers.directories[3] = bytes(15) + b"\1"
+    assert brokers.ask("join", 3, own) == (0, "")
 
 
 def test_no_node_restarts_while_another_is_away_or_behind(brokers: Brokers) -> None:

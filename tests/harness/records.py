@@ -1,6 +1,6 @@
 """Reads all records that a Kafka topic holds now."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -22,9 +22,12 @@ class Record(NamedTuple):
         return next((value for each, value in self.headers if each == name), None)
 
 
-def records(bootstrap: str, topic: str, deadline: float = 15.0) -> list[Record]:
+def records(
+    bootstrap: str, topic: str, deadline: float = 15.0, login: Mapping[str, str] | None = None
+) -> list[Record]:
     """All committed records up to the current end, in order of partition and offset.
 
+    `login` are librdkafka's settings for a listener with TLS or with users.
     A message that was acknowledged to the broker before the call must be among them, without any waiting.
     """
     options: dict[str, Any] = {
@@ -34,6 +37,7 @@ def records(bootstrap: str, topic: str, deadline: float = 15.0) -> list[Record]:
         "isolation.level": "read_committed",
         "fetch.wait.max.ms": 50,
         "log_level": 0,
+        **(login or {}),
     }
     consumer = Consumer(options)
     try:

@@ -3,14 +3,19 @@
 import contextlib
 import hashlib
 import itertools
+import re
+import shlex
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import pytest
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
 
 from tests.artefacts import pages
 from tests.harness import kit
@@ -19,14 +24,24 @@ from tests.harness.machine import Machine, debian_root
 from tests.harness.records import records
 from tests.harness.universe import Universe
 from tests.harness.wall_clock import WallClock
-from tests.integration.machines.conftest import INSTALL, JARS, KAFKA_HERE, NOT_LIVE, SOURCE, Source, pack
+from tests.integration.machines.conftest import (
+    INSTALL,
+    JARS,
+    KAFKA_HERE,
+    NOT_LIVE,
+    SOURCE,
+    Source,
+    pack,
+)
 
 A, B, C = NODES = ("172.30.1.31", "172.30.1.32", "172.30.1.33")
 BROKERS = ",".join(f"{node}:9092" for node in NODES)
 PAGE = kit.ROOT / "docs" / "how-to" / "install-kafka.md"
-THREE, PACK, _, ONE, STATUS, UPGRADE, UNINSTALL = (
-    command.replace("sudo deploy/install.sh", INSTALL).split() for command in pages.commands(PAGE)
+THREE, PACK, CREATE, CERTIFICATES, SECURED, READ, ONE, STATUS, REPLACE, UPGRADE, UNINSTALL = (
+    shlex.split(command.replace("sudo deploy/install.sh", INSTALL).replace("sudo ", ""))
+    for command in pages.commands(PAGE)
 )
+(BRIDGE,) = pages.fenced(PAGE, "toml")
 KAFKA = tuple(THREE)
 ARCHIVE = ("--archive", JARS)
 HOW = KAFKA_HERE
@@ -56,7 +71,7 @@ FILES = {
 @dataclass
 class Pis:
     universe: Universe
-    boot: Callable[..., Machine]  # node 1 to 3, and more files
+    boot: Callable[..., Machine]  # node 1 to 3, more files, another name for another card
 
 
 @pytest.fixture
@@ -70,11 +85,12 @@ def pis(source: Source, jars: Path, tmp_path: Path) -> Iterator[Pis]:
     files = {SOURCE: source(), JARS: jars, "/root/clock": clock}
     with Universe() as universe, universe.inside(), contextlib.ExitStack() as running:
 
-        def boot(number: int, more: Mapping[str, Path] | None = None) -> Machine:
+        def boot(number: int, more: Mapping[str, Path] | None = None, name: str = "") -> Machine:
             host = universe.host(f"kafka{number}", 30 + number)
             roots, network = [debian_root(SUITES[number - 1])], host.wires.namespace
+            whole = {**files, **(more or {})}
             return running.enter_context(
-                Machine(roots, tmp_path, name=host.name, files={**files, **(more or {})}, network=network)
+                Machine(roots, tmp_path, name=name or host.name, files=whole, network=network)
             )
 
         yield Pis(universe, boot)
@@ -105,6 +121,8 @@ def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_chan
     for wrong, why in (
         (("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg"), "the other nodes are the cluster "),
         (("--nodes", f"{A},{C},{B}"), f"node 2 runs already, at {B}; this one would be {C}"),
+        (("--node", "2"), f"node 2 runs already, at {B}, and this machine has none of its data: two nodes"),
+        (("--node", "2", "--replace"), f"node 2 runs already, at {B}, and this machine has none of its data"),
     ):
         assert why in three.run(*KAFKA, *HOW, *wrong, status=1)
     ahead = {"LD_PRELOAD": "/root/clock/wall_clock.so", "WALL_CLOCK": "/root/clock/wall_clock"}
@@ -197,6 +215,20 @@ WRONG = {
     ),
     "a node that is none": ("", ("--node", "4"), f"--node 4 is not in --nodes {A},{B},{C}"),
     "an id that is none": ("", ("--cluster-id", "mine"), "--cluster-id mine: must have 22 letters, digits"),
+    "a lost disk, and no other node": (
+        "",
+        ("--replace",),
+        "no other node answers: --replace needs 2 that run, so start them first",
+    ),
+    "a lost disk of one node": (
+        "",
+        ("--nodes", A, "--replace"),
+        "one node has no others that keep its messages",
+    ),
+    "force for nothing": ("", ("--force",), "kafka: --force: only with --replace"),
+    "no certificate": ("", ("--tls", "/root/none"), "--tls /root/none: no such directory"),
+    "users without a certificate": ("", ("--user", "bridge"), "--user bridge: needs --tls DIRECTORY too"),
+    "a user that is none": ("", ("--user", "a b"), "--user a b: must have up to 100 letters, digits"),
     "a machine with 1 GB": (
         "echo 'MemTotal: 950000 kB' >/run/meminfo; mount --bind /run/meminfo /proc/meminfo",
         (),
@@ -358,16 +390,48 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return archive.parent
 
 
-def test_a_cluster_is_upgraded_under_load_and_nothing_is_lost_or_doubled(pis: Pis, older: Path) -> None:
-    machines = [pis.boot(number, {"/root/older": older}) for number in (1, 2, 3)]
+def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_is_lost_or_doubled(
+    pis: Pis, older: Path, tmp_path: Path
+) -> None:
+    subprocess.run([kit.ROOT / CERTIFICATES[0], tmp_path / "tls", *CERTIFICATES[2:]], check=True)
+    files = [
+        {"/root/older": older, f"{SOURCE}/kafka-tls": tmp_path / "tls" / f"kafka{number}"}
+        for number in (1, 2, 3)
+    ]
+    machines = [pis.boot(number, more) for number, more in zip((1, 2, 3), files, strict=True)]
     one, two, three = machines
-    before = ("--archive", "/root/older/kafka_2.13-4.3.0.tgz", "--heap", "256", "--wait", "240")
-    for pi in machines:
-        pi.run(*KAFKA, *before)
+    from_older = ("--archive", "/root/older/kafka_2.13-4.3.0.tgz", "--heap", "256", "--wait", "240")
+    secured = ("env", "-C", SOURCE, *SECURED)
+
+    said = one.run(*secured, *from_older)
+    assert "run this command on the others; the user bridge is created then" in said, said
+    refused = two.run(*KAFKA, *from_older, status=1)
+    assert f"{A}:9093: that node has TLS: give --tls DIRECTORY here too" in refused, refused
+    said = two.run(*secured, *from_older)
+    password = said.partition("The password, shown only now:\n")[2].split()[0]
+    login = bridge_as_the_page_says(tmp_path, password)
+    assert "user bridge is there already" in three.run(*secured, *from_older)
     for pi in machines:
         wait_until(lambda pi=pi: in_sync(pi), 120.0, lambda pi=pi: status(pi))  # type: ignore[misc]
-    one.run(*TOPICS, "--create", "--topic", "mqtt")
-    assert "kafka upgrade --archive" in one.run(*KAFKA, *HOW, status=1)
+        assert pi.shell(f"grep -rlF -e {password} /var/log /etc /var/lib/kafka /run 2>&-", status=None) == ""
+        assert "security   TLS, with a certificate until " in status(pi)
+        assert pi.run("stat", "--format=%a %U %G", *SECRETS).splitlines() == [
+            "750 root kafka",
+            "640 root kafka",
+        ]
+    said = three.run(*SECURED[:-4], *from_older)
+    assert "..." not in said, f"without its options it made a step: {said}"
+    said = three.run(*SECURED[:-4], "--user", "oven", *from_older)
+    assert "user oven, who may write to each topic, and create it" in said
+    assert "changed" not in said
+
+    said = bridge(CREATE[1:], tmp_path, "--yes")
+    assert "mqtt" in said, said
+    with pytest.raises(KafkaException):  # not everybody may
+        AdminClient({"bootstrap.servers": BROKERS, "log_level": 0}).list_topics(timeout=3.0)
+    one.run(*READ)
+    assert values(login) == []
+    assert "kafka upgrade --archive" in one.run(*secured, *HOW, status=1)
 
     upgrade = (*UPGRADE, *ARCHIVE, "--wait", "240")  # the page's archive is Apache's
     three.run("systemctl", "stop", "kafka")
@@ -383,20 +447,70 @@ def test_a_cluster_is_upgraded_under_load_and_nothing_is_lost_or_doubled(pis: Pi
     assert one.run("ls", "/opt/kafka").split() == ["4.3.0", "current"]
     wait_until(lambda: in_sync(one), 120.0, lambda: status(one))
 
-    with Load() as load:
+    with Load(login) as load:
         for pi in machines:
             said = pi.run(*upgrade)
             assert "from 4.3.0 to 4.4.0" in said, said
-            assert "upgrade --release-version 4.4" in said, said
+            assert (
+                ":9094 --command-config /etc/kafka/client.properties upgrade --release-version 4.4" in said
+            ), said
             wait_until(lambda: in_sync(one) and in_sync(three), 120.0, lambda: status(one))
     assert "version    4.4.0" in status(two)
     assert load.failed == []
-    assert values() == sorted(load.delivered)
+    assert values(login) == sorted(load.delivered)
     assert "4.4.0 is in force already" in two.run(*upgrade)
 
-    features = ("/opt/kafka/current/bin/kafka-features.sh", "--bootstrap-server", f"{A}:9092")
-    one.run(*features, "upgrade", "--release-version", "4.4")
+    features = ("/opt/kafka/current/bin/kafka-features.sh", "--bootstrap-server", f"{A}:9094")
+    one.run(
+        *features, "--command-config", "/etc/kafka/client.properties", "upgrade", "--release-version", "4.4"
+    )
     wait_until(lambda: in_sync(one), 60.0, lambda: status(one))
+
+    with Load(login, first=len(load.delivered)) as later:
+        three.power_cut()
+        wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
+        blank = pis.boot(3, files[2], name="kafka3-new-card")
+        before = blank.tree(*EVERYWHERE)
+        refused = blank.run(*secured, *HOW, status=1)
+        assert len([line for line in refused.splitlines() if not line.startswith("note: ")]) == 1, refused
+        assert "none of its data: if its disk is lost, add --replace" in refused, refused
+        assert blank.tree(*EVERYWHERE) == before
+        said = blank.run(*REPLACE, "--tls", f"{SOURCE}/kafka-tls", "--user", "bridge", *HOW)
+        assert "format /var/lib/kafka/data" in said, said
+        assert in_sync(blank), status(blank)
+        assert "it runs, and is in sync" in blank.run(*REPLACE, *HOW)
+    assert later.failed == []
+    assert values(login) == sorted([*load.delivered, *later.delivered])
+
+    # The new card has all of it: without another node, node 3 and node 1 serve it.
+    two.power_cut()
+    wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
+    assert values(login) == sorted([*load.delivered, *later.delivered])
+    blank.run(*UNINSTALL, "--purge", "--force")
+    assert left(blank) == set()
+
+
+SECRETS = ("/etc/kafka/tls", "/etc/kafka/tls/node.pem")
+
+
+def bridge_as_the_page_says(directory: Path, password: str) -> dict[str, str]:
+    """Write the settings of the page. The result is what librdkafka needs to log in."""
+    certificate, file = directory / "tls" / "kafka1" / "ca.crt", directory / "kafka-password"
+    file.write_text(f"{password}\n")
+    file.chmod(0o600)
+    text = BRIDGE.replace("/etc/mqtt-kafka-bridge/tls/kafka-ca.crt", str(certificate))
+    text = text.replace("/etc/mqtt-kafka-bridge/kafka-password", str(file))
+    (directory / "bridge.toml").write_text(text)
+    options = dict(re.findall(r'^((?:security|sasl)\.\w+) = "(.*)"$', BRIDGE, re.MULTILINE))
+    return {**options, "ssl.ca.location": str(certificate), "sasl.password": password}
+
+
+def bridge(command: Sequence[str], directory: Path, *options: str) -> str:
+    """Run a command of the bridge with the settings of the page."""
+    words = [sys.executable, "-m", "bridge", *command, *options, "--config", directory / "bridge.toml"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=kit.ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
@@ -413,6 +527,10 @@ def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
     settings = pi.read("/etc/kafka/server.properties")
     assert "\nmin.insync.replicas=1\n" in settings
     assert "\nlog.flush.interval.messages=1\n" in settings  # no other node has a copy
+    pi.run(f"{SOURCE}/deploy/make-certificates", "/root/tls", f"pi={ALONE}")
+    assert "settings and unit, changed" in pi.run(*one, "--tls", "/root/tls/pi")
+    assert "whoever reaches port 9092 may" in status(pi)
+    assert "security   TLS, with a certificate until" in status(pi)
     refused = pi.run(*UNINSTALL, "--purge", status=1)
     assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on this node alone; --force purges" in refused
     pi.run(*UNINSTALL, "--purge", "--force")
@@ -430,7 +548,8 @@ def lone_pi_online(source: Source, tmp_path: Path) -> Iterator[Machine]:
 class Load:
     """100 messages a second, each different, inside the `with` block."""
 
-    def __init__(self) -> None:
+    def __init__(self, login: Mapping[str, str], first: int = 0) -> None:
+        self._login, self._first = login, first
         self.delivered: list[str] = []
         self.failed: list[str] = []
         self._stop = threading.Event()
@@ -446,8 +565,8 @@ class Load:
 
     def _run(self) -> None:
         options = {"bootstrap.servers": BROKERS, "enable.idempotence": True, "log_level": 0}
-        producer = Producer({**options, "message.timeout.ms": 300_000})
-        for number in itertools.count():
+        producer = Producer({**options, **self._login, "message.timeout.ms": 300_000})
+        for number in itertools.count(self._first):
             if self._stop.wait(0.01):
                 break
             producer.produce("mqtt", f"{number:06}".encode(), on_delivery=self._settle)
@@ -486,5 +605,5 @@ def produce(value: str) -> None:
     assert failed == [None]
 
 
-def values() -> list[str]:
-    return sorted(each.value.decode() for each in records(BROKERS, "mqtt"))
+def values(login: Mapping[str, str] | None = None) -> list[str]:
+    return sorted(each.value.decode() for each in records(BROKERS, "mqtt", login=login))
