@@ -186,8 +186,10 @@ def test_an_address_that_two_machines_share_moves_and_a_spare_takes_the_place_of
     with capsys.disabled():
         print(f"\n{times}")  # noqa: T201
     chain.judge(flow)
+    # Other tests run beside the single round, so it tells only that the address moves by itself and soon.
+    limit = MOVES_WITHIN if request.config.getoption("--rounds") > 1 else 3 * MOVES_WITHIN
     for name, seconds in times.moved.items():
-        assert max(seconds) <= patient(MOVES_WITHIN), f"{name}: {seconds}"
+        assert max(seconds) <= patient(limit), f"{name}: {seconds}"
 
 
 def the_first_has_the_address(one: Balancer) -> None:
