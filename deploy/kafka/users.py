@@ -16,6 +16,7 @@ import protocol
 from protocol import Answer, Certificate, Unreachable
 
 RIGHTS = {
+    "READ": 3,
     "WRITE": 4,
     "DESCRIBE": 8,
     "DESCRIBE_CONFIGS": 10,
