@@ -62,7 +62,7 @@ class Coalescing:
     )
 
     def __init__(self, window: int) -> None:
-        """`window`: the broker's is no larger."""
+        """`window`: the bridge's Receive Maximum. With MQTT 5 the broker's window is no larger."""
         self.until = 0.0
         self.most = _ALL
         self._size = _OF_ONE_TOPIC  # messages that a report confirms, on average
@@ -96,7 +96,8 @@ class Coalescing:
             self._full, self._in_vain = unacknowledged, 0
         if waited >= SHORTEST and self._taken_at < self.until <= now:
             if now - came_at < min(1.2 * self._gap, _PAUSE):
-                self._in_vain = 0 if unacknowledged == self._full else self._in_vain
+                if unacknowledged == self._full:
+                    self._in_vain = 0
             elif unacknowledged == self._full:
                 self._in_vain += 1
             else:
