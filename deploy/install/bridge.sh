@@ -249,30 +249,23 @@ described() { # UNIT
 # -- uninstall ----------------------------------------------------------------------------------------
 
 uninstall_bridge() {
-    local purge='' force='' unit
-    while (($#)); do
-        case $1 in
-        --purge) purge=yes ;;
-        --force) force=yes ;;
-        *) misuse "uninstall: $1: no such option" ;;
-        esac
-        shift
-    done
+    local unit
+    removal_options "uninstall" "$@"
     require_root
     require_no_package
     local -a units
     mapfile -t units < <(units_in_use)
-    [[ -z $purge || -n $force ]] || refuse_undelivered
+    [[ -z $PURGE || -n $FORCE ]] || refuse_undelivered
     for unit in "${units[@]}"; do
         step "stop $unit" systemctl stop "$unit"
     done
-    if [[ -n $purge && -z $force ]]; then # more messages may have come until the bridge stopped
+    if [[ -n $PURGE && -z $FORCE ]]; then # more messages may have come until the bridge stopped
         undo systemctl start "${units[@]}"
         refuse_undelivered
         keep
     fi
     step "unit, commands, $VERSIONS" remove_bridge
-    if [[ -n $purge ]]; then
+    if [[ -n $PURGE ]]; then
         step "settings, passwords, state, user" purge_bridge
     else
         say "  kept: $CONFIGURATION, $STATE and the user $NAME (--purge removes them)"

@@ -221,23 +221,15 @@ emqx_status() {
 }
 
 uninstall_emqx() {
-    local purge='' force=''
-    while (($#)); do
-        case $1 in
-        --purge) purge=yes ;;
-        --force) force=yes ;;
-        *) misuse "emqx uninstall: $1: no such option" ;;
-        esac
-        shift
-    done
+    removal_options "emqx uninstall" "$@"
     require_root
     [[ -e $EMQX_DROPIN || -z $(emqx_in_force) ]] || fail "EMQX is not from install.sh: sudo apt-get remove emqx"
-    [[ -z $purge || -n $force ]] || refuse_last_node
+    [[ -z $PURGE || -n $FORCE ]] || refuse_last_node
     if [[ -n $(emqx_in_force) ]]; then
         step "stop EMQX" systemctl disable --now "$EMQX_UNIT"
-        [[ -n $purge ]] || step "apt-get remove emqx" apt_remove remove
+        [[ -n $PURGE ]] || step "apt-get remove emqx" apt_remove remove
     fi
-    if [[ -n $purge ]]; then
+    if [[ -n $PURGE ]]; then
         step "package, settings, retained messages, sessions, cookie" purge_emqx
     else
         say "  kept: $EMQX_ETC, $EMQX_DATA and $EMQX_COOKIE_FILE (--purge removes them)"

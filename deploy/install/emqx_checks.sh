@@ -115,7 +115,7 @@ cookie_in() {
 # A restart ends the sessions of a node, with the messages that wait in them.
 require_no_restart() { # VERSION-IN-FORCE
     systemctl is-active --quiet "$EMQX_UNIT" || return 0
-    if [[ $1 != "$EMQX_NEW" ]] || ! emqx_files_are_in_place; then
+    if [[ $1 != "$EMQX_NEW" ]] || ! are_in_place emqx_files; then
         fail "EMQX must restart, which ends this node's sessions with the messages that wait in them: when none wait \
 that you need, add --restart"
     fi

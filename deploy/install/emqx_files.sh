@@ -59,13 +59,6 @@ emqx_settings_file() {
     fi
 }
 
-emqx_files_are_in_place() {
-    local from to _
-    while read -r from to _; do
-        cmp -s "$from" "$to" || return 1
-    done < <(emqx_files)
-}
-
 # Keep files of EMQX that a person or a newer package has changed, instead of asking.
 install_emqx_package() {
     apt_install -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$(readlink -f "$EMQX_PACKAGE")"
@@ -75,7 +68,7 @@ put_emqx_in_place() { # VERSION-IN-FORCE
     local file
     EMQX_IS_NEW=$([[ -n $1 ]] || echo yes)
     [[ $1 == "$EMQX_NEW" ]] || EMQX_RESTARTS=yes
-    ! emqx_files_are_in_place || return 0
+    ! are_in_place emqx_files || return 0
     [[ -n $DRY_RUN ]] || save_emqx_files
     undo put_emqx_files_back "$(systemctl is-active --quiet "$EMQX_UNIT" && echo running)"
     for file in "$EMQX_ETC/emqx.conf" "$EMQX_ETC/acl.conf"; do
@@ -83,7 +76,7 @@ put_emqx_in_place() { # VERSION-IN-FORCE
         undo rm -f "$file.before-mqtt-kafka-bridge"
         step "what was there, to $file.before-mqtt-kafka-bridge" cp -p "$file" "$file.before-mqtt-kafka-bridge"
     done
-    step "settings, access rules, cookie" install_emqx_files
+    step "settings, access rules, cookie" copy_files emqx_files
     [[ $EMQX_LINE == 4.4 ]] || step "emqx check_config" timeout 120 emqx check_config
     EMQX_RESTARTS=yes
     [[ ! -e $EMQX_DATA/authz/acl.conf ]] || warn "the access rules were changed in the dashboard, so EMQX reads \
@@ -92,14 +85,6 @@ $EMQX_DATA/authz/acl.conf and not $EMQX_ETC/acl.conf: add the first rules of the
 
 has_our_part() { # FILE
     grep -q "^[#%]* $EMQX_BEGIN" "$1"
-}
-
-install_emqx_files() {
-    local from to mode
-    while read -r from to mode; do
-        cmp -s "$from" "$to" || install -D -m "$mode" "$from" "$to"
-    done < <(emqx_files)
-    systemctl daemon-reload
 }
 
 save_emqx_files() {

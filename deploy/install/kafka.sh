@@ -86,7 +86,7 @@ cluster() { # COMMAND [WORD]
 
 # A change of settings restarts Kafka. Refuse while that would leave a partition without its replicas.
 require_restart_may_be() {
-    if kafka_files_are_in_place || ! systemctl is-active --quiet "$KAFKA_UNIT"; then return; fi
+    if are_in_place kafka_files || ! systemctl is-active --quiet "$KAFKA_UNIT"; then return; fi
     ! cluster joined >/dev/null || require_whole
 }
 

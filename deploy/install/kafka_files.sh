@@ -52,13 +52,6 @@ kafka_files() {
     echo "$SOURCE/deploy/kafka/client.properties $KAFKA_ETC/client.properties 0640"
 }
 
-kafka_files_are_in_place() {
-    local from to _
-    while read -r from to _; do
-        cmp -s "$from" "$to" || return 1
-    done < <(kafka_files)
-}
-
 put_kafka_in_place() { # VERSION-IN-FORCE
     if [[ -z $1 ]]; then
         undo forget_kafka "$(id kafka >/dev/null 2>&1 || echo made)" "$(existing "$KAFKA_STATE")" \
@@ -67,7 +60,7 @@ put_kafka_in_place() { # VERSION-IN-FORCE
         keep_old_properties
         step "$KAFKA_NEW in force" point_kafka "$KAFKA_NEW"
         step "settings and unit" install_kafka_files
-    elif ! kafka_files_are_in_place; then
+    elif ! are_in_place kafka_files; then
         [[ -n $DRY_RUN ]] || save_kafka_files
         keep_old_properties
         undo put_kafka_files_back

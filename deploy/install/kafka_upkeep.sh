@@ -98,26 +98,18 @@ remove_old_kafkas() { # PREVIOUS
 }
 
 uninstall_kafka() {
-    local purge='' force=''
-    while (($#)); do
-        case $1 in
-        --purge) purge=yes ;;
-        --force) force=yes ;;
-        *) misuse "kafka uninstall: $1: no such option" ;;
-        esac
-        shift
-    done
+    removal_options "kafka uninstall" "$@"
     require_root
     require_no_other_kafka
-    [[ -z $purge || -n $force ]] || refuse_last_replica
+    [[ -z $PURGE || -n $FORCE ]] || refuse_last_replica
     step "stop Kafka" stop_kafka
-    if [[ -n $purge && -z $force && -e $KAFKA_UNIT_FILE && -z $DRY_RUN ]]; then # another node may have died meanwhile
+    if [[ -n $PURGE && -z $FORCE && -e $KAFKA_UNIT_FILE && -z $DRY_RUN ]]; then # another node may have died meanwhile
         undo systemctl enable --now "$KAFKA_UNIT"
         refuse_last_replica
         keep
     fi
     step "unit, $KAFKA" remove_kafka
-    if [[ -n $purge ]]; then
+    if [[ -n $PURGE ]]; then
         step "settings, messages, user" purge_kafka
     else
         say "  kept: $KAFKA_ETC, $KAFKA_STATE and the user kafka (--purge removes them)"

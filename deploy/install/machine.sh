@@ -85,3 +85,38 @@ apt_install() { # PACKAGE...
 is_installed() { # PACKAGE
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }
+
+# -- files of settings and units -----------------------------------------------------------------------
+
+# FILES is a function that prints lines of: where a file comes from, where it goes, its mode.
+
+are_in_place() { # FILES
+    local from to _
+    while read -r from to _; do
+        cmp -s "$from" "$to" || return 1
+    done < <("$1")
+}
+
+copy_files() { # FILES
+    local from to mode
+    while read -r from to mode; do
+        cmp -s "$from" "$to" || install -D -m "$mode" "$from" "$to"
+    done < <("$1")
+    systemctl daemon-reload
+}
+
+# Set PURGE and FORCE to yes or to nothing, as the options of a removal say.
+removal_options() { # COMMAND OPTION...
+    local command=$1
+    # shellcheck disable=SC2034 # the caller reads them
+    PURGE='' FORCE=''
+    shift
+    while (($#)); do
+        case $1 in
+        --purge) PURGE=yes ;;
+        --force) FORCE=yes ;;
+        *) misuse "$command: $1: no such option" ;;
+        esac
+        shift
+    done
+}

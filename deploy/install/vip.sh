@@ -61,7 +61,7 @@ share_address() {
         step "apt-get install keepalived socat" apt_install keepalived socat
     fi
     write_keepalived_files
-    if keepalived_files_are_in_place && systemctl is-active --quiet keepalived; then
+    if are_in_place keepalived_files && systemctl is-active --quiet keepalived; then
         say "  keepalived runs"
     else
         put_keepalived_in_place
@@ -85,13 +85,6 @@ keepalived_files() {
     echo "$SOURCE/deploy/systemd/keepalived.conf $KEEPALIVED_UNIT_FILE 0644"
 }
 
-keepalived_files_are_in_place() {
-    local from to _
-    while read -r from to _; do
-        cmp -s "$from" "$to" || return 1
-    done < <(keepalived_files)
-}
-
 put_keepalived_in_place() {
     local how=restart
     if ! shares_address; then
@@ -104,20 +97,12 @@ put_keepalived_in_place() {
         # A reload does not move the address, but does not read the unit either.
         ! cmp -s "$SOURCE/deploy/systemd/keepalived.conf" "$KEEPALIVED_UNIT_FILE" || how=reload-or-restart
     fi
-    step "$KEEPALIVED_CONF, check-haproxy, unit" install_keepalived_files
+    step "$KEEPALIVED_CONF, check-haproxy, unit" copy_files keepalived_files
     step "keepalived --config-test" keepalived --config-test --use-file "$KEEPALIVED_CONF"
     systemctl is-enabled --quiet keepalived 2>/dev/null ||
         step "start keepalived at each boot" systemctl enable keepalived
     step "$how keepalived" systemctl "$how" keepalived
     keep
-}
-
-install_keepalived_files() {
-    local from to mode
-    while read -r from to mode; do
-        cmp -s "$from" "$to" || install -D -m "$mode" "$from" "$to"
-    done < <(keepalived_files)
-    systemctl daemon-reload
 }
 
 put_keepalived_back() {
