@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from tests.artefacts.test_readme import rows
+from tests.harness import installer
 from tests.harness.kit import ROOT
 from tests.harness.tls import Authority
 
@@ -46,11 +47,9 @@ def shell(tmp_path: Path) -> Shell:
     (tmp_path / "scratch").mkdir()
 
     def run(script: str, *, nodes: str = " ".join(NODES), user: str = "") -> subprocess.CompletedProcess[str]:
-        parts = ("say", "machine", "service", "kafka_checks", "kafka_versions", "kafka_files", "kafka_tls")
-        sources = "; ".join(f". {DEPLOY}/install/{part}.sh" for part in parts)
         head = (
-            f"set -euo pipefail; SOURCE={ROOT} COMMAND=kafka PREFIX=/usr/local SCRATCH={tmp_path}/scratch;"
-            f" {sources}; systemctl() {{ return 3; }};"
+            f"set -euo pipefail\n{installer.kafka_functions(tmp_path / 'scratch')}"
+            "systemctl() { return 3; };"
             ' misuse() { fail "$1" 2; }; finish() { printf "note: %s\\n" "${WARNINGS[@]}"; };'
             f" NODES=({nodes}) NODE=1 BIND={NODES[0]} HEAP=512 KAFKA_USER={user};"
             f" KAFKA_PROPERTIES={tmp_path}/server.properties; "

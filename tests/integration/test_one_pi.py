@@ -16,6 +16,7 @@ import pytest
 from paho.mqtt import publish
 
 from tests.artefacts import pages
+from tests.harness import installer
 from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import MQTT, answers_connect
 from tests.harness.conditions import wait_until
@@ -42,8 +43,8 @@ def one_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster
 def settings_of_a_node_alone(scratch: Path) -> str:
     """What `install.sh kafka --nodes 127.0.0.1` writes, as the page says."""
     assert "deploy/install.sh kafka --nodes 127.0.0.1\n" in PAGE.read_text()
-    node = f"NODES=(127.0.0.1) NODE=1 BIND=127.0.0.1 HEAP=256 SCRATCH={scratch} SOURCE={ROOT}"
-    script = f"set -eu; {node}; . {ROOT}/deploy/install/kafka_files.sh; write_kafka_files"
+    node = "NODES=(127.0.0.1) NODE=1 BIND=127.0.0.1 HEAP=256"
+    script = f"set -euo pipefail\n{installer.kafka_functions(scratch)}{node}\nwrite_kafka_files"
     subprocess.run(["bash", "-c", script], check=True)
     text = (scratch / "kafka" / "server.properties").read_text()
     assert "\nlog.flush.interval.messages=1\n" in text
