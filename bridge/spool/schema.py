@@ -13,6 +13,9 @@ from pathlib import Path
 from bridge.errors import SpoolUnusable
 
 VERSION = 1
+# While the file knows of Kafka transactions. A package that knows version 1 alone would give the names of rows
+# to later ones (delivery/intent.py).
+WITH_INTENTS = 2
 _APPLICATION = 0x6D716B62  # "mqkb", in the file's header
 
 _PAGE, _USABLE = 4096, 4084  # bytes of a page, and of its cells
@@ -44,7 +47,7 @@ def require_known(database: sqlite3.Connection, path: Path) -> bool:
     """True: the database is the bridge's. False: it is empty. Raises SpoolUnusable for any other one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     (application,) = database.execute("PRAGMA application_id").fetchone()
-    if version > VERSION:
+    if version > WITH_INTENTS:
         raise SpoolUnusable(
             f"{path}: was made by a newer version of the bridge",
             "install that version again, and stop it when its spool is empty",

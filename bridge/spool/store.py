@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.intent import Intent, Memory, Row
 from bridge.delivery.results import Removed
 from bridge.delivery.segment import (
     BEGINNING,
@@ -29,6 +30,7 @@ from bridge.delivery.segment import (
 from bridge.errors import CorruptSegment, SpoolUnusable
 from bridge.message import NO_TIMESTAMP, Message, OpenIdentifier
 from bridge.spool.dead_letter_limits import DeadLetterLimits
+from bridge.spool.intents import Intents
 from bridge.spool.schema import create, letter_bytes, require_known, used_bytes
 
 SEQUENCE_BITS = 44  # of a row's position; 19 bits remain for the lane
@@ -94,6 +96,7 @@ class Store:
             self._db = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=32
             )
+            self._intents = Intents(self._db)
             try:
                 self._set_up()
             except BaseException:
@@ -114,6 +117,10 @@ class Store:
                 create(self._db)
         self._topics = dict(execute("SELECT id, topic FROM lanes").fetchall())
         self._lanes = {topic: number for number, topic in self._topics.items()}
+        self._intents.load()
+        if self._intents.memory.is_open:
+            with self._transaction():
+                self._intents.prune(self._count)
 
     # -- segments ------------------------------------------------------------------------------------
 
@@ -122,8 +129,11 @@ class Store:
         segments: Iterable[tuple[str, Segment, bytes]],
         letters: Iterable[DeadLetter] = (),
         done: Iterable[tuple[str, Segment]] = (),
+        *,
+        intent: Intent | None = None,
     ) -> None:
-        """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`.
+        """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`; write
+        the intent of the next Kafka transaction, and delete the rows that the last one delivered.
 
         The commit is on disk, synced, when this method returns.
         """
@@ -136,8 +146,10 @@ class Store:
             for letter in letters:
                 self._insert_letter(letter)
             for topic, segment in done:
-                if topic in self._lanes:
-                    self._delete(self._lane(topic) | segment.first)
+                self._delete_row((topic, segment.first))
+            if intent:
+                for row in self._intents.write(intent, self._count):
+                    self._delete_row(row)
             if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:
                 self._remove_lanes_at = time.monotonic() + _REMOVE_EVERY
                 self._remove_lanes()
@@ -271,6 +283,22 @@ class Store:
             (segment.count, len(body), segment.last, lane >> SEQUENCE_BITS),
         )
 
+    def _count(self, row: Row) -> int:
+        """How many messages a row has; 0: there is no such row."""
+        topic, first = row
+        if topic not in self._lanes:
+            return 0
+        found = self._db.execute(
+            "SELECT messages FROM segments WHERE position = ?", (self._lane(topic) | first,)
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    def _delete_row(self, row: Row) -> None:
+        topic, first = row
+        if topic in self._lanes:  # it is not, for example in a new file after a damaged one was set aside
+            self._delete(self._lane(topic) | first)
+            self._intents.deleted(row)
+
     def _delete(self, position: int) -> None:
         deleted = self._db.execute(
             "DELETE FROM segments WHERE position = ? RETURNING messages, length(body)", (position,)
@@ -387,6 +415,37 @@ class Store:
             removed = bounds.remove(self._db, bound, numbers)
         return removed if removed.letters else None  # another command has deleted them first
 
+    # -- Kafka transactions ---------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> Memory:
+        """What the file remembers of the last Kafka transaction."""
+        return self._intents.memory
+
+    def settle(self, is_committed: bool) -> None:
+        """Take the verdict about the last intent: delete what Kafka has, and forget the names of its rows.
+
+        Call this before any row is moved, read or deleted. A row of which Kafka has a part is replaced.
+        """
+        with self._translated(), self._transaction():
+            for (topic, first), delivered in self._intents.settle(is_committed).items():
+                if topic in self._lanes:
+                    self._take_out(topic, self._lane(topic) | first, frozenset(delivered))
+
+    def _take_out(self, topic: str, position: int, delivered: frozenset[int]) -> None:
+        row = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()
+        if row is None:
+            return
+        rest: list[Message] = []
+        if delivered:
+            with suppress(CorruptSegment):  # a damaged row stays for people: it is never produced
+                rest = [each for each in unpack(row[0]) if each.sequence not in delivered]
+                self._delete(position)
+        else:
+            self._delete(position)
+        for segment in cut(rest):
+            self._insert(topic, segment, pack(segment.messages))
+
     # -- identifiers ---------------------------------------------------------------------------------
 
     def save_identifiers(self, session: str, identifiers: Iterable[OpenIdentifier]) -> None:
@@ -474,6 +533,8 @@ class Store:
                     self._lanes[topic], self._topics[number] = number, topic
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
+            with suppress(sqlite3.Error):
+                self._intents.load()
             raise
 
     @contextmanager

@@ -1,0 +1,252 @@
+"""The intent of a Kafka transaction on disk, and what the number in Kafka says about it. Pure.
+
+In the mode exactly-once a transaction has a number that is used once: 1, 2, ... in each spool. It is in Kafka
+as the offset of a consumer group without members, committed in the same transaction as the records: Kafka has
+both or neither. Before a transaction may commit, its *intent* is on disk, synced: the number, and which
+messages on disk are in it. So after a crash the number in Kafka tells whether Kafka has them.
+
+    on disk                            in Kafka
+    ---------------------------------  ---------------------------------------------------------
+    the spool's name, made by chance   records
+    intent N: rows, or parts of rows   offset N; metadata: the spool's name, N, and the run's name
+    delivered: parts of rows that      the numbers of other spools, as they were found (`Number`)
+      transactions before N delivered
+
+Each run of the bridge has a name, made by chance, that is in its intents and in Kafka. So the number of a copy
+of this spool, which another bridge uses, is never taken for this one's.
+
+These rules always hold:
+
+* A row is deleted only after the commit of its last message returned, or its number was read in Kafka.
+* Whatever Kafka may have of a row on disk, is named on disk: in the intent, or in `delivered`.
+* A name of a row is on disk only while the row is. So a later row never has the name.
+* A number that is not found, is another spool's, or does not fit, never deletes a row: loss outranks doubling.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
+
+from bridge.delivery.segment import Segment
+from bridge.message import Message
+
+VERSION = 1  # of the metadata in Kafka
+_MOST_SPOOLS = 16  # in the metadata, whose size Kafka limits: offset.metadata.max.bytes, 4096 by default
+
+Row = tuple[str, int]  # a Kafka topic, and the sequence number of the row's first message
+Rows = Mapping[Row, tuple[int, ...]]  # sequence numbers of messages of each row; (): all of them
+
+
+class Number(NamedTuple):
+    """The number of a spool's last transaction, and the run that it was of."""
+
+    number: int
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What transaction `number` delivers, if it commits. `confirmed`: the last one that did commit."""
+
+    number: int
+    run: str
+    rows: Rows
+    confirmed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What the disk knows. `spool` is empty in a file in which no intent was ever written.
+
+    `is_open`: rows on disk wait for the verdict about the intent `number`, or parts of them were delivered.
+    """
+
+    spool: str = ""
+    number: int = 0
+    run: str = ""
+    confirmed: int = 0
+    is_open: bool = False
+
+
+class Verdict(Enum):
+    """What the number in Kafka says about the last intent. Only COMMITTED deletes rows."""
+
+    COMMITTED = auto()
+    NOT_COMMITTED = auto()
+    GONE = auto()  # this spool has committed, and Kafka knows no number of it: expired, deleted
+    BEHIND = auto()  # Kafka's number is lower than one that Kafka has confirmed: another cluster?
+    AHEAD = auto()  # Kafka's number is one that this disk does not know: a copy, or restored from a backup
+    OTHER = auto()  # the spool is new, and Kafka knows numbers of other spools
+
+    @property
+    def is_loud(self) -> bool:
+        """A person must know: messages on disk may be in Kafka, and are produced again."""
+        return self not in (Verdict.COMMITTED, Verdict.NOT_COMMITTED)
+
+
+def judge(memory: Memory, numbers: Mapping[str, Number]) -> Verdict:
+    """`numbers`: what Kafka has, by spool. They were read after the last producer had been fenced."""
+    found = numbers.get(memory.spool) if memory.spool else None
+    if found is None:
+        if memory.confirmed:
+            return Verdict.GONE
+        return Verdict.OTHER if numbers else Verdict.NOT_COMMITTED
+    if found == (memory.number, memory.run):
+        return Verdict.COMMITTED
+    if found.number > memory.confirmed:
+        return Verdict.AHEAD
+    return Verdict.BEHIND if found.number < memory.confirmed else Verdict.NOT_COMMITTED
+
+
+# -- rows ----------------------------------------------------------------------------------------------
+
+
+def rows_of(messages: Iterable[Message], row_of: Callable[[Message], Segment | None]) -> Rows:
+    """The rows of these messages. A message that is in no row is not named."""
+    found: dict[Segment, list[Message]] = {}
+    for message in messages:
+        if segment := row_of(message):
+            found.setdefault(segment, []).append(message)
+    return {
+        (its[0].plan.kafka_topic, segment.first): (
+            () if len(its) == segment.count else tuple(sorted(message.sequence for message in its))
+        )
+        for segment, its in found.items()
+    }
+
+
+def merged(delivered: Rows, more: Rows) -> dict[Row, tuple[int, ...]]:
+    """What both name."""
+    found = dict(delivered)
+    for row, sequences in more.items():
+        before = found.get(row)
+        if before is None or not sequences:
+            found[row] = sequences
+        elif before:
+            found[row] = tuple(sorted({*before, *sequences}))
+    return found
+
+
+def to_json(rows: Rows) -> str:
+    topics: dict[str, list[list[int]]] = {}
+    for (topic, first), sequences in rows.items():
+        topics.setdefault(topic, []).append([first, *(sequence - first for sequence in sequences)])
+    return json.dumps(topics, separators=(",", ":"))
+
+
+def from_json(text: str) -> dict[Row, tuple[int, ...]]:
+    return {
+        (topic, first): tuple(first + each for each in differences)
+        for topic, rows in json.loads(text).items()
+        for first, *differences in rows
+    }
+
+
+# -- Kafka's side --------------------------------------------------------------------------------------
+
+
+def to_metadata(spool: str, number: Number, others: Mapping[str, Number]) -> str:
+    """The metadata of the offset. Numbers of other spools are carried along, because this offset may replace
+    the one that had them: a bridge with another spool and the same names may come back.
+    """
+    latest = sorted(others.items(), key=lambda item: item[1].number)[-(_MOST_SPOOLS - 1) :]
+    spools = {spool: number, **{name: each for name, each in latest if name != spool}}
+    return json.dumps({"version": VERSION, "spools": spools}, separators=(",", ":"))
+
+
+def from_metadata(texts: Iterable[str]) -> dict[str, Number]:
+    """The highest number of each spool in the metadata of all offsets. Others' metadata is passed over."""
+    found: dict[str, Number] = {}
+    for text in texts:
+        try:
+            spools = json.loads(text)["spools"]
+            read = {str(name): Number(int(number), str(run)) for name, (number, run) in spools.items()}
+        except (ValueError, TypeError, KeyError, AttributeError):
+            continue
+        for name, number in read.items():
+            if name not in found or found[name].number < number.number:
+                found[name] = number
+    return found
+
+
+# -- the disk's side -----------------------------------------------------------------------------------
+
+
+class IntentLog(Protocol):
+    """The part of spool.spool.Spool that the transactional cluster uses. Each `told` is called in the loop."""
+
+    def recall(self, told: Callable[[Memory], None]) -> None:
+        """`told` gets what the disk knows, once the file could be opened; again for a file begun anew."""
+
+    def settle(self, is_committed: bool, told: Callable[[], None]) -> None:
+        """Take the verdict about the intent: delete what Kafka has, and forget the intent, in one commit."""
+
+    def intend(self, intent: Intent, told: Callable[[str], None]) -> None:
+        """Have an intent written. `told` gets the spool's name once it is synced, or "" if it can't be."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What the disk holds about transactions, as one commit after another changes it.
+
+    `count` tells how many messages a row on disk has; 0: there is no such row.
+    """
+
+    spool: str = ""
+    number: int = 0
+    run: str = ""
+    confirmed: int = 0
+    intended: Rows = field(default_factory=dict)
+    delivered: dict[Row, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def memory(self) -> Memory:
+        is_open = bool(self.intended or self.delivered)
+        return Memory(self.spool, self.number, self.run, self.confirmed, is_open)
+
+    def write(self, intent: Intent, count: Callable[[Row], int]) -> list[Row]:
+        """Replace the intent by the next one. Returns the rows to delete in the same commit.
+
+        If the last intent was not committed, it is forgotten.
+        """
+        complete = self._confirm(count) if intent.confirmed == self.number else []
+        self.confirmed = intent.confirmed if self.number else 0  # of another file, if this one is new
+        self.number, self.run, self.intended = intent.number, intent.run, intent.rows
+        return complete
+
+    def settle(self, is_committed: bool) -> Rows:
+        """Take the verdict. Returns the messages to delete, of rows on disk. Nothing is named any more."""
+        if is_committed:
+            self.delivered = merged(self.delivered, self.intended)
+            self.confirmed = self.number
+        delivered, self.delivered, self.intended = self.delivered, {}, {}
+        return delivered
+
+    def _confirm(self, count: Callable[[Row], int]) -> list[Row]:
+        complete = []
+        delivered = merged(self.delivered, self.intended)
+        for row in self.intended:
+            messages = count(row)
+            if messages and len(delivered[row]) not in (0, messages):
+                continue
+            if messages:
+                complete.append(row)
+            del delivered[row]
+        self.delivered = delivered
+        return complete
+
+    def forget(self, row: Row) -> bool:
+        """The row is deleted. Returns whether it was named in `delivered`."""
+        return self.delivered.pop(row, None) is not None
+
+    def prune(self, count: Callable[[Row], int]) -> bool:
+        """Forget the names of rows that are not on disk. Returns whether anything has changed.
+
+        Call this when the file was opened, before anything is written: new rows may get these names.
+        """
+        names = len(self.intended) + len(self.delivered)
+        self.intended = {row: its for row, its in self.intended.items() if count(row)}
+        self.delivered = {row: its for row, its in self.delivered.items() if count(row)}
+        return len(self.intended) + len(self.delivered) != names
