@@ -89,9 +89,10 @@ class Service:
             settings.mqtt.session_name(settings.mqtt.client_id),
             settings.dead_letters,
             self._dead_letter_topic.post if self._dead_letter_topic else lambda _: None,
+            settings.kafka.is_exactly_once,
         )
         self._pipeline = Pipeline(settings, router, self._kafka, self._spool)
-        self._pipeline.take_up(self._spool.backlogs, self._spool.identifiers)
+        self._pipeline.take_up(self._spool.backlogs, self._spool.identifiers, self._spool.recalled)
         self._session = Session(
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )

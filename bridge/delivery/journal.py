@@ -71,6 +71,9 @@ class Recalled(NamedTuple):
     number: int = 0
 
 
+NOTHING = Recalled()
+
+
 @dataclass(slots=True)
 class JournalRow:
     """What one commit does to the journal.
@@ -239,11 +242,9 @@ class Journal:
     def add(self, what: object, messages: Iterable[Message]) -> None:
         """`what` is written with the next commit, and `messages` with it: a segment, or a dead letter."""
         self._agree()
-        entries = []
-        for message in messages:
-            # What is settled is on disk already, with its entry.
-            if message.packet_id and not message.state and self._ledger.knows(message):
-                entries.append(self._entry(message))
+        # What is settled is on disk already, with its entry.
+        knows = self._ledger.knows
+        entries = [self._entry(each) for each in messages if not each.state and knows(each)]
         if entries:
             self._entries[what] = b"".join(entries)
 

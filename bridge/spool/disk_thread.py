@@ -14,9 +14,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Event as Signal
 from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.journal import Journaled, JournalRow, Recalled, Standing
 from bridge.delivery.results import FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted
 from bridge.errors import NoThread, SpoolUnusable
@@ -40,18 +42,30 @@ _QUIET_AFTER = 2.0  # seconds without a job; a spool in frequent use soon needs 
 # Seconds of a move before the bridge connects. A longer move goes on afterwards: EMQ's queue is short.
 _MOVE_BEFORE = 1.0
 _TRY_AGAIN, _TIMEOUT = 2.0, 60.0  # seconds; for reads and moves that failed
+_STAND_TIMEOUT = 10.0  # seconds that the loop waits for one commit
 _MAKE_ROOM = (
     "let Kafka take the messages that wait, free space on this disk, or raise spool.max_bytes;"
     " `bridge spool status` shows what takes the space"
 )
 
 
+class _Stand:
+    """How far the journal's bridge came: the disk must say so before the loop goes on."""
+
+    def __init__(self, standing: Standing, forgets: bool) -> None:
+        self.standing, self.forgets = standing, forgets
+        self.is_over = Signal()
+        self.error: SpoolUnusable | None = SpoolUnusable(
+            f"the disk did not answer for {_STAND_TIMEOUT:.0f} s", "see whether this machine's disk works"
+        )
+
+
 class DiskThread:
     """The thread and its state.
 
     `backlogs`: the messages on disk from before the start. `identifiers`: the open identifiers that the last
-    clean stop saved. `moves`: the routes have changed, and not all of the backlog has been moved to the new
-    Kafka topics yet; the result `Moved` follows.
+    clean stop saved. `recalled`: what the journal had. `moves`: the routes have changed, and not all of the
+    backlog has been moved to the new Kafka topics yet; the result `Moved` follows.
 
     While the thread has no job, the loop may read and set the public attributes. While the thread has a job,
     the loop may only read `again_at`.
@@ -69,8 +83,9 @@ class DiskThread:
         letters_written: Callable[[Sequence[DeadLetter]], None],
         tell: Callable[[FromDisk], None],
         idle: Callable[[], None],
+        keeps_journal: bool = False,
     ) -> None:
-        """Call `begin` before the first job.
+        """Call `begin` before the first job. `keeps_journal`: with delivery exactly-once.
 
         The loop's thread calls `tell` with each result, and `idle` when a job is done or the thread begins.
         """
@@ -81,13 +96,16 @@ class DiskThread:
         self._idle = idle
         self._take_result = tell
         self._letters_written = letters_written
-        self._file = DatabaseFile(directory, routes, lane_of)
+        self._keeps_journal = keeps_journal
+        self._file = DatabaseFile(directory, routes, lane_of, session if keeps_journal else None)
         self._limits = DeadLetterLimits(letters)
         self._look_at_limits_at = 0.0
         self.backlogs: list[Backlog] = []
         self.identifiers: list[OpenIdentifier] = []
+        self.recalled = Recalled()
         self.moves = False
         self.undeleted: list[tuple[str, Segment]] = []  # segments that a failed commit has not deleted
+        self.unjournaled: list[JournalRow] = []  # rows of the journal that a failed commit has not written
         self.again_at = 0.0  # monotonic seconds: when the disk is tried again
         self.delete_at = 0.0  # monotonic seconds: when rows are deleted next
         self.state, self.state_since = "usable", time.monotonic()  # or "full", or "unusable"
@@ -100,7 +118,7 @@ class DiskThread:
         self._refused_at = 0.0
         self._said = ""
         self._say_slow_at = 0.0
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | _Stand | None] = SimpleQueue()
         self._was_opened = True  # False: what waits in the file is not known yet
         self._numbering = 0  # as jobs must have it: see Opened
         try:
@@ -141,6 +159,19 @@ class DiskThread:
         """Give the thread its next job. The call of `idle` follows."""
         self._jobs.put(job)
 
+    def stand(self, standing: Standing, forgets: bool) -> None:
+        """Have the disk say how far the journal's bridge came; `forgets`: delete the rows of the journal.
+
+        Blocks until that is synced, after all jobs before. Raises SpoolUnusable.
+        """
+        if not self.thread:
+            raise SpoolUnusable(self.why, self.way_out)
+        wanted = _Stand(standing, forgets)
+        self._jobs.put(wanted)
+        wanted.is_over.wait(_STAND_TIMEOUT)
+        if wanted.error:
+            raise wanted.error
+
     def end(self, identifiers: Sequence[OpenIdentifier], seconds: float) -> None:
         """Wait at most `seconds` for the thread to finish. Then save the identifiers, and close the file.
 
@@ -164,6 +195,9 @@ class DiskThread:
     def _work(self) -> None:
         try:
             while (job := self._next_job()) is not None:
+                if isinstance(job, _Stand):
+                    self._stand(job)
+                    continue
                 for result in self._do(job):
                     self._tell(result)
                 self._loop.post(self._idle)
@@ -173,7 +207,7 @@ class DiskThread:
             # Without this thread nothing would be written, and nobody would notice: let the loop fail.
             self._loop.post(partial(_raise, defect))
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self) -> Job | _Stand | None:
         wait_for_job = _QUIET_AFTER
         while True:
             goes_on = self._moving or self._unread or not self._was_opened
@@ -192,6 +226,8 @@ class DiskThread:
 
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
+        if job.journal:
+            self.unjournaled.append(job.journal)
         if job.routes_changed:
             self._file.note_changed_routes()
         if not self._was_opened:
@@ -205,7 +241,7 @@ class DiskThread:
         for topic, wanted in job.reads:
             self._read(topic, wanted)
         self.undeleted += job.done
-        if not job.writes and not self.undeleted:
+        if not (job.writes or self.undeleted or self.unjournaled):
             return results
         try:
             store = self._file.open()
@@ -214,8 +250,8 @@ class DiskThread:
             while left.writes and self._has_made_room(store, left.size, room, bound):
                 room, bound, limit = self._room(store)
                 taken, left = job.fitting(room)
-            if taken.writes or self.undeleted:
-                self._commit(store, taken)
+            if taken.writes or self.undeleted or self.unjournaled:
+                results += self._commit(store, taken)
             if taken.writes:
                 results.append(Written(*taken.split()))
             if left.writes:
@@ -234,10 +270,14 @@ class DiskThread:
                 results.append(self._refuse(job, error.reason, is_full=False))
         return results
 
-    def _commit(self, store: Store, job: Job) -> None:
+    def _commit(self, store: Store, job: Job) -> list[Journaled]:
+        """Write what the job has, and delete. Returns which rows of the journal were written."""
         began = time.monotonic()
-        store.write(job.segments, job.letters, self.undeleted)
+        packed = [row.packed(job.contents) for row in self.unjournaled]
+        journal = [(row, body) for row, (body, _) in zip(self.unjournaled, packed, strict=True)]
+        store.write(job.segments, job.letters, self.undeleted, journal=journal)
         self.undeleted = []
+        self.unjournaled = []
         if job.letters:
             self._letters_written(job.letters)
             self._look_at_limits_at = 0.0
@@ -246,6 +286,24 @@ class DiskThread:
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
+        return [
+            Journaled(row.number, messages) for (row, _), (_, messages) in zip(journal, packed, strict=True)
+        ]
+
+    def _stand(self, wanted: _Stand) -> None:
+        try:
+            for row in self.unjournaled:  # what would settle the standing is older than this one
+                row.settles = False
+            self._file.open().stand(wanted.standing, wanted.forgets)
+            if wanted.forgets:
+                self.unjournaled.clear()
+            wanted.error = None
+        except SpoolUnusable as error:
+            if not isinstance(error, DiskFull):
+                self._file.give_up(error)
+            self._say_unusable(error)
+            wanted.error = error
+        wanted.is_over.set()
 
     def _has_made_room(self, store: Store, wanted: int, room: int, bound: str) -> bool:
         """Remove the oldest dead letters before messages stop being acknowledged.
@@ -356,6 +414,8 @@ class DiskThread:
             store = self._file.start()  # open() would move rows, and `last` is not known yet
             found = store.backlogs()
             store.take_identifiers(self._session)  # they were good for the start alone
+            if self._keeps_journal:  # of what is remembered there, nothing was recalled
+                store.keep_journal(self._session, begins=True)
         except SpoolUnusable as error:
             self._file.give_up(error)
             self._say_unusable(error)
@@ -425,6 +485,7 @@ class DiskThread:
                 log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))
             else:
                 self.backlogs = store.backlogs()
+            self.recalled = store.take_journal(self._session, self._keeps_journal)
             with suppress(DiskFull):  # don't use identifiers that can't be deleted: the next start would too
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.journal import JournalRow
 from bridge.delivery.segment import Segment, Wanted
 
 
@@ -15,6 +16,7 @@ class Job:
     replaces: bool = False  # some `segments` hold the rest of segments in `done`
     reads: list[tuple[str, Wanted]] = field(default_factory=list)
     routes_changed: bool = False  # segments may follow other routes than the rows from now on
+    journal: JournalRow | None = None
     numbering: int = 0  # how often the messages in memory had been numbered anew when it was made
 
     @property
@@ -26,6 +28,11 @@ class Job:
         """Bytes that are to be written."""
         letters = sum(len(letter.message.payload) for letter in self.letters)
         return letters + sum(len(body) for _, _, body in self.segments)
+
+    @property
+    def contents(self) -> list[object]:
+        """The segments and dead letters, as the journal names them."""
+        return [segment for _, segment, _ in self.segments] + [*self.letters]
 
     def split(self) -> tuple[list[tuple[str, Segment]], list[DeadLetter]]:
         return [(topic, segment) for topic, segment, _ in self.segments], self.letters

@@ -6,14 +6,14 @@ prevent that one message is taken for another. The broker's session is the judge
 identifier means, which no bridge can know.
 
 A message is *lost* when the broker sees it acknowledged and the disk never held it. It is *doubled* when it
-is written to disk twice. What is on disk reaches Kafka once: tests/properties has that in a file of its own.
+is written to disk twice. That what is on disk reaches Kafka once is test_transactions.py's.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import chain
 from random import Random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,7 +105,10 @@ class Job:
 
 
 class Simulation:
-    """`is_told_to`: a broken bridge, to see that the simulation notices."""
+    """The broker, the bridge around ledger and journal, and the disk. `harshness`: how often faults come.
+
+    `may_double`: serials that the bridge may write twice, because it was in doubt: loss outranks doubling.
+    """
 
     def __init__(self, kinds: Sequence[Identifiers], random: Random) -> None:
         self.random = random
@@ -392,3 +395,123 @@ def test_nothing_is_lost_and_nothing_doubled_that_the_rules_can_tell(
     kinds: Sequence[Identifiers], seed: int
 ) -> None:
     live(kinds, seed)
+
+
+# -- the simulation notices a broken bridge -------------------------------------------------------------
+
+UPWARD, LOWEST_FREE = (Identifiers.UPWARD,), (Identifiers.LOWEST_FREE,)
+
+
+def _completes_at_once(patch: pytest.MonkeyPatch) -> None:
+    def release(self: Simulation, packet: Release) -> None:
+        self.buffer.append((PUBCOMP, packet.packet_id))
+        self.journal.release(packet.packet_id, packet.known)
+
+    patch.setattr(Simulation, "release", release)
+
+
+def _writes_no_pubrel(patch: pytest.MonkeyPatch) -> None:
+    def release(self: Simulation, packet: Release) -> None:
+        body = [*self.journal._body]
+        self.journal.release(packet.packet_id, packet.known)
+        self.journal._body = body
+
+    patch.setattr(Simulation, "release", release)
+
+
+def _keeps_the_journal_of_a_lost_session(patch: pytest.MonkeyPatch) -> None:
+    say = Journal._say
+    patch.setattr(Journal, "_say", lambda self, standing, forgets=False: say(self, standing))
+
+
+def _does_not_say_that_it_asks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Journal, "connecting", lambda self: self._agree())
+
+
+def _subscribes_before_it_says_so(patch: pytest.MonkeyPatch) -> None:
+    say = Journal._say
+
+    def at_most_asked(self: Journal, standing: Standing, forgets: bool = False) -> None:
+        say(self, Standing.ASKED if standing is Standing.DOUBTED else standing, forgets)
+
+    patch.setattr(Journal, "_say", at_most_asked)
+
+
+def _trusts_what_settles_too_early(patch: pytest.MonkeyPatch) -> None:
+    say = Journal._say
+
+    def asked(self: Journal, standing: Standing, forgets: bool = False) -> None:
+        is_connecting = standing is Standing.DOUBTED and self.standing is Standing.KNOWN
+        say(self, Standing.ASKED if is_connecting else standing, forgets)
+
+    patch.setattr(Journal, "_say", asked)
+
+
+def _writes_entries_of_what_the_disk_refused(patch: pytest.MonkeyPatch) -> None:
+    packed = JournalRow.packed
+    patch.setattr(JournalRow, "packed", lambda self, _: packed(self, list(self.entries)))
+
+
+def _takes_each_acknowledgement_for_unsent(patch: pytest.MonkeyPatch) -> None:
+    recall = Ledger.recall
+
+    def unsent(self: Ledger, entries: Any, facts: Facts) -> list[Message]:
+        found = recall(self, entries, facts)
+        for message in found:
+            message.state = 1
+        return found
+
+    patch.setattr(Ledger, "recall", unsent)
+
+
+def _believes_that_each_broker_counts_upward(patch: pytest.MonkeyPatch) -> None:
+    recall = Ledger.recall
+    upward = Facts(keeps_identifiers=True, last_id=9, highest_id=9)
+    patch.setattr(Ledger, "recall", lambda self, entries, facts: recall(self, entries, facts and upward))
+
+
+def _trusts_a_session_that_an_unanswered_connect_made(patch: pytest.MonkeyPatch) -> None:
+    connected = Ledger.connected
+    patch.setattr(
+        Ledger,
+        "connected",
+        lambda self, present, window_known, in_doubt=False: connected(self, present, window_known),
+    )
+
+
+def _remembers_too_little(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Ledger, "remembered", 1)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "kinds", "notices", "seed"),
+    [
+        (_completes_at_once, LOWEST_FREE, "lost", 5),
+        (_writes_no_pubrel, LOWEST_FREE, "lost", 0),
+        (_keeps_the_journal_of_a_lost_session, UPWARD, "lost", 214),
+        (_does_not_say_that_it_asks, UPWARD, "lost", 95),
+        (_subscribes_before_it_says_so, UPWARD, "lost", 161),
+        (_trusts_what_settles_too_early, UPWARD, "lost", 161),
+        (_writes_entries_of_what_the_disk_refused, UPWARD, "lost", 17),
+        (_takes_each_acknowledgement_for_unsent, LOWEST_FREE, "lost", 0),
+        (_believes_that_each_broker_counts_upward, LOWEST_FREE, "lost", 0),
+        (_trusts_a_session_that_an_unanswered_connect_made, UPWARD, "lost", 158),
+        (_remembers_too_little, UPWARD, "doubled", 918),
+    ],
+)
+def test_the_simulation_notices_a_bridge_that(
+    breaks: Callable[[pytest.MonkeyPatch], None],
+    kinds: Sequence[Identifiers],
+    notices: str,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`seed`: where it was seen; others follow, for a changed simulation."""
+    breaks(monkeypatch)
+    with pytest.raises(AssertionError, match=notices):
+        _live_again_and_again(kinds, seed)
+
+
+def _live_again_and_again(kinds: Sequence[Identifiers], seed: int) -> None:
+    for each in chain((seed,), range(3000)):
+        live(kinds, each)
