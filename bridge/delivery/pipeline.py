@@ -619,6 +619,10 @@ class Pipeline:
         if verdict is Verdict.PRODUCER_LOST:
             self._stirred = True
             return  # it stays in flight, with all others, until the producer is replaced
+        if verdict is Verdict.RETURNED:
+            lane.returned(message)
+            self._held.add(lane)
+            return
         if verdict is Verdict.NOT_NOW:
             lane.failed(message, time.monotonic(), failure.hold.needs_a_person)
             self._held.add(lane)
