@@ -339,6 +339,12 @@ class Lane:
             self._was_held = True
             self._hold(now, needs_a_person)
 
+    def returned(self, message: Message) -> None:
+        """The message's transaction was thrown away for another message. It is produced again, in its place."""
+        self._take_back(message)
+        if self.state is LaneState.SPOOLING:
+            self.state = LaneState.DRAINING
+
     def suspect(self, message: Message) -> None:
         """The message failed together with others, perhaps by its own fault. It is produced again, alone."""
         self._take_back(message)

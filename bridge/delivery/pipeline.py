@@ -485,6 +485,8 @@ class Pipeline:
     @property
     def open_identifiers(self) -> list[OpenIdentifier]:
         """What `take_up` needs at the next start. Call this last, after every delivery report was handled."""
+        if self._journal:  # it has them
+            return []
         return self._ledger.open_identifiers()
 
     # -- seen from outside -------------------------------------------------------------------------------
@@ -661,6 +663,10 @@ class Pipeline:
         if verdict is Verdict.PRODUCER_LOST:
             self._stirred = True
             return  # it stays in flight, with all others, until the producer is replaced
+        if verdict is Verdict.RETURNED:
+            lane.returned(message)
+            self._held.add(lane)
+            return
         if verdict is Verdict.NOT_NOW:
             lane.failed(message, time.monotonic(), failure.hold.needs_a_person)
             self._held.add(lane)

@@ -21,6 +21,7 @@ class Verdict(Enum):
     TOO_LARGE = auto()  # the message or its batch is too large for the topic
     BAD_TIMESTAMP = auto()  # the topic may take the message without a timestamp
     INVALID = auto()  # the topic refuses the message, or another one of its batch
+    RETURNED = auto()  # its transaction was thrown away for another message of its lane: produce it again
     PRODUCER_LOST = auto()  # the producer failed; Kafka may hold the message or not: a new producer retries
 
 

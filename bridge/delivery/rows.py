@@ -94,6 +94,10 @@ class Rows:
                     message.payload = PayloadInUse(message.payload)
         return segments
 
+    def row_of(self, message: Message) -> Segment | None:
+        """The segment of a message that is in memory, and also on disk or on its way to disk."""
+        return self._segments.get(message)
+
     def is_of(self, message: Message, segment: Segment) -> bool:
         return self._segments.get(message) is segment
 

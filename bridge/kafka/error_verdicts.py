@@ -53,6 +53,7 @@ _FILE = re.compile(
 # Parts of librdkafka's texts (rdkafka_broker.c), for `plain`.
 _PLACE = re.compile(r"^(?:\w+://)?(\S+)/(?:bootstrap|\d+): ")
 _ASIDE = re.compile(r" ?\(after \d+ms(?: in state \w+)?(?:, \d+ identical error\(s\) suppressed)?\)")
+_NOT_ADDED = re.compile(r'Failed to add partition "([^"]+)" \[\d+\] to transaction: (.+)')
 _DOWN = re.compile(r"(\d+)/(\d+) brokers are down")
 _NAME = re.compile(r"Failed to resolve '([^']+)': (.+)")
 _CONNECT = re.compile(r"Connect to ipv[46]#\S+ failed: ")
@@ -90,6 +91,12 @@ def plain(text: str) -> str:
         return f"{found[1]} does not resolve: {found[2]}"
     text = _CONNECT.sub("", _PLACE.sub(r"\1: ", text))
     return _ORIGIN.sub(r"\1", text)
+
+
+def not_added(line: str) -> tuple[str, str] | None:
+    """The topic that could not be added to a transaction, and why, by a line of librdkafka's log."""
+    found = _NOT_ADDED.search(line)
+    return (found[1], plain(found[2])) if found else None
 
 
 def is_without_brokers(code: int, text: str) -> bool:

@@ -72,6 +72,23 @@ def of_the_service() -> Logger:
     return logger
 
 
+class _Noted(Filter):
+    def __init__(self, note: Callable[[str], None]) -> None:
+        super().__init__()
+        self._note = note
+
+    def filter(self, record: LogRecord) -> bool:
+        self._note(record.getMessage())
+        return True
+
+
+def of_transactions(note: Callable[[str], None]) -> Logger:
+    """As `of_the_service`, for the transactional producer. `note` gets each line."""
+    logger = getLogger("librdkafka.transactions")
+    logger.filters = [_heals_itself, _Noted(note)]
+    return logger
+
+
 def silent(command: str) -> Logger:
     """A logger of which nothing is printed, not even by Python's handler of last resort."""
     logger = getLogger(f"librdkafka.{command}")

@@ -57,6 +57,7 @@ _FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds until the next producer; the del
 _FENCED_DELAY, _LAST_FENCED_DELAY = 30.0, 300.0
 _CALM = 600.0  # seconds without being fenced
 _NEVER = float("inf")
+_NOT_CONFIRMED = -192  # librdkafka's _MSG_TIMED_OUT
 _UNEXPLAINED = 2  # transactions in a row that failed without telling why, until each topic has its own
 
 
@@ -136,6 +137,7 @@ class Transactions:
         self._trial: set[str] = set()
         self._last_was_trial = False
         self._unexplained = 0  # transactions in a row that failed so
+        self._replaces = False
         self._alone: set[str] = set()  # topics that each have a transaction of their own
         self._committed_at = 0.0
 
@@ -153,6 +155,17 @@ class Transactions:
                 self.due = now + GATHER
         self.queue.append(message)
 
+    def probe(self, message: Message, now: float) -> None:
+        """As `produce`, for a message that Kafka may refuse: its topic is on trial."""
+        self._trial.add(message.plan.kafka_topic)
+        self.produce(message, now)
+
+    def replace_producer(self, now: float) -> None:
+        """Have the next transaction run by a new producer."""
+        self._replaces = True
+        if self.state is State.READY:
+            self._ready(now)
+
     def take_handed(self) -> Handed:
         handed, self.handed = self.handed, Handed()
         return handed
@@ -163,6 +176,7 @@ class Transactions:
         """What is to be done now. Call it again after each event, and when it is `due`."""
         if self.state is State.CLOSED and now >= self.due:
             self._be(State.OPENING)
+            self._replaces = False
             return Open()
         if self.state is not State.READY:
             return None
@@ -294,12 +308,17 @@ class Transactions:
         self.queue = left
         self._be(State.CLOSED, now)
 
-    def lost(self, now: float, *, may_have_committed: bool, is_fenced: bool = False) -> None:
+    def lost(
+        self, now: float, reason: str = "", *, may_have_committed: bool = False, is_fenced: bool = False
+    ) -> None:
         """The producer is gone, or none could be opened.
 
         `may_have_committed`: the commit was tried, and nobody knows the outcome.
         """
         if self.state is State.RUNNING:
+            if self._is_suspected(self.running) and not (may_have_committed or is_fenced):
+                self.refused({message: (_NOT_CONFIRMED, reason) for message in self.running.messages}, now)
+                return
             run = self._ended()
             self.failed_count += 1
             if may_have_committed:
@@ -319,6 +338,12 @@ class Transactions:
         self._be(State.CLOSED, now + delay)
 
     # ------------------------------------------------------------------------------------------------
+
+    def _is_suspected(self, run: Run | None) -> bool:
+        """Whether all topics of the transaction failed before, or it has the one topic that may be at fault."""
+        if run is None or not run.messages:
+            return False
+        return run.is_trial or run.messages[0].plan.kafka_topic in self._alone
 
     def _ended(self) -> Run:
         assert self.running
@@ -340,6 +365,9 @@ class Transactions:
         self.queue.extendleft(reversed(list(messages)))
 
     def _ready(self, now: float) -> None:
+        if self._replaces:
+            self._be(State.CLOSED, now)
+            return
         self._be(State.READY, self._first_at + GATHER if self.queue else now)
 
     def _be(self, state: State, due: float = _NEVER) -> None:

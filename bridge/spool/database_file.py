@@ -43,6 +43,8 @@ class DatabaseFile:
         if self.store:
             return self.store
         store = self.store = self._opened()
+        if store.memory.is_open:  # its rows are known by their names; the next start moves them
+            return store
         with suppress(SpoolUnusable):  # writing may still work; the next start moves the messages then
             self._moved += self._reassign(store) or 0
         return store

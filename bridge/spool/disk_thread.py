@@ -18,6 +18,7 @@ from threading import Event as Signal
 from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.intent import Intent, Memory
 from bridge.delivery.journal import Journaled, JournalRow, Recalled, Standing
 from bridge.delivery.results import FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted
@@ -65,7 +66,10 @@ class DiskThread:
 
     `backlogs`: the messages on disk from before the start. `identifiers`: the open identifiers that the last
     clean stop saved. `recalled`: what the journal had. `moves`: the routes have changed, and not all of the
-    backlog has been moved to the new Kafka topics yet; the result `Moved` follows.
+    backlog has been moved to the new Kafka topics yet; the result `Moved` follows. It is True, too, while
+    nobody knows whether Kafka has messages on disk: a transaction of the last run may have committed.
+
+    `settled`: the loop calls this once the verdict about that transaction was taken.
 
     While the thread has no job, the loop may read and set the public attributes. While the thread has a job,
     the loop may only read `again_at`.
@@ -104,6 +108,10 @@ class DiskThread:
         self.identifiers: list[OpenIdentifier] = []
         self.recalled = Recalled()
         self.moves = False
+        self.settled: Callable[[], None] = _do_nothing
+        self._is_unsettled = False  # until the verdict about the last run's transaction was taken
+        self._verdict: bool | None = None  # whether it has committed; None: not known yet
+        self._remembers: Callable[[Memory], None] | None = None  # waits for the file
         self.undeleted: list[tuple[str, Segment]] = []  # segments that a failed commit has not deleted
         self.unjournaled: list[JournalRow] = []  # rows of the journal that a failed commit has not written
         self.again_at = 0.0  # monotonic seconds: when the disk is tried again
@@ -154,6 +162,13 @@ class DiskThread:
                 self._idle()
                 return float("inf")
         return self._begin_at - now
+
+    def recall(self, told: Callable[[Memory], None]) -> None:
+        """`told` gets what the file knows of Kafka transactions, once it could be opened. Before `begin`."""
+        if self._was_opened and self._file.store:
+            told(self._file.store.memory)
+        else:
+            self._remembers = told
 
     def give(self, job: Job) -> None:
         """Give the thread its next job. The call of `idle` follows."""
@@ -230,9 +245,12 @@ class DiskThread:
             self.unjournaled.append(job.journal)
         if job.routes_changed:
             self._file.note_changed_routes()
+        if job.verdict is not None:
+            self._verdict, self._go_on_at = job.verdict, 0.0
         if not self._was_opened:
             self._open_late()
         if not self._was_opened or job.numbering != self._numbering:
+            self._tell_intended(job, "")
             return (
                 [self._refuse(job, "it could not be opened at the start", is_full=False)]
                 if job.writes
@@ -241,8 +259,9 @@ class DiskThread:
         for topic, wanted in job.reads:
             self._read(topic, wanted)
         self.undeleted += job.done
-        if not (job.writes or self.undeleted or self.unjournaled):
+        if not (job.writes or self.undeleted or self.unjournaled or job.intent):
             return results
+        intended_in = ""
         try:
             store = self._file.open()
             room, bound, limit = self._room(store) if job.writes else (0, "", "")
@@ -250,8 +269,9 @@ class DiskThread:
             while left.writes and self._has_made_room(store, left.size, room, bound):
                 room, bound, limit = self._room(store)
                 taken, left = job.fitting(room)
-            if taken.writes or self.undeleted or self.unjournaled:
-                results += self._commit(store, taken)
+            if taken.writes or self.undeleted or self.unjournaled or job.intent:
+                results += self._commit(store, taken, job.intent)
+                intended_in = store.memory.spool
             if taken.writes:
                 results.append(Written(*taken.split()))
             if left.writes:
@@ -268,14 +288,19 @@ class DiskThread:
             if job.writes:
                 self._say_unusable(error)
                 results.append(self._refuse(job, error.reason, is_full=False))
+        self._tell_intended(job, intended_in)
         return results
 
-    def _commit(self, store: Store, job: Job) -> list[Journaled]:
+    def _tell_intended(self, job: Job, spool: str) -> None:
+        if job.intent:
+            self._loop.post(partial(job.intended, spool))
+
+    def _commit(self, store: Store, job: Job, intent: Intent | None) -> list[Journaled]:
         """Write what the job has, and delete. Returns which rows of the journal were written."""
         began = time.monotonic()
         packed = [row.packed(job.contents) for row in self.unjournaled]
         journal = [(row, body) for row, (body, _) in zip(self.unjournaled, packed, strict=True)]
-        store.write(job.segments, job.letters, self.undeleted, journal=journal)
+        store.write(job.segments, job.letters, self.undeleted, intent=intent, journal=journal)
         self.undeleted = []
         self.unjournaled = []
         if job.letters:
@@ -423,7 +448,10 @@ class DiskThread:
         self._was_opened = True
         self.again_at = 0.0
         self._say_usable(store)
+        if self._remembers:
+            self._loop.post(partial(self._remembers, store.memory))
         if found:
+            self._is_unsettled = store.memory.is_open
             self.backlogs = found
             self._file.last = max(each.last for each in found)
             self._numbering += 1
@@ -432,8 +460,13 @@ class DiskThread:
             self._tell(Opened(self._file.last))
 
     def _move(self) -> None:
-        """Do one step of the move. Post `Moved` when the move is complete, or when it is given up."""
+        """Do one step of the move. Post `Moved` when the move is complete, or when it is given up.
+
+        Before, what Kafka has of the messages on disk is deleted: its rows are known by their names.
+        """
         moved: list[Backlog] = []
+        if self._is_unsettled and not self._has_settled():
+            return
         try:
             if not self._file.has_moved(0.0):
                 self._failing.clear()
@@ -448,6 +481,24 @@ class DiskThread:
                 log(Event.SPOOL_UNREADABLE, topic=each.topic, reason=error.reason)
         self._moving = False
         self._tell(Moved(moved))
+
+    def _has_settled(self) -> bool:
+        """Take the verdict about the last run's transaction. False: it has not come, or the disk fails."""
+        self._go_on_at = time.monotonic() + _MEASURE_EVERY  # a job comes with the verdict
+        if self._verdict is None:
+            return False
+        try:
+            self._file.open().settle(self._verdict)
+        except SpoolUnusable as error:
+            if not isinstance(error, DiskFull):
+                self._file.give_up(error)
+            self._say_unusable(error)
+            self._go_on_at = time.monotonic() + _TRY_AGAIN
+            return False
+        self._is_unsettled = False
+        self._go_on_at = 0.0
+        self._loop.post(self.settled)
+        return True
 
     def _may_pass(self, topic: str) -> bool:
         """Whether to retry, in _TRY_AGAIN seconds, what has just failed: a read of `topic`, or the move ("").
@@ -475,13 +526,14 @@ class DiskThread:
             with suppress(SpoolUnusable):  # an age for people is no reason to do without the file
                 self.oldest = store.oldest_received()
             self._file.last = max((each.last for each in self.backlogs), default=0)
+            self._is_unsettled = store.memory.is_open
             try:
-                self.moves = not self._file.has_moved(_MOVE_BEFORE)
+                self.moves = self._is_unsettled or not self._file.has_moved(_MOVE_BEFORE)
             except CorruptStore:
                 raise
             except SpoolUnusable:  # a full disk, or an unreadable row: the move is retried
                 self.moves = True
-            if self.moves:
+            if self.moves and not self._is_unsettled:
                 log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))
             else:
                 self.backlogs = store.backlogs()
@@ -489,10 +541,10 @@ class DiskThread:
             with suppress(DiskFull):  # don't use identifiers that can't be deleted: the next start would too
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:
-            self.backlogs, self.moves = [], False
+            self.backlogs, self.moves, self._is_unsettled = [], False, False
             self._file.begin_anew(error)
         except SpoolUnusable:
-            self.backlogs, self.moves = [], False
+            self.backlogs, self.moves, self._is_unsettled = [], False, False
             self._file.abandon()
             raise
 
@@ -509,6 +561,9 @@ class DiskThread:
         if error.reason != self._said:
             self._said = error.reason
             log(Event.SPOOL_UNUSABLE, reason=error.reason, way_out=error.way_out)
+
+
+def _do_nothing() -> None: ...
 
 
 def _raise(defect: BaseException) -> None:

@@ -1,11 +1,15 @@
 """A job: the work that the disk thread gets at once, and the part of it that fits on the disk. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.intent import Intent
 from bridge.delivery.journal import JournalRow
 from bridge.delivery.segment import Segment, Wanted
+
+
+def _nobody(_spool: str) -> None: ...
 
 
 @dataclass(slots=True)
@@ -15,6 +19,9 @@ class Job:
     done: list[tuple[str, Segment]] = field(default_factory=list)
     replaces: bool = False  # some `segments` hold the rest of segments in `done`
     reads: list[tuple[str, Wanted]] = field(default_factory=list)
+    intent: Intent | None = None  # of the next Kafka transaction
+    intended: Callable[[str], None] = _nobody  # gets the spool's name, or "" if it could not be written
+    verdict: bool | None = None  # whether Kafka has the last run's transaction; None: not known now
     routes_changed: bool = False  # segments may follow other routes than the rows from now on
     journal: JournalRow | None = None
     numbering: int = 0  # how often the messages in memory had been numbered anew when it was made
@@ -22,6 +29,11 @@ class Job:
     @property
     def writes(self) -> bool:
         return bool(self.segments or self.letters)
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether something waits for the job. Deletions may wait a little."""
+        return bool(self.writes or self.reads or self.intent or self.verdict is not None)
 
     @property
     def size(self) -> int:

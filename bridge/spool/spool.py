@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.intent import Intent, Memory
 from bridge.delivery.journal import Journal, Standing
 from bridge.delivery.results import FromDisk, Opened
 from bridge.delivery.segment import MOST_AT_ONCE, Segment, Wanted, pack
@@ -138,6 +139,23 @@ class Spool:
         """Have the disk say how far the journal's bridge came. Blocks until that is synced; SpoolUnusable."""
         self._disk.stand(standing, forgets)
 
+    # -- what the transactional cluster hands over: delivery/intent.py, IntentLog ----------------------
+
+    def recall(self, told: Callable[[Memory], None]) -> None:
+        """`told` gets what the disk knows of Kafka transactions, once the file could be opened."""
+        self._disk.recall(told)
+
+    def settle(self, is_committed: bool, told: Callable[[], None]) -> None:
+        """Take the verdict about the last run's transaction. Messages on disk wait for it."""
+        self._next.verdict = is_committed
+        self._disk.settled = told
+
+    def intend(self, intent: Intent, told: Callable[[str], None]) -> None:
+        """Have an intent written, in one commit with all other work. `told` gets the spool's name, or ""."""
+        self._next.intent, self._next.intended = intent, told
+
+    # ---------------------------------------------------------------------------------------------------
+
     def routes_changed(self) -> None:
         """The service has other routes than at the start. The next start then looks at all rows.
 
@@ -155,7 +173,7 @@ class Spool:
         # The thread is idle, so the loop may read this.
         deletes = job.done or self._disk.undeleted or self._disk.unjournaled
         journals = self.journal is not None and now >= self._disk.again_at and self.journal.wants_commit
-        if job.writes or job.reads or journals or (deletes and now >= self._disk.delete_at):
+        if job.is_urgent or journals or (deletes and now >= self._disk.delete_at):
             self._busy = True
             self._add_journal(job)
             job.numbering = self._numbering

@@ -1,0 +1,117 @@
+"""The thread of the transactional producer, whose calls block. It does one command after the other.
+
+The loop gives the commands, and gets their outcomes as actions that it posts to itself.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from queue import SimpleQueue
+from threading import Condition
+from threading import Event as Signal
+from typing import Protocol
+
+from bridge.errors import BridgeError, without_frames
+from bridge.kafka.transactional_producer import Found, Lost, Refused, TransactionalProducer
+from bridge.kafka.transactions import Run
+from bridge.loop import start_thread
+
+_CLOSE_TAKES = 5.0  # seconds; a process that ends does not wait longer for librdkafka's threads
+
+
+class Listener(Protocol):
+    """What the thread tells, in the loop's thread."""
+
+    def opened(self, found: Found) -> None: ...
+    def not_opened(self, error: BridgeError | Lost) -> None: ...
+    def committed(self, run: Run, seconds: float) -> None: ...
+    def refused(self, refused: Refused) -> None: ...
+    def lost(self, lost: Lost) -> None: ...
+    def is_due(self) -> None: ...
+
+
+class TransactionThread:
+    """`open`, `run`: the outcome comes to the listener. Each command is given once the last one's has come."""
+
+    def __init__(
+        self, producer: TransactionalProducer, listener: Listener, post: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """Raises NoThread."""
+        self._producer = producer
+        self._listener = listener
+        self._post = post
+        self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._intended: dict[Run, str] = {}
+        self._intents = Condition()
+        self._ends = Signal()
+        self._thread = start_thread(self._work, "transactions")
+
+    def open(self) -> None:
+        self._commands.put(self._open)
+
+    def run(self, run: Run) -> None:
+        self._commands.put(partial(self._run, run))
+
+    def intended(self, run: Run, spool: str) -> None:
+        """The disk has written the run's intent, in the spool of this name; empty: it could not."""
+        with self._intents:
+            self._intended[run] = spool
+            self._intents.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Tell the listener after so many seconds that it is due, unless another command ends the wait."""
+        self._commands.put(partial(self._wait, seconds))
+
+    def close(self) -> None:
+        """Close the producer. What was not committed is not: the next start reads the number."""
+        self._producer.is_closing = True
+        self._ends.set()
+        self._commands.put(None)
+        self._thread.join(_CLOSE_TAKES)
+
+    # -- the thread ------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (command := self._commands.get()) is not None:
+            command()
+        self._producer.close()
+
+    def _open(self) -> None:
+        listener = self._listener
+        try:
+            found = self._producer.open()
+        except (BridgeError, Lost) as error:
+            self._post(partial(listener.not_opened, without_frames(error)))
+        except Exception as defect:
+            self._post(partial(listener.not_opened, Lost(f"{defect!r} (report it, with the log)")))
+        else:
+            self._post(partial(listener.opened, found))
+
+    def _run(self, run: Run) -> None:
+        listener = self._listener
+        try:
+            seconds = self._producer.run(run, partial(self._spool_of, run))
+        except Refused as error:
+            self._post(partial(listener.refused, without_frames(error)))
+        except Lost as error:
+            self._post(partial(listener.lost, without_frames(error)))
+        except Exception as defect:  # nobody knows how far it came
+            self._producer.close()
+            lost = Lost(f"{defect!r} (report it, with the log)", may_have_committed=True)
+            self._post(partial(listener.lost, lost))
+        else:
+            self._post(partial(listener.committed, run, seconds))
+        with self._intents:
+            self._intended.clear()
+
+    def _spool_of(self, run: Run, seconds: float) -> str:
+        with self._intents:
+            self._intents.wait_for(lambda: run in self._intended, seconds)
+            return self._intended.get(run, "")
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._commands.empty() and (left := until - time.monotonic()) > 0:
+            if self._ends.wait(min(left, 0.05)):
+                return
+        self._post(self._listener.is_due)

@@ -1,0 +1,357 @@
+"""One librdkafka producer with a transactional id: opens, runs transactions, closes. All calls block.
+
+What librdkafka 2.16 does, which this file rests on:
+
+* `init_transactions` fences every other producer of the id, and returns once their transactions are ended and
+  the markers are written. Only a producer that was opened may read the number (transactions.py).
+* A record that Kafka refuses has a delivery report with the error's code. A topic that may not be written
+  fails in AddPartitionsToTxn: librdkafka then purges the whole transaction, and only its log names the topic.
+* librdkafka itself sends EndTxn again, after `retry.backoff.ms` less 20 %. A commit that takes less than that
+  was sent once.
+* `commit_transaction` may raise although Kafka has committed. No error of it says that Kafka has not.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka import Producer as RdProducer
+from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+
+from bridge.delivery.intent import Number, from_metadata, to_metadata
+from bridge.kafka import error_verdicts, library_log, tls
+from bridge.kafka.options import not_built, producer_options
+from bridge.kafka.topic_lookup import admin_options, new_admin
+from bridge.kafka.transactions import Run
+from bridge.loop import require_threads, start_thread
+from bridge.message import Message
+from bridge.settings import KafkaSettings
+
+TRANSACTION_TIMEOUT = 20.0  # seconds; so long a killed bridge's transaction holds up read_committed readers
+RESEND_AFTER = 2.0  # seconds, retry.backoff.ms: librdkafka sends a request again after that, less 20 %
+PROMPT = 0.75 * RESEND_AFTER  # seconds; a commit that takes less was sent once
+_FLUSH, _FLUSH_TRIAL = 5.0, 2.0  # seconds for Kafka to confirm a transaction's records
+_OTHER_FAILURES = 0.5  # seconds after the first failure, for others of the same transaction
+_INTENT = 5.0  # seconds for the disk
+_ANSWER = 5.0  # seconds for Kafka to take the offset, to commit, and to tell the number
+_POLL = 0.1
+_THREADS = 16  # those of a producer, of an admin client, and of a consumer
+_PURGED = (-151, -152)  # _PURGE_QUEUE, _PURGE_INFLIGHT
+_FENCED = (-144, 47, 90)  # _FENCED, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
+_TIMED_OUT = -192  # _MSG_TIMED_OUT
+_FORBIDDEN = 29  # TOPIC_AUTHORIZATION_FAILED
+_LIMIT = 50  # bytes of a topic's name and more are no news in a reason
+
+Failures = dict[Message, tuple[int, str]]  # the error's code and librdkafka's text
+
+
+class Lost(Exception):
+    """The producer is of no more use. `may_have_committed`: the commit was tried."""
+
+    def __init__(
+        self, reason: str, *, may_have_committed: bool = False, is_fenced: bool = False, code: int = 0
+    ) -> None:
+        self.reason = reason
+        self.may_have_committed = may_have_committed
+        self.is_fenced = is_fenced
+        self.code = code
+        super().__init__(reason)
+
+
+class Refused(Exception):
+    """Kafka can't take some of the transaction's messages. It has committed nothing."""
+
+    def __init__(self, failures: Failures) -> None:
+        self.failures = failures
+        super().__init__(f"{len(failures)} messages")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The numbers in Kafka, by spool. `topics`: the topic whose offset has a spool's number."""
+
+    numbers: dict[str, Number]
+    topics: dict[str, str]
+
+
+class TransactionalProducer:
+    """`open` first. After Lost or Refused the producer is closed, and `open` builds the next one."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        transactional_id: str,
+        group: str,
+        on_error: Callable[[int, str], None],
+    ) -> None:
+        self._settings = settings
+        self._id = transactional_id
+        self._group = group
+        self._on_error = on_error
+        self._rd: RdProducer | None = None
+        self._group_metadata: Any = None
+        self._others: Mapping[str, Number] = {}
+        self._forbidden: dict[str, str] = {}  # topics that librdkafka's log names, each with the reason
+        self._log = library_log.of_transactions(self._note_line)
+        self._began = 0.0
+        self.batch_size = 0  # bytes; what the next producer gets
+        self.is_closing = False  # the bridge stops: `open` gives up
+
+    def open(self) -> Found:
+        """Build a producer, fence all others, and read the numbers. Tries until Kafka answers.
+
+        Raises Lost, BridgeError where a file can't be used or librdkafka refuses an option.
+        """
+        self.close()
+        tls.require_usable(self._settings)
+        require_threads(_THREADS)
+        if self._group_metadata is None:
+            self._group_metadata = _metadata_of(self._settings, self._group)
+        try:
+            rd = self._rd = RdProducer(self._options())
+        except KafkaException as error:
+            raise not_built(error) from None
+        while True:
+            try:
+                rd.init_transactions(1.0)
+                break
+            except KafkaException as error:
+                with suppress(KafkaException):
+                    rd.poll(0)  # calls error_cb
+                if self.is_closing or not error.args[0].retriable():
+                    raise self._lost(error) from None
+        found = self._numbers()
+        self._others = found.numbers
+        return found
+
+    def run(self, run: Run, intended: Callable[[float], str]) -> float:
+        """Run a transaction. Returns how long the commit took, in seconds. Raises Lost or Refused.
+
+        `intended` waits for the intent for so many seconds, and returns the name of the spool that has it;
+        empty: it can't be written.
+        """
+        rd = self._rd
+        assert rd
+        self._forbidden.clear()
+        self._began = time.monotonic()
+        try:
+            rd.begin_transaction()
+            if run.messages:
+                self._produce(rd, run)
+            spool = intended(_INTENT)
+            if not spool:
+                raise Lost("the intent of the transaction is not on disk")
+            number = Number(run.number, run.intent.run)
+            offset = TopicPartition(
+                run.offset_topic, 0, run.number, to_metadata(spool, number, self._others)
+            )
+            rd.send_offsets_to_transaction([offset], self._group_metadata, _ANSWER)
+        except KafkaException as error:
+            raise self._lost(error) from None
+        except (Lost, Refused):
+            self.close()
+            raise
+        began = time.monotonic()
+        try:
+            rd.commit_transaction(_ANSWER)
+        except KafkaException as error:
+            raise self._lost(error, may_have_committed=True) from None
+        return time.monotonic() - began
+
+    def close(self) -> None:
+        """Throw the producer away. It sends nothing more once this returns."""
+        rd, self._rd = self._rd, None
+        if rd:
+            with suppress(KafkaException, RuntimeError):
+                rd.purge()
+            with suppress(KafkaException, RuntimeError):
+                rd.close(0)
+
+    def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
+        """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.
+
+        Raises KafkaException where no broker answers in time, RuntimeError where there is no producer.
+        """
+        if rd := self._rd:
+            found: ClusterMetadata = rd.list_topics(topic, seconds)
+            return found
+        raise RuntimeError("closed")
+
+    @property
+    def queued(self) -> int:
+        """How many messages librdkafka holds."""
+        rd = self._rd
+        return len(rd) if rd else 0
+
+    def new_password(self, username: str, password: str) -> None:
+        if rd := self._rd:
+            with suppress(KafkaException, RuntimeError):
+                rd.set_sasl_credentials(username, password)
+
+    def end_waits(self) -> None:
+        """The clock was set back: let librdkafka's threads look at the clock again. Raises NoThread."""
+
+        def ask() -> None:
+            with suppress(KafkaException, RuntimeError):
+                self.metadata(None, _ANSWER)
+
+        start_thread(ask, "clock")
+
+    # ------------------------------------------------------------------------------------------------
+
+    def _options(self) -> dict[str, Any]:
+        return producer_options(self._settings, self.batch_size) | {
+            "transactional.id": self._id,
+            "transaction.timeout.ms": round(TRANSACTION_TIMEOUT * 1000),
+            "message.timeout.ms": round(TRANSACTION_TIMEOUT * 1000),  # librdkafka wants no more
+            "retry.backoff.ms": round(RESEND_AFTER * 1000),
+            "retry.backoff.max.ms": round(RESEND_AFTER * 1000),
+            "delivery.report.only.error": True,
+            "error_cb": lambda error: self._on_error(error.code(), error.str()),
+            "logger": self._log,
+        }
+
+    def _produce(self, rd: RdProducer, run: Run) -> None:
+        """Produce the records, and wait until Kafka has them. Raises Lost or Refused."""
+        failures: Failures = {}
+        produce = rd.produce
+        for message in run.messages:
+            plan = message.plan
+            headers = plan.by_flags[message.flags] if message.properties is None else None
+            try:
+                produce(
+                    plan.kafka_topic,
+                    message.payload if plan.raw else plan.value(message),
+                    plan.key,
+                    -1,
+                    partial(_note, failures, message),
+                    None,
+                    message.timestamp,
+                    headers or plan.headers(message),
+                )
+            except KafkaException as refused:
+                error = refused.args[0]
+                if error.fatal() or error.code() in (error_verdicts.FATAL, KafkaError._STATE):
+                    break  # the reports say why
+                failures[message] = error.code(), error.str()
+            except (BufferError, MemoryError) as error:
+                raise Lost(str(error)) from None
+            except Exception as defect:  # else the same message would end the bridge again after each start
+                failures[message] = error_verdicts.DEFECT, repr(defect)
+        until = time.monotonic() + (_FLUSH_TRIAL if run.is_trial else _FLUSH)
+        while rd.flush(_POLL) and (left := until - time.monotonic()) > 0:
+            if failures and left > _OTHER_FAILURES:
+                until = time.monotonic() + _OTHER_FAILURES
+        is_late = len(rd) > 0
+        if is_late:
+            with suppress(KafkaException):
+                rd.purge()
+            rd.flush(1.0)
+        if failures or is_late or self._forbidden:
+            self._judge(rd, run, failures)
+
+    def _judge(self, rd: RdProducer, run: Run, failures: Failures) -> None:
+        """Some record was not taken: whose fault is it? Raises Lost or Refused."""
+        at_fault = {
+            message: why
+            for message, why in failures.items()
+            if why[0] not in _PURGED and error_verdicts.verdict(why[0]) is not error_verdicts.Verdict.PRODUCER_LOST
+        }
+        for message in run.messages:
+            if (topic := message.plan.kafka_topic) in self._forbidden:
+                at_fault[message] = _FORBIDDEN, self._forbidden[topic]
+        if at_fault:
+            raise Refused(at_fault)
+        if error := _fatal(failures):
+            raise self._lost_by(*error)
+        late = {message.plan.kafka_topic for message in failures}
+        if late == {message.plan.kafka_topic for message in run.messages}:
+            raise self._lost(self._why_lost(rd))
+        why = f"Kafka has not confirmed it within {_FLUSH:.0f} s"
+        raise Refused(
+            {message: (_TIMED_OUT, why) for message in run.messages if message.plan.kafka_topic in late}
+        )
+
+    def _why_lost(self, rd: RdProducer) -> KafkaException:
+        """librdkafka tells why a transaction failed only where the next call is made."""
+        try:
+            rd.send_offsets_to_transaction([TopicPartition("", 0, 1)], self._group_metadata, 0.1)
+        except KafkaException as error:
+            return error
+        return KafkaException(KafkaError(KafkaError._TIMED_OUT, "Kafka has confirmed no record in time"))
+
+    def _lost(self, exception: KafkaException, *, may_have_committed: bool = False) -> Lost:
+        error = exception.args[0]
+        return self._lost_by(error.code(), error.str(), may_have_committed=may_have_committed)
+
+    def _lost_by(self, code: int, text: str, *, may_have_committed: bool = False) -> Lost:
+        """Close the producer. A transaction that took too long was ended by Kafka; else a rival has done that."""
+        self.close()
+        is_in_time = time.monotonic() - self._began < TRANSACTION_TIMEOUT
+        return Lost(
+            error_verdicts.plain(text),
+            may_have_committed=may_have_committed,
+            is_fenced=is_in_time and (code in _FENCED or "fenced" in text.lower()),
+            code=code,
+        )
+
+    def _note_line(self, line: str) -> None:
+        if found := error_verdicts.not_added(line):
+            self._forbidden[found[0]] = found[1]
+
+    def _numbers(self) -> Found:
+        """Read the numbers of all spools. Raises Lost where Kafka does not tell them for certain."""
+        admin = new_admin(self._settings, logger=library_log.silent("number"))
+        try:
+            asked = ConsumerGroupTopicPartitions(self._group)
+            futures = admin.list_consumer_group_offsets([asked], require_stable=True, request_timeout=_ANSWER)
+            offsets = futures[self._group].result(_ANSWER + 1).topic_partitions or []
+        except KafkaException as error:
+            raise self._lost(error) from None
+        except TimeoutError:
+            raise self._lost_by(KafkaError._TIMED_OUT, "Kafka does not tell the number") from None
+        for each in offsets:
+            if each.error:
+                raise self._lost_by(each.error.code(), each.error.str())
+        found = from_metadata(each.metadata or "" for each in offsets)
+        topics = {
+            spool: each.topic
+            for each in offsets
+            for spool, number in from_metadata([each.metadata or ""]).items()
+            if number == found[spool]
+        }
+        return Found(found, topics)
+
+
+def _note(failures: Failures, message: Message, error: Any, _record: object) -> None:
+    if error is not None:
+        failures[message] = error.code(), error.str()
+
+
+def _fatal(failures: Failures) -> tuple[int, str] | None:
+    return next((why for why in failures.values() if why[0] not in _PURGED), None)
+
+
+def _metadata_of(settings: KafkaSettings, group: str) -> Any:
+    """What librdkafka wants to know of the group. The group has no members: this consumer never joins it."""
+    try:
+        consumer = Consumer(
+            admin_options(settings)
+            | {"group.id": group, "enable.auto.commit": False, "logger": library_log.silent("group")}
+        )
+    except KafkaException as error:
+        raise not_built(error) from None
+    try:
+        return consumer.consumer_group_metadata()
+    finally:
+        consumer.close()
