@@ -117,14 +117,24 @@ def test_what_is_settled_without_the_disk_is_counted_but_needs_no_commit_of_its_
 def test_connect_waits_for_a_disk_that_can_say_so() -> None:
     world = World()
     world.works = False
-    world.journal.connecting()  # it still says that no CONNECT was answered: nothing to write
-    world.works = True
-    world.journal.connected(True, window_known=True)
-    world.journal.connecting()
-    world.journal.connected(False, window_known=True)
-    world.works = False
     with pytest.raises(SpoolUnusable):
         world.journal.connecting()
+    world.works = True
+    world.journal.connecting()
+    assert world.said[-1] == (Standing.ASKED, False)
+
+
+def test_subscribe_waits_for_a_disk_that_has_forgotten_the_session() -> None:
+    world = World()
+    world.write(world.receive(1))
+    world.journal.connecting()
+    world.works = False
+    with pytest.raises(SpoolUnusable):
+        world.journal.connected(False, window_known=True)
+    world.works = True
+    world.journal.connecting()
+    world.journal.connected(True, window_known=True)  # nobody knows by which CONNECT it was made
+    assert world.said[-1] == (Standing.DOUBTED, False)
 
 
 def test_a_take_over_that_the_disk_could_not_write_is_written_before_the_next_connect() -> None:

@@ -165,6 +165,9 @@ class Disk:
 
     def write_letters(self, letters: Sequence[DeadLetter]) -> None:
         self._writing_letters += letters
+        if self.journal:
+            for letter in letters:
+                self.journal.add(letter, [letter.message])
 
     def read(self, topic: str, wanted: Wanted) -> None:
         firsts = [each for each in sorted(self.rows) if wanted.after < each <= wanted.last]

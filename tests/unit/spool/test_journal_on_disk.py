@@ -42,7 +42,7 @@ class Run(NamedTuple):
             self.loop.wait(0.01)
             return any(isinstance(each, kind) for each in self.spool.results)
 
-        wait_until(is_there, "the disk has answered")
+        wait_until(is_there, 10.0, "the disk has answered")
         for result in self.spool.results:
             if isinstance(result, Journaled):
                 self.journal.committed(result)
