@@ -42,7 +42,7 @@ room (room.py).
 
 With delivery exactly-once (`through_disk`) all messages go to disk, whether Kafka is late or not, and are
 produced once they are there, synced: Kafka must not hold a message that a crash would take from this machine.
-Such a lane is never LIVE or IDLE, but SPOOLING.
+Where this table says LIVE, such a lane is SPOOLING.
 
 A lane's messages are in four places, in this order, which is the order of their arrival:
 
@@ -209,6 +209,11 @@ class Lane:
         return bool(self.in_flight or self.rows.stored or self.waiting or self.behind)
 
     @property
+    def waits(self) -> bool:
+        """Whether messages wait longer than usual, in a lane that is not LIVE."""
+        return self.has_messages and (self.late or not self.through_disk)
+
+    @property
     def is_in_memory(self) -> bool:
         """Whether messages are in memory, in flight or waiting, or are being read from disk."""
         return bool(self.in_flight or self.waiting or self._asked[0])
@@ -241,7 +246,7 @@ class Lane:
         While the lane is LIVE, the pipeline does this itself for records of at most `plain` bytes.
         """
         if self.state is LaneState.IDLE:
-            self.state = _LIVE
+            self.state = LaneState.SPOOLING if self.through_disk else _LIVE
         if self.state is _LIVE and (
             len(message.payload) + message.plan.overhead <= self.plain or self._may_fly(message)
         ):
@@ -397,7 +402,8 @@ class Lane:
 
     def rest(self) -> None:
         """Make a LIVE lane IDLE that has nothing in flight, so that `forget` sees whether a message comes."""
-        if self.state is not LaneState.LIVE or self.in_flight or self.is_stirred:
+        usual = LaneState.SPOOLING if self.through_disk else LaneState.LIVE
+        if self.state is not usual or self.has_messages or self.late or self.is_stirred:
             return
         if self.rows.are_gone and not self.refuses_stamps:
             self.state = LaneState.IDLE

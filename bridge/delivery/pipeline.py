@@ -50,6 +50,7 @@ _FRESH = 600_000  # ms; a message that was received so lately shows what the clo
 _LANES = 5000
 _QOS_1 = 0x02  # the flags of a PUBLISH of QoS 1 that is no copy, and not retained
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE)
+_AT_WORK = (LaneState.LIVE, LaneState.SPOOLING)
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
 _Value = TypeVar("_Value", int, str)
 _KINDS = {Verdict.TOO_LARGE: "too_large", Verdict.BAD_TIMESTAMP: "bad_timestamp"}
@@ -587,10 +588,12 @@ class Pipeline:
             if lane.forget():
                 del self._lanes[lane.topic], self._idle[lane]
         for lane in self._lanes.values():
-            if lane.state is _LIVE:
+            if lane.state in _AT_WORK:
                 lane.rest()
                 if lane.state is LaneState.IDLE:
                     self._idle[lane] = None
+                    if lane.through_disk:
+                        self._held.add(lane)  # which has all lanes that are not LIVE or IDLE
 
     def _route_again(self, message: Message, kafka_topic: str) -> None:
         """Route a message that was read from disk, where it was stored for `kafka_topic`.

@@ -190,7 +190,10 @@ class Spooling:
             self._calming.add(lane)
         else:
             self._calming.discard(lane)
-        if lane.state is LaneState.LIVE and lane in self._late:
+        caught_up = lane.state is LaneState.LIVE or (
+            lane.through_disk and not (lane.late or lane.rows.stored)
+        )
+        if caught_up and lane in self._late:
             self._late.discard(lane)
             self._many_topics.log(Event.SPOOL_EMPTY, topic=lane.topic)
 
@@ -393,7 +396,8 @@ class Spooling:
         self._silent += 1
         is_under_way = self._has_read or self.room.taken_messages
         is_due = is_under_way or self._silent >= _SAY_WAITING_EVERY
-        if self._counts.spooled and self._say_progress_at and is_due:
+        waits = self._counts.spooled and (self._late or not self._through_disk)
+        if waits and self._say_progress_at and is_due:
             log(
                 Event.SPOOL_PROGRESS,
                 spooled=self._counts.spooled,

@@ -69,8 +69,8 @@ class KafkaSettings(Section):
     delivery: Literal["at-least-once", "exactly-once"] = Field(
         default="at-least-once",
         description="With exactly-once every message goes through this machine's disk, and from there to"
-        " Kafka in transactions. Consumers that read with isolation.level=read_committed then see each message"
-        " once, after kill -9 and power cuts too. It costs latency and wears the disk:"
+        " Kafka in transactions. Consumers that read with isolation.level=read_committed then see each"
+        " message once, after kill -9 and power cuts too. It costs latency and wears the disk:"
         " docs/explanation/exactly-once.md.",
     )
     transactional_id: str = Field(

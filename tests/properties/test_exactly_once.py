@@ -20,7 +20,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.delivery import journal as journal_module
 from bridge.delivery.journal import Journal, Journaled, JournalRow, Recalled, Standing, recalled
 from bridge.delivery.ledger import Facts, Ledger
 from bridge.message import DUP, Message, Packet, Release

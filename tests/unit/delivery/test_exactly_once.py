@@ -2,6 +2,7 @@
 
 import pytest
 
+from bridge.delivery import pipeline
 from bridge.delivery.journal import Standing
 from bridge.delivery.lanes import LaneState
 from bridge.message import DUP
@@ -207,3 +208,24 @@ def test_a_stop_leaves_rows_their_names(clock: Clock) -> None:
     world.pipeline.leave()
     world.disk.commit()
     assert world.disk.rows == before
+
+
+def test_a_topic_without_messages_is_forgotten_where_there_are_too_many(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_LANES", 0)
+    world = _world()
+    for _ in range(3):
+        clock.now += 61
+        world.turn()
+    assert [lane.topic for lane in world.pipeline.lanes] == ["sensors"]  # Kafka has not confirmed its message
+    world.kafka.deliver()
+    for _ in range(5):
+        clock.now += 61
+        world.turn()
+    assert not world.pipeline.lanes
+    assert not world.pipeline.held.lanes
+    world.receive(number=901)
+    world.answer()
+    _commit(world)
+    assert world.produced == [900, 901]
