@@ -240,6 +240,8 @@ class TransactionalCluster:
             )
         if command:
             self._do(command)
+        elif self._spool and machine.memory.confirmed:  # perhaps that of a doubtful transaction
+            self._spool.confirm(machine.memory.confirmed)
 
     def not_opened(self, error: BridgeError | Lost) -> None:
         if isinstance(error, Lost):
@@ -251,9 +253,11 @@ class TransactionalCluster:
         else:
             self._say(_LOST, Event.KAFKA_FILES_UNUSABLE, reason=str(error))
 
-    def committed(self, run: Run, seconds: float) -> None:  # noqa: ARG002
+    def committed(self, run: Run, seconds: float) -> None:
         self.commits.observe(seconds)
         self._machine.committed(time.monotonic(), may_be_sent_twice=seconds >= PROMPT)
+        if self._spool:
+            self._spool.confirm(run.number)
 
     def refused(self, refused: Refused) -> None:
         self._machine.refused(refused.failures, time.monotonic())

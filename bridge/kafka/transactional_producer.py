@@ -168,13 +168,8 @@ class TransactionalProducer:
         return time.monotonic() - began
 
     def close(self) -> None:
-        """Throw the producer away. It sends nothing more once this returns."""
-        rd, self._rd = self._rd, None
-        if rd:
-            with suppress(KafkaException, RuntimeError):
-                rd.purge()
-            with suppress(KafkaException, RuntimeError):
-                rd.close()
+        """Throw the producer away. The client's own close() would abort the transaction, and wait for that."""
+        self._rd = None
 
     def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
         """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.

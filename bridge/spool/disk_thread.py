@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.intent import Intent, Memory
+from bridge.delivery.intent import Memory
 from bridge.delivery.results import FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted
 from bridge.errors import NoThread, SpoolUnusable
@@ -223,7 +223,8 @@ class DiskThread:
         for topic, wanted in job.reads:
             self._read(topic, wanted)
         self.undeleted += job.done
-        if not job.writes and not self.undeleted and not job.intent:
+        has_more = bool(job.intent or job.confirmed)
+        if not job.writes and not self.undeleted and not has_more:
             return results
         intended_in = ""
         try:
@@ -233,8 +234,8 @@ class DiskThread:
             while left.writes and self._has_made_room(store, left.size, room, bound):
                 room, bound, limit = self._room(store)
                 taken, left = job.fitting(room)
-            if taken.writes or self.undeleted or job.intent:
-                self._commit(store, taken, job.intent)
+            if taken.writes or self.undeleted or has_more:
+                self._commit(store, taken, job)
                 intended_in = store.memory.spool
             if taken.writes:
                 results.append(Written(*taken.split()))
@@ -259,9 +260,19 @@ class DiskThread:
         if job.intent:
             self._loop.post(partial(job.intended, spool))
 
-    def _commit(self, store: Store, job: Job, intent: Intent | None) -> None:
+    def _commit(self, store: Store, job: Job, whole: Job) -> None:
+        """Write the job, which is the part of the `whole` one that fits."""
         began = time.monotonic()
-        store.write(job.segments, job.letters, self.undeleted, intent=intent)
+        if whole.intent or whole.confirmed:
+            store.write(
+                job.segments,
+                job.letters,
+                self.undeleted,
+                intent=whole.intent,
+                confirmed=whole.confirmed,
+            )
+        else:
+            store.write(job.segments, job.letters, self.undeleted)
         self.undeleted = []
         if job.letters:
             self._letters_written(job.letters)

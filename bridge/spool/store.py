@@ -131,9 +131,11 @@ class Store:
         done: Iterable[tuple[str, Segment]] = (),
         *,
         intent: Intent | None = None,
+        confirmed: int = 0,
     ) -> None:
         """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`; write
-        the intent of the next Kafka transaction, and delete the rows that the last one delivered.
+        the intent of the next Kafka transaction. `confirmed`: the last one that has committed, whose rows are
+        deleted.
 
         The commit is on disk, synced, when this method returns.
         """
@@ -147,9 +149,10 @@ class Store:
                 self._insert_letter(letter)
             for topic, segment in done:
                 self._delete_row((topic, segment.first))
-            if intent:
-                for row in self._intents.write(intent, self._count):
-                    self._delete_row(row)
+            complete = self._intents.confirm(confirmed, self._count) if confirmed else []
+            complete += self._intents.write(intent, self._count) if intent else []
+            for row in complete:
+                self._delete_row(row)
             if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:
                 self._remove_lanes_at = time.monotonic() + _REMOVE_EVERY
                 self._remove_lanes()

@@ -4,6 +4,8 @@ It runs the real loop, disk thread and transactional cluster in the caller's thr
 long as a test wants. Each message is held back after a failure until `retry`, but for those of other topics.
 """
 
+import faulthandler
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,6 +95,7 @@ class Drain:
         ends = time.monotonic() + patient(seconds)
         while not condition():
             if time.monotonic() >= ends:
+                faulthandler.dump_traceback(sys.__stderr__)
                 raise NotInTime(f"not within {seconds} s: {what}; {self.cluster.transactions}")
             self.turn()
             self.loop.wait(0.05)

@@ -1,5 +1,6 @@
 """Spool to Kafka exactly once, on three real brokers, without the MQTT side (tests/harness/drain.py)."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -124,7 +125,7 @@ def test_a_record_that_is_too_large_is_reported_and_the_others_are_delivered_onc
     drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str]
 ) -> None:
     good, small = new_topic(partitions=1), new_topic(partitions=1, config={"max.message.bytes": 1000})
-    drain.write(small, [b"before", b"x" * 2000, b"after"])
+    drain.write(small, [b"before", os.urandom(2000), b"after"])
     drain.write(good, payloads(good, 10))
     drain.until(lambda: drain.refused, 30, "it is refused")
     drain.retry()

@@ -227,7 +227,8 @@ class Bridge:
     def delete(self) -> None:
         """Rows are deleted in a job of their own where no transaction follows."""
         done, self.done = self.done, []
-        self.jobs.append(lambda: self.store.write((), done=done))
+        confirmed = self.machine.memory.confirmed
+        self.jobs.append(lambda: self.store.write((), done=done, confirmed=confirmed))
 
     # -- the thread's steps
 
