@@ -183,6 +183,9 @@ class IntentLog(Protocol):
     def settle(self, is_committed: bool, told: Callable[[], None]) -> None:
         """Take the verdict about the intent: delete what Kafka has, and forget the intent, in one commit."""
 
+    def confirm(self, number: int) -> None:
+        """The transaction has committed: what it delivered may be deleted, with the next commit."""
+
     def intend(self, intent: Intent, told: Callable[[str], None]) -> None:
         """Have an intent written. `told` gets the spool's name once it is synced, or "" if it can't be."""
 
@@ -211,8 +214,7 @@ class Ledger:
 
         If the last intent was not committed, it is forgotten.
         """
-        complete = self._confirm(count) if intent.confirmed == self.number else []
-        self.confirmed = intent.confirmed if self.number else 0  # of another file, if this one is new
+        complete = self.confirm(intent.confirmed, count)
         self.number, self.run, self.intended = intent.number, intent.run, intent.rows
         return complete
 
@@ -224,7 +226,11 @@ class Ledger:
         delivered, self.delivered, self.intended = self.delivered, {}, {}
         return delivered
 
-    def _confirm(self, count: Callable[[Row], int]) -> list[Row]:
+    def confirm(self, number: int, count: Callable[[Row], int]) -> list[Row]:
+        """Transaction `number` has committed. Returns the rows to delete in the same commit."""
+        if not number or number != self.number or number == self.confirmed:
+            return []  # it is known, or is of another file
+        self.confirmed = number
         complete = []
         delivered = merged(self.delivered, self.intended)
         for row in self.intended:
@@ -234,7 +240,7 @@ class Ledger:
             if messages:
                 complete.append(row)
             del delivered[row]
-        self.delivered = delivered
+        self.delivered, self.intended = delivered, {}
         return complete
 
     def forget(self, row: Row) -> bool:

@@ -14,13 +14,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event as Signal
+from typing import Protocol
 
 from confluent_kafka import KafkaException
+from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
 from bridge.errors import NoThread
 from bridge.kafka.brokers import Brokers, Partition, Reach
 from bridge.kafka.listeners import API_VERSIONS_REQUEST, address, host_and_port
-from bridge.kafka.producer import Producer
 from bridge.kafka.tls import is_used
 from bridge.loop import start_thread
 from bridge.settings import KafkaSettings
@@ -31,6 +32,14 @@ _REACH_TIMEOUT = 2.0  # seconds, for all addresses together
 _MOST_ADDRESSES = 64  # in one round; the others have their turn in the next
 _MOST_TOPICS = 100  # whose replicas are looked at in turn
 _OFFSETS = "__consumer_offsets"  # nearly every cluster has this topic, and nobody deletes it
+
+
+class Client(Protocol):
+    """The part of a producer that is used here; its docstrings are in producer.py."""
+
+    @property
+    def queued(self) -> int: ...
+    def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata: ...
 
 
 class BrokerWatch:
@@ -51,7 +60,7 @@ class BrokerWatch:
         if topic not in self._topics:
             self._topics.append(topic)
 
-    def turn(self, now: float, producer: Producer | None) -> None:
+    def turn(self, now: float, producer: Client | None) -> None:
         """Begin a round if one is due. `producer` None: the cluster rests, so the round asks no metadata."""
         if now < self._due or self._asks.is_set():
             return
@@ -62,14 +71,14 @@ class BrokerWatch:
             self._asks.clear()
             self._due = now + EVERY
 
-    def _work(self, producer: Producer | None) -> None:
+    def _work(self, producer: Client | None) -> None:
         try:
             self.ask(producer)
         finally:
             self._due = time.monotonic() + EVERY
             self._asks.clear()
 
-    def ask(self, producer: Producer | None) -> None:
+    def ask(self, producer: Client | None) -> None:
         """One round. Blocks."""
         live: dict[int, str] | None = None
         partitions: dict[str, list[Partition]] = {}

@@ -40,7 +40,9 @@ _LOOK_EVERY = 2.0  # seconds between two looks at files and the clock
 _SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
 _LOST, _FENCED, _LISTENER = -3000, -3001, -3002  # beside the codes of librdkafka's errors, in `_log_again_at`
 
-_DOUBLES = "the bridge produces again what is on disk, because loss is worse: these messages may be in Kafka twice"
+_DOUBLES = (
+    "the bridge produces again what is on disk, because loss is worse: these messages may be in Kafka twice"
+)
 _UNEXPECTED = {
     Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group or its"
     " topic was deleted, or its offsets have expired (7 days without the bridge)",
@@ -236,9 +238,15 @@ class TransactionalCluster:
         spool = machine.memory.spool
         command = machine.opened(found.numbers, found.topics.get(spool, ""), time.monotonic())
         if machine.verdict and machine.verdict.is_loud:
-            log(Event.KAFKA_NUMBER_UNEXPECTED, group=self._group, reason=f"{_UNEXPECTED[machine.verdict]}; {_DOUBLES}")
+            log(
+                Event.KAFKA_NUMBER_UNEXPECTED,
+                group=self._group,
+                reason=f"{_UNEXPECTED[machine.verdict]}; {_DOUBLES}",
+            )
         if command:
             self._do(command)
+        elif self._spool and machine.memory.confirmed:  # perhaps that of a doubtful transaction
+            self._spool.confirm(machine.memory.confirmed)
 
     def not_opened(self, error: BridgeError | Lost) -> None:
         if isinstance(error, Lost):
@@ -250,9 +258,11 @@ class TransactionalCluster:
         else:
             self._say(_LOST, Event.KAFKA_FILES_UNUSABLE, reason=str(error))
 
-    def committed(self, run: Run, seconds: float) -> None:  # noqa: ARG002
+    def committed(self, run: Run, seconds: float) -> None:
         self.commits.observe(seconds)
         self._machine.committed(time.monotonic(), may_be_sent_twice=seconds >= PROMPT)
+        if self._spool:
+            self._spool.confirm(run.number)
 
     def refused(self, refused: Refused) -> None:
         self._machine.refused(refused.failures, time.monotonic())
@@ -265,7 +275,11 @@ class TransactionalCluster:
         if lost.is_fenced:
             seconds = round(self._machine.due - now)
             self._say(
-                _FENCED, Event.KAFKA_FENCED, transactional_id=self._id, again_in_seconds=seconds, reason=lost.reason
+                _FENCED,
+                Event.KAFKA_FENCED,
+                transactional_id=self._id,
+                again_in_seconds=seconds,
+                reason=lost.reason,
             )
         else:
             way_out = _WAYS_OUT.get(lost.code, "nothing, if this stops; else sudo mqtt-kafka-bridge check")
@@ -314,7 +328,9 @@ class TransactionalCluster:
             )
             self._say(kind, Event.KAFKA_ALL_BROKERS_DOWN, reason=plain(text), way_out=way_out)
         elif kind != error_verdicts.FATAL:  # `lost` tells
-            way_out = program.typed("nothing while flow.minute shows `delivered`; else sudo mqtt-kafka-bridge check")
+            way_out = program.typed(
+                "nothing while flow.minute shows `delivered`; else sudo mqtt-kafka-bridge check"
+            )
             self._say(kind, Event.KAFKA_ERROR, reason=plain(text), way_out=way_out)
 
     def _say(self, kind: int, event: Event, **fields: object) -> None:

@@ -29,6 +29,7 @@ from confluent_kafka import Producer as RdProducer
 from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
 from bridge.delivery.intent import Number, from_metadata, to_metadata
+from bridge.delivery.results import Verdict
 from bridge.kafka import error_verdicts, library_log, tls
 from bridge.kafka.options import not_built, producer_options
 from bridge.kafka.topic_lookup import admin_options, new_admin
@@ -152,9 +153,7 @@ class TransactionalProducer:
             if not spool:
                 raise Lost("the intent of the transaction is not on disk")
             number = Number(run.number, run.intent.run)
-            offset = TopicPartition(
-                run.offset_topic, 0, run.number, to_metadata(spool, number, self._others)
-            )
+            offset = TopicPartition(run.offset_topic, 0, run.number, to_metadata(spool, number, self._others))
             rd.send_offsets_to_transaction([offset], self._group_metadata, _ANSWER)
         except KafkaException as error:
             raise self._lost(error) from None
@@ -169,13 +168,8 @@ class TransactionalProducer:
         return time.monotonic() - began
 
     def close(self) -> None:
-        """Throw the producer away. It sends nothing more once this returns."""
-        rd, self._rd = self._rd, None
-        if rd:
-            with suppress(KafkaException, RuntimeError):
-                rd.purge()
-            with suppress(KafkaException, RuntimeError):
-                rd.close(0)
+        """Throw the producer away. The client's own close() would abort the transaction, and wait for that."""
+        self._rd = None
 
     def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
         """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.
@@ -265,7 +259,7 @@ class TransactionalProducer:
         at_fault = {
             message: why
             for message, why in failures.items()
-            if why[0] not in _PURGED and error_verdicts.verdict(why[0]) is not error_verdicts.Verdict.PRODUCER_LOST
+            if why[0] not in _PURGED and error_verdicts.verdict(why[0]) is not Verdict.PRODUCER_LOST
         }
         for message in run.messages:
             if (topic := message.plan.kafka_topic) in self._forbidden:

@@ -145,6 +145,10 @@ class Transactions:
     def is_empty(self) -> bool:
         return not (self.queue or self.doubtful or self.running)
 
+    def __repr__(self) -> str:
+        counts = f"{len(self.queue)} queued, {self.committed_count} committed, {self.failed_count} failed"
+        return f"<Transactions {self.state.name} {self.memory} {counts} {self.verdict} due={self.due:.1f}>"
+
     # -- messages ------------------------------------------------------------------------------------
 
     def produce(self, message: Message, now: float) -> None:
@@ -292,7 +296,9 @@ class Transactions:
 
     def refused(self, failures: Mapping[Message, tuple[int, str]], now: float) -> None:
         """Kafka can't take these messages, each with the error's code and text. Nothing was committed."""
-        run = self._ended()
+        self._refuse(self._ended(), failures, now)
+
+    def _refuse(self, run: Run, failures: Mapping[Message, tuple[int, str]], now: float) -> None:
         self.failed_count += 1
         self._unexplained = 0
         topics = {message.plan.kafka_topic for message in failures}
@@ -316,10 +322,10 @@ class Transactions:
         `may_have_committed`: the commit was tried, and nobody knows the outcome.
         """
         if self.state is State.RUNNING:
-            if self._is_suspected(self.running) and not (may_have_committed or is_fenced):
-                self.refused({message: (_NOT_CONFIRMED, reason) for message in self.running.messages}, now)
-                return
             run = self._ended()
+            if self._is_suspected(run) and not (may_have_committed or is_fenced):
+                self._refuse(run, {message: (_NOT_CONFIRMED, reason) for message in run.messages}, now)
+                return
             self.failed_count += 1
             if may_have_committed:
                 self.doubtful = run
@@ -339,9 +345,9 @@ class Transactions:
 
     # ------------------------------------------------------------------------------------------------
 
-    def _is_suspected(self, run: Run | None) -> bool:
-        """Whether all topics of the transaction failed before, or it has the one topic that may be at fault."""
-        if run is None or not run.messages:
+    def _is_suspected(self, run: Run) -> bool:
+        """Whether all topics of the transaction failed before, or it has one topic that may be at fault."""
+        if not run.messages:
             return False
         return run.is_trial or run.messages[0].plan.kafka_topic in self._alone
 

@@ -18,7 +18,7 @@ from threading import Event as Signal
 from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.intent import Intent, Memory
+from bridge.delivery.intent import Memory
 from bridge.delivery.journal import Journaled, JournalRow, Recalled, Standing
 from bridge.delivery.results import FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted
@@ -259,7 +259,8 @@ class DiskThread:
         for topic, wanted in job.reads:
             self._read(topic, wanted)
         self.undeleted += job.done
-        if not (job.writes or self.undeleted or self.unjournaled or job.intent):
+        has_more = bool(self.unjournaled or job.intent or job.confirmed)
+        if not (job.writes or self.undeleted or has_more):
             return results
         intended_in = ""
         try:
@@ -269,8 +270,8 @@ class DiskThread:
             while left.writes and self._has_made_room(store, left.size, room, bound):
                 room, bound, limit = self._room(store)
                 taken, left = job.fitting(room)
-            if taken.writes or self.undeleted or self.unjournaled or job.intent:
-                results += self._commit(store, taken, job.intent)
+            if taken.writes or self.undeleted or has_more:
+                results += self._commit(store, taken, job)
                 intended_in = store.memory.spool
             if taken.writes:
                 results.append(Written(*taken.split()))
@@ -295,12 +296,19 @@ class DiskThread:
         if job.intent:
             self._loop.post(partial(job.intended, spool))
 
-    def _commit(self, store: Store, job: Job, intent: Intent | None) -> list[Journaled]:
-        """Write what the job has, and delete. Returns which rows of the journal were written."""
+    def _commit(self, store: Store, job: Job, whole: Job) -> list[Journaled]:
+        """Write the job, which is the part of the `whole` one that fits. Returns the journal's rows."""
         began = time.monotonic()
         packed = [row.packed(job.contents) for row in self.unjournaled]
         journal = [(row, body) for row, (body, _) in zip(self.unjournaled, packed, strict=True)]
-        store.write(job.segments, job.letters, self.undeleted, intent=intent, journal=journal)
+        store.write(
+            job.segments,
+            job.letters,
+            self.undeleted,
+            intent=whole.intent,
+            confirmed=whole.confirmed,
+            journal=journal,
+        )
         self.undeleted = []
         self.unjournaled = []
         if job.letters:

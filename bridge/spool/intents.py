@@ -47,6 +47,13 @@ class Intents:
         self._save_last()
         return complete
 
+    def confirm(self, number: int, count: Callable[[Row], int]) -> list[Row]:
+        """The transaction has committed. Returns the rows to delete in the same transaction."""
+        complete = self._ledger.confirm(number, count)
+        if self._ledger.confirmed == number:
+            self._save_all()
+        return complete
+
     def settle(self, is_committed: bool) -> Rows:
         """Take the verdict about the intent. Returns the messages to delete in the same transaction."""
         found = self._ledger.settle(is_committed)

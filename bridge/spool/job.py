@@ -21,6 +21,7 @@ class Job:
     reads: list[tuple[str, Wanted]] = field(default_factory=list)
     intent: Intent | None = None  # of the next Kafka transaction
     intended: Callable[[str], None] = _nobody  # gets the spool's name, or "" if it could not be written
+    confirmed: int = 0  # the number of the last Kafka transaction that has committed
     verdict: bool | None = None  # whether Kafka has the last run's transaction; None: not known now
     routes_changed: bool = False  # segments may follow other routes than the rows from now on
     journal: JournalRow | None = None

@@ -150,6 +150,10 @@ class Spool:
         self._next.verdict = is_committed
         self._disk.settled = told
 
+    def confirm(self, number: int) -> None:
+        """The Kafka transaction has committed. The disk may learn that a little later."""
+        self._next.confirmed = number
+
     def intend(self, intent: Intent, told: Callable[[str], None]) -> None:
         """Have an intent written, in one commit with all other work. `told` gets the spool's name, or ""."""
         self._next.intent, self._next.intended = intent, told

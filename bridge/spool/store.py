@@ -140,11 +140,12 @@ class Store:
         done: Iterable[tuple[str, Segment]] = (),
         *,
         intent: Intent | None = None,
+        confirmed: int = 0,
         journal: Iterable[tuple[JournalRow, bytes]] = (),
     ) -> None:
         """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`;
-        write the intent of the next Kafka transaction, and delete the rows that the last one delivered; write
-        rows of the journal, with their bodies.
+        write the intent of the next Kafka transaction, and rows of the journal with their bodies. `confirmed`:
+        the last transaction that has committed, whose rows are deleted.
 
         The commit is on disk, synced, when this method returns.
         """
@@ -158,9 +159,10 @@ class Store:
                 self._insert_letter(letter)
             for topic, segment in done:
                 self._delete_row((topic, segment.first))
-            if intent:
-                for row in self._intents.write(intent, self._count):
-                    self._delete_row(row)
+            complete = self._intents.confirm(confirmed, self._count) if confirmed else []
+            complete += self._intents.write(intent, self._count) if intent else []
+            for row in complete:
+                self._delete_row(row)
             for journal_row, body in journal:
                 self._insert_journal(journal_row, body)
             if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:

@@ -119,7 +119,9 @@ class Bridge:
         for topic in TOPICS:
             segments, damaged = self.store.read(topic, replace(ALL, last=self.last))
             assert not damaged
-            self.waiting[topic][:0] = [self._known(each, topic) for each in segments for each in self._in(each)]
+            self.waiting[topic][:0] = [
+                self._known(each, topic) for each in segments for each in self._in(each)
+            ]
 
     def _in(self, segment: Segment) -> list[Message]:
         self.rows_left[segment] = segment.count
@@ -225,7 +227,8 @@ class Bridge:
     def delete(self) -> None:
         """Rows are deleted in a job of their own where no transaction follows."""
         done, self.done = self.done, []
-        self.jobs.append(lambda: self.store.write((), done=done))
+        confirmed = self.machine.memory.confirmed
+        self.jobs.append(lambda: self.store.write((), done=done, confirmed=confirmed))
 
     # -- the thread's steps
 
@@ -377,7 +380,9 @@ class SpoolAndKafka:
                 bridge.steps.popleft()()
         else:
             bridge.steps.clear()
-            how = self.chance.choice(("prompt", "prompt", "prompt", "sent twice", "answer lost", "request late"))
+            how = self.chance.choice(
+                ("prompt", "prompt", "prompt", "sent twice", "answer lost", "request late")
+            )
             bridge.commit(how)
 
     def late_request(self) -> None:
@@ -465,6 +470,6 @@ def test_a_mutant_is_caught(mutant: str, harm: str) -> None:
         for topic in TOPICS:
             found, written = world.kafka.records[topic], world.written[topic]
             lost, doubled = set(written) - set(found), len(found) > len(set(found))
-            if (lost if harm == "lost" else doubled):
+            if lost if harm == "lost" else doubled:
                 return
     pytest.fail(f"no history shows that the mutant has {harm} messages")

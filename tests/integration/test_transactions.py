@@ -1,0 +1,260 @@
+"""Spool to Kafka exactly once, on three real brokers, without the MQTT side (tests/harness/drain.py)."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer
+
+from bridge.delivery.intent import Verdict
+from bridge.delivery.results import Verdict as Fate
+from bridge.kafka.transactions import State
+from bridge.observe.events import Event
+from tests.harness.drain import Drain
+from tests.harness.kafka import KafkaCluster, KafkaNode
+from tests.harness.records import records
+
+_names = count(1)
+
+
+@pytest.fixture
+def name() -> str:
+    """A transactional id and group of this test alone."""
+    return f"transactions.{next(_names)}"
+
+
+@pytest.fixture
+def drain(kafka: KafkaCluster, tmp_path: Path, name: str) -> Iterator[Drain]:
+    with Drain(kafka.bootstrap, tmp_path / "spool", name) as it:
+        yield it
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Event, dict[str, object]]]:
+    """The events that the cluster logs."""
+    found: list[tuple[Event, dict[str, object]]] = []
+
+    def log(event: Event, **fields: object) -> None:
+        found.append((event, fields))
+        print(f"{time.monotonic():.3f}", event, fields)  # a failed test shows them
+
+    monkeypatch.setattr("bridge.kafka.transactional_cluster.log", log)
+    return found
+
+
+def payloads(topic: str, number: int, begin: int = 0) -> list[bytes]:
+    return [b"%s %d" % (topic.encode(), each) for each in range(begin, begin + number)]
+
+
+def values(kafka: KafkaCluster, topic: str) -> list[bytes]:
+    return [record.value for record in records(kafka.bootstrap, topic)]
+
+
+def coordinator(kafka: KafkaCluster, name: str) -> KafkaNode:
+    """The broker that coordinates this transactional id: the leader of a partition of __transaction_state."""
+    hashed = 0
+    for character in name:  # Java's String.hashCode
+        hashed = (31 * hashed + ord(character)) & 0xFFFFFFFF
+    partitions = len(
+        kafka.admin.list_topics("__transaction_state", timeout=10.0).topics["__transaction_state"].partitions
+    )
+    return kafka.leader("__transaction_state", (hashed & 0x7FFFFFFF) % partitions)
+
+
+def test_messages_are_there_once_and_in_order_and_the_disk_is_empty(
+    drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str]
+) -> None:
+    one, three = new_topic(partitions=1), new_topic(partitions=3)
+    for begin in range(0, 1000, 100):
+        drain.write(one, payloads(one, 100, begin))
+        drain.write(three, payloads(three, 100, begin))
+        drain.until(lambda begin=begin: len(drain.delivered) >= 2 * begin, 30, "messages are delivered")
+    drain.until(lambda: drain.is_done, 30, "all is delivered")
+    assert values(kafka, one) == payloads(one, 1000)
+    assert sorted(values(kafka, three)) == sorted(payloads(three, 1000))
+    assert drain.cluster.transactions.failed_count == 0
+    assert drain.cluster.rebuilds == 0
+
+
+def test_a_stop_and_a_start_go_on_where_the_last_run_was(
+    kafka: KafkaCluster, new_topic: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    topic = new_topic(partitions=1)
+    for run in range(3):
+        with Drain(kafka.bootstrap, tmp_path, name) as drain:
+            drain.write(topic, payloads(topic, 300, 300 * run))
+            drain.until(lambda run=run: len(drain.delivered) >= 100 or run == 1, 30, "some are delivered")
+            drain.until(lambda: drain.is_on_disk, 10, "all are on disk")
+            for _ in range(5):
+                drain.turn()
+    with Drain(kafka.bootstrap, tmp_path, name) as drain:
+        drain.until(
+            lambda: drain.is_done and drain.cluster.transactions.state is State.READY, 30, "all is delivered"
+        )
+        assert not drain.cluster.transactions.verdict.is_loud
+    assert values(kafka, topic) == payloads(topic, 900)
+
+
+def test_a_topic_that_is_deleted_holds_up_no_other_one(
+    drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str]
+) -> None:
+    good, gone = new_topic(partitions=1), new_topic(partitions=1)
+    drain.write(gone, payloads(gone, 10))
+    drain.write(good, payloads(good, 10))
+    drain.until(lambda: drain.is_done, 30, "all is delivered")
+    kafka.delete_topic(gone)
+    drain.write(gone, payloads(gone, 10, 10))
+    drain.write(good, payloads(good, 10, 10))
+    drain.until(lambda: len(drain.delivered) == 30 and drain.failures, 30, "the other topic's are delivered")
+    assert {failure.message.plan.kafka_topic for failure in drain.failures} == {gone}
+    assert {failure.verdict for failure in drain.failures} == {Fate.NOT_NOW}
+    assert values(kafka, good) == payloads(good, 20)
+    kafka.create_topic(gone, 1)
+    drain.retry()
+    for _ in range(10):
+        drain.until(lambda: drain.is_done or drain.held, 30, "it is tried again")
+        drain.retry()
+    drain.until(lambda: drain.is_done, 30, "all is delivered")
+    assert values(kafka, gone) == payloads(gone, 10, 10)
+
+
+def test_a_record_that_is_too_large_is_reported_and_the_others_are_delivered_once(
+    drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str]
+) -> None:
+    good, small = new_topic(partitions=1), new_topic(partitions=1, config={"max.message.bytes": 1000})
+    drain.write(small, [b"before", os.urandom(2000), b"after"])
+    drain.write(good, payloads(good, 10))
+    drain.until(lambda: drain.refused, 30, "it is refused")
+    drain.retry()
+    drain.until(lambda: drain.is_done, 30, "the others are delivered")
+    assert all(failure.verdict is Fate.TOO_LARGE for failure in drain.failures)
+    assert values(kafka, good) == payloads(good, 10)
+
+
+def test_the_coordinator_is_killed_again_and_again(
+    drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str], name: str
+) -> None:
+    topic = new_topic(partitions=1)
+    number = 0
+    for _ in range(3):
+        node = coordinator(kafka, name)
+        for _ in range(5):
+            drain.write(topic, payloads(topic, 50, number))
+            number += 50
+            drain.until(lambda: drain.in_flight, 30, "a transaction is under way")
+        with node.dead():
+            drain.write(topic, payloads(topic, 50, number))
+            number += 50
+            drain.until(lambda: drain.is_done, 90, "all is delivered without it")
+    assert values(kafka, topic) == payloads(topic, number)
+
+
+@pytest.mark.parametrize("how", ["all_dead", "all_hung"])
+def test_all_brokers_are_away_and_come_back(
+    drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str], how: str
+) -> None:
+    topic = new_topic(partitions=3)
+    drain.write(topic, payloads(topic, 200))
+    drain.until(lambda: drain.in_flight, 30, "a transaction is under way")
+    with getattr(kafka, how)():
+        for begin in range(200, 400, 50):
+            drain.write(topic, payloads(topic, 50, begin))
+            for _ in range(20):
+                drain.turn()
+                drain.loop.wait(0.05)
+    drain.until(lambda: drain.is_done, 90, "all is delivered")
+    assert sorted(values(kafka, topic)) == sorted(payloads(topic, 400))
+
+
+def test_a_bridge_with_the_same_id_is_fenced_waits_and_doubles_nothing(
+    drain: Drain,
+    kafka: KafkaCluster,
+    new_topic: Callable[..., str],
+    tmp_path: Path,
+    name: str,
+    said: list[tuple[Event, dict[str, object]]],
+) -> None:
+    topic = new_topic(partitions=1)
+    drain.write(topic, payloads(topic, 100))
+    drain.until(lambda: drain.is_done, 30, "all is delivered")
+    with Drain(kafka.bootstrap, tmp_path / "twin", name) as twin:
+        twin.write(topic, payloads("twin", 100))
+        twin.until(lambda: twin.is_done, 30, "the twin's are delivered")
+        drain.write(topic, payloads(topic, 100, 100))
+        drain.until(lambda: drain.cluster.transactions.fenced_count, 30, "it is fenced")
+        (fenced,) = [fields for event, fields in said if event is Event.KAFKA_FENCED]
+        assert fenced["transactional_id"] == name
+        assert drain.cluster.transactions.state is State.CLOSED
+        twin.write(topic, payloads("twin", 100, 100))
+        twin.until(lambda: twin.is_done, 30, "the twin goes on")
+        assert twin.cluster.rebuilds == 0
+    drain.until(lambda: drain.is_done, 60, "it comes back")
+    found = values(kafka, topic)
+    assert [each for each in found if each.startswith(b"twin")] == payloads("twin", 200)
+    assert [each for each in found if not each.startswith(b"twin")] == payloads(topic, 200)
+    assert not [fields for event, fields in said if event is Event.KAFKA_NUMBER_UNEXPECTED]
+
+
+def test_a_deleted_group_is_said_and_loses_nothing(
+    kafka: KafkaCluster,
+    new_topic: Callable[..., str],
+    tmp_path: Path,
+    name: str,
+    said: list[tuple[Event, dict[str, object]]],
+) -> None:
+    topic = new_topic(partitions=1)
+    with Drain(kafka.bootstrap, tmp_path, name) as drain:
+        drain.write(topic, payloads(topic, 100))
+        drain.until(lambda: drain.is_done, 30, "all is delivered")
+        drain.write(topic, payloads(topic, 100, 100))
+        drain.until(lambda: drain.is_on_disk, 10, "all are on disk")
+    kafka.admin.delete_consumer_groups([name])[name].result(timeout=15.0)
+    with Drain(kafka.bootstrap, tmp_path, name) as drain:
+        drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
+    assert [event for event, _ in said if event is Event.KAFKA_NUMBER_UNEXPECTED]
+    assert set(values(kafka, topic)) == set(payloads(topic, 200))
+
+
+def test_a_swapped_spool_is_said_and_the_first_ones_number_is_kept(
+    kafka: KafkaCluster, new_topic: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    topic = new_topic(partitions=1)
+    verdicts = []
+    for spool in ("first", "second", "first", "second"):
+        with Drain(kafka.bootstrap, tmp_path / spool, name) as drain:
+            drain.write(topic, payloads(spool, 50, 50 * len(verdicts)))
+            drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
+            verdicts.append(drain.cluster.transactions.verdict)
+    assert verdicts == [Verdict.NOT_COMMITTED, Verdict.OTHER, Verdict.COMMITTED, Verdict.COMMITTED]
+    assert len(values(kafka, topic)) == 200
+
+
+def test_the_number_is_in_the_metadata_of_one_offset(
+    drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str], name: str
+) -> None:
+    topic = new_topic(partitions=3)
+    drain.write(topic, payloads(topic, 10))
+    drain.until(lambda: drain.is_done, 30, "all is delivered")
+    asked = ConsumerGroupTopicPartitions(name)
+    (offset,) = kafka.admin.list_consumer_group_offsets([asked])[name].result(timeout=15.0).topic_partitions
+    assert (offset.topic, offset.partition) == (topic, 0)
+    assert offset.offset == drain.cluster.transactions.memory.number
+
+
+def test_a_transaction_that_another_client_left_open_holds_up_nothing(
+    kafka: KafkaCluster, new_topic: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    """As after kill -9: its records are never seen, and the next start ends it."""
+    topic = new_topic(partitions=1)
+    killed = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+    killed.init_transactions(30)
+    killed.begin_transaction()
+    killed.produce(topic, b"of the killed bridge")
+    killed.flush(10)
+    with Drain(kafka.bootstrap, tmp_path, name) as drain:
+        drain.write(topic, payloads(topic, 10))
+        drain.until(lambda: drain.is_done, 30, "all is delivered")
+    assert values(kafka, topic) == payloads(topic, 10)
