@@ -144,7 +144,7 @@ class Store:
         journal: Iterable[tuple[JournalRow, bytes]] = (),
     ) -> None:
         """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`;
-        write the intent of the next Kafka transaction, and rows of the journal with their bodies. `confirmed`:
+        write the next Kafka transaction's intent, and rows of the journal with their bodies. `confirmed`:
         the last transaction that has committed, whose rows are deleted.
 
         The commit is on disk, synced, when this method returns.
