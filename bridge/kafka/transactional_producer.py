@@ -8,6 +8,7 @@ What librdkafka 2.16 does, which this file rests on:
   fails in AddPartitionsToTxn: librdkafka then purges the whole transaction, and only its log names the topic.
 * librdkafka itself sends EndTxn again, after `retry.backoff.ms` less 20 %. A commit that takes less than that
   was sent once.
+* `send_offsets_to_transaction` may never return, whatever its timeout: seen when the coordinator was killed.
 * `commit_transaction` may raise although Kafka has committed. No error of it says that Kafka has not.
 """
 
@@ -44,6 +45,7 @@ _FLUSH, _FLUSH_TRIAL = 5.0, 2.0  # seconds for Kafka to confirm a transaction's 
 _OTHER_FAILURES = 0.5  # seconds after the first failure, for others of the same transaction
 _INTENT = 5.0  # seconds for the disk
 _ANSWER = 5.0  # seconds for Kafka to take the offset, to commit, and to tell the number
+_GRACE = 4.0  # seconds beyond a call's own time-out, until the call is held for stuck
 _POLL = 0.1
 _PARTITION = 0  # of the topic whose offset has the number
 _THREADS = 16  # those of a producer and of a consumer
@@ -54,6 +56,9 @@ _FORBIDDEN = 29  # TOPIC_AUTHORIZATION_FAILED
 _LIMIT = 50  # bytes of a topic's name and more are no news in a reason
 
 Failures = dict[Message, tuple[int, str]]  # the error's code and librdkafka's text
+
+
+_NEVER = float("inf")
 
 
 class Lost(Exception):
@@ -106,7 +111,8 @@ class TransactionalProducer:
         self._log = library_log.of_transactions(self._note_line)
         self._began = 0.0
         self.batch_size = 0  # bytes; what the next producer gets
-        self.is_closing = False  # the bridge stops: `open` gives up
+        self.is_closing = False  # the bridge stops, or has another one: `open` and `run` give up
+        self._stuck_at = _NEVER
 
     def open(self) -> Found:
         """Build a producer, fence all others, and read the numbers. Tries until Kafka answers.
@@ -122,6 +128,7 @@ class TransactionalProducer:
             raise not_built(error) from None
         while True:
             try:
+                self._call_takes(1.0)
                 rd.init_transactions(1.0)
                 break
             except KafkaException as error:
@@ -129,6 +136,7 @@ class TransactionalProducer:
                     rd.poll(0)  # calls error_cb
                 if self.is_closing or not error.args[0].retriable():
                     raise self._lost(error) from None
+        self._call_takes(2 * _ANSWER)
         consumer = self._consumer()
         try:
             self._group_metadata = consumer.consumer_group_metadata()
@@ -136,6 +144,7 @@ class TransactionalProducer:
         finally:
             consumer.close()
         self._others = found.numbers
+        self._stuck_at = _NEVER
         return found
 
     def run(self, run: Run, intended: Callable[[float], str]) -> float:
@@ -149,9 +158,11 @@ class TransactionalProducer:
         self._forbidden.clear()
         self._began = time.monotonic()
         try:
+            self._call_takes(_FLUSH + 1.0)
             rd.begin_transaction()
             if run.messages:
                 self._produce(rd, run)
+            self._call_takes(_INTENT)
             spool = intended(_INTENT)
             if not spool:
                 raise Lost("the intent of the transaction is not on disk")
@@ -159,22 +170,33 @@ class TransactionalProducer:
             offset = TopicPartition(
                 run.offset_topic, _PARTITION, run.number, to_metadata(spool, number, self._others)
             )
+            self._call_takes(_ANSWER)
             rd.send_offsets_to_transaction([offset], self._group_metadata, _ANSWER)
+            if self.is_closing:  # it was held for stuck, and another producer has been opened
+                raise Lost("the bridge has given up this transaction")
         except KafkaException as error:
             raise self._lost(error) from None
         except (Lost, Refused):
             self.close()
             raise
         began = time.monotonic()
+        self._call_takes(_ANSWER)
         try:
             rd.commit_transaction(_ANSWER)
         except KafkaException as error:
             raise self._lost(error, may_have_committed=True) from None
+        self._stuck_at = _NEVER
         return time.monotonic() - began
+
+    @property
+    def is_stuck(self) -> bool:
+        """A call of librdkafka has not returned long after its time-out. Any thread may ask."""
+        return time.monotonic() >= self._stuck_at
 
     def close(self) -> None:
         """Throw the producer away. The client's own close() would abort the transaction, and wait for that."""
         self._rd = None
+        self._stuck_at = _NEVER
 
     def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
         """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.
@@ -207,6 +229,10 @@ class TransactionalProducer:
         start_thread(ask, "clock")
 
     # ------------------------------------------------------------------------------------------------
+
+    def _call_takes(self, seconds: float) -> None:
+        """The next call may take so long."""
+        self._stuck_at = time.monotonic() + seconds + _GRACE
 
     def _options(self) -> dict[str, Any]:
         return producer_options(self._settings, self.batch_size) | {
