@@ -53,7 +53,9 @@ _FILE = re.compile(
 # Parts of librdkafka's texts (rdkafka_broker.c), for `plain`.
 _PLACE = re.compile(r"^(?:\w+://)?(\S+)/(?:bootstrap|\d+): ")
 _ASIDE = re.compile(r" ?\(after \d+ms(?: in state \w+)?(?:, \d+ identical error\(s\) suppressed)?\)")
-_NOT_ADDED = re.compile(r'Failed to add partition "([^"]+)" \[\d+\] to transaction: (.+)')
+_NOT_ADDED = re.compile(
+    r'Failed to add partition "([^"]+)" \[\d+\] to transaction: (.*[Aa]uthorization failed.*)'
+)
 _DOWN = re.compile(r"(\d+)/(\d+) brokers are down")
 _NAME = re.compile(r"Failed to resolve '([^']+)': (.+)")
 _CONNECT = re.compile(r"Connect to ipv[46]#\S+ failed: ")

@@ -44,6 +44,7 @@ class TransactionThread:
         self._intended: dict[Run, str] = {}
         self._intents = Condition()
         self._ends = Signal()
+        self._is_abandoned = False
         self._thread = start_thread(self._work, "transactions")
 
     def open(self) -> None:
@@ -69,6 +70,13 @@ class TransactionThread:
         self._commands.put(None)
         self._thread.join(_CLOSE_TAKES)
 
+    def abandon(self) -> None:
+        """The producer is stuck: nothing that the thread tells counts any more. It ends if its call returns."""
+        self._is_abandoned = True
+        self._producer.is_closing = True
+        self._ends.set()
+        self._commands.put(None)
+
     # -- the thread ------------------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -81,28 +89,31 @@ class TransactionThread:
         try:
             found = self._producer.open()
         except (BridgeError, Lost) as error:
-            self._post(partial(listener.not_opened, without_frames(error)))
+            self._tell(partial(listener.not_opened, without_frames(error)))
         except Exception as defect:
-            self._post(partial(listener.not_opened, Lost(f"{defect!r} (report it, with the log)")))
+            self._tell(partial(listener.not_opened, Lost(f"{defect!r} (report it, with the log)")))
         else:
-            self._post(partial(listener.opened, found))
+            self._tell(partial(listener.opened, found))
 
     def _run(self, run: Run) -> None:
         listener = self._listener
         try:
             seconds = self._producer.run(run, partial(self._spool_of, run))
         except Refused as error:
-            self._post(partial(listener.refused, without_frames(error)))
+            self._tell(partial(listener.refused, without_frames(error)))
         except Lost as error:
-            self._post(partial(listener.lost, without_frames(error)))
+            self._tell(partial(listener.lost, without_frames(error)))
         except Exception as defect:  # nobody knows how far it came
             self._producer.close()
             lost = Lost(f"{defect!r} (report it, with the log)", may_have_committed=True)
-            self._post(partial(listener.lost, lost))
+            self._tell(partial(listener.lost, lost))
         else:
-            self._post(partial(listener.committed, run, seconds))
+            self._tell(partial(listener.committed, run, seconds))
         with self._intents:
             self._intended.clear()
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        self._post(lambda: None if self._is_abandoned else tell())
 
     def _spool_of(self, run: Run, seconds: float) -> str:
         with self._intents:
@@ -114,4 +125,4 @@ class TransactionThread:
         while self._commands.empty() and (left := until - time.monotonic()) > 0:
             if self._ends.wait(min(left, 0.05)):
                 return
-        self._post(self._listener.is_due)
+        self._tell(self._listener.is_due)

@@ -98,12 +98,7 @@ class TransactionalCluster:
         self._expiry = tls.watch_expiry(settings)
         self.brokers = Brokers(listeners.addresses(settings.bootstrap_servers))
         self._watch = BrokerWatch(settings, self.brokers)
-        self._producer = TransactionalProducer(
-            settings,
-            transactional_id,
-            group,
-            lambda code, text: self._loop.post(partial(self._error, code, text)),
-        )
+        self._producer = self._new_producer()
         self._thread: TransactionThread | None = None
 
     def use(self, spool: IntentLog) -> None:
@@ -286,6 +281,22 @@ class TransactionalCluster:
             way_out = program.typed(way_out.format(group=self._group, id=self._id))
             self._say(_LOST, Event.KAFKA_TRANSACTION_LOST, reason=lost.reason, way_out=way_out)
 
+    def _new_producer(self) -> TransactionalProducer:
+        return TransactionalProducer(
+            self._settings,
+            self._id,
+            self._group,
+            lambda code, text: self._loop.post(partial(self._error, code, text)),
+        )
+
+    def _give_up(self) -> None:
+        """A call of librdkafka does not return. Another producer, in another thread, fences this one."""
+        if self._thread:
+            self._thread.abandon()
+        self._thread, self._producer = None, self._new_producer()
+        self._waits_until = 0.0
+        self.lost(Lost("a call of librdkafka does not return", may_have_committed=True))
+
     # -- topics --------------------------------------------------------------------------------------
 
     def look_up(self, topic: str) -> None:
@@ -360,6 +371,8 @@ class TransactionalCluster:
     def _look(self, now: float) -> None:
         self._look_at = now + _LOOK_EVERY
         self._look_at_clock()
+        if self._producer.is_stuck:
+            self._give_up()
         self._watch.turn(now, self._producer)
         if self._expiry:
             self._expiry.start()

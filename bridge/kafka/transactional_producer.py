@@ -8,6 +8,7 @@ What librdkafka 2.16 does, which this file rests on:
   fails in AddPartitionsToTxn: librdkafka then purges the whole transaction, and only its log names the topic.
 * librdkafka itself sends EndTxn again, after `retry.backoff.ms` less 20 %. A commit that takes less than that
   was sent once.
+* `send_offsets_to_transaction` may never return, whatever its timeout: seen when the coordinator was killed.
 * `commit_transaction` may raise although Kafka has committed. No error of it says that Kafka has not.
 """
 
@@ -20,7 +21,6 @@ from typing import Any
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicPartition,
@@ -32,7 +32,7 @@ from bridge.delivery.intent import Number, from_metadata, to_metadata
 from bridge.delivery.results import Verdict
 from bridge.kafka import error_verdicts, library_log, tls
 from bridge.kafka.options import not_built, producer_options
-from bridge.kafka.topic_lookup import admin_options, new_admin
+from bridge.kafka.topic_lookup import admin_options
 from bridge.kafka.transactions import Run
 from bridge.loop import require_threads, start_thread
 from bridge.message import Message
@@ -45,8 +45,10 @@ _FLUSH, _FLUSH_TRIAL = 5.0, 2.0  # seconds for Kafka to confirm a transaction's 
 _OTHER_FAILURES = 0.5  # seconds after the first failure, for others of the same transaction
 _INTENT = 5.0  # seconds for the disk
 _ANSWER = 5.0  # seconds for Kafka to take the offset, to commit, and to tell the number
+_GRACE = 4.0  # seconds beyond a call's own time-out, until the call is held for stuck
 _POLL = 0.1
-_THREADS = 16  # those of a producer, of an admin client, and of a consumer
+_PARTITION = 0  # of the topic whose offset has the number
+_THREADS = 16  # those of a producer and of a consumer
 _PURGED = (-151, -152)  # _PURGE_QUEUE, _PURGE_INFLIGHT
 _FENCED = (-144, 47, 90)  # _FENCED, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
 _TIMED_OUT = -192  # _MSG_TIMED_OUT
@@ -54,6 +56,9 @@ _FORBIDDEN = 29  # TOPIC_AUTHORIZATION_FAILED
 _LIMIT = 50  # bytes of a topic's name and more are no news in a reason
 
 Failures = dict[Message, tuple[int, str]]  # the error's code and librdkafka's text
+
+
+_NEVER = float("inf")
 
 
 class Lost(Exception):
@@ -106,7 +111,8 @@ class TransactionalProducer:
         self._log = library_log.of_transactions(self._note_line)
         self._began = 0.0
         self.batch_size = 0  # bytes; what the next producer gets
-        self.is_closing = False  # the bridge stops: `open` gives up
+        self.is_closing = False  # the bridge stops, or has another one: `open` and `run` give up
+        self._stuck_at = _NEVER
 
     def open(self) -> Found:
         """Build a producer, fence all others, and read the numbers. Tries until Kafka answers.
@@ -116,14 +122,13 @@ class TransactionalProducer:
         self.close()
         tls.require_usable(self._settings)
         require_threads(_THREADS)
-        if self._group_metadata is None:
-            self._group_metadata = _metadata_of(self._settings, self._group)
         try:
             rd = self._rd = RdProducer(self._options())
         except KafkaException as error:
             raise not_built(error) from None
         while True:
             try:
+                self._call_takes(1.0)
                 rd.init_transactions(1.0)
                 break
             except KafkaException as error:
@@ -131,8 +136,15 @@ class TransactionalProducer:
                     rd.poll(0)  # calls error_cb
                 if self.is_closing or not error.args[0].retriable():
                     raise self._lost(error) from None
-        found = self._numbers()
+        self._call_takes(2 * _ANSWER)
+        consumer = self._consumer()
+        try:
+            self._group_metadata = consumer.consumer_group_metadata()
+            found = self._numbers(consumer)
+        finally:
+            consumer.close()
         self._others = found.numbers
+        self._stuck_at = _NEVER
         return found
 
     def run(self, run: Run, intended: Callable[[float], str]) -> float:
@@ -146,30 +158,45 @@ class TransactionalProducer:
         self._forbidden.clear()
         self._began = time.monotonic()
         try:
+            self._call_takes(_FLUSH + 1.0)
             rd.begin_transaction()
             if run.messages:
                 self._produce(rd, run)
+            self._call_takes(_INTENT)
             spool = intended(_INTENT)
             if not spool:
                 raise Lost("the intent of the transaction is not on disk")
             number = Number(run.number, run.intent.run)
-            offset = TopicPartition(run.offset_topic, 0, run.number, to_metadata(spool, number, self._others))
+            offset = TopicPartition(
+                run.offset_topic, _PARTITION, run.number, to_metadata(spool, number, self._others)
+            )
+            self._call_takes(_ANSWER)
             rd.send_offsets_to_transaction([offset], self._group_metadata, _ANSWER)
+            if self.is_closing:  # it was held for stuck, and another producer has been opened
+                raise Lost("the bridge has given up this transaction")
         except KafkaException as error:
             raise self._lost(error) from None
         except (Lost, Refused):
             self.close()
             raise
         began = time.monotonic()
+        self._call_takes(_ANSWER)
         try:
             rd.commit_transaction(_ANSWER)
         except KafkaException as error:
             raise self._lost(error, may_have_committed=True) from None
+        self._stuck_at = _NEVER
         return time.monotonic() - began
+
+    @property
+    def is_stuck(self) -> bool:
+        """A call of librdkafka has not returned long after its time-out. Any thread may ask."""
+        return time.monotonic() >= self._stuck_at
 
     def close(self) -> None:
         """Throw the producer away. The client's own close() would abort the transaction, and wait for that."""
         self._rd = None
+        self._stuck_at = _NEVER
 
     def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
         """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.
@@ -202,6 +229,10 @@ class TransactionalProducer:
         start_thread(ask, "clock")
 
     # ------------------------------------------------------------------------------------------------
+
+    def _call_takes(self, seconds: float) -> None:
+        """The next call may take so long."""
+        self._stuck_at = time.monotonic() + seconds + _GRACE
 
     def _options(self) -> dict[str, Any]:
         return producer_options(self._settings, self.batch_size) | {
@@ -303,28 +334,43 @@ class TransactionalProducer:
         if found := error_verdicts.not_added(line):
             self._forbidden[found[0]] = found[1]
 
-    def _numbers(self) -> Found:
+    def _numbers(self, consumer: Consumer) -> Found:
         """Read the numbers of all spools. Raises Lost where Kafka does not tell them for certain."""
-        admin = new_admin(self._settings, logger=library_log.silent("number"))
         try:
-            asked = ConsumerGroupTopicPartitions(self._group)
-            futures = admin.list_consumer_group_offsets([asked], require_stable=True, request_timeout=_ANSWER)
-            offsets = futures[self._group].result(_ANSWER + 1).topic_partitions or []
+            topics = consumer.list_topics(timeout=_ANSWER).topics
+            asked = [TopicPartition(topic, _PARTITION) for topic in topics]
+            offsets = consumer.committed(asked, timeout=_ANSWER) if asked else []
         except KafkaException as error:
             raise self._lost(error) from None
-        except TimeoutError:
-            raise self._lost_by(KafkaError._TIMED_OUT, "Kafka does not tell the number") from None
         for each in offsets:
             if each.error:
                 raise self._lost_by(each.error.code(), each.error.str())
-        found = from_metadata(each.metadata or "" for each in offsets)
-        topics = {
-            spool: each.topic
-            for each in offsets
-            for spool, number in from_metadata([each.metadata or ""]).items()
+        texts = {each.topic: each.metadata or "" for each in offsets if each.offset >= 0}
+        found = from_metadata(texts.values())
+        where = {
+            spool: topic
+            for topic, text in texts.items()
+            for spool, number in from_metadata([text]).items()
             if number == found[spool]
         }
-        return Found(found, topics)
+        return Found(found, where)
+
+    def _consumer(self) -> Consumer:
+        """A client that asks for the group's offsets, and never joins the group.
+
+        An admin client would not do: where the group's coordinator has moved, or an offset waits for the end
+        of its transaction, librdkafka 2.16 then ends the process (rd_kafka_handle_OffsetFetch).
+        """
+        options = admin_options(self._settings) | {
+            "group.id": self._group,
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",  # wait for the end of the transactions with its offsets
+            "logger": library_log.silent("number"),
+        }
+        try:
+            return Consumer(options)
+        except KafkaException as error:
+            raise not_built(error) from None
 
 
 def _note(failures: Failures, message: Message, error: Any, _record: object) -> None:
@@ -334,18 +380,3 @@ def _note(failures: Failures, message: Message, error: Any, _record: object) -> 
 
 def _fatal(failures: Failures) -> tuple[int, str] | None:
     return next((why for why in failures.values() if why[0] not in _PURGED), None)
-
-
-def _metadata_of(settings: KafkaSettings, group: str) -> Any:
-    """What librdkafka wants to know of the group. The group has no members: this consumer never joins it."""
-    try:
-        consumer = Consumer(
-            admin_options(settings)
-            | {"group.id": group, "enable.auto.commit": False, "logger": library_log.silent("group")}
-        )
-    except KafkaException as error:
-        raise not_built(error) from None
-    try:
-        return consumer.consumer_group_metadata()
-    finally:
-        consumer.close()

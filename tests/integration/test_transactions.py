@@ -138,7 +138,9 @@ def test_the_coordinator_is_killed_again_and_again(
     drain: Drain, kafka: KafkaCluster, new_topic: Callable[..., str], name: str
 ) -> None:
     topic = new_topic(partitions=1)
-    number = 0
+    number = 10
+    drain.write(topic, payloads(topic, number))
+    drain.until(lambda: drain.is_done, 30, "the topics of Kafka's coordinators are there")
     for _ in range(3):
         node = coordinator(kafka, name)
         for _ in range(5):
@@ -195,7 +197,9 @@ def test_a_bridge_with_the_same_id_is_fenced_waits_and_doubles_nothing(
     found = values(kafka, topic)
     assert [each for each in found if each.startswith(b"twin")] == payloads("twin", 200)
     assert [each for each in found if not each.startswith(b"twin")] == payloads(topic, 200)
-    assert not [fields for event, fields in said if event is Event.KAFKA_NUMBER_UNEXPECTED]
+    reasons = [fields["reason"] for event, fields in said if event is Event.KAFKA_NUMBER_UNEXPECTED]
+    assert len(reasons) == 1, "this was the twin's start"
+    assert str(reasons[0]).startswith("Kafka has the number of another spool")
 
 
 def test_a_deleted_group_is_said_and_loses_nothing(
