@@ -5,11 +5,11 @@ A transactional id is never tried as the service has it: Kafka would fence the r
 
 from contextlib import suppress
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from bridge.kafka import library_log
 from bridge.kafka.options import BATCH_SIZE, not_built, producer_options
-from bridge.kafka.topic_lookup import new_admin
+from bridge.kafka.topic_lookup import admin_options
 from bridge.settings import KafkaSettings
 
 _TIMEOUT = 10.0  # seconds
@@ -17,17 +17,25 @@ _FORBIDDEN = KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
 
 
 def why_not_group(settings: KafkaSettings, group: str) -> str:
-    """Why the bridge can't read its number in this group; empty: it can."""
-    admin = new_admin(settings, logger=library_log.silent("check"))
-    asked = ConsumerGroupTopicPartitions(group)
+    """Why the bridge can't read its number in this group; empty: it can.
+
+    Raises BridgeError when librdkafka refuses the options.
+    """
+    own = {"group.id": group, "enable.auto.commit": False, "logger": library_log.silent("check")}
     try:
-        futures = admin.list_consumer_group_offsets([asked], require_stable=True, request_timeout=_TIMEOUT)
-        futures[group].result(_TIMEOUT + 1)
+        consumer = Consumer(admin_options(settings) | own)
     except KafkaException as error:
-        why: str = error.args[0].str()
-        return why
-    except TimeoutError:
-        return "Kafka does not answer"
+        raise not_built(error) from None
+    try:  # not by an admin client, for the reason that transactional_producer.py gives
+        topics = consumer.list_topics(timeout=_TIMEOUT).topics
+        asked = [TopicPartition(topic, 0) for topic in topics]
+        for each in consumer.committed(asked, timeout=_TIMEOUT) if asked else ():
+            if each.error:
+                return str(each.error.str())
+    except KafkaException as error:
+        return str(error.args[0].str())
+    finally:
+        consumer.close()
     return ""
 
 
