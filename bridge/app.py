@@ -19,6 +19,7 @@ from bridge.errors import BridgeError, ConfigurationError, NoThread, without_fra
 from bridge.http.server import Server
 from bridge.kafka.cluster import Cluster
 from bridge.kafka.dead_letter_topic import DeadLetterTopic
+from bridge.kafka.transactional_cluster import TransactionalCluster
 from bridge.loop import Loop, start_thread
 from bridge.mqtt.session import Session, State
 from bridge.neighbours.neighbours import Neighbours
@@ -75,7 +76,7 @@ class Service:
         self._reads_again = False  # a thread reads the settings
         self._reload_again = False  # SIGHUP came meanwhile
         self._loop = Loop()
-        self._kafka = Cluster(settings.kafka, self._loop)
+        self._kafka = self._cluster(settings)
         # `empty` leads no message to another topic, so what is on disk may stay where it is.
         routes = json.dumps([route.model_dump(mode="json", exclude={"empty"}) for route in settings.routes])
         topic = settings.dead_letters.topic
@@ -89,9 +90,12 @@ class Service:
             settings.mqtt.session_name(settings.mqtt.client_id),
             settings.dead_letters,
             self._dead_letter_topic.post if self._dead_letter_topic else lambda _: None,
+            settings.kafka.is_exactly_once,
         )
+        if isinstance(self._kafka, TransactionalCluster):
+            self._kafka.use(self._spool)
         self._pipeline = Pipeline(settings, router, self._kafka, self._spool)
-        self._pipeline.take_up(self._spool.backlogs, self._spool.identifiers)
+        self._pipeline.take_up(self._spool.backlogs, self._spool.identifiers, self._spool.recalled)
         self._session = Session(
             settings.mqtt, self._loop, self._pipeline, settings.mqtt.client_id, settings.state_directory
         )
@@ -107,6 +111,13 @@ class Service:
         self._left_at_once = False
         self._minute_ends = time.monotonic() + _MINUTE
         self._last_counts = self._pipeline.counts.as_fields()
+
+    def _cluster(self, settings: Settings) -> Cluster | TransactionalCluster:
+        if not settings.kafka.is_exactly_once:
+            return Cluster(settings.kafka, self._loop)
+        return TransactionalCluster(
+            settings.kafka, self._loop, settings.transactional_id, settings.transaction_group
+        )
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):

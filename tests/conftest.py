@@ -38,6 +38,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--screenshots", metavar="DIR", help="keep the pictures there, not in tmp_path")
     group = parser.getgroup("faults", "the tests of tests/faults")
     group.addoption("--rounds", type=int, default=1, metavar="N", help="each fault so often")
+    group.addoption(
+        "--delivery",
+        choices=("at-least-once", "exactly-once"),
+        default="at-least-once",
+        help="the bridge's kafka.delivery; with exactly-once nothing may be doubled",
+    )
     group.addoption("--table", metavar="FILE", help="add what comes out to the table there, in Markdown")
     group.addoption("--seed", type=int, default=0, metavar="N", help="of what is drawn at random")
     group.addoption(

@@ -85,6 +85,7 @@ class DryRun:
         if self._left == 0:
             self._loop.post(self._stop)
 
+    def connecting(self) -> None: ...
     def connected(self, session_present: bool, mqtt5: bool) -> None: ...
 
     def subscribed(self) -> None:

@@ -40,6 +40,10 @@ a Pi has. So while `room` bytes are in flight, arriving large messages wait here
 not. Small messages do not make a LIVE lane wait: the window limits them well enough. All lanes share one
 room (room.py).
 
+With delivery exactly-once (`through_disk`) all messages go to disk, whether Kafka is late or not, and are
+produced once they are there, synced: Kafka must not hold a message that a crash would take from this machine.
+Where this table says LIVE, such a lane is SPOOLING.
+
 A lane's messages are in four places, in this order, which is the order of their arrival:
 
     in_flight   librdkafka has them                          in memory
@@ -134,14 +138,16 @@ class Lane:
         "room",
         "rows",
         "state",
+        "through_disk",
         "topic",
         "waiting",
         "waits_for_disk",
         "waits_for_room",
     )
 
-    def __init__(self, topic: str, room: Room) -> None:
+    def __init__(self, topic: str, room: Room, through_disk: bool = False) -> None:
         self.topic = topic
+        self.through_disk = through_disk
         self.state = LaneState.ASKING
         self._limit = CAUTIOUS_LIMIT  # bytes of a record that Kafka certainly takes
         self.plain = min(CAUTIOUS_LIMIT, _LARGE)
@@ -203,6 +209,11 @@ class Lane:
         return bool(self.in_flight or self.rows.stored or self.waiting or self.behind)
 
     @property
+    def waits(self) -> bool:
+        """Whether messages wait longer than usual, in a lane that is not LIVE."""
+        return self.has_messages and (self.late or not self.through_disk)
+
+    @property
     def is_in_memory(self) -> bool:
         """Whether messages are in memory, in flight or waiting, or are being read from disk."""
         return bool(self.in_flight or self.waiting or self._asked[0])
@@ -225,7 +236,7 @@ class Lane:
     @property
     def spools(self) -> bool:
         """Whether Kafka is late, or messages are on disk or on their way to disk."""
-        return bool(self.late or self.behind or self.rows)
+        return bool(self.late or self.through_disk or self.behind or self.rows)
 
     # -- messages ------------------------------------------------------------------------------------
 
@@ -235,7 +246,7 @@ class Lane:
         While the lane is LIVE, the pipeline does this itself for records of at most `plain` bytes.
         """
         if self.state is LaneState.IDLE:
-            self.state = _LIVE
+            self.state = LaneState.SPOOLING if self.through_disk else _LIVE
         if self.state is _LIVE and (
             len(message.payload) + message.plan.overhead <= self.plain or self._may_fly(message)
         ):
@@ -245,13 +256,13 @@ class Lane:
             self._is_stored_between
             or self.behind
             or self._needs_a_person
-            or (self.late and not self._has_room)
+            or (self._writes_all and not self._has_room)
         ):
             self.behind.append(message)
             self._unwritten.append(message)
         else:
             self._wait(message)
-            if self.late:
+            if self._writes_all:
                 self._unwritten.append(message)
         return False
 
@@ -270,6 +281,8 @@ class Lane:
                 return  # the message to probe has not been read from disk yet
             self.waiting.sort(key=_arrival)
             if self.waiting and (self._was_held or self._is_suspect(self.waiting[0])):
+                if not self._may_go(self.waiting[0]):
+                    return
                 self.state = LaneState.PROBING
                 yield self._launch(self.waiting.pop(0))
                 return
@@ -279,7 +292,12 @@ class Lane:
             room = self._room_in_flight(waiting)
             for position, message in enumerate(waiting):
                 is_suspect = self._is_suspect(message)
-                if self.state is not LaneState.SPOOLING or is_suspect or room <= 0:
+                if (
+                    self.state is not LaneState.SPOOLING
+                    or is_suspect
+                    or room <= 0
+                    or not self._may_go(message)
+                ):
                     if self.state is LaneState.SPOOLING and is_suspect:
                         self.state = LaneState.DRAINING
                     self.waiting = waiting[position:] + self.waiting
@@ -384,7 +402,8 @@ class Lane:
 
     def rest(self) -> None:
         """Make a LIVE lane IDLE that has nothing in flight, so that `forget` sees whether a message comes."""
-        if self.state is not LaneState.LIVE or self.in_flight or self.is_stirred:
+        usual = LaneState.SPOOLING if self.through_disk else LaneState.LIVE
+        if self.state is not usual or self.has_messages or self.late or self.is_stirred:
             return
         if self.rows.are_gone and not self.refuses_stamps:
             self.state = LaneState.IDLE
@@ -437,7 +456,7 @@ class Lane:
             for message in messages:
                 message.sequence += last
         self._back = {key: sequence + last for key, sequence in self._back.items()}
-        candidates = [*self.in_flight, *self.behind] if self.late else list(self.behind)
+        candidates = [*self.in_flight, *self.behind] if self._writes_all else list(self.behind)
         # A write that was handed over before is refused, and then `refused` puts its messages back.
         self._unwritten = [message for message in candidates if message not in self.rows]
         self.rows.expect()
@@ -451,7 +470,8 @@ class Lane:
             self._be_late()
         elif not is_late and not (self._is_stored_between or self.behind):
             self.late = False
-            self._unwritten.clear()
+            if not self.through_disk:
+                self._unwritten.clear()
 
     def take_unwritten(self) -> list[Segment]:
         """Segments to write now, in one commit. `committed` or `refused` must follow for each, in order."""
@@ -553,6 +573,14 @@ class Lane:
         return True
 
     # ------------------------------------------------------------------------------------------------
+
+    @property
+    def _writes_all(self) -> bool:
+        return self.late or self.through_disk
+
+    def _may_go(self, message: Message) -> bool:
+        """Whether Kafka may have the message before the disk has."""
+        return bool(message.state) or not self.through_disk
 
     @property
     def _is_stored_between(self) -> bool:

@@ -44,11 +44,27 @@ the bridge does not know which messages that client acknowledged.
 After a clean stop, open QoS 2 messages need not be duplicated: the bridge saves `open_identifiers` at the
 stop, and passes them to `restore` at the next start. They then count as messages of an earlier connection,
 and rule 2 applies.
+
+With delivery exactly-once a journal (journal.py) keeps what the ledger knows on disk, and `recall` takes it
+up after any end of the process. Nobody knows then which acknowledgements the kernel had taken: all count as
+taken, so rules 2 and 3 apply as if each message were ACKED.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from bridge.message import DIGEST_OVER, DUP, Digest, Message, OpenIdentifier, Packet, Release, digest
+from bridge.message import (
+    DIGEST_OVER,
+    DUP,
+    Digest,
+    Fingerprint,
+    Message,
+    OpenIdentifier,
+    Packet,
+    Release,
+    digest,
+    fingerprint,
+)
 
 _QOS_2 = 0x04  # in the flags of a PUBLISH
 _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this runs for each message
@@ -64,15 +80,37 @@ _WINDOWS = 2  # acknowledged messages are remembered for so many windows: rule 3
 _REMEMBERED = 4 * UNKNOWN_WINDOW
 
 
+class Facts(NamedTuple):
+    """What the ledger has learned about how the broker assigns identifiers in this session."""
+
+    keeps_identifiers: bool = False
+    last_id: int = 0
+    highest_id: int = 0
+    went_back: bool = False
+
+
+class Entry(NamedTuple):
+    """A message that was on disk before the process ended: the parts with which a copy is compared."""
+
+    packet_id: int
+    qos: int
+    fingerprint: Fingerprint
+
+
 class Ledger:
     """Every QoS 1 and 2 message between its PUBLISH and its acknowledgement.
 
     `window` is the bridge's Receive Maximum of MQTT 5 (3.1.2.11.3): how many unacknowledged messages the
     broker may have in flight to the bridge.
+
+    `sessions`: how often the ledger has forgotten a session. `in_doubt`: what was recalled may be of another
+    session than the broker's present one; the first identifier that comes decides.
     """
 
     def __init__(self, window: int) -> None:
         self.epoch = 0
+        self.sessions = 0
+        self.in_doubt = False
         self.keeps_identifiers = False
         self._window = window
         self._known: dict[int, Message] = {}  # the last message of each identifier, this session
@@ -90,17 +128,24 @@ class Ledger:
 
     # -- connections ---------------------------------------------------------------------------------
 
-    def connected(self, session_present: bool, window_known: bool) -> None:
-        """Begin a new epoch: a CONNACK arrived. `window_known`: the broker respects `window` (MQTT 5)."""
+    def connected(self, session_present: bool, window_known: bool, in_doubt: bool = False) -> None:
+        """Begin a new epoch: a CONNACK arrived. `window_known`: the broker respects `window` (MQTT 5).
+
+        `in_doubt`: the answer to an earlier CONNECT is not known, and that CONNECT may have made the session
+        that is present now. Such a session had no subscription before this connection, so its first packet is
+        no resend. If the connection ends before any packet decides, the next one may bring a resend of either
+        session: then the ledger forgets what it knows.
+        """
         self.epoch += 1
         self._order.clear()  # messages of the last read of the old connection
         self._offered.clear()
         self._above = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
         self._remembered = _WINDOWS * self._above
         self._begins_resumed = session_present
-        if not session_present:
+        if not session_present or self.in_doubt:
             self.forget_session()
             return
+        self.in_doubt = in_doubt
         for packet_id in list(self._known)[: max(0, len(self._known) - _REMEMBERED)]:
             del self._known[packet_id]
         self._again.intersection_update(self._known.values())  # replaced messages are never acknowledged
@@ -114,6 +159,8 @@ class Ledger:
 
     def forget_session(self) -> None:
         """The session is gone, or another client has used it: no copy joins an earlier message any more."""
+        self.sessions += 1
+        self.in_doubt = False
         self._known.clear()
         self._handed.clear()
         self._again.clear()
@@ -130,7 +177,7 @@ class Ledger:
         taken. QoS 0 messages are returned unchanged: the ledger does not keep them.
         """
         if self._begins_resumed and (first := next((each for each in packets if each.packet_id), None)):
-            self._see_first(first.packet_id)
+            self._see_first(first)
         known, epoch, last_id = self._known, self.epoch, self._last_id
         await_acknowledgement = self._order.append
         passed: list[Packet] = []
@@ -330,12 +377,13 @@ class Ledger:
         """What `restore` needs after a clean stop, oldest first.
 
         Call this last, after every delivery report has been handled. Pending messages are left out: the
-        bridge does not know whether Kafka will hold them, so it produces their copies after the start.
+        bridge does not know whether Kafka will hold them, so it produces their copies after the start. So are
+        recalled ones: their topics are not known.
         """
         return [
             OpenIdentifier(message.packet_id, message.topic, _as_digest(message.payload))
             for message in self._known.values()
-            if message.state and message.qos == 2
+            if message.state and message.qos == 2 and type(message.payload) is not Fingerprint
         ]
 
     def restore(self, identifiers: Iterable[OpenIdentifier]) -> None:
@@ -354,15 +402,51 @@ class Ledger:
             message.state = _SETTLED
             self._known[packet_id] = message
 
+    # -- the journal ---------------------------------------------------------------------------------
+
+    def knows(self, message: Message) -> bool:
+        """Whether a copy of the message may still join it. At QoS 0: False."""
+        return self._known.get(message.packet_id) is message
+
+    @property
+    def remembered(self) -> int:
+        """How many acknowledged messages are remembered at least: rule 3."""
+        return self._remembered
+
+    @property
+    def facts(self) -> Facts:
+        highest = max(self._highest_id, self._last_id)
+        return Facts(self.keeps_identifiers, self._last_id, highest, self._went_back)
+
+    def recall(self, entries: Iterable[Entry], facts: Facts) -> list[Message]:
+        """Take what the journal has on disk, oldest first. Call this before the first `connected`.
+
+        Returns the entries as the messages that the ledger knows now.
+        """
+        recalled = []
+        for packet_id, qos, mark in entries:
+            message = Message.of(b"", qos << 1, packet_id, None, mark)
+            message.state = _ACKED
+            self._known.pop(packet_id, None)
+            self._known[packet_id] = message
+            recalled.append(message)
+        self._handed += recalled
+        self.keeps_identifiers, self._last_id, self._highest_id, self._went_back = facts
+        return recalled
+
     # -- how this broker assigns identifiers ---------------------------------------------------------
 
     @property
     def counts_upward(self) -> bool:
         return not self._went_back and max(self._highest_id, self._last_id) > self._above
 
-    def _see_first(self, packet_id: int) -> None:
+    def _see_first(self, packet: Packet) -> None:
         self._begins_resumed = False
-        if packet_id != 1:
+        if self.in_doubt:
+            self.in_doubt = False
+            if type(packet) is not Release and not packet.flags & DUP:
+                self.forget_session()
+        if packet.packet_id != 1:
             self.keeps_identifiers = True
 
     def _see_jump(self, packet_id: int) -> None:
@@ -375,6 +459,8 @@ class Ledger:
 
 
 def _same(known: Message, message: Message) -> bool:
+    if type(known.payload) is Fingerprint:
+        return not (known.flags ^ message.flags) & 0x06 and known.payload == fingerprint(message)
     if known.topic != message.topic or (known.flags ^ message.flags) & 0x06:
         return False
     if type(known.payload) is Digest:

@@ -26,6 +26,7 @@ from bridge.delivery.coalescing import BATCH, FEW, Coalescing
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.held_lanes import HeldLanes
+from bridge.delivery.journal import NOTHING, Journal, Journaled, Recalled, Standing
 from bridge.delivery.lanes import EVERY_TIMESTAMP, Lane, LaneState
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.plans import Plans
@@ -49,6 +50,7 @@ _FRESH = 600_000  # ms; a message that was received so lately shows what the clo
 _LANES = 5000
 _QOS_1 = 0x02  # the flags of a PUBLISH of QoS 1 that is no copy, and not retained
 _ARE_AT_REST = (LaneState.LIVE, LaneState.IDLE)
+_AT_WORK = (LaneState.LIVE, LaneState.SPOOLING)
 _LIVE = LaneState.LIVE  # a name of its own, because a look-up in the class takes six times as long
 _Value = TypeVar("_Value", int, str)
 _KINDS = {Verdict.TOO_LARGE: "too_large", Verdict.BAD_TIMESTAMP: "bad_timestamp"}
@@ -137,15 +139,33 @@ class Pipeline:
             self._route_again,
             self.sampled,
             self._many_topics,
+            self._journaled,
+            settings.kafka.is_exactly_once,
         )
+        # With delivery exactly-once; None: at-least-once.
+        self._journal = Journal(self._ledger, spool.stand) if settings.kafka.is_exactly_once else None
+        spool.journal = self._journal
+        self._release = self._complete if self._journal is None else self._complete_later
         self._held = HeldLanes(kafka, self._spooling, self._failed, self._many_topics)
 
-    def take_up(self, found: Sequence[Found], identifiers: Iterable[OpenIdentifier]) -> None:
-        """Take what was on disk at the start: messages, and the open identifiers of QoS 2."""
+    def take_up(
+        self,
+        found: Sequence[Found],
+        identifiers: Iterable[OpenIdentifier],
+        recalled: Recalled = NOTHING,
+    ) -> None:
+        """Take what was on disk at the start: messages, the open identifiers of QoS 2, and the journal.
+
+        There is a journal with delivery at-least-once too, if the run before had exactly-once.
+        """
         self._sequence = max((each.last for each in found), default=self._sequence)
         self._spooling.take_up(found)
         self.counts.spooled = self.counts.restored
         self._ledger.restore(identifiers)
+        if self._journal:
+            self._journal.begin(recalled)
+        elif recalled.standing is Standing.KNOWN:
+            self._ledger.recall(recalled.entries, recalled.facts)
 
     def change_routes(self, routes: Sequence[RouteSettings], router: Router | None = None) -> str:
         """Route what arrives from now on by `routes`. Returns why that needs a restart; empty: it is done.
@@ -176,8 +196,12 @@ class Pipeline:
         self._router = router
         return router.subscriptions
 
+    def connecting(self) -> None:
+        if self._journal:
+            self._journal.connecting()
+
     def connected(self, session_present: bool, mqtt5: bool) -> None:
-        self._ledger.connected(session_present, window_known=mqtt5)
+        (self._journal or self._ledger).connected(session_present, window_known=mqtt5)
         self._coalescing.connected()
         self._is_certain = not mqtt5  # on MQTT 3.1.1 no copy is skipped
         self._decides = bool(self._undecided) and not session_present
@@ -194,7 +218,10 @@ class Pipeline:
         self._ledger.disconnected()
 
     def taken_over(self) -> None:
-        self._ledger.forget_session()
+        if self._journal:
+            self._journal.taken_over()
+        else:
+            self._ledger.forget_session()
 
     def handed_over(self, acknowledgements: int) -> None:
         self._ledger.handed_over(acknowledgements)
@@ -248,7 +275,7 @@ class Pipeline:
         counts.joined += len(packets) - len(passed)
         for packet in passed:
             if type(packet) is Release:
-                self.session.complete(packet.packet_id, packet.known)
+                self._release(packet)
                 continue
             message = packet
             if not message.flags & 0x02:  # not QoS 1, the most common one
@@ -280,6 +307,20 @@ class Pipeline:
         counts.received += sequence - self._sequence
         self._sequence = sequence
 
+    def _complete(self, release: Release) -> None:
+        self.session.complete(release.packet_id, release.known)
+
+    def _complete_later(self, release: Release) -> None:
+        """Send PUBCOMP once the journal has the PUBREL."""
+        if self._journal:
+            self._journal.release(release.packet_id, release.known)
+            self._stirred = True
+
+    def _journaled(self, row: Journaled) -> None:
+        if self._journal:
+            for packet_id, is_known in self._journal.committed(row):
+                self.session.complete(packet_id, is_known)
+
     def _skip(self, message: Message) -> None:
         plan: Plan = message.plan
         if plan is DROP:
@@ -291,6 +332,8 @@ class Pipeline:
         self.counts.skipped += 1
         self.counts.skipped_by_reason[reason] += 1
         self.counts.skipped_by_route[plan.route] += 1
+        if self._journal:
+            self._journal.note(message)
         self._settle(message)
 
     def _decide(self) -> None:
@@ -443,6 +486,8 @@ class Pipeline:
     @property
     def open_identifiers(self) -> list[OpenIdentifier]:
         """What `take_up` needs at the next start. Call this last, after every delivery report was handled."""
+        if self._journal:  # it has them
+            return []
         return self._ledger.open_identifiers()
 
     # -- seen from outside -------------------------------------------------------------------------------
@@ -543,10 +588,12 @@ class Pipeline:
             if lane.forget():
                 del self._lanes[lane.topic], self._idle[lane]
         for lane in self._lanes.values():
-            if lane.state is _LIVE:
+            if lane.state in _AT_WORK:
                 lane.rest()
                 if lane.state is LaneState.IDLE:
                     self._idle[lane] = None
+                    if lane.through_disk:
+                        self._held.add(lane)  # which has all lanes that are not LIVE or IDLE
 
     def _route_again(self, message: Message, kafka_topic: str) -> None:
         """Route a message that was read from disk, where it was stored for `kafka_topic`.

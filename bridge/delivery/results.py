@@ -9,6 +9,7 @@ from enum import Enum, StrEnum, auto
 from typing import Protocol
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.journal import Journaled
 from bridge.delivery.segment import Segment
 from bridge.message import Message
 
@@ -151,4 +152,4 @@ class Opened:
     last: int
 
 
-FromDisk = Opened | Written | Refused | ReadBack | Removed | Moved
+FromDisk = Journaled | Opened | Written | Refused | ReadBack | Removed | Moved

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.journal import Journal, Journaled, Standing
 from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Found, FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.room import Room
@@ -43,6 +44,7 @@ class Spool(Protocol):
 
     results: deque[FromDisk]
     moves: bool
+    journal: Journal | None
 
     @property
     def accepts(self) -> bool: ...
@@ -54,6 +56,7 @@ class Spool(Protocol):
     def delete(self, topic: str, segments: Sequence[Segment]) -> None: ...
     def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None: ...
     def turn(self, now: float) -> float: ...
+    def stand(self, standing: Standing, forgets: bool) -> None: ...
     def routes_changed(self) -> None: ...
 
 
@@ -71,7 +74,8 @@ class Spooling:
 
     `lane` returns a topic's lane, and makes a missing one with `new_lane`. `settle` is called for each
     message that is on disk, synced, and may be acknowledged; `route` for each message that was read back,
-    with the Kafka topic of its lane.
+    with the Kafka topic of its lane; `journaled` for each row of the journal that is on disk. `through_disk`:
+    with delivery exactly-once.
     """
 
     def __init__(
@@ -84,7 +88,11 @@ class Spooling:
         route: Callable[[Message, str], None],
         sampled: Sampled,
         many_topics: ManyTopics,
+        journaled: Callable[[Journaled], None] = lambda _: None,
+        through_disk: bool = False,
     ) -> None:
+        self._journaled = journaled
+        self._through_disk = through_disk
         self._sampled = sampled
         self._many_topics = many_topics
         self._spool = spool
@@ -117,7 +125,7 @@ class Spooling:
         self.room = Room(ROOM_MESSAGES, ROOM_SIZE)
 
     def new_lane(self, topic: str) -> Lane:
-        lane = Lane(topic, self.room)
+        lane = Lane(topic, self.room, self._through_disk)
         if self._moves:
             lane.rows.expect()
             self._expecting.append(lane)
@@ -182,7 +190,10 @@ class Spooling:
             self._calming.add(lane)
         else:
             self._calming.discard(lane)
-        if lane.state is LaneState.LIVE and lane in self._late:
+        caught_up = lane.state is LaneState.LIVE or (
+            lane.through_disk and not (lane.late or lane.rows.stored)
+        )
+        if caught_up and lane in self._late:
             self._late.discard(lane)
             self._many_topics.log(Event.SPOOL_EMPTY, topic=lane.topic)
 
@@ -278,7 +289,8 @@ class Spooling:
         the job's `results` have been taken.
         """
         for lane in lanes:
-            for segment, rest in lane.rows.begun().items():
+            # With delivery exactly-once a row keeps its name, by which the intent of a transaction has it.
+            for segment, rest in lane.rows.begun().items() if not self._through_disk else ():
                 self._spool.replace(lane.topic, segment, list(cut(rest)))
             self._spool.delete(lane.topic, lane.rows.take_done())
 
@@ -300,6 +312,9 @@ class Spooling:
                         self._route(message, result.topic)
                 self._counts.unreadable += lane.read(result.segments)
                 stirred.append(lane)
+                continue
+            if isinstance(result, Journaled):
+                self._journaled(result)
                 continue
             if isinstance(result, Removed):
                 self._counts.dead_letters_removed += result.letters
@@ -381,7 +396,8 @@ class Spooling:
         self._silent += 1
         is_under_way = self._has_read or self.room.taken_messages
         is_due = is_under_way or self._silent >= _SAY_WAITING_EVERY
-        if self._counts.spooled and self._say_progress_at and is_due:
+        waits = self._counts.spooled and (self._late or not self._through_disk)
+        if waits and self._say_progress_at and is_due:
             log(
                 Event.SPOOL_PROGRESS,
                 spooled=self._counts.spooled,

@@ -58,6 +58,8 @@ class Cluster:
     it has no producer: a file can't be used, or no broker lets a producer in.
     """
 
+    transactional: None = None
+
     def __init__(self, settings: KafkaSettings, loop: Loop) -> None:
         """Raises ConfigurationError when librdkafka refuses an option.
 

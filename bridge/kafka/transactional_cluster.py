@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Self
 from uuid import uuid4
 
 from bridge import program
@@ -117,6 +118,10 @@ class TransactionalCluster:
         return len(self._machine.queue) + (len(running.messages) if running else 0)
 
     queued = producer_queue
+
+    @property
+    def transactional(self) -> Self:
+        return self
 
     @property
     def certificates(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from paho.mqtt.reasoncodes import ReasonCode
 
-from bridge.errors import BridgeError, MalformedPacket
+from bridge.errors import BridgeError, MalformedPacket, SpoolUnusable
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.mqtt import packet_codec, reasons
@@ -328,6 +328,11 @@ class Session:
             return
         try:
             password = read_mqtt_password(self._settings)
+            self._handler.connecting()
+        except SpoolUnusable:  # logged by the disk thread
+            result.close()
+            self._back_off()
+            return
         except BridgeError as error:
             result.close()
             log(Event.MQTT_REFUSED, reason=str(error))
@@ -399,7 +404,11 @@ class Session:
                 " sessions or a longer mqtt.session_expiry would keep them",
             )
         self._expects_session = not self._clean
-        self._handler.connected(session_present, connection.mqtt5)
+        try:
+            self._handler.connected(session_present, connection.mqtt5)
+        except SpoolUnusable as error:
+            connection.closed_because = f"this machine's disk can't be used: {error.reason}"
+            return
         self.state = State.SUBSCRIBING
         self._is_certain = False
         self._await_answer(connection)

@@ -13,8 +13,13 @@ class Handler(Protocol):
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
         """Return the subscriptions wanted while the broker refuses `refused`. Raises ConfigurationError."""
 
+    def connecting(self) -> None:
+        """CONNECT is about to be sent. Raises SpoolUnusable: then it must not be sent now."""
+
     def connected(self, session_present: bool, mqtt5: bool) -> None:
-        """The broker sent CONNACK 0: a new epoch begins."""
+        """The broker sent CONNACK 0: a new epoch begins. Raises SpoolUnusable: then the connection must end
+        before anything more is sent.
+        """
 
     def subscribed(self) -> None:
         """The broker answered SUBSCRIBE: it granted the last `subscriptions`, except those it refused."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -66,6 +66,23 @@ class KafkaSettings(Section):
         " password. Without this setting the bridge uses $CREDENTIALS_DIRECTORY/kafka-password, if systemd"
         " provides that file.",
     )
+    delivery: Literal["at-least-once", "exactly-once"] = Field(
+        default="at-least-once",
+        description="With exactly-once every message goes through this machine's disk, and from there to"
+        " Kafka in transactions. Consumers that read with isolation.level=read_committed then see each"
+        " message once, after kill -9 and power cuts too. It costs latency and wears the disk:"
+        " docs/explanation/exactly-once.md.",
+    )
+    transactional_id: str = Field(
+        default="",
+        description="The transactional.id of the bridge's transactions. Without this setting it is"
+        " mqtt.client_id. Only with delivery exactly-once.",
+    )
+    transaction_group: str = Field(
+        default="",
+        description="The consumer group in which the bridge keeps the number of its last transaction. The"
+        " group has no members. Without this setting it is mqtt.client_id. Only with delivery exactly-once.",
+    )
     options: Annotated[
         dict[str, Option], AfterValidator(_options), Allowed("text, a number, true or false")
     ] = Field(
@@ -80,8 +97,15 @@ class KafkaSettings(Section):
                 yield ("password_file",), "is set beside sasl.password of [kafka.options]; keep one of them"
             if not self.sasl_username:
                 yield ("password_file",), "does nothing without sasl.username in [kafka.options]"
+        for name in ("transactional_id", "transaction_group"):
+            if getattr(self, name) and not self.is_exactly_once:
+                yield (name,), 'does nothing without delivery = "exactly-once"'
         for name, why in without_effect(self.options):
             yield ("options", name), why
+
+    @property
+    def is_exactly_once(self) -> bool:
+        return self.delivery == "exactly-once"
 
     @property
     def sasl_username(self) -> str | None:

@@ -93,7 +93,7 @@ REFUSALS = (
     ),
     Refusal(
         ("transactional.id", "transaction.timeout.ms"),
-        "the bridge opens no transactions, and a transactional producer takes no message outside of one",
+        "the bridge sets them itself where kafka.delivery is exactly-once; kafka.transactional_id is the id",
     ),
     Refusal(
         ("test.mock.num.brokers", "test.mock.broker.rtt"),

@@ -79,6 +79,15 @@ class Settings(BaseSettings):
         """The directory of the spool and the dead letters."""
         return self.spool.directory or self.state_directory
 
+    @property
+    def transactional_id(self) -> str:
+        return self.kafka.transactional_id or self.mqtt.client_id
+
+    @property
+    def transaction_group(self) -> str:
+        """The consumer group in which the bridge keeps the number of its last transaction."""
+        return self.kafka.transaction_group or self.mqtt.client_id
+
     def warnings(self) -> Iterator[str]:
         """Yield one sentence for each setting that is allowed but has an easily overlooked cost."""
         yield from self.mqtt.warnings()

@@ -17,13 +17,15 @@ _TOPICS = 20_000  # MQTT topics whose Kafka topic is cached
 class DatabaseFile:
     """`store`: None while the file can't be used. `last`: the last sequence number from before the start."""
 
-    def __init__(self, directory: Path, routes: str, lane_of: LaneOf) -> None:
+    def __init__(self, directory: Path, routes: str, lane_of: LaneOf, journal_of: str | None = None) -> None:
+        """`journal_of`: the session of the journal, with delivery exactly-once."""
         self.path = directory / Store.FILE
         self.store: Store | None = None
         self.last = 0
         self._directory = directory
         self._routes = routes
         self._lane_of = lru_cache(_TOPICS)(lane_of)
+        self._journal_of = journal_of
         self._moved = 0
         self._routes_changed = False
         self._lock: int | None = None
@@ -109,6 +111,12 @@ class DatabaseFile:
             self._set_aside(error.reason)
             store = Store(self._directory)
         store.routes_changed = self._routes_changed
+        try:
+            if self._journal_of is not None:
+                store.keep_journal(self._journal_of)
+        except SpoolUnusable:
+            store.close()
+            raise
         return store
 
     def _set_aside(self, reason: str) -> None:

@@ -14,10 +14,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Event as Signal
 from threading import Thread
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.intent import Memory
+from bridge.delivery.journal import Journaled, JournalRow, Recalled, Standing
 from bridge.delivery.results import FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
 from bridge.delivery.segment import Segment, Wanted
 from bridge.errors import NoThread, SpoolUnusable
@@ -41,19 +43,31 @@ _QUIET_AFTER = 2.0  # seconds without a job; a spool in frequent use soon needs 
 # Seconds of a move before the bridge connects. A longer move goes on afterwards: EMQ's queue is short.
 _MOVE_BEFORE = 1.0
 _TRY_AGAIN, _TIMEOUT = 2.0, 60.0  # seconds; for reads and moves that failed
+_STAND_TIMEOUT = 10.0  # seconds that the loop waits for one commit
 _MAKE_ROOM = (
     "let Kafka take the messages that wait, free space on this disk, or raise spool.max_bytes;"
     " `bridge spool status` shows what takes the space"
 )
 
 
+class _Stand:
+    """How far the journal's bridge came: the disk must say so before the loop goes on."""
+
+    def __init__(self, standing: Standing, forgets: bool) -> None:
+        self.standing, self.forgets = standing, forgets
+        self.is_over = Signal()
+        self.error: SpoolUnusable | None = SpoolUnusable(
+            f"the disk did not answer for {_STAND_TIMEOUT:.0f} s", "see whether this machine's disk works"
+        )
+
+
 class DiskThread:
     """The thread and its state.
 
     `backlogs`: the messages on disk from before the start. `identifiers`: the open identifiers that the last
-    clean stop saved. `moves`: the routes have changed, and not all of the backlog has been moved to the new
-    Kafka topics yet; the result `Moved` follows. It is True, too, while nobody knows whether Kafka has messages
-    on disk: a transaction of the last run may have committed.
+    clean stop saved. `recalled`: what the journal had. `moves`: the routes have changed, and not all of the
+    backlog has been moved to the new Kafka topics yet; the result `Moved` follows. It is True, too, while
+    nobody knows whether Kafka has messages on disk: a transaction of the last run may have committed.
 
     `settled`: the loop calls this once the verdict about that transaction was taken.
 
@@ -73,8 +87,9 @@ class DiskThread:
         letters_written: Callable[[Sequence[DeadLetter]], None],
         tell: Callable[[FromDisk], None],
         idle: Callable[[], None],
+        keeps_journal: bool = False,
     ) -> None:
-        """Call `begin` before the first job.
+        """Call `begin` before the first job. `keeps_journal`: with delivery exactly-once.
 
         The loop's thread calls `tell` with each result, and `idle` when a job is done or the thread begins.
         """
@@ -85,17 +100,20 @@ class DiskThread:
         self._idle = idle
         self._take_result = tell
         self._letters_written = letters_written
-        self._file = DatabaseFile(directory, routes, lane_of)
+        self._keeps_journal = keeps_journal
+        self._file = DatabaseFile(directory, routes, lane_of, session if keeps_journal else None)
         self._limits = DeadLetterLimits(letters)
         self._look_at_limits_at = 0.0
         self.backlogs: list[Backlog] = []
         self.identifiers: list[OpenIdentifier] = []
+        self.recalled = Recalled()
         self.moves = False
         self.settled: Callable[[], None] = _do_nothing
         self._is_unsettled = False  # until the verdict about the last run's transaction was taken
         self._verdict: bool | None = None  # whether it has committed; None: not known yet
         self._remembers: Callable[[Memory], None] | None = None  # waits for the file
         self.undeleted: list[tuple[str, Segment]] = []  # segments that a failed commit has not deleted
+        self.unjournaled: list[JournalRow] = []  # rows of the journal that a failed commit has not written
         self.again_at = 0.0  # monotonic seconds: when the disk is tried again
         self.delete_at = 0.0  # monotonic seconds: when rows are deleted next
         self.state, self.state_since = "usable", time.monotonic()  # or "full", or "unusable"
@@ -108,7 +126,7 @@ class DiskThread:
         self._refused_at = 0.0
         self._said = ""
         self._say_slow_at = 0.0
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | _Stand | None] = SimpleQueue()
         self._was_opened = True  # False: what waits in the file is not known yet
         self._numbering = 0  # as jobs must have it: see Opened
         try:
@@ -156,6 +174,19 @@ class DiskThread:
         """Give the thread its next job. The call of `idle` follows."""
         self._jobs.put(job)
 
+    def stand(self, standing: Standing, forgets: bool) -> None:
+        """Have the disk say how far the journal's bridge came; `forgets`: delete the rows of the journal.
+
+        Blocks until that is synced, after all jobs before. Raises SpoolUnusable.
+        """
+        if not self.thread:
+            raise SpoolUnusable(self.why, self.way_out)
+        wanted = _Stand(standing, forgets)
+        self._jobs.put(wanted)
+        wanted.is_over.wait(_STAND_TIMEOUT)
+        if wanted.error:
+            raise wanted.error
+
     def end(self, identifiers: Sequence[OpenIdentifier], seconds: float) -> None:
         """Wait at most `seconds` for the thread to finish. Then save the identifiers, and close the file.
 
@@ -179,6 +210,9 @@ class DiskThread:
     def _work(self) -> None:
         try:
             while (job := self._next_job()) is not None:
+                if isinstance(job, _Stand):
+                    self._stand(job)
+                    continue
                 for result in self._do(job):
                     self._tell(result)
                 self._loop.post(self._idle)
@@ -188,7 +222,7 @@ class DiskThread:
             # Without this thread nothing would be written, and nobody would notice: let the loop fail.
             self._loop.post(partial(_raise, defect))
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self) -> Job | _Stand | None:
         wait_for_job = _QUIET_AFTER
         while True:
             goes_on = self._moving or self._unread or not self._was_opened
@@ -207,6 +241,8 @@ class DiskThread:
 
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
+        if job.journal:
+            self.unjournaled.append(job.journal)
         if job.routes_changed:
             self._file.note_changed_routes()
         if job.verdict is not None:
@@ -223,8 +259,8 @@ class DiskThread:
         for topic, wanted in job.reads:
             self._read(topic, wanted)
         self.undeleted += job.done
-        has_more = bool(job.intent or job.confirmed)
-        if not job.writes and not self.undeleted and not has_more:
+        has_more = bool(self.unjournaled or job.intent or job.confirmed)
+        if not (job.writes or self.undeleted or has_more):
             return results
         intended_in = ""
         try:
@@ -235,7 +271,7 @@ class DiskThread:
                 room, bound, limit = self._room(store)
                 taken, left = job.fitting(room)
             if taken.writes or self.undeleted or has_more:
-                self._commit(store, taken, job)
+                results += self._commit(store, taken, job)
                 intended_in = store.memory.spool
             if taken.writes:
                 results.append(Written(*taken.split()))
@@ -260,20 +296,21 @@ class DiskThread:
         if job.intent:
             self._loop.post(partial(job.intended, spool))
 
-    def _commit(self, store: Store, job: Job, whole: Job) -> None:
-        """Write the job, which is the part of the `whole` one that fits."""
+    def _commit(self, store: Store, job: Job, whole: Job) -> list[Journaled]:
+        """Write the job, which is the part of the `whole` one that fits. Returns the journal's rows."""
         began = time.monotonic()
-        if whole.intent or whole.confirmed:
-            store.write(
-                job.segments,
-                job.letters,
-                self.undeleted,
-                intent=whole.intent,
-                confirmed=whole.confirmed,
-            )
-        else:
-            store.write(job.segments, job.letters, self.undeleted)
+        packed = [row.packed(job.contents) for row in self.unjournaled]
+        journal = [(row, body) for row, (body, _) in zip(self.unjournaled, packed, strict=True)]
+        store.write(
+            job.segments,
+            job.letters,
+            self.undeleted,
+            intent=whole.intent,
+            confirmed=whole.confirmed,
+            journal=journal,
+        )
         self.undeleted = []
+        self.unjournaled = []
         if job.letters:
             self._letters_written(job.letters)
             self._look_at_limits_at = 0.0
@@ -282,6 +319,24 @@ class DiskThread:
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
+        return [
+            Journaled(row.number, messages) for (row, _), (_, messages) in zip(journal, packed, strict=True)
+        ]
+
+    def _stand(self, wanted: _Stand) -> None:
+        try:
+            for row in self.unjournaled:  # what would settle the standing is older than this one
+                row.settles = False
+            self._file.open().stand(wanted.standing, wanted.forgets)
+            if wanted.forgets:
+                self.unjournaled.clear()
+            wanted.error = None
+        except SpoolUnusable as error:
+            if not isinstance(error, DiskFull):
+                self._file.give_up(error)
+            self._say_unusable(error)
+            wanted.error = error
+        wanted.is_over.set()
 
     def _has_made_room(self, store: Store, wanted: int, room: int, bound: str) -> bool:
         """Remove the oldest dead letters before messages stop being acknowledged.
@@ -392,6 +447,8 @@ class DiskThread:
             store = self._file.start()  # open() would move rows, and `last` is not known yet
             found = store.backlogs()
             store.take_identifiers(self._session)  # they were good for the start alone
+            if self._keeps_journal:  # of what is remembered there, nothing was recalled
+                store.keep_journal(self._session, begins=True)
         except SpoolUnusable as error:
             self._file.give_up(error)
             self._say_unusable(error)
@@ -488,6 +545,7 @@ class DiskThread:
                 log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))
             else:
                 self.backlogs = store.backlogs()
+            self.recalled = store.take_journal(self._session, self._keeps_journal)
             with suppress(DiskFull):  # don't use identifiers that can't be deleted: the next start would too
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:

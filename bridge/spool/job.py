@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.intent import Intent
+from bridge.delivery.journal import JournalRow
 from bridge.delivery.segment import Segment, Wanted
 
 
@@ -23,6 +24,7 @@ class Job:
     confirmed: int = 0  # the number of the last Kafka transaction that has committed
     verdict: bool | None = None  # whether Kafka has the last run's transaction; None: not known now
     routes_changed: bool = False  # segments may follow other routes than the rows from now on
+    journal: JournalRow | None = None
     numbering: int = 0  # how often the messages in memory had been numbered anew when it was made
 
     @property
@@ -39,6 +41,11 @@ class Job:
         """Bytes that are to be written."""
         letters = sum(len(letter.message.payload) for letter in self.letters)
         return letters + sum(len(body) for _, _, body in self.segments)
+
+    @property
+    def contents(self) -> list[object]:
+        """The segments and dead letters, as the journal names them."""
+        return [segment for _, segment, _ in self.segments] + [*self.letters]
 
     def split(self) -> tuple[list[tuple[str, Segment]], list[DeadLetter]]:
         return [(topic, segment) for topic, segment, _ in self.segments], self.letters

@@ -5,6 +5,7 @@ segments          position = lane << 44 | sequence of the first message; body: d
 dead_letters      messages that can never be delivered as they are
 open_identifiers  QoS 2 identifiers that were taken when the bridge was stopped
 facts             other values that the bridge remembers, by name
+received          with delivery exactly-once: what a resend is recognised by; body: delivery/journal.py
 """
 
 import sqlite3
@@ -13,8 +14,8 @@ from pathlib import Path
 from bridge.errors import SpoolUnusable
 
 VERSION = 1
-# While the file knows of Kafka transactions. A package that knows version 1 alone would give the names of rows
-# to later ones (delivery/intent.py).
+# While the file knows of Kafka transactions, or has a journal. A package that knows version 1 alone would
+# give the names of rows to later ones (delivery/intent.py), and acknowledge what the journal never sees.
 WITH_INTENTS = 2
 _APPLICATION = 0x6D716B62  # "mqkb", in the file's header
 
@@ -41,6 +42,16 @@ def create(database: sqlite3.Connection) -> None:
         database.execute(statement)
     database.execute(f"PRAGMA application_id = {_APPLICATION}")
     database.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def add_journal(database: sqlite3.Connection) -> None:
+    """Create the table of the journal. Call this in a transaction."""
+    database.execute("CREATE TABLE received (number INTEGER PRIMARY KEY, body BLOB NOT NULL)")
+    database.execute(f"PRAGMA user_version = {WITH_INTENTS}")
+
+
+def has_journal(database: sqlite3.Connection) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'received'").fetchone() is not None
 
 
 def require_known(database: sqlite3.Connection, path: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.intent import Intent, Memory
+from bridge.delivery.journal import Journal, Standing
 from bridge.delivery.results import FromDisk, Opened
 from bridge.delivery.segment import MOST_AT_ONCE, Segment, Wanted, pack
 from bridge.loop import Loop
@@ -29,8 +30,8 @@ class Spool:
     """`results`: the disk thread's results, appended between two turns of the loop.
 
     `backlogs`: the messages on disk from before the start. `identifiers`: the open identifiers that the last
-    clean stop saved. `moves`: the routes have changed, and not all of the backlog has been moved to the new
-    Kafka topics yet; the result `Moved` follows.
+    clean stop saved. `recalled`: what the journal had. `moves`: the routes have changed, and not all of the
+    backlog has been moved to the new Kafka topics yet; the result `Moved` follows.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Spool:
         session: str,
         letters: DeadLetterSettings | None = None,
         letters_written: Callable[[Sequence[DeadLetter]], None] = lambda _: None,
+        keeps_journal: bool = False,
     ) -> None:
         """`session` names the MQTT session whose open Packet Identifiers are saved. The disk thread calls
-        `letters_written` with dead letters that are on disk, synced.
+        `letters_written` with dead letters that are on disk, synced. `keeps_journal`: with delivery
+        exactly-once; then set `journal` before the first `turn`.
         """
         self._loop = loop
         self.results: deque[FromDisk] = deque()
@@ -65,9 +68,12 @@ class Spool:
             letters_written,
             self._take,
             self._is_idle,
+            keeps_journal,
         )
+        self.journal: Journal | None = None
         self.backlogs = self._disk.backlogs
         self.identifiers = self._disk.identifiers
+        self.recalled = self._disk.recalled
         self.moves = self._disk.moves
         self._disk.begin(time.monotonic())
 
@@ -106,9 +112,14 @@ class Spool:
             body = pack(segment.messages)
             self._next.segments.append((topic, segment, body))
             self._filled += len(body)
+            if self.journal:
+                self.journal.add(segment, segment.messages)
 
     def write_letters(self, letters: Sequence[DeadLetter]) -> None:
         self._next.letters += letters
+        if self.journal:
+            for letter in letters:
+                self.journal.add(letter, [letter.message])
 
     def read(self, topic: str, wanted: Wanted) -> None:
         self._next.reads.append((topic, wanted))
@@ -123,6 +134,10 @@ class Spool:
         self.write(topic, rest)
         if rest[0].first != old.first:  # otherwise the first row of `rest` overwrites `old`
             self.delete(topic, [old])
+
+    def stand(self, standing: Standing, forgets: bool) -> None:
+        """Have the disk say how far the journal's bridge came. Blocks until that is synced; SpoolUnusable."""
+        self._disk.stand(standing, forgets)
 
     # -- what the transactional cluster hands over: delivery/intent.py, IntentLog ----------------------
 
@@ -159,9 +174,12 @@ class Spool:
             due = self._disk.begin(now)
             if self._busy:
                 return due
-        deletes = job.done or self._disk.undeleted  # the thread is idle, so the loop may read this
-        if job.is_urgent or (deletes and now >= self._disk.delete_at):
+        # The thread is idle, so the loop may read this.
+        deletes = job.done or self._disk.undeleted or self._disk.unjournaled
+        journals = self.journal is not None and now >= self._disk.again_at and self.journal.wants_commit
+        if job.is_urgent or journals or (deletes and now >= self._disk.delete_at):
             self._busy = True
+            self._add_journal(job)
             job.numbering = self._numbering
             self._next = Job()
             self._filled = 0
@@ -174,6 +192,10 @@ class Spool:
         if self._disk.again_at > now:
             due = min(due, self._disk.again_at - now)
         return due
+
+    def _add_journal(self, job: Job) -> None:
+        if self.journal and (job.writes or self.journal.wants_commit):
+            job.journal = self.journal.take_row()
 
     def finish(self) -> None:
         """Wait until the disk thread has finished its job, for LAST_COMMITS_TIMEOUT at most.
@@ -190,5 +212,6 @@ class Spool:
         """Write the remaining work and the open identifiers. Waits until LAST_COMMITS_TIMEOUT has passed."""
         self.finish()
         self._next.numbering = self._numbering
+        self._add_journal(self._next)
         self._disk.give(self._next)
         self._disk.end(identifiers, self._stop_by - time.monotonic())

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.intent import Intent, Memory, Row
+from bridge.delivery.journal import JournalRow, Recalled, Standing, recalled
 from bridge.delivery.results import Removed
 from bridge.delivery.segment import (
     BEGINNING,
@@ -31,7 +32,15 @@ from bridge.errors import CorruptSegment, SpoolUnusable
 from bridge.message import NO_TIMESTAMP, Message, OpenIdentifier
 from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.intents import Intents
-from bridge.spool.schema import create, letter_bytes, require_known, used_bytes
+from bridge.spool.schema import (
+    VERSION,
+    add_journal,
+    create,
+    has_journal,
+    letter_bytes,
+    require_known,
+    used_bytes,
+)
 
 SEQUENCE_BITS = 44  # of a row's position; 19 bits remain for the lane
 _SEQUENCES = (1 << SEQUENCE_BITS) - 1
@@ -132,10 +141,11 @@ class Store:
         *,
         intent: Intent | None = None,
         confirmed: int = 0,
+        journal: Iterable[tuple[JournalRow, bytes]] = (),
     ) -> None:
-        """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`; write
-        the intent of the next Kafka transaction. `confirmed`: the last one that has committed, whose rows are
-        deleted.
+        """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`;
+        write the next Kafka transaction's intent, and rows of the journal with their bodies. `confirmed`:
+        the last transaction that has committed, whose rows are deleted.
 
         The commit is on disk, synced, when this method returns.
         """
@@ -153,6 +163,8 @@ class Store:
             complete += self._intents.write(intent, self._count) if intent else []
             for row in complete:
                 self._delete_row(row)
+            for journal_row, body in journal:
+                self._insert_journal(journal_row, body)
             if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:
                 self._remove_lanes_at = time.monotonic() + _REMOVE_EVERY
                 self._remove_lanes()
@@ -448,6 +460,62 @@ class Store:
             self._delete(position)
         for segment in cut(rest):
             self._insert(topic, segment, pack(segment.messages))
+
+    # -- the journal ---------------------------------------------------------------------------------
+
+    def take_journal(self, session: str, keep: bool) -> Recalled:
+        """Return what the journal has of this session.
+
+        `keep`: go on with it, or begin one. Otherwise remove it: it is good for the start alone.
+        """
+        with self._translated():
+            is_there = has_journal(self._db)
+            standing = Standing(self._fact("standing") or Standing.KNOWN)
+            found = Recalled()
+            if is_there and self._fact("journal_of") == session and standing is not Standing.DOUBTED:
+                rows = self._db.execute("SELECT number, body FROM received ORDER BY number")
+                found = recalled(rows.fetchall(), standing)
+            elif keep:
+                self.keep_journal(session, begins=True)
+            if is_there and not keep:
+                with self._transaction():
+                    self._db.execute("DROP TABLE received")
+                    self._db.execute("DELETE FROM facts WHERE name IN ('standing', 'journal_of')")
+                    if not self.memory.spool:
+                        self._db.execute(f"PRAGMA user_version = {VERSION}")
+        return found
+
+    def keep_journal(self, session: str, begins: bool = False) -> None:
+        """Have a journal from now on. `begins`: what it has now is worthless."""
+        with self._translated():
+            is_there = has_journal(self._db)
+            if is_there and not begins:
+                return
+            with self._transaction():
+                if not is_there:
+                    add_journal(self._db)
+                self._stand(Standing.KNOWN, forgets=True)
+                self._db.execute("REPLACE INTO facts VALUES ('journal_of', ?)", (session,))
+
+    def stand(self, standing: Standing, forgets: bool) -> None:
+        """Write how far the journal's bridge came; `forgets`: delete all rows of the journal."""
+        with self._translated(), self._transaction():
+            self._stand(standing, forgets)
+
+    def _stand(self, standing: Standing, forgets: bool) -> None:
+        self._db.execute("REPLACE INTO facts VALUES ('standing', ?)", (standing,))
+        if forgets:
+            self._db.execute("DELETE FROM received")
+
+    def _insert_journal(self, row: JournalRow, body: bytes) -> None:
+        if row.settles:
+            self._stand(Standing.KNOWN, row.forgets)
+        elif row.forgets:
+            self._db.execute("DELETE FROM received")
+        if row.obsolete:
+            self._db.execute("DELETE FROM received WHERE number <= ?", (row.obsolete,))
+        # REPLACE: a commit was reported as failed, but had succeeded.
+        self._db.execute("REPLACE INTO received VALUES (?, ?)", (row.number, body))
 
     # -- identifiers ---------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ from bridge.status.snapshot import (
     Snapshot,
     Spool,
     StoppedTopic,
+    Transactions,
 )
 
 EVERY = 1.0  # seconds
@@ -153,10 +154,30 @@ class Brokers(Protocol):
     def stopped(self) -> Sequence[StoppedSeen]: ...
 
 
+class Counted(Protocol):
+    """The part of kafka.transactions.Transactions that is shown."""
+
+    committed_count: int
+    failed_count: int
+    fenced_count: int
+
+
+class TransactionalSide(Protocol):
+    """What only kafka.transactional_cluster.TransactionalCluster has of what is shown."""
+
+    commits: Observations
+
+    @property
+    def transactions(self) -> Counted: ...
+
+
 class KafkaSide(Protocol):
-    """The part of kafka.cluster.Cluster that is shown."""
+    """The part of kafka.cluster.Cluster, or of TransactionalCluster, that is shown."""
 
     rebuilds: int
+
+    @property
+    def transactional(self) -> TransactionalSide | None: ...
 
     @property
     def brokers(self) -> Brokers: ...
@@ -365,6 +386,7 @@ class Collector:
             ),
             producer_queue=kafka.producer_queue,
             rebuilds=kafka.rebuilds,
+            transactions=_transactions(kafka.transactional),
             stopped=tuple(
                 StoppedTopic(each.topic, each.partitions, each.of, each.has_leader, each.awaits)
                 for each in brokers.stopped[:_MOST_HELD]
@@ -549,7 +571,7 @@ class Collector:
         shown = stuck[:_MOST_HELD]  # a person must act for these
         if len(shown) < _MOST_HELD:
             are_stuck = set(stuck)
-            others = (lane for lane in not_live if lane.has_messages and lane not in are_stuck)
+            others = (lane for lane in not_live if lane.waits and lane not in are_stuck)
             shown += islice(others, _MOST_HELD - len(shown))
         since: dict[str, tuple[str, float]] = {}
         found = []
@@ -562,7 +584,7 @@ class Collector:
             hold, reason, way_out = why or ("", "", "")
             found.append(HeldTopic(lane.topic, state, age, lane.undelivered, reason, way_out, str(hold)))
         self._held_since = since
-        return tuple(found), len(stuck), sum([lane.has_messages for lane in not_live])
+        return tuple(found), len(stuck), sum([lane.waits for lane in not_live])
 
     def _certificates(self) -> tuple[Certificate, ...]:
         known = {**self._mqtt.certificates, **self._kafka.certificates}
@@ -623,6 +645,15 @@ def _last(events: Sequence[Event], now: float) -> list[float]:
 
 def _happened(noted: Noted, now: float) -> Happened:
     return Happened(now - noted.at, getLevelName(noted.level).lower(), noted.event, noted.text)
+
+
+def _transactions(kafka: TransactionalSide | None) -> Transactions | None:
+    if kafka is None:
+        return None
+    counted = kafka.transactions
+    return Transactions(
+        counted.committed_count, counted.failed_count, counted.fenced_count, _histogram(kafka.commits)
+    )
 
 
 def _histogram(observed: Observations) -> Histogram:

@@ -115,6 +115,13 @@ def _gauge(name: str, meaning: str, read: Callable[[Snapshot], float]) -> Metric
     return Metric(name, "gauge", meaning, (), lambda snapshot: {(): read(snapshot)})
 
 
+def _transactions(snapshot: Snapshot) -> Samples:
+    counted = snapshot.kafka.transactions
+    if counted is None:
+        return {}
+    return {("committed",): counted.committed, ("failed",): counted.failed, ("fenced",): counted.fenced}
+
+
 def _by(
     label: str,
     kind: Literal["counter", "gauge"],
@@ -299,7 +306,7 @@ METRICS: tuple[Metric, ...] = (
     _counter("delivered_bytes_total", "Payload bytes that Kafka holds.", lambda s: s.flow.delivered_bytes),
     _counter(
         "messages_spooled_total",
-        "Messages that were written to disk because Kafka was late.",
+        "Messages that were written to disk: because Kafka was late, or all with delivery exactly-once.",
         lambda s: s.flow.spooled_total,
     ),
     _by(
@@ -427,6 +434,22 @@ METRICS: tuple[Metric, ...] = (
         "kafka_producer_rebuilds_total",
         "How often the bridge replaced a producer that could not go on.",
         lambda s: s.kafka.rebuilds,
+    ),
+    Metric(
+        "kafka_transactions_total",
+        "counter",
+        "With delivery exactly-once: transactions that Kafka has committed; those that failed, of which the"
+        " bridge produced again what Kafka did not have; and how often another bridge with the same"
+        " transactional.id took over.",
+        ("outcome",),
+        _transactions,
+    ),
+    Metric(
+        "kafka_transaction_commit_seconds",
+        "histogram",
+        "With delivery exactly-once: how long Kafka took to commit a transaction.",
+        (),
+        lambda s: {(): s.kafka.transactions.commit_seconds} if s.kafka.transactions else {},
     ),
     _trouble(
         "kafka_trouble",

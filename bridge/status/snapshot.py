@@ -70,6 +70,20 @@ class StoppedTopic:
 
 
 @dataclass(frozen=True, slots=True)
+class Transactions:
+    """Kafka transactions since the start, with delivery exactly-once.
+
+    `failed`: the bridge threw their producer away, and produced again what Kafka did not have. `fenced`: how
+    often another bridge with the same transactional.id took over.
+    """
+
+    committed: int = 0
+    failed: int = 0
+    fenced: int = 0
+    commit_seconds: Histogram = Histogram()
+
+
+@dataclass(frozen=True, slots=True)
 class Kafka:
     """The cluster. `state`: "live", "connecting" (never reached yet), "away" (no broker is up) or "resting"
     (no broker lets the producer in until a person acts).
@@ -81,6 +95,7 @@ class Kafka:
     brokers: tuple[KafkaBroker, ...] = ()
     producer_queue: int = 0  # messages that librdkafka holds
     rebuilds: int = 0
+    transactions: Transactions | None = None  # None: delivery at-least-once
     trouble: str = ""  # as in Mqtt
     reason: str = ""
     way_out: str = ""

@@ -106,7 +106,8 @@ def test_events_settings_and_headers_that_are_named_exist(page: Path) -> None:
 
 def _guarantees() -> list[list[str]]:
     text = GUARANTEES.read_text()
-    return rows(text, "## QoS 1 and 2") + rows(text, "## QoS 0")
+    headings = ("## QoS 1 and 2", "## With delivery exactly-once", "## QoS 0")
+    return [row for heading in headings for row in rows(text, heading)]
 
 
 @pytest.mark.parametrize("row", _guarantees(), ids=lambda row: " ".join(row[:-1]))

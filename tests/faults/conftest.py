@@ -93,9 +93,9 @@ def chain(
     for topic in topics.values():
         kafka.create_topic(topic)
 
-    full = request.config.getoption("--full")
+    full, delivery = map(request.config.getoption, ("--full", "--delivery"))
     outcome = partial(note, request.node)
-    return Chain(universe, kafka, emq, haproxy, tmp_path, round_number, full, outcome, topics)
+    return Chain(universe, kafka, emq, haproxy, tmp_path, round_number, full, outcome, topics, delivery)
 
 
 # -- rounds and their table --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from tests.harness.conditions import wait_until
 from tests.harness.device import Tally
@@ -27,6 +27,7 @@ _OPTIONS = {
     "isolation.level": "read_committed",
     "auto.offset.reset": "earliest",
     "fetch.wait.max.ms": 100,
+    "enable.partition.eof": True,  # where transactions end, a partition has records that no consumer gets
     # The consumer must survive Kafka's failures, and reconnect quickly.
     "socket.timeout.ms": 6000,
     "reconnect.backoff.max.ms": 500,
@@ -47,6 +48,7 @@ class Verifier:
         self._evidence = Evidence()
         self.foreign = 0
         self.stall = 0.0  # the longest time in s for which a partition with messages got no new one
+        self._read_to: dict[str, int] = {}  # where each partition was read to its end
         self._last_new: dict[str, float] = {}  # when each partition got its last message
         self._lock = threading.Lock()  # guards the evidence
         self._running = threading.Event()
@@ -96,7 +98,11 @@ class Verifier:
 
         def behind() -> dict[str, int]:
             with self._lock:
-                return {name: end for name, end in ends.items() if self._evidence.end(name) < end}
+                return {
+                    name: end
+                    for name, end in ends.items()
+                    if max(self._evidence.end(name), self._read_to.get(name, 0)) < end
+                }
 
         wait_until(lambda: not behind(), deadline, lambda: f"these are read to their ends: {behind()}")
 
@@ -167,8 +173,12 @@ class Verifier:
                     partitions, self._to_follow = self._to_follow, []
                     self._consumer.incremental_assign(partitions)
                 for message in self._consumer.consume(1000, timeout=0.1):
-                    if message.error() is None:  # else a broker is away, and the library asks again
+                    error = message.error()
+                    if error is None:
                         self._add(message)
+                    elif error.code() == KafkaError._PARTITION_EOF:
+                        self._read_to[f"{message.topic()}/{message.partition()}"] = message.offset()
+                    # else a broker is away, and the library asks again
         except BaseException as error:
             self._failure = error
 

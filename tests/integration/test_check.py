@@ -85,6 +85,12 @@ def test_a_whole_chain_fails_nothing_and_says_what_it_found(look: Look, haproxy:
     assert "3 brokers: " in found["kafka.brokers"][0].found
 
 
+def test_transactions_are_tried_with_delivery_exactly_once(look: Look) -> None:
+    found = look(delivery="exactly-once")
+    assert levels(found, "kafka.transactions") == [Level.GOOD] * 2, found["kafka.transactions"]
+    assert levels(look(), "kafka.transactions") == [Level.SKIPPED]
+
+
 def test_kafkas_clock_is_read_from_its_quorum(look: Look) -> None:
     (outcome,) = look()["kafka.clock"]
     assert outcome.level is Level.GOOD, outcome  # it is the same machine's clock

@@ -58,6 +58,7 @@ class Bridge:
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
         return [Subscription("t", 2, None)]
 
+    def connecting(self) -> None: ...
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         self.ledger.connected(session_present, window_known=mqtt5)
 

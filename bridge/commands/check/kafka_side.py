@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from bridge.commands.check.outcome import Outcome, Site, failed, good, skipped, warning
 from bridge.delivery.results import NoTopicAnswer
 from bridge.errors import BridgeError
-from bridge.kafka import quorum_clock
+from bridge.kafka import quorum_clock, transaction_check
 from bridge.kafka.cluster_check import ClusterCheck
 from bridge.kafka.listeners import host_and_port
 from bridge.kafka.topic_description import Description
@@ -185,6 +185,31 @@ def topic_rights(site: Site) -> Iterator[Outcome]:
                 f"kafka-acls.sh ... --add --allow-principal User:{user} --operation Write"
                 f" --topic {described.name}",
             )
+
+
+def transactions(site: Site) -> Iterator[Outcome]:
+    kafka = site.settings.kafka
+    if not kafka.is_exactly_once:
+        yield skipped("kafka.delivery is at-least-once: the bridge needs no transactions")
+        return
+    user = kafka.sasl_username or "ANONYMOUS"
+    group, name = site.settings.transaction_group, site.settings.transactional_id
+    if why := transaction_check.why_not_group(kafka, group):
+        allow = f"kafka-acls.sh ... --add --allow-principal User:{user} --operation Read --group {group}"
+        yield failed(f"the bridge can't read its number in the group {group}: {why}", allow)
+    else:
+        yield good(f"the bridge may read the group {group}")
+    tried = f"{name}-check"
+    why, is_forbidden = transaction_check.why_no_transaction(kafka, tried)
+    if is_forbidden:
+        yield skipped(
+            f"the check may not use the transactional id {tried}, and does not try {name}, as that would"
+            " fence the running bridge"
+        )
+    elif why:
+        yield failed(f"Kafka opens no transaction: {why}")
+    else:
+        yield good("Kafka opens transactions")
 
 
 def clock(site: Site) -> Iterator[Outcome]:

@@ -173,6 +173,16 @@ CHECKS: tuple[Check, ...] = (
         needs=("kafka.topic",),
     ),
     Check(
+        "kafka.transactions",
+        Group.KAFKA,
+        "With delivery exactly-once: the bridge may read its group, and Kafka opens transactions.",
+        "allow the group; set transaction.state.log.replication.factor to at most the number of brokers",
+        "check-kafkatransactions",
+        kafka_side.transactions,
+        seconds=60.0,
+        needs=("kafka.brokers",),
+    ),
+    Check(
         "kafka.clock",
         Group.KAFKA,
         "This machine's clock against that of Kafka's controller.",

@@ -115,10 +115,10 @@ def test_what_kafka_confirms_while_its_row_is_being_written_is_not_left(
 ) -> None:
     began, may_go_on, write = threading.Event(), threading.Event(), Store.write
 
-    def slow(store: Store, *arguments: object) -> None:
+    def slow(store: Store, *arguments: object, **more: object) -> None:
         began.set()
         assert may_go_on.wait(10.0)
-        write(store, *arguments)  # type: ignore[arg-type]
+        write(store, *arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "write", slow)
     world.turn_until(began.is_set)

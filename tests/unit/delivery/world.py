@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.journal import Journal, Journaled, Standing, recalled
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.results import (
     Failure,
@@ -17,9 +18,10 @@ from bridge.delivery.results import (
     Written,
 )
 from bridge.delivery.segment import Segment, Wanted, pack, unpack
-from bridge.message import Message, Packet, Properties
+from bridge.message import Message, Packet, Properties, Release
 from bridge.routing.router import Router
 from bridge.settings import RouteSettings, Settings
+from bridge.spool.store import Backlog
 from bridge.status.collector import unaccounted
 
 ROUTES = [
@@ -147,6 +149,9 @@ class Disk:
         self._writing: list[tuple[str, Segment, bytes]] = []
         self.has_other_routes = False
         self._writing_letters: list[DeadLetter] = []
+        self.journal: Journal | None = None
+        self.standings: list[tuple[Standing, bool]] = []
+        self.received: dict[int, bytes] = {}  # rows of the journal
 
     @property
     def accepts_more(self) -> bool:
@@ -154,9 +159,15 @@ class Disk:
 
     def write(self, topic: str, segments: Sequence[Segment]) -> None:
         self._writing += [(topic, segment, pack(segment.messages)) for segment in segments]
+        if self.journal:
+            for segment in segments:
+                self.journal.add(segment, segment.messages)
 
     def write_letters(self, letters: Sequence[DeadLetter]) -> None:
         self._writing_letters += letters
+        if self.journal:
+            for letter in letters:
+                self.journal.add(letter, [letter.message])
 
     def read(self, topic: str, wanted: Wanted) -> None:
         firsts = [each for each in sorted(self.rows) if wanted.after < each <= wanted.last]
@@ -181,9 +192,20 @@ class Disk:
 
     @property
     def has_work(self) -> bool:
-        return bool(self._writing or self._writing_letters)
+        wants_row = self.journal is not None and self.journal.wants_commit
+        return bool(self._writing or self._writing_letters or wants_row)
+
+    def stand(self, standing: Standing, forgets: bool) -> None:
+        self.standings.append((standing, forgets))
+        if forgets:
+            self.received.clear()
 
     def commit(self) -> None:
+        if self.journal:
+            row = self.journal.take_row()
+            contents = [*(segment for _, segment, _ in self._writing), *self._writing_letters]
+            self.received[row.number], count = row.packed(contents)
+            self.results.append(Journaled(row.number, count))
         segments = [(topic, segment) for topic, segment, _ in self._writing]
         self.rows |= {segment.first: body for _, segment, body in self._writing}
         self.topics |= {segment.first: topic for topic, segment in segments}
@@ -199,15 +221,42 @@ class Disk:
 
 class World:
     def __init__(
-        self, *, moves: bool = False, routes: Sequence[RouteSettings] = ROUTES, **mqtt: object
+        self,
+        *,
+        moves: bool = False,
+        routes: Sequence[RouteSettings] = ROUTES,
+        delivery: str = "at-least-once",
+        after: "World | None" = None,
+        session_present: bool = False,
+        **mqtt: object,
     ) -> None:
-        settings = Settings(mqtt={"host": "h", **mqtt}, kafka={"bootstrap_servers": "k:9092"}, routes=routes)
+        """`after`: what this run had on disk when it was killed is there."""
+        kafka = {"bootstrap_servers": "k:9092", "delivery": delivery}
+        settings = Settings(mqtt={"host": "h", **mqtt}, kafka=kafka, routes=routes)
         self.kafka, self.session, self.disk = Kafka(), Session(), Disk(moves)
         self.pipeline = Pipeline(settings, Router(settings.routes), self.kafka, self.disk)
         self.pipeline.session = self.session
         self.counts = self.pipeline.counts
-        self.pipeline.connected(session_present=False, mqtt5=True)
+        if after:
+            self._take_up(after.disk)
+        self.connect(session_present)
         self._numbers = count(1)
+
+    def _take_up(self, disk: Disk) -> None:
+        self.disk.rows, self.disk.topics, self.disk.received = disk.rows, disk.topics, disk.received
+        standing = disk.standings[-1][0] if disk.standings else Standing.KNOWN
+        messages: dict[str, list[Message]] = {}
+        for first, body in disk.rows.items():
+            messages.setdefault(disk.topics[first], []).extend(unpack(body))
+        found = [
+            Backlog(topic, len(its), 0, max(message.sequence for message in its))
+            for topic, its in messages.items()
+        ]
+        self.pipeline.take_up(found, [], recalled(sorted(disk.received.items()), standing))
+
+    def connect(self, session_present: bool) -> None:
+        self.pipeline.connecting()
+        self.pipeline.connected(session_present, mqtt5=True)
 
     def receive(
         self,
@@ -226,6 +275,9 @@ class World:
         self.pipeline.receive(packets)
         self.add_up()
         return message
+
+    def release(self, number: int) -> None:
+        self.pipeline.receive([Release(number)])
 
     def turn(self) -> float:
         due = self.pipeline.turn()

@@ -57,6 +57,7 @@ class Handler:
     def subscriptions(self, refused: Collection[str]) -> Sequence[Subscription]:
         return [Subscription("t", 1, None)]
 
+    def connecting(self) -> None: ...
     def connected(self, session_present: bool, mqtt5: bool) -> None:
         self.told.append(("connected", session_present, mqtt5))
 

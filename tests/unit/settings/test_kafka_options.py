@@ -33,7 +33,7 @@ WITH_TOKENS = {
         ("enable.gapless.guarantee", True, "would end each producer"),
         ("delivery.report.only.error", True, "reports only failures"),
         ("message.max.bytes", 2000000, "the topic's max.message.bytes"),
-        ("transactional.id", "x", "opens no transactions"),
+        ("transactional.id", "x", "kafka.transactional_id is the id"),
         ("test.mock.num.brokers", 3, "in its own memory"),
         ("bootstrap.servers", "k", "set kafka.bootstrap_servers"),
         ("statistics.interval.ms", 1000, "needs the brokers' round trips"),

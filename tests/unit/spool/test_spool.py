@@ -154,7 +154,7 @@ def test_a_defect_in_the_thread_of_the_disk_ends_the_loop(
 ) -> None:
     """Otherwise nothing would be written any more, while the watchdog would still be notified."""
 
-    def defect(*_: object) -> None:
+    def defect(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(Store, "write", defect)
@@ -171,11 +171,11 @@ def test_a_delete_that_failed_is_tried_again_without_other_work(
     world.result()
     write, failed = Store.write, []
 
-    def fails_once(*arguments: object) -> None:
+    def fails_once(*arguments: object, **more: object) -> None:
         if not failed:
             failed.append(arguments)
             raise DiskFull("no room")
-        write(*arguments)  # type: ignore[arg-type]
+        write(*arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "write", fails_once)
     world.spool.delete("sensors", [segment])
@@ -317,9 +317,9 @@ def test_a_slow_commit_is_said_and_keeps_nobody_waiting_but_what_is_in_it(
     goes_on = threading.Event()
     write = Store.write
 
-    def slow(*arguments: object) -> None:
+    def slow(*arguments: object, **more: object) -> None:
         assert goes_on.wait(10)
-        write(*arguments)
+        write(*arguments, **more)
 
     monkeypatch.setattr(Store, "write", slow)
     monkeypatch.setattr(disk_thread_module, "_SLOW", 0.0)

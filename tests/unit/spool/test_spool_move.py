@@ -265,7 +265,7 @@ def test_a_move_that_fails_while_the_disk_takes_nothing_is_left_to_the_next_star
 
     tried: list[object] = []
 
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise DiskFull("no room")
 
     def does_not_move(*_: object) -> None:
@@ -302,13 +302,17 @@ def test_what_was_written_before_the_move_was_done_is_looked_at_by_the_next_star
     back.close()
 
 
+def _cannot(*_: object, **__: object) -> None:
+    raise SpoolUnusable("Input/output error")
+
+
 def test_a_file_that_was_opened_anew_need_not_be_looked_through_by_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(disk_thread_module, "_AGAIN_WHEN_UNUSABLE", 0.01)
-        patch.setattr(Store, "write", lambda *_: (_ for _ in ()).throw(SpoolUnusable("Input/output error")))
+        patch.setattr(Store, "write", _cannot)
         world.write(message(1))
         assert isinstance(world.result(), Refused)
     world.write(message(1))

@@ -26,7 +26,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, times: float) -> None:
     monkeypatch.setattr(disk_thread_module, "_TRY_AGAIN", 0.01)
 
 
-def unwritable(*_: object) -> None:
+def unwritable(*_: object, **__: object) -> None:
     raise SpoolUnusable("Input/output error")
 
 

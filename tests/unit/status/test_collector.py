@@ -53,6 +53,7 @@ class _Kafka:
     rests: bool = False
     producer_queue: int = 0
     rebuilds: int = 0
+    transactional: None = None
     certificates: dict[str, float] = field(default_factory=dict)
 
 

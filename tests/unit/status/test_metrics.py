@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from bridge.delivery.counts import DEAD_LETTERED, DROPPED, SKIPPED
 from bridge.observe.events import Event
 from bridge.status.metrics import CONTENT_TYPE, METRICS, PREFIX, Families, render
-from bridge.status.snapshot import Histogram, KafkaBroker, Neighbour, Snapshot
+from bridge.status.snapshot import Histogram, KafkaBroker, Neighbour, Snapshot, Transactions
 from tests.harness.snapshots import STATES, healthy, queue_filling, spool_full, starting
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -125,8 +125,8 @@ def test_every_reason_has_a_series_from_the_start() -> None:
     assert len(named(series, "messages_delivered_total")) == len(fresh.routes)
 
 
-def test_only_metrics_of_neighbours_and_certificates_are_missing_at_the_start() -> None:
-    """Each other metric has a sample even before the first connection."""
+def test_only_metrics_of_neighbours_certificates_and_transactions_are_missing_at_the_start() -> None:
+    """Each other metric has a sample even before the first connection. Transactions: delivery exactly-once."""
     fresh = starting()
     series = scraped(replace(fresh, mqtt=replace(fresh.mqtt, disconnects={"closed": 0})))
     present = {re.sub(r"_(bucket|count|sum)$", "", name) for name, _ in series}
@@ -138,6 +138,8 @@ def test_only_metrics_of_neighbours_and_certificates_are_missing_at_the_start() 
         "neighbour_answers",
         "mqtt_trouble",
         "kafka_trouble",
+        "kafka_transactions_total",
+        "kafka_transaction_commit_seconds",
         "emq_node_up",
         "emq_node_sessions",
         "session_queue_messages",
@@ -208,3 +210,12 @@ def test_a_hostile_name_stays_one_label() -> None:
     name = 'a"} 1\n# EOF\nb{c="\\'
     nodes = (replace(whole.nodes[0], name=name),)
     assert value(scraped(replace(whole, nodes=nodes)), "emq_node_up", node=name) == 1
+
+
+def test_with_delivery_exactly_once_transactions_are_counted_by_their_outcome() -> None:
+    fresh = starting()
+    seconds = Histogram((0.1,), (3, 4), 0.5)
+    series = scraped(replace(fresh, kafka=replace(fresh.kafka, transactions=Transactions(4, 2, 1, seconds))))
+    outcomes = ("committed", "failed", "fenced")
+    assert [value(series, "kafka_transactions_total", outcome=each) for each in outcomes] == [4, 2, 1]
+    assert value(series, "kafka_transaction_commit_seconds_count") == 4
