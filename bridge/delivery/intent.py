@@ -1,6 +1,6 @@
 """The intent of a Kafka transaction on disk, and what the number in Kafka says about it. Pure.
 
-In the mode exactly-once a transaction has a number that is used once: 1, 2, ... in each spool. It is in Kafka
+In the mode exactly-once a transaction has a number that is used once: 1, 2, ... in each spool. Kafka has it
 as the offset of a consumer group without members, committed in the same transaction as the records: Kafka has
 both or neither. Before a transaction may commit, its *intent* is on disk, synced: the number, and which
 messages on disk are in it. So after a crash the number in Kafka tells whether Kafka has them.
@@ -12,15 +12,16 @@ messages on disk are in it. So after a crash the number in Kafka tells whether K
     delivered: parts of rows that      the numbers of other spools, as they were found (`Number`)
       transactions before N delivered
 
-Each run of the bridge has a name, made by chance, that is in its intents and in Kafka. So the number of a copy
-of this spool, which another bridge uses, is never taken for this one's.
+Each run of the bridge has a name, made by chance, that is in its intents and in Kafka. So the number of a
+copy of this spool, which another bridge uses, is never taken for this one's.
 
 These rules always hold:
 
 * A row is deleted only after the commit of its last message returned, or its number was read in Kafka.
 * Whatever Kafka may have of a row on disk, is named on disk: in the intent, or in `delivered`.
 * A name of a row is on disk only while the row is. So a later row never has the name.
-* A number that is not found, is another spool's, or does not fit, never deletes a row: loss outranks doubling.
+* A number that is not found, is another spool's, or does not fit, never deletes a row: loss is worse than
+  duplication.
 """
 
 import json
@@ -175,10 +176,10 @@ def from_metadata(texts: Iterable[str]) -> dict[str, Number]:
 
 
 class IntentLog(Protocol):
-    """The part of spool.spool.Spool that the transactional cluster uses. Each `told` is called in the loop."""
+    """The part of spool.spool.Spool that the transactional cluster uses. `told` is called in the loop."""
 
     def recall(self, told: Callable[[Memory], None]) -> None:
-        """`told` gets what the disk knows, once the file could be opened; again for a file begun anew."""
+        """`told` gets what the disk knows, once the file could be opened."""
 
     def settle(self, is_committed: bool, told: Callable[[], None]) -> None:
         """Take the verdict about the intent: delete what Kafka has, and forget the intent, in one commit."""

@@ -345,7 +345,7 @@ class Lane:
             self._hold(now, needs_a_person)
 
     def returned(self, message: Message) -> None:
-        """The message's transaction was thrown away for another message. It is produced again, in its place."""
+        """Its transaction was thrown away for another message. It is produced again, in its place."""
         self._take_back(message)
         if self.state is LaneState.SPOOLING:
             self.state = LaneState.DRAINING

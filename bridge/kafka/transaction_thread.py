@@ -31,7 +31,7 @@ class Listener(Protocol):
 
 
 class TransactionThread:
-    """`open`, `run`: the outcome comes to the listener. Each command is given once the last one's has come."""
+    """`open`, `run`: the outcome comes to the listener, and only then the next command may be given."""
 
     def __init__(
         self, producer: TransactionalProducer, listener: Listener, post: Callable[[Callable[[], None]], None]
@@ -71,7 +71,7 @@ class TransactionThread:
         self._thread.join(_CLOSE_TAKES)
 
     def abandon(self) -> None:
-        """The producer is stuck: nothing that the thread tells counts any more. It ends if its call returns."""
+        """The producer is stuck: what the thread tells counts no more. It ends if its call returns."""
         self._is_abandoned = True
         self._producer.is_closing = True
         self._ends.set()
@@ -118,7 +118,10 @@ class TransactionThread:
     def _spool_of(self, run: Run, seconds: float) -> str:
         with self._intents:
             self._intents.wait_for(lambda: run in self._intended, seconds)
-            return self._intended.get(run, "")
+            spool = self._intended.get(run, "")
+        if not spool:
+            raise Lost("the intent of the transaction is not on disk")
+        return spool
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds

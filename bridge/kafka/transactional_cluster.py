@@ -41,17 +41,17 @@ _SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
 _LOST, _FENCED, _LISTENER = -3000, -3001, -3002  # beside the codes of librdkafka's errors, in `_log_again_at`
 
 _DOUBLES = (
-    "the bridge produces again what is on disk, because loss is worse: these messages may be in Kafka twice"
+    "the bridge produces again what is on disk, because loss is worse: Kafka may get these messages twice"
 )
 _UNEXPECTED = {
-    Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group or its"
-    " topic was deleted, or its offsets have expired (7 days without the bridge)",
-    Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or one that"
-    " was restored?",
-    Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored from a"
-    " backup, or another bridge runs with a copy of it",
-    Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted, swapped, or set"
-    " aside? What the other one holds is delivered once it is back",
+    Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group"
+    " or its topic was deleted, or its offsets have expired (7 days without the bridge)",
+    Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or one"
+    " that was restored?",
+    Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored from"
+    " a backup, or another bridge runs with a copy of it",
+    Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted, swapped,"
+    " or set aside? What the other one holds is delivered once it is back",
 }
 _WAYS_OUT = {
     30: "allow the group: kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
@@ -191,9 +191,11 @@ class TransactionalCluster:
     # -- commands and outcomes -------------------------------------------------------------------------
 
     def _do(self, command: Open | Run | Settle) -> None:
-        assert self._spool
+        spool = self._spool
+        if spool is None:  # nothing is produced before `use`
+            return
         if isinstance(command, Settle):
-            self._spool.settle(command.is_committed, self._settled)
+            spool.settle(command.is_committed, self._settled)
             return
         try:
             thread = self._thread = self._thread or TransactionThread(self._producer, self, self._loop.post)
@@ -206,7 +208,7 @@ class TransactionalCluster:
             thread.open()
         else:
             thread.run(command)
-            self._spool.intend(command.intent, partial(self._intended, thread, command))
+            spool.intend(command.intent, partial(self._intended, thread, command))
 
     def _wait_for(self, due: float, now: float) -> None:
         """Have the thread wake the loop. It has nothing else to do then."""
@@ -335,7 +337,8 @@ class TransactionalCluster:
             self._say(_LISTENER, Event.KAFKA_WRONG_LISTENER, reason=f"{plain(text)} ({way_out})")
         elif kind == error_verdicts.ALL_BROKERS_DOWN:
             way_out = program.typed(
-                "start Kafka, or correct kafka.bootstrap_servers; sudo mqtt-kafka-bridge check tries each address"
+                "start Kafka, or correct kafka.bootstrap_servers;"
+                " sudo mqtt-kafka-bridge check tries each address"
             )
             self._say(kind, Event.KAFKA_ALL_BROKERS_DOWN, reason=plain(text), way_out=way_out)
         elif kind != error_verdicts.FATAL:  # `lost` tells

@@ -150,11 +150,12 @@ class TransactionalProducer:
     def run(self, run: Run, intended: Callable[[float], str]) -> float:
         """Run a transaction. Returns how long the commit took, in seconds. Raises Lost or Refused.
 
-        `intended` waits for the intent for so many seconds, and returns the name of the spool that has it;
-        empty: it can't be written.
+        `intended` waits for the intent for so many seconds, and returns the name of the spool that has it. It
+        raises Lost where the intent can't be written.
         """
         rd = self._rd
-        assert rd
+        if rd is None:
+            raise Lost("the producer is closed")
         self._forbidden.clear()
         self._began = time.monotonic()
         try:
@@ -164,21 +165,20 @@ class TransactionalProducer:
                 self._produce(rd, run)
             self._call_takes(_INTENT)
             spool = intended(_INTENT)
-            if not spool:
-                raise Lost("the intent of the transaction is not on disk")
             number = Number(run.number, run.intent.run)
             offset = TopicPartition(
                 run.offset_topic, _PARTITION, run.number, to_metadata(spool, number, self._others)
             )
             self._call_takes(_ANSWER)
             rd.send_offsets_to_transaction([offset], self._group_metadata, _ANSWER)
-            if self.is_closing:  # it was held for stuck, and another producer has been opened
-                raise Lost("the bridge has given up this transaction")
         except KafkaException as error:
             raise self._lost(error) from None
         except (Lost, Refused):
             self.close()
             raise
+        if self.is_closing:  # it was held for stuck, and another producer has been opened
+            self.close()
+            raise Lost("the bridge has given up this transaction")
         began = time.monotonic()
         self._call_takes(_ANSWER)
         try:
@@ -194,7 +194,7 @@ class TransactionalProducer:
         return time.monotonic() >= self._stuck_at
 
     def close(self) -> None:
-        """Throw the producer away. The client's own close() would abort the transaction, and wait for that."""
+        """Throw the producer away. The client's own close() would abort the transaction, and wait."""
         self._rd = None
         self._stuck_at = _NEVER
 
@@ -320,7 +320,7 @@ class TransactionalProducer:
         return self._lost_by(error.code(), error.str(), may_have_committed=may_have_committed)
 
     def _lost_by(self, code: int, text: str, *, may_have_committed: bool = False) -> Lost:
-        """Close the producer. A transaction that took too long was ended by Kafka; else a rival has done that."""
+        """Close the producer. Kafka ends a transaction that takes too long; earlier, a rival has ended it."""
         self.close()
         is_in_time = time.monotonic() - self._began < TRANSACTION_TIMEOUT
         return Lost(

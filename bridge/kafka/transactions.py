@@ -19,15 +19,15 @@ the disk thread writes the intents.
 
 A transaction ends in one of two ways: its commit has returned, promptly; or its producer is thrown away, and
 the next one's init_transactions fences the old one and ends what was open. No transaction is aborted, no
-commit is tried again, and nothing is produced by a producer that has failed: in Kafka's protocol as librdkafka
-speaks it, a request that was delayed and sent again can end the *next* transaction (KAFKA-17754). That is also
-why a producer is thrown away although its commit has returned, if the commit took so long that librdkafka
-may have sent it twice.
+commit is tried again, and nothing is produced by a producer that has failed: in Kafka's protocol as
+librdkafka speaks it, a request that was delayed and sent again can end the *next* transaction (KAFKA-17754).
+That is also why a producer is thrown away although its commit has returned, if the commit took so long that
+librdkafka may have sent it twice.
 
 These rules always hold:
 
-* A message that was handed in is in exactly one of these places: `queue`, `doubtful`, the running transaction,
-  or it was handed back as delivered or failed.
+* A message that was handed in is in exactly one of these places: `queue`, `doubtful`, the running
+  transaction, or it was handed back as delivered or failed.
 * Messages of one topic are handed back as delivered in the order in which they were handed in.
 * A message is delivered only if its transaction's commit returned, or if its number was read in Kafka after
   the producer had been fenced.
@@ -286,7 +286,7 @@ class Transactions:
         return None
 
     def committed(self, now: float, *, may_be_sent_twice: bool) -> None:
-        """The commit has returned. `may_be_sent_twice`: it took so long that librdkafka may have resent it."""
+        """The commit has returned. `may_be_sent_twice`: it took so long that librdkafka may have resent."""
         run = self._ended()
         self._deliver(run, now)
         if may_be_sent_twice:
@@ -324,7 +324,7 @@ class Transactions:
         if self.state is State.RUNNING:
             run = self._ended()
             if self._is_suspected(run) and not (may_have_committed or is_fenced):
-                self._refuse(run, {message: (_NOT_CONFIRMED, reason) for message in run.messages}, now)
+                self._refuse(run, dict.fromkeys(run.messages, (_NOT_CONFIRMED, reason)), now)
                 return
             self.failed_count += 1
             if may_have_committed:
@@ -352,8 +352,9 @@ class Transactions:
         return run.is_trial or run.messages[0].plan.kafka_topic in self._alone
 
     def _ended(self) -> Run:
-        assert self.running
         run, self.running = self.running, None
+        if run is None:
+            raise RuntimeError("no transaction is under way")
         return run
 
     def _deliver(self, run: Run, now: float) -> None:

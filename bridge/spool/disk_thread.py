@@ -449,6 +449,9 @@ class DiskThread:
             store.take_identifiers(self._session)  # they were good for the start alone
             if self._keeps_journal:  # of what is remembered there, nothing was recalled
                 store.keep_journal(self._session, begins=True)
+            else:
+                store.leave_transactions()
+                found = store.backlogs()
         except SpoolUnusable as error:
             self._file.give_up(error)
             self._say_unusable(error)
@@ -459,7 +462,7 @@ class DiskThread:
         if self._remembers:
             self._loop.post(partial(self._remembers, store.memory))
         if found:
-            self._is_unsettled = store.memory.is_open
+            self._is_unsettled = self._keeps_journal and store.memory.is_open
             self.backlogs = found
             self._file.last = max(each.last for each in found)
             self._numbering += 1
@@ -530,11 +533,14 @@ class DiskThread:
         """Open the database, and find what is on disk. Raises SpoolUnusable."""
         try:
             store = self._file.start()
+            if not self._keeps_journal:
+                with suppress(DiskFull):  # then the next start does it
+                    store.leave_transactions()
             self.backlogs = store.backlogs()
             with suppress(SpoolUnusable):  # an age for people is no reason to do without the file
                 self.oldest = store.oldest_received()
             self._file.last = max((each.last for each in self.backlogs), default=0)
-            self._is_unsettled = store.memory.is_open
+            self._is_unsettled = self._keeps_journal and store.memory.is_open
             try:
                 self.moves = self._is_unsettled or not self._file.has_moved(_MOVE_BEFORE)
             except CorruptStore:

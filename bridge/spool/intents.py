@@ -21,6 +21,7 @@ class Intents:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
         self._ledger = Ledger()
+        self._is_marked = False  # the file's version says that it knows of transactions
 
     @property
     def memory(self) -> Memory:
@@ -28,6 +29,7 @@ class Intents:
 
     def load(self) -> None:
         ledger = self._ledger = Ledger()
+        self._is_marked = False
         if last := self._fact(_LAST):
             ledger.spool, ledger.number, ledger.run, ledger.confirmed = json.loads(last)
             ledger.intended = from_json(self._fact(_INTENDED) or _NOTHING)
@@ -38,6 +40,8 @@ class Intents:
         ledger = self._ledger
         if not ledger.spool:
             ledger.spool = uuid4().hex
+        if not self._is_marked:
+            self._is_marked = True
             self._database.execute(f"PRAGMA user_version = {WITH_INTENTS}")
         before = ledger.delivered
         complete = ledger.write(intent, count)

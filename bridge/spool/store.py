@@ -447,6 +447,19 @@ class Store:
                 if topic in self._lanes:
                     self._take_out(topic, self._lane(topic) | first, frozenset(delivered))
 
+    def leave_transactions(self) -> None:
+        """The bridge delivers at least once from now on: forget the names of rows.
+
+        What Kafka confirmed is deleted. If the last transaction's outcome is unknown, it is produced again.
+        """
+        with self._translated():
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if not self.memory.is_open and version == VERSION:
+            return
+        self.settle(False)
+        with self._translated(), self._transaction():
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+
     def _take_out(self, topic: str, position: int, delivered: frozenset[int]) -> None:
         row = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()
         if row is None:
@@ -481,8 +494,6 @@ class Store:
                 with self._transaction():
                     self._db.execute("DROP TABLE received")
                     self._db.execute("DELETE FROM facts WHERE name IN ('standing', 'journal_of')")
-                    if not self.memory.spool:
-                        self._db.execute(f"PRAGMA user_version = {VERSION}")
         return found
 
     def keep_journal(self, session: str, begins: bool = False) -> None:

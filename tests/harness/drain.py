@@ -34,7 +34,15 @@ class Drain:
         settings = KafkaSettings(bootstrap_servers=bootstrap, options=options)
         self.loop = Loop()
         self.cluster = TransactionalCluster(settings, self.loop, transactional_id, transactional_id)
-        self.spool = Spool(SpoolSettings(), directory, self.loop, "routes", lambda t: (t.decode(), ""), "")
+        self.spool = Spool(
+            SpoolSettings(),
+            directory,
+            self.loop,
+            "routes",
+            lambda t: (t.decode(), ""),
+            "",
+            keeps_journal=True,
+        )
         self.cluster.use(self.spool)
         self.delivered: list[bytes] = []
         self.refused: list[bytes] = []

@@ -86,7 +86,9 @@ def _reading(consumer: Consumer, into: list[Record], end: int, start: int) -> Ca
             if error is None:
                 into.append(_record(message))
                 at = (message.offset() or 0) + 1
-            elif error.code() == KafkaError._PARTITION_EOF:  # the last ones may be Kafka's own, of a transaction
+            elif (
+                error.code() == KafkaError._PARTITION_EOF
+            ):  # the last ones may be Kafka's own, of a transaction
                 at = max(at, message.offset() or 0)
         return at >= end
 

@@ -39,7 +39,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Event, dict[str, object]
 
     def log(event: Event, **fields: object) -> None:
         found.append((event, fields))
-        print(f"{time.monotonic():.3f}", event, fields)  # a failed test shows them
+        print(f"{time.monotonic():.3f}", event, fields)  # noqa: T201 (a failed test shows them)
 
     monkeypatch.setattr("bridge.kafka.transactional_cluster.log", log)
     return found
