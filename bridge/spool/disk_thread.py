@@ -450,7 +450,7 @@ class DiskThread:
             if self._keeps_journal:  # of what is remembered there, nothing was recalled
                 store.keep_journal(self._session, begins=True)
             else:
-                store.leave_transactions()
+                self._recall(store)
                 found = store.backlogs()
         except SpoolUnusable as error:
             self._file.give_up(error)
@@ -533,9 +533,7 @@ class DiskThread:
         """Open the database, and find what is on disk. Raises SpoolUnusable."""
         try:
             store = self._file.start()
-            if not self._keeps_journal:
-                with suppress(DiskFull):  # then the next start does it
-                    store.leave_transactions()
+            self._recall(store)
             self.backlogs = store.backlogs()
             with suppress(SpoolUnusable):  # an age for people is no reason to do without the file
                 self.oldest = store.oldest_received()
@@ -551,7 +549,6 @@ class DiskThread:
                 log(Event.SPOOL_MOVING, messages=sum(each.messages for each in self.backlogs))
             else:
                 self.backlogs = store.backlogs()
-            self.recalled = store.take_journal(self._session, self._keeps_journal)
             with suppress(DiskFull):  # don't use identifiers that can't be deleted: the next start would too
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:
@@ -561,6 +558,16 @@ class DiskThread:
             self.backlogs, self.moves, self._is_unsettled = [], False, False
             self._file.abandon()
             raise
+
+    def _recall(self, store: Store) -> None:
+        """Take what the last run has left for this one, and leave the mode exactly-once where it is off.
+
+        If the disk is too full for that, the file can't be used: a later run in that mode would believe what
+        is not true any more. The journal goes first, for then older packages may open the file.
+        """
+        self.recalled = store.take_journal(self._session, self._keeps_journal)
+        if not self._keeps_journal:
+            store.leave_transactions()
 
     def _say_usable(self, store: Store) -> None:
         self._is("usable")

@@ -126,7 +126,7 @@ def test_every_reason_has_a_series_from_the_start() -> None:
 
 
 def test_only_metrics_of_neighbours_certificates_and_transactions_are_missing_at_the_start() -> None:
-    """Each other metric has a sample even before the first connection. Transactions: delivery exactly-once."""
+    """Each other metric has a sample even before the first connection."""
     fresh = starting()
     series = scraped(replace(fresh, mqtt=replace(fresh.mqtt, disconnects={"closed": 0})))
     present = {re.sub(r"_(bucket|count|sum)$", "", name) for name, _ in series}
