@@ -46,19 +46,19 @@ _DOUBLES = (
 _UNEXPECTED = {
     Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group"
     " or its topic was deleted, or its offsets have expired (7 days without the bridge)",
-    Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or one"
-    " that was restored?",
-    Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored from"
-    " a backup, or another bridge runs with a copy of it",
-    Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted, swapped,"
-    " or set aside? What the other one holds is delivered once it is back",
+    Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or"
+    " one that was restored?",
+    Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored"
+    " from a backup, or another bridge runs with a copy of it",
+    Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted,"
+    " swapped, or set aside? What the other one holds is delivered once it is back",
 }
 _WAYS_OUT = {
     30: "allow the group: kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
     53: "allow the id: kafka-acls.sh --add --allow-principal User:NAME --operation Write --operation Describe"
     " --transactional-id {id}",
-    29: "allow to read the topics that the bridge writes, for the offset: kafka-acls.sh --add --allow-principal"
-    " User:NAME --operation Read --topic TOPIC",
+    29: "allow to read the topics that the bridge writes, for the offset: kafka-acls.sh --add"
+    " --allow-principal User:NAME --operation Read --topic TOPIC",
 }
 
 

@@ -122,8 +122,9 @@ class Drain:
                 self.spool.write(topic, [segment])
             self._writing += len(self._unwritten[:200])
             self._unwritten = self._unwritten[200:]
+        waits = self._moves or self._reading  # new messages must not overtake what is on disk
         for topic, messages in self.waiting.items():
-            if topic not in self.held and messages:
+            if topic not in self.held and messages and not waits:
                 messages.sort(key=lambda message: message.sequence)
                 self.in_flight.update(messages)
                 self.cluster.produce(messages, self._failed)

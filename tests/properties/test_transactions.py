@@ -1,9 +1,9 @@
 """Spool and Kafka in the mode exactly-once: crashes, lost answers and late requests between any two steps.
 
 The model of Kafka has what librdkafka's protocol has: epochs that fence, transactions that are atomic, with
-their offsets, and EndTxn requests that arrive late. The model of the bridge around transactions.py does one step of
-a transaction at a time, and the disk one job at a time, in any order that the threads allow. The disk is a
-real database. At the end a `read_committed` reader has each message once, in order.
+their offsets, and EndTxn requests that arrive late. The model of the bridge around transactions.py does one
+step of a transaction at a time, and the disk one job at a time, in any order that the threads allow. The disk
+is a real database. At the end a `read_committed` reader has each message once, in order.
 """
 
 from collections import deque
