@@ -336,7 +336,9 @@ class TransactionalProducer:
             asked = [TopicPartition(topic, _PARTITION) for topic in topics]
             offsets = consumer.committed(asked, timeout=_ANSWER) if asked else []
         except KafkaException as error:
-            raise self._lost(error) from None
+            message = consumer.poll(0.1)  # a missing right on the group is told here alone
+            cause = message.error() if message else None
+            raise self._lost(KafkaException(cause) if cause else error) from None
         for each in offsets:
             if each.error:
                 raise self._lost_by(each.error.code(), each.error.str())
