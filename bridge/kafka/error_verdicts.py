@@ -53,6 +53,7 @@ _FILE = re.compile(
 # Parts of librdkafka's texts (rdkafka_broker.c), for `plain`.
 _PLACE = re.compile(r"^(?:\w+://)?(\S+)/(?:bootstrap|\d+): ")
 _ASIDE = re.compile(r" ?\(after \d+ms(?: in state \w+)?(?:, \d+ identical error\(s\) suppressed)?\)")
+_FAILED = re.compile(r"Current transaction failed in state \w+: (.+)")
 _NOT_ADDED = re.compile(
     r'Failed to add partition "([^"]+)" \[\d+\] to transaction: (.*[Aa]uthorization failed.*)'
 )
@@ -99,6 +100,12 @@ def not_added(line: str) -> tuple[str, str] | None:
     """The topic that could not be added to a transaction, and why, by a line of librdkafka's log."""
     found = _NOT_ADDED.search(line)
     return (found[1], plain(found[2])) if found else None
+
+
+def why_failed(line: str) -> str:
+    """Why a transaction can't go on, by a line of librdkafka's log; empty: the line says nothing of that."""
+    found = _FAILED.search(line)
+    return plain(found[1]) if found else ""
 
 
 def is_without_brokers(code: int, text: str) -> bool:

@@ -53,7 +53,6 @@ _PURGED = (-151, -152)  # _PURGE_QUEUE, _PURGE_INFLIGHT
 _FENCED = (-144, 47, 90)  # _FENCED, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
 _TIMED_OUT = -192  # _MSG_TIMED_OUT
 _FORBIDDEN = 29  # TOPIC_AUTHORIZATION_FAILED
-_LIMIT = 50  # bytes of a topic's name and more are no news in a reason
 
 Failures = dict[Message, tuple[int, str]]  # the error's code and librdkafka's text
 
@@ -108,6 +107,7 @@ class TransactionalProducer:
         self._group_metadata: Any = None
         self._others: Mapping[str, Number] = {}
         self._forbidden: dict[str, str] = {}  # topics that librdkafka's log names, each with the reason
+        self._why = ""  # the transaction failed, by librdkafka's log
         self._log = library_log.of_transactions(self._note_line)
         self._began = 0.0
         self.batch_size = 0  # bytes; what the next producer gets
@@ -157,6 +157,7 @@ class TransactionalProducer:
         if rd is None:
             raise Lost("the producer is closed")
         self._forbidden.clear()
+        self._why = ""
         self._began = time.monotonic()
         try:
             self._call_takes(_FLUSH + 1.0)
@@ -279,13 +280,14 @@ class TransactionalProducer:
                 until = time.monotonic() + _OTHER_FAILURES
         is_late = len(rd) > 0
         if is_late:
+            self._why = self._why or f"Kafka has not confirmed all records within {_FLUSH:.0f} s"
             with suppress(KafkaException):
                 rd.purge()
             rd.flush(1.0)
         if failures or is_late or self._forbidden:
-            self._judge(rd, run, failures)
+            self._judge(run, failures)
 
-    def _judge(self, rd: RdProducer, run: Run, failures: Failures) -> None:
+    def _judge(self, run: Run, failures: Failures) -> None:
         """Some record was not taken: whose fault is it? Raises Lost or Refused."""
         at_fault = {
             message: why
@@ -301,19 +303,11 @@ class TransactionalProducer:
             raise self._lost_by(*error)
         late = {message.plan.kafka_topic for message in failures}
         if late == {message.plan.kafka_topic for message in run.messages}:
-            raise self._lost(self._why_lost(rd))
+            raise self._lost_by(KafkaError._TIMED_OUT, self._why)
         why = f"Kafka has not confirmed it within {_FLUSH:.0f} s"
         raise Refused(
             {message: (_TIMED_OUT, why) for message in run.messages if message.plan.kafka_topic in late}
         )
-
-    def _why_lost(self, rd: RdProducer) -> KafkaException:
-        """librdkafka tells why a transaction failed only where the next call is made."""
-        try:
-            rd.send_offsets_to_transaction([TopicPartition("", 0, 1)], self._group_metadata, 0.1)
-        except KafkaException as error:
-            return error
-        return KafkaException(KafkaError(KafkaError._TIMED_OUT, "Kafka has confirmed no record in time"))
 
     def _lost(self, exception: KafkaException, *, may_have_committed: bool = False) -> Lost:
         error = exception.args[0]
@@ -333,6 +327,7 @@ class TransactionalProducer:
     def _note_line(self, line: str) -> None:
         if found := error_verdicts.not_added(line):
             self._forbidden[found[0]] = found[1]
+        self._why = self._why or error_verdicts.why_failed(line)
 
     def _numbers(self, consumer: Consumer) -> Found:
         """Read the numbers of all spools. Raises Lost where Kafka does not tell them for certain."""
@@ -341,7 +336,9 @@ class TransactionalProducer:
             asked = [TopicPartition(topic, _PARTITION) for topic in topics]
             offsets = consumer.committed(asked, timeout=_ANSWER) if asked else []
         except KafkaException as error:
-            raise self._lost(error) from None
+            message = consumer.poll(0.1)  # a missing right on the group is told here alone
+            cause = message.error() if message else None
+            raise self._lost(KafkaException(cause) if cause else error) from None
         for each in offsets:
             if each.error:
                 raise self._lost_by(each.error.code(), each.error.str())

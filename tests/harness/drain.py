@@ -29,9 +29,10 @@ class Drain:
     """`delivered`, `refused`: payloads. `failures`: what the cluster has reported, but for RETURNED."""
 
     def __init__(
-        self, bootstrap: str, directory: Path, transactional_id: str = "bridge", **options: Any
+        self, kafka: str | dict[str, Any], directory: Path, transactional_id: str = "bridge"
     ) -> None:
-        settings = KafkaSettings(bootstrap_servers=bootstrap, options=options)
+        """`kafka`: the bootstrap servers, or all of [kafka]'s settings."""
+        settings = KafkaSettings(**(kafka if isinstance(kafka, dict) else {"bootstrap_servers": kafka}))
         self.loop = Loop()
         self.cluster = TransactionalCluster(settings, self.loop, transactional_id, transactional_id)
         self.spool = Spool(

@@ -62,10 +62,12 @@ def as_user(alone: KafkaCluster, certificates_alone: Path, tmp_path: Path) -> di
     }
 
 
-def allow(kafka: KafkaCluster, topic: str, operation: AclOperation) -> None:
-    """Give the user a right on a topic."""
+def allow(
+    kafka: KafkaCluster, topic: str, operation: AclOperation, kind: ResourceType = ResourceType.TOPIC
+) -> None:
+    """Give the user a right on a topic, or on another resource of this name."""
     rule = AclBinding(
-        ResourceType.TOPIC,
+        kind,
         topic,
         ResourcePatternType.LITERAL,
         "User:bridge",

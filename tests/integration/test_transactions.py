@@ -5,17 +5,21 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.delivery.intent import Verdict
+from bridge.delivery.results import Hold
 from bridge.delivery.results import Verdict as Fate
 from bridge.kafka.transactions import State
 from bridge.observe.events import Event
 from tests.harness.drain import Drain
 from tests.harness.kafka import KafkaCluster, KafkaNode
 from tests.harness.records import records
+from tests.integration.access_rules import allow
 
 _names = count(1)
 
@@ -262,3 +266,57 @@ def test_a_transaction_that_another_client_left_open_holds_up_nothing(
         drain.write(topic, payloads(topic, 10))
         drain.until(lambda: drain.is_done, 30, "all is delivered")
     assert values(kafka, topic) == payloads(topic, 10)
+
+
+def test_a_topic_that_may_not_be_written_is_named_and_holds_up_no_other_one(
+    alone: KafkaCluster, as_user: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    """librdkafka purges the whole transaction, and only its log names the topic."""
+    good, forbidden = f"{name}.good", f"{name}.forbidden"
+    for topic in (good, forbidden):
+        alone.create_topic(topic, 1)
+        allow(alone, topic, AclOperation.DESCRIBE)
+    for operation in (AclOperation.WRITE, AclOperation.READ):
+        allow(alone, good, operation)
+    allow(alone, name, AclOperation.READ, ResourceType.GROUP)
+    for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
+        allow(alone, name, operation, ResourceType.TRANSACTIONAL_ID)
+    with Drain(as_user, tmp_path / "spool", name) as drain:
+        drain.write(forbidden, payloads(forbidden, 10))
+        drain.write(good, payloads(good, 10))
+        drain.until(
+            lambda: len(drain.delivered) == 10 and drain.failures, 60, "the other topic's are delivered"
+        )
+        assert {failure.message.plan.kafka_topic for failure in drain.failures} == {forbidden}
+        assert {failure.hold for failure in drain.failures} == {Hold.FORBIDDEN}
+        for operation in (AclOperation.WRITE, AclOperation.READ):
+            allow(alone, forbidden, operation)
+
+        def is_done() -> bool:
+            drain.retry()
+            return drain.is_done
+
+        drain.until(is_done, 60, "all is delivered")
+    assert values(alone, good) == payloads(good, 10)
+    assert values(alone, forbidden) == payloads(forbidden, 10)
+
+
+def test_a_missing_right_on_the_group_is_named_and_nothing_is_produced(
+    alone: KafkaCluster,
+    as_user: dict[str, Any],
+    tmp_path: Path,
+    name: str,
+    said: list[tuple[Event, dict[str, object]]],
+) -> None:
+    alone.create_topic(name, 1)
+    for operation in (AclOperation.DESCRIBE, AclOperation.WRITE, AclOperation.READ):
+        allow(alone, name, operation)
+    allow(alone, name, AclOperation.WRITE, ResourceType.TRANSACTIONAL_ID)
+    with Drain(as_user, tmp_path / "spool", name) as drain:
+        drain.write(name, payloads(name, 10))
+        drain.until(lambda: said, 60, "it is said")
+        assert f"--operation Read --group {name}" in str(said[0][1]["way_out"])
+        assert not drain.delivered
+        allow(alone, name, AclOperation.READ, ResourceType.GROUP)
+        drain.until(lambda: drain.is_done, 60, "all is delivered")
+    assert values(alone, name) == payloads(name, 10)
