@@ -93,8 +93,13 @@ class JournalRow:
     notes: int = 0  # messages in the body that the journal has not counted before
 
     def packed(self, taken: Iterable[object]) -> tuple[bytes, int]:
-        """The bytes of the row with what the disk takes, and how many messages came with it."""
+        """The bytes of the row with what the disk takes, and how many messages came with it.
+
+        No bytes: the row has nothing to say, and is not written.
+        """
         entries = b"".join(self.entries.get(each, b"") for each in taken)
+        if not self.body and not entries:
+            return b"", 0
         facts = _FACTS.pack(
             _KEEPS * self.facts.keeps_identifiers | _WENT_BACK * self.facts.went_back,
             self.facts.last_id,
@@ -142,11 +147,15 @@ class _Released(NamedTuple):
 
 @dataclass(slots=True)
 class _Row:
-    """A row that was handed to the disk. `taken`: its messages of QoS 2, each with its packed entry."""
+    """A row that was handed to the disk. `taken`: its messages of QoS 2, each with its packed entry.
+
+    `has_body`: it is written although the disk may take none of the messages with it.
+    """
 
     number: int
     taken: list[tuple[Message, bytes]]
     messages: int = 0
+    has_body: bool = True
 
 
 class Journal:
@@ -276,7 +285,7 @@ class Journal:
             self._entries,
             self._notes,
         )
-        self._given.append(_Row(self._next, self._qos2))
+        self._given.append(_Row(self._next, self._qos2, has_body=bool(row.body)))
         if self._settles:
             self._settling = self._next
         self._begin_row()
@@ -295,7 +304,8 @@ class Journal:
             if given.number == row.number:
                 given.messages = row.messages
                 self._count += given.messages
-            self._rows.append(given)
+            if given.messages or given.has_body:
+                self._rows.append(given)
         due = []
         while self._released and self._released[0].row <= row.number:
             _, epoch, packet_id, is_known = self._released.popleft()

@@ -525,8 +525,8 @@ class Store:
             self._db.execute("DELETE FROM received")
         if row.obsolete:
             self._db.execute("DELETE FROM received WHERE number <= ?", (row.obsolete,))
-        # REPLACE: a commit was reported as failed, but had succeeded.
-        self._db.execute("REPLACE INTO received VALUES (?, ?)", (row.number, body))
+        if body:  # REPLACE: a commit was reported as failed, but had succeeded
+            self._db.execute("REPLACE INTO received VALUES (?, ?)", (row.number, body))
 
     # -- identifiers ---------------------------------------------------------------------------------
 

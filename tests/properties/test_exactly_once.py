@@ -64,7 +64,8 @@ class Disk:
             if row.forgets:
                 self.journal.clear()
             self.journal = {number: each for number, each in self.journal.items() if number > row.obsolete}
-            self.journal[row.number] = body
+            if body:
+                self.journal[row.number] = body
             if row.settles:
                 self.standing = Standing.KNOWN
         self._may_fail()

@@ -43,7 +43,8 @@ class World:
         if row.forgets:
             self.rows.clear()
         self.rows = {number: each for number, each in self.rows.items() if number > row.obsolete}
-        self.rows[row.number] = body
+        if body:
+            self.rows[row.number] = body
         return self.journal.committed(Journaled(row.number, count))
 
     @property
@@ -112,6 +113,16 @@ def test_what_is_settled_without_the_disk_is_counted_but_needs_no_commit_of_its_
     assert world.journal.wants_commit
     world.commit()
     assert world.recalled == [*range(1, 65)]
+
+
+def test_a_row_that_says_nothing_is_not_written_and_not_remembered() -> None:
+    """As with QoS 0 alone, or a connection that is made again and again."""
+    world = World()
+    for _ in range(100):
+        world.journal.add("a segment", [Message.of(b"t", 0, 0, None, b"v")])
+        world.commit()
+    assert world.rows == {}
+    assert not world.journal._rows
 
 
 def test_connect_waits_for_a_disk_that_can_say_so() -> None:

@@ -204,7 +204,14 @@ class Disk:
         if self.journal:
             row = self.journal.take_row()
             contents = [*(segment for _, segment, _ in self._writing), *self._writing_letters]
-            self.received[row.number], count = row.packed(contents)
+            body, count = row.packed(contents)
+            if row.forgets:
+                self.received.clear()
+            self.received = {number: each for number, each in self.received.items() if number > row.obsolete}
+            if body:
+                self.received[row.number] = body
+            if row.settles:
+                self.standings.append((Standing.KNOWN, row.forgets))
             self.results.append(Journaled(row.number, count))
         segments = [(topic, segment) for topic, segment, _ in self._writing]
         self.rows |= {segment.first: body for _, segment, body in self._writing}
