@@ -172,6 +172,14 @@ def _rows(s: Snapshot) -> list[tuple[str, str]]:
             f" {size(spool.bytes_limit)}, {size(spool.disk_free)} free" + _room(spool),
         ),
     ]
+    if done := s.kafka.transactions:
+        rows.append(
+            (
+                "commits",
+                f"{done.committed:,} transactions committed, {done.failed:,} failed, {done.fenced:,} fenced;"
+                f" {flow.spooled:,} on disk that none has committed",
+            )
+        )
     if s.queue:
         lasts = f", full in {duration(s.queue.full_in)}" if s.queue.full_in is not None else ""
         rows.append(

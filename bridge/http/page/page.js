@@ -281,12 +281,15 @@ function routes({ routes: all }) {
 }
 
 function bridgeCard(snapshot) {
-  const { mqtt } = snapshot;
+  const { mqtt, flow, kafka: { transactions } } = snapshot;
   const now = Date.now() / 1000;
   const row = (name, ...text) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, text));
   fill("bridge", {}, h("table", {}, h("tbody", {},
     row("version", snapshot.version), row("client id", h("code", {}, mqtt.client_id)),
     row("MQTT", `version ${mqtt.protocol}, connected ${times(mqtt.connects)}, session ${mqtt.sessions_lost ? `lost ${times(mqtt.sessions_lost)}` : "never lost"}`),
+    transactions && row("exactly once", `${count(transactions.committed)} transactions committed, ${count(transactions.failed)} failed; `,
+      `${many(flow.spooled, "message")} on disk that no transaction has committed`,
+      transactions.fenced > 0 && level("broken", `; fenced ${times(transactions.fenced)} by another bridge with the same transactional id`)),
     mqtt.refused.length > 0 && row("refused filters", h("code", {}, mqtt.refused.join(" "))),
     snapshot.certificates.map(({ whose, expires_at: at }) => row(`certificate: ${whose}`,
       at < now ? level("broken", `expired ${span(now - at)} ago`)

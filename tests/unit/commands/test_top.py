@@ -19,7 +19,7 @@ from bridge.program import Program
 from bridge.settings import load
 from bridge.status.diagnosis import diagnose
 from bridge.status.document import Status
-from bridge.status.snapshot import HeldTopic, Snapshot
+from bridge.status.snapshot import HeldTopic, Snapshot, Transactions
 from tests.harness.snapshots import STATES, healthy
 from tests.unit.settings.configurations import WORKS
 
@@ -108,6 +108,14 @@ def test_a_topic_that_is_late_without_a_reason_ends_with_the_number_of_its_messa
     snapshot = replace(healthy(), held=(HeldTopic("mqtt", "spooling", 1.0, 1),))
     shown = [line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 80)]
     assert "held     mqtt: spooling, 1 message" in shown
+
+
+def test_with_delivery_exactly_once_its_transactions_are_counted() -> None:
+    whole = healthy()
+    snapshot = replace(whole, kafka=replace(whole.kafka, transactions=Transactions(1234, 2, 0)))
+    shown = "\n".join(line.plain for line in top.lines(Status(snapshot, diagnose(snapshot)), 200))
+    assert "commits  1,234 transactions committed, 2 failed, 0 fenced; 0 on disk" in shown
+    assert "commits" not in "".join(line.plain for line in top.lines(Status(whole, diagnose(whole)), 200))
 
 
 def test_bridges_with_the_same_client_id_and_page_are_told_apart_by_their_settings() -> None:
