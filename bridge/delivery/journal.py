@@ -14,7 +14,8 @@ These rules always hold:
 
 * The commit that writes a message to the spool, or a dead letter, writes its entry too. So a message that is
   acknowledged has an entry, until that is forgotten.
-* An entry is only of a message that is on disk, and that the ledger knew when the entry was written.
+* An entry is only of a message that is on disk, or that a route skips, and that the ledger knew when the
+  entry was written.
 * PUBCOMP leaves after the commit of its PUBREL. After PUBCOMP the broker may give the identifier to another
   message with the same content, and a resend of that one must not join.
 * The journal remembers as many messages as the ledger does, and of QoS 2 each that awaits its PUBREL.

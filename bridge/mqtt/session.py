@@ -4,7 +4,8 @@
     BACKING_OFF -> CONNECTING                or, when the service stops, STOPPING -> STOPPED
 
 All code here runs in the loop's thread. It blocks only to read the password file and to sync the subscription
-record, twice where filters changed or the session is new. A connection is used once: each attempt has a new
+record, twice where filters changed or the session is new; and with delivery exactly-once, where the handler
+waits until a CONNECT, or a lost session, is on disk. A connection is used once: each attempt has a new
 socket, a new tap and a new paho client, so no data of an old connection can reach the new one.
 """
 
