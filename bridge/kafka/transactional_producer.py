@@ -41,7 +41,8 @@ from bridge.settings import KafkaSettings
 TRANSACTION_TIMEOUT = 20.0  # seconds; so long a killed bridge's transaction holds up read_committed readers
 RESEND_AFTER = 2.0  # seconds, retry.backoff.ms: librdkafka sends a request again after that, less 20 %
 PROMPT = 0.75 * RESEND_AFTER  # seconds; a commit that takes less was sent once
-_FLUSH, _FLUSH_TRIAL = 5.0, 2.0  # seconds for Kafka to confirm a transaction's records
+_FLUSH, _FLUSH_HURRY = 5.0, 2.0  # seconds without a confirmation of a transaction's records
+_FLUSH_MOST = 10.0  # seconds for all of them
 _OTHER_FAILURES = 0.5  # seconds after the first failure, for others of the same transaction
 _INTENT = 5.0  # seconds for the disk
 _ANSWER = 5.0  # seconds for Kafka to take the offset, to commit, and to tell the number
@@ -274,10 +275,15 @@ class TransactionalProducer:
                 raise Lost(str(error)) from None
             except Exception as defect:  # else the same message would end the bridge again after each start
                 failures[message] = error_verdicts.DEFECT, repr(defect)
-        until = time.monotonic() + (_FLUSH_TRIAL if run.is_trial else _FLUSH)
-        while rd.flush(_POLL) and (left := until - time.monotonic()) > 0:
-            if failures and left > _OTHER_FAILURES:
-                until = time.monotonic() + _OTHER_FAILURES
+        patience = _FLUSH_HURRY if run.hurries else _FLUSH
+        until = time.monotonic() + patience
+        before = len(run.messages)
+        while (waiting := rd.flush(_POLL)) and (now := time.monotonic()) < until:
+            self._call_takes(1.0)
+            if failures:
+                until = min(until, now + _OTHER_FAILURES)
+            elif waiting < before:  # the way may be slow
+                before, until = waiting, min(now + patience, self._began + _FLUSH_MOST)
         is_late = len(rd) > 0
         if is_late:
             self._why = self._why or f"Kafka has not confirmed all records within {_FLUSH:.0f} s"
