@@ -33,7 +33,9 @@ def why_not_group(settings: KafkaSettings, group: str) -> str:
             if each.error:
                 return str(each.error.str())
     except KafkaException as error:
-        return str(error.args[0].str())
+        told = consumer.poll(0.1)  # what is told there is the cause of a mere time-out
+        cause = told.error() if told else None
+        return str((cause or error.args[0]).str())
     finally:
         consumer.close()
     return ""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.bench import here, hostile, idle, latency, report, spool, window
+from tests.bench import exactly_once, here, hostile, idle, latency, report, spool, window
 from tests.bench.drain import Drain, Incomplete, drain
 from tests.bench.growth import figures, page
 from tests.bench.growth import run as growth
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--nodes", type=int, choices=(1, 3), default=nodes, help=f"Kafka brokers (default: {nodes})"
         )
-        if name not in ("spool", "hostile", "growth", "here"):
+        if name not in ("spool", "hostile", "growth", "here", "exactly-once"):
             command.add_argument(
                 "--peers",
                 choices=[peer.slug for peer in (FOR_BACKLOGS if name == "drain" else FOR_USE)],
@@ -70,6 +70,9 @@ def _parser() -> argparse.ArgumentParser:
             case "window":
                 command.add_argument("--messages", type=int, default=50_000, help="each backlog (50000)")
                 command.add_argument("--rounds", type=int, default=3, help="turns of all peers (3)")
+            case "exactly-once":
+                command.add_argument("--messages", type=int, default=50_000, help="each backlog (50000)")
+                command.add_argument("--rounds", type=int, default=3, help="turns of both modes (3)")
             case "spool":
                 command.add_argument("--messages", type=int, default=200_000, help="the backlog (200000)")
                 command.add_argument("--rounds", type=int, default=3, help="there and back (3)")
@@ -103,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("drain", _drain, 1, "the CPU a message costs, beside other bridges")
     add("latency", _latency, 3, "from publisher to consumer, when messages come one by one")
     add("window", _window, 3, f"messages/s through a broker with a window of {window.WINDOW}")
+    add("exactly-once", _exactly_once, 3, "what delivery exactly-once costs, beside the default mode")
     add("spool", _spool, 1, "what the disk costs while Kafka is away, and when it is back")
     add("hostile", _hostile, 1, "what an attack on the page costs the messages")
     add("idle", _idle, 1, "the CPU and memory of a session in which nothing happens")
@@ -151,6 +155,15 @@ def _window(arguments: argparse.Namespace) -> None:
     print(report.heading(text), end="\n\n")
     with rig(arguments.nodes, inflight=window.WINDOW) as made:
         print(window.measure(made, peers, arguments.rounds, arguments.messages))
+
+
+def _exactly_once(arguments: argparse.Namespace) -> None:
+    text = (
+        f"QoS 1, {arguments.messages:,} messages of 100 bytes, as shipped, {arguments.nodes} Kafka broker(s)"
+    )
+    print(report.heading(text), end="\n\n")
+    with rig(arguments.nodes, inflight=exactly_once.WINDOWS[0]) as made:
+        print(exactly_once.measure(made, arguments.rounds, arguments.messages))
 
 
 def _spool(arguments: argparse.Namespace) -> None:

@@ -40,6 +40,11 @@ def peak_mb(process: Process) -> float:
     return sum(_status(pid, "VmHWM") for pid in _tree(process.pid))
 
 
+def written_bytes(process: Process) -> int:
+    """What the program has had written to disks since its start, as the kernel counts it: whole pages."""
+    return sum(_io(pid, "write_bytes") for pid in _tree(process.pid))
+
+
 def wait_quiet(process: Process, deadline: float = 60.0) -> float:
     """Wait until the program is idle. Returns its processor time up to then."""
     seen: list[tuple[float, float]] = []
@@ -62,6 +67,11 @@ def _tree(pid: int) -> Iterator[int]:
     for listing in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in listing.read_text().split():
             yield from _tree(int(child))
+
+
+def _io(pid: int, field: str) -> int:
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{field}:")).split()[1])
 
 
 def _status(pid: int, field: str) -> float:

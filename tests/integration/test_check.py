@@ -3,11 +3,13 @@
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.commands import cli
-from bridge.commands.check import mqtt_side
+from bridge.commands.check import kafka_side, mqtt_side
 from bridge.commands.check.doctor import examine
 from bridge.commands.check.outcome import Level, Outcome, Site
 from bridge.settings import Settings
@@ -15,6 +17,7 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers
 from tests.harness.haproxy import CONFIGURATION, SUBSCRIBER, HAProxy
 from tests.harness.kafka import KafkaCluster
+from tests.integration.access_rules import allow
 
 Found = dict[str, list[Outcome]]
 Look = Callable[..., Found]
@@ -241,3 +244,35 @@ def test_a_marked_message_that_no_service_takes_does_not_come(
 def test_nothing_of_it_stays_at_the_broker(look: Look) -> None:
     for _ in range(2):  # the second one finds no session, and no rival
         assert levels(look(), "mqtt.subscription") == [Level.GOOD] * 2
+
+
+def test_what_a_user_lacks_for_transactions_is_named(
+    alone: KafkaCluster, as_user: dict[str, Any], tmp_path: Path
+) -> None:
+    """And what prepare-kafka.md says is enough."""
+    settings = Settings.model_validate(
+        {
+            "state_directory": tmp_path,
+            "mqtt": {"host": "nobody.invalid", "client_id": "exact"},
+            "kafka": {**as_user, "delivery": "exactly-once"},
+            "routes": [{"name": "all", "filter": "#", "topic": "exact"}],
+        }
+    )
+    alone.create_topic("exact")
+    site = Site(settings, "test-check", tmp_path / "bridge.toml")
+
+    def outcomes() -> list[Outcome]:
+        return list(kafka_side.transactions(site))
+
+    allow(alone, "exact", AclOperation.DESCRIBE)
+    group, transactions = outcomes()
+    assert group.level is Level.FAILED
+    assert "--operation Read --group exact" in group.remedy
+    assert transactions.level is Level.SKIPPED
+    assert "exact-check" in transactions.found
+    for kind, name in ((ResourceType.GROUP, "exact"), (ResourceType.TOPIC, "exact")):
+        allow(alone, name, AclOperation.READ, kind)
+    for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
+        allow(alone, "exact-check", operation, ResourceType.TRANSACTIONAL_ID)
+    group, transactions = outcomes()
+    assert (group.level, transactions.level) == (Level.GOOD, Level.GOOD), (group, transactions)
