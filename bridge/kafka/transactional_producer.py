@@ -62,12 +62,23 @@ _NEVER = float("inf")
 
 
 class Lost(Exception):
-    """The producer is of no more use. `may_have_committed`: the commit was tried."""
+    """The producer is of no more use. `may_have_committed`: the commit was tried.
+
+    `is_fenced`: another producer has the id. `may_be_late`: or Kafka itself has ended a transaction that was
+    open for too long, for example because a request of it came late.
+    """
 
     def __init__(
-        self, reason: str, *, may_have_committed: bool = False, is_fenced: bool = False, code: int = 0
+        self,
+        reason: str,
+        *,
+        may_have_committed: bool = False,
+        is_fenced: bool = False,
+        may_be_late: bool = False,
+        code: int = 0,
     ) -> None:
         self.reason = reason
+        self.may_be_late = may_be_late
         self.may_have_committed = may_have_committed
         self.is_fenced = is_fenced
         self.code = code
@@ -111,6 +122,7 @@ class TransactionalProducer:
         self._why = ""  # the transaction failed, by librdkafka's log
         self._log = library_log.of_transactions(self._note_line)
         self._began = 0.0
+        self._ended = 0.0  # when the last transaction of this producer ended, or the producer was opened
         self.batch_size = 0  # bytes; what the next producer gets
         self.is_closing = False  # the bridge stops, or has another one: `open` and `run` give up
         self._stuck_at = _NEVER
@@ -145,7 +157,7 @@ class TransactionalProducer:
         finally:
             consumer.close()
         self._others = found.numbers
-        self._stuck_at = _NEVER
+        self._stuck_at, self._ended = _NEVER, time.monotonic()
         return found
 
     def run(self, run: Run, intended: Callable[[float], str]) -> float:
@@ -187,8 +199,8 @@ class TransactionalProducer:
             rd.commit_transaction(_ANSWER)
         except KafkaException as error:
             raise self._lost(error, may_have_committed=True) from None
-        self._stuck_at = _NEVER
-        return time.monotonic() - began
+        self._stuck_at, self._ended = _NEVER, time.monotonic()
+        return self._ended - began
 
     @property
     def is_stuck(self) -> bool:
@@ -320,13 +332,12 @@ class TransactionalProducer:
         return self._lost_by(error.code(), error.str(), may_have_committed=may_have_committed)
 
     def _lost_by(self, code: int, text: str, *, may_have_committed: bool = False) -> Lost:
-        """Close the producer. Kafka ends a transaction that takes too long; earlier, a rival has ended it."""
         self.close()
-        is_in_time = time.monotonic() - self._began < TRANSACTION_TIMEOUT
         return Lost(
             error_verdicts.plain(text),
             may_have_committed=may_have_committed,
-            is_fenced=is_in_time and (code in _FENCED or "fenced" in text.lower()),
+            is_fenced=code in _FENCED or "fenced" in text.lower(),
+            may_be_late=time.monotonic() - self._ended >= TRANSACTION_TIMEOUT,
             code=code,
         )
 

@@ -321,12 +321,21 @@ class Transactions:
         self._be(State.CLOSED, now)
 
     def lost(
-        self, now: float, reason: str = "", *, may_have_committed: bool = False, is_fenced: bool = False
+        self,
+        now: float,
+        reason: str = "",
+        *,
+        may_have_committed: bool = False,
+        is_fenced: bool = False,
+        may_be_late: bool = False,
     ) -> None:
         """The producer is gone, or none could be opened.
 
-        `may_have_committed`: the commit was tried, and nobody knows the outcome.
+        `may_have_committed`: the commit was tried, and nobody knows the outcome. `may_be_late`: a fenced
+        producer may have been ended by Kafka itself, which is no rival; but not twice in a row.
         """
+        if is_fenced and may_be_late and now >= self._fenced_at + _CALM:
+            self._fenced_at, is_fenced = now, False
         if self.state is State.RUNNING:
             run = self._ended()
             if self._is_suspected(run) and not (may_have_committed or is_fenced):

@@ -208,6 +208,18 @@ def test_a_fenced_bridge_waits_longer_each_time_and_a_lost_producer_only_a_littl
     assert machine.due - machine.now < 1
 
 
+def test_a_producer_that_kafka_itself_may_have_fenced_is_replaced_at_once_but_not_twice_in_a_row() -> None:
+    machine = Machine()
+    delays = []
+    for _ in range(2):
+        machine.give("a")
+        machine.run_next()
+        machine.lost(machine.now, is_fenced=True, may_be_late=True)
+        delays.append(round(machine.due - machine.now))
+    assert delays == [0, 60]
+    assert machine.fenced_count == 1
+
+
 def test_the_number_is_committed_again_before_kafka_forgets_it() -> None:
     machine = Machine()
     machine.give("a")
