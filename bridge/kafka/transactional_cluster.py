@@ -266,10 +266,15 @@ class TransactionalCluster:
 
     def lost(self, lost: Lost) -> None:
         now = time.monotonic()
+        before = self._machine.fenced_count
         self._machine.lost(
-            now, lost.reason, may_have_committed=lost.may_have_committed, is_fenced=lost.is_fenced
+            now,
+            lost.reason,
+            may_have_committed=lost.may_have_committed,
+            is_fenced=lost.is_fenced,
+            may_be_late=lost.may_be_late,
         )
-        if lost.is_fenced:
+        if self._machine.fenced_count > before:
             seconds = round(self._machine.due - now)
             self._say(
                 _FENCED,

@@ -41,7 +41,8 @@ from bridge.settings import KafkaSettings
 TRANSACTION_TIMEOUT = 20.0  # seconds; so long a killed bridge's transaction holds up read_committed readers
 RESEND_AFTER = 2.0  # seconds, retry.backoff.ms: librdkafka sends a request again after that, less 20 %
 PROMPT = 0.75 * RESEND_AFTER  # seconds; a commit that takes less was sent once
-_FLUSH, _FLUSH_TRIAL = 5.0, 2.0  # seconds for Kafka to confirm a transaction's records
+_FLUSH, _FLUSH_HURRY = 5.0, 2.0  # seconds without a confirmation of a transaction's records
+_FLUSH_MOST = 10.0  # seconds for all of them
 _OTHER_FAILURES = 0.5  # seconds after the first failure, for others of the same transaction
 _INTENT = 5.0  # seconds for the disk
 _ANSWER = 5.0  # seconds for Kafka to take the offset, to commit, and to tell the number
@@ -61,12 +62,23 @@ _NEVER = float("inf")
 
 
 class Lost(Exception):
-    """The producer is of no more use. `may_have_committed`: the commit was tried."""
+    """The producer is of no more use. `may_have_committed`: the commit was tried.
+
+    `is_fenced`: another producer has the id. `may_be_late`: or Kafka itself has ended a transaction that was
+    open for too long, for example because a request of it came late.
+    """
 
     def __init__(
-        self, reason: str, *, may_have_committed: bool = False, is_fenced: bool = False, code: int = 0
+        self,
+        reason: str,
+        *,
+        may_have_committed: bool = False,
+        is_fenced: bool = False,
+        may_be_late: bool = False,
+        code: int = 0,
     ) -> None:
         self.reason = reason
+        self.may_be_late = may_be_late
         self.may_have_committed = may_have_committed
         self.is_fenced = is_fenced
         self.code = code
@@ -110,6 +122,7 @@ class TransactionalProducer:
         self._why = ""  # the transaction failed, by librdkafka's log
         self._log = library_log.of_transactions(self._note_line)
         self._began = 0.0
+        self._ended = 0.0  # when the last transaction of this producer ended, or the producer was opened
         self.batch_size = 0  # bytes; what the next producer gets
         self.is_closing = False  # the bridge stops, or has another one: `open` and `run` give up
         self._stuck_at = _NEVER
@@ -144,7 +157,7 @@ class TransactionalProducer:
         finally:
             consumer.close()
         self._others = found.numbers
-        self._stuck_at = _NEVER
+        self._stuck_at, self._ended = _NEVER, time.monotonic()
         return found
 
     def run(self, run: Run, intended: Callable[[float], str]) -> float:
@@ -186,8 +199,8 @@ class TransactionalProducer:
             rd.commit_transaction(_ANSWER)
         except KafkaException as error:
             raise self._lost(error, may_have_committed=True) from None
-        self._stuck_at = _NEVER
-        return time.monotonic() - began
+        self._stuck_at, self._ended = _NEVER, time.monotonic()
+        return self._ended - began
 
     @property
     def is_stuck(self) -> bool:
@@ -274,10 +287,15 @@ class TransactionalProducer:
                 raise Lost(str(error)) from None
             except Exception as defect:  # else the same message would end the bridge again after each start
                 failures[message] = error_verdicts.DEFECT, repr(defect)
-        until = time.monotonic() + (_FLUSH_TRIAL if run.is_trial else _FLUSH)
-        while rd.flush(_POLL) and (left := until - time.monotonic()) > 0:
-            if failures and left > _OTHER_FAILURES:
-                until = time.monotonic() + _OTHER_FAILURES
+        patience = _FLUSH_HURRY if run.hurries else _FLUSH
+        until = time.monotonic() + patience
+        before = len(run.messages)
+        while (waiting := rd.flush(_POLL)) and (now := time.monotonic()) < until:
+            self._call_takes(1.0)
+            if failures:
+                until = min(until, now + _OTHER_FAILURES)
+            elif waiting < before:  # the way may be slow
+                before, until = waiting, min(now + patience, self._began + _FLUSH_MOST)
         is_late = len(rd) > 0
         if is_late:
             self._why = self._why or f"Kafka has not confirmed all records within {_FLUSH:.0f} s"
@@ -314,13 +332,12 @@ class TransactionalProducer:
         return self._lost_by(error.code(), error.str(), may_have_committed=may_have_committed)
 
     def _lost_by(self, code: int, text: str, *, may_have_committed: bool = False) -> Lost:
-        """Close the producer. Kafka ends a transaction that takes too long; earlier, a rival has ended it."""
         self.close()
-        is_in_time = time.monotonic() - self._began < TRANSACTION_TIMEOUT
         return Lost(
             error_verdicts.plain(text),
             may_have_committed=may_have_committed,
-            is_fenced=is_in_time and (code in _FENCED or "fenced" in text.lower()),
+            is_fenced=code in _FENCED or "fenced" in text.lower(),
+            may_be_late=time.monotonic() - self._ended >= TRANSACTION_TIMEOUT,
             code=code,
         )
 

@@ -38,7 +38,8 @@ These rules always hold:
 
 A topic at fault fails the transaction of all. So its messages are handed back as failures, which hold its
 lane, and when they come again they go into a transaction without any topic that had none of these (`_trial`).
-Where a transaction fails twice without telling which topic is at fault, the next ones have one topic each.
+Where transactions fail twice in a row without telling which topic is at fault, the next ones have one topic
+each, and fewer messages.
 """
 
 from collections import deque
@@ -51,6 +52,7 @@ from bridge.message import Message
 
 GATHER = 0.1  # seconds that the first message waits for others, before a transaction begins
 MOST_MESSAGES, MOST_BYTES = 20_000, 32_000_000  # of one transaction
+_MOST_HALVED = 6  # times, if Kafka does not confirm so much in time
 CONFIRM_EVERY = 43_200.0  # seconds; Kafka forgets an offset of a group without members after 7 days
 _CONFIRM_FIRST = 3600.0  # seconds after the start, because nobody knows how old the number is
 _FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds until the next producer; the delay doubles each time
@@ -79,8 +81,8 @@ class Open:
 class Run:
     """Run this transaction. `committed`, `refused` or `lost` follows.
 
-    `offset_topic`: partition 0 of this topic has the number. `is_trial`: its topics failed before, so the
-    thread waits less for them.
+    `offset_topic`: partition 0 of this topic has the number. `is_trial`: its topics failed before. `hurries`:
+    they did, and others wait, so the thread waits less for Kafka.
     """
 
     number: int
@@ -88,6 +90,7 @@ class Run:
     intent: Intent
     offset_topic: str
     is_trial: bool
+    hurries: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class Transactions:
         self._replaces = False
         self._alone: set[str] = set()  # topics that each have a transaction of their own
         self._committed_at = 0.0
+        self._halved = 0  # so often the size of a transaction was halved
 
     @property
     def is_empty(self) -> bool:
@@ -201,10 +205,11 @@ class Transactions:
         left: deque[Message] = deque()
         size = 0
         is_full = False
+        most_messages, most_size = MOST_MESSAGES >> self._halved, MOST_BYTES >> self._halved
         for message in self.queue:
             if not is_full and message.plan.kafka_topic in topics:
                 size += len(message.payload)
-                is_full = bool(picked) and (len(picked) >= MOST_MESSAGES or size > MOST_BYTES)
+                is_full = bool(picked) and (len(picked) >= most_messages or size > most_size)
                 if not is_full:
                     picked.append(message)
                     continue
@@ -231,7 +236,8 @@ class Transactions:
         self._highest += 1
         intent = Intent(self._highest, self._run, self._rows_of(messages), self.memory.confirmed)
         is_trial = not topics.isdisjoint(self._trial)
-        self.running = Run(self._highest, messages, intent, self._offset_topic, is_trial)
+        hurries = is_trial and bool(self.queue)
+        self.running = Run(self._highest, messages, intent, self._offset_topic, is_trial, hurries)
         self._first_at = now  # what is left has waited long enough: the next one begins at once
         self._be(State.RUNNING)
         return self.running
@@ -315,12 +321,21 @@ class Transactions:
         self._be(State.CLOSED, now)
 
     def lost(
-        self, now: float, reason: str = "", *, may_have_committed: bool = False, is_fenced: bool = False
+        self,
+        now: float,
+        reason: str = "",
+        *,
+        may_have_committed: bool = False,
+        is_fenced: bool = False,
+        may_be_late: bool = False,
     ) -> None:
         """The producer is gone, or none could be opened.
 
-        `may_have_committed`: the commit was tried, and nobody knows the outcome.
+        `may_have_committed`: the commit was tried, and nobody knows the outcome. `may_be_late`: a fenced
+        producer may have been ended by Kafka itself, which is no rival; but not twice in a row.
         """
+        if is_fenced and may_be_late and now >= self._fenced_at + _CALM:
+            self._fenced_at, is_fenced = now, False
         if self.state is State.RUNNING:
             run = self._ended()
             if self._is_suspected(run) and not (may_have_committed or is_fenced):
@@ -331,7 +346,9 @@ class Transactions:
                 self.doubtful = run
             else:
                 self._put_back(run.messages)
-                self._unexplained += 1
+                if not is_fenced:
+                    self._unexplained += 1
+                    self._halved = min(self._halved + 1, _MOST_HALVED)  # perhaps Kafka is slow
                 if not run.messages:
                     self._offset_topic = ""  # perhaps it is gone: wait for another one
         delay, self._delay = self._delay, min(2 * self._delay, _LAST_DELAY)
@@ -360,6 +377,7 @@ class Transactions:
     def _deliver(self, run: Run, now: float) -> None:
         self.memory = replace(self.memory, confirmed=run.number)
         self._committed_at = now
+        self._halved = max(0, self._halved - 1)
         self.committed_count += 1
         self.handed.delivered += run.messages
         topics = {message.plan.kafka_topic for message in run.messages}

@@ -459,6 +459,7 @@ class Store:
         self.settle(False)
         with self._translated(), self._transaction():
             self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._intents.load()  # the next intent sets the version again
 
     def _take_out(self, topic: str, position: int, delivered: frozenset[int]) -> None:
         row = self._db.execute("SELECT body FROM segments WHERE position = ?", (position,)).fetchone()

@@ -1,6 +1,7 @@
 """Spool to Kafka exactly once, on three real brokers, without the MQTT side (tests/harness/drain.py)."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -238,6 +239,27 @@ def test_a_swapped_spool_is_said_and_the_first_ones_number_is_kept(
             verdicts.append(drain.cluster.transactions.verdict)
     assert verdicts == [Verdict.NOT_COMMITTED, Verdict.OTHER, Verdict.COMMITTED, Verdict.COMMITTED]
     assert len(values(kafka, topic)) == 200
+
+
+def test_a_spool_from_a_backup_is_said_and_what_came_since_is_not_lost(
+    kafka: KafkaCluster, new_topic: Callable[..., str], tmp_path: Path, name: str
+) -> None:
+    topic, spool = new_topic(partitions=1), tmp_path / "spool"
+    with Drain(kafka.bootstrap, spool, name) as drain:
+        drain.write(topic, payloads(topic, 50))
+        drain.until(lambda: drain.is_done, 30, "all is delivered")
+        drain.write(topic, payloads(topic, 50, 50))
+        drain.until(lambda: drain.is_on_disk, 10, "all are on disk")
+    shutil.copytree(spool, tmp_path / "backup")
+    with Drain(kafka.bootstrap, spool, name) as drain:
+        drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
+        drain.write(topic, payloads(topic, 50, 100))
+        drain.until(lambda: drain.is_done, 30, "all is delivered")
+    with Drain(kafka.bootstrap, tmp_path / "backup", name) as drain:
+        drain.write(topic, payloads(topic, 50, 150))
+        drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
+        assert drain.cluster.transactions.verdict is Verdict.AHEAD
+    assert set(values(kafka, topic)) == set(payloads(topic, 200))
 
 
 def test_the_number_is_in_the_metadata_of_one_offset(

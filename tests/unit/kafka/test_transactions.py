@@ -1,0 +1,264 @@
+"""Which messages go into which transaction, and what becomes of them when it fails."""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bridge.delivery.intent import Memory, Number, Rows, Verdict
+from bridge.kafka import transactions
+from bridge.kafka.transactions import GATHER, Open, Run, Settle, State, Transactions
+from bridge.message import Message
+
+PLANS = {topic: SimpleNamespace(kafka_topic=topic) for topic in ("a", "b", "c")}
+FORBIDDEN = (29, "forbidden")
+
+
+def message(topic: str, size: int = 1) -> Message:
+    it = Message.of(topic.encode(), 0x02, 1, None, b"x" * size)
+    it.plan, it.sequence = PLANS[topic], 1
+    return it
+
+
+class Machine(Transactions):
+    """Time goes on by itself, far enough for whatever is due."""
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        super().__init__("run", no_rows)
+        self.now = 1000.0
+        self.remember(memory or Memory())
+
+    def give(self, *topics: str) -> list[Message]:
+        messages = [message(topic) for topic in topics]
+        for each in messages:
+            self.produce(each, self.now)
+        return messages
+
+    def due_command(self) -> Any:
+        self.now = max(self.now + 1.0, self.due if self.state is State.CLOSED else 0.0)
+        return self.next(self.now)
+
+    def ready(self, **numbers: Number) -> None:
+        assert isinstance(self.due_command(), Open)
+        self.opened(numbers, "", self.now)
+
+    def run_next(self) -> Run:
+        if self.state is State.CLOSED:
+            self.ready()
+        run = self.due_command()
+        assert isinstance(run, Run)
+        self.intended(run, "spool")
+        return run
+
+
+def no_rows(_messages: Iterable[Message]) -> Rows:
+    return {}
+
+
+def topics(run: Run) -> str:
+    return "".join(each.plan.kafka_topic for each in run.messages)
+
+
+def test_messages_are_gathered_for_a_moment_and_delivered_in_order() -> None:
+    machine = Machine()
+    machine.ready()
+    first = machine.give("a", "b")
+    assert machine.next(machine.now) is None
+    assert machine.due == machine.now + GATHER
+    second = machine.give("a")
+    run = machine.run_next()
+    assert run.messages == first + second
+    machine.committed(machine.now, may_be_sent_twice=False)
+    assert machine.take_handed().delivered == first + second
+    assert machine.is_empty
+
+
+def test_a_number_is_never_used_twice_and_the_intent_tells_the_last_one_that_committed() -> None:
+    machine = Machine(Memory("spool", 7, "before", 6))
+    machine.ready(spool=Number(7, "before"))
+    numbers = []
+    for _ in range(2):
+        machine.give("a")
+        run = machine.run_next()
+        numbers.append((run.number, run.intent.confirmed))
+        machine.lost(machine.now)
+    run = machine.run_next()
+    machine.committed(machine.now, may_be_sent_twice=False)
+    machine.give("a")
+    assert [*numbers, (run.number, run.intent.confirmed)] == [(8, 7), (9, 7), (10, 7)]
+    assert machine.run_next().intent.confirmed == 10
+
+
+def test_what_the_last_run_left_is_settled_before_anything_else() -> None:
+    machine = Machine(Memory("spool", 7, "before", 6, is_open=True))
+    machine.give("a")
+    assert isinstance(machine.due_command(), Open)
+    assert machine.opened({"spool": Number(7, "before")}, "", machine.now) == Settle(True)
+    assert machine.due_command() is None
+    machine.settled(machine.now)
+    assert machine.run_next().number == 8
+
+
+def test_a_message_of_unknown_fate_is_delivered_or_produced_again_once_the_number_was_read() -> None:
+    for found, again in ((1, False), (0, True)):
+        machine = Machine()
+        given = machine.give("a")
+        run = machine.run_next()
+        machine.lost(machine.now, may_have_committed=True)
+        assert isinstance(machine.due_command(), Open)
+        assert not machine.take_handed().delivered
+        machine.opened({"spool": Number(found, "run")} if found else {}, "", machine.now)
+        assert (machine.take_handed().delivered == given) is not again
+        assert (list(machine.queue) == given) is again
+        assert run.number == 1
+
+
+def test_a_commit_that_may_have_been_sent_twice_ends_its_producer() -> None:
+    machine = Machine()
+    machine.give("a")
+    machine.run_next()
+    machine.committed(machine.now, may_be_sent_twice=True)
+    assert len(machine.take_handed().delivered) == 1
+    assert isinstance(machine.due_command(), Open)
+
+
+def test_a_topic_at_fault_gets_all_its_messages_back_and_others_go_on_without_it() -> None:
+    machine = Machine()
+    bad, good, more_bad, behind = machine.give("a", "b", "a", "a")
+    machine.run_next()
+    late = machine.give("a")
+    machine.refused({more_bad: FORBIDDEN}, machine.now)
+    handed = machine.take_handed()
+    assert handed.failed == [(bad, None), (more_bad, FORBIDDEN), (behind, None), (late[0], None)]
+    assert machine.run_next().messages == [good]
+
+
+def test_topics_that_failed_are_tried_without_the_others_in_turn() -> None:
+    machine = Machine()
+    (bad,) = machine.give("a")
+    machine.run_next()
+    machine.refused({bad: FORBIDDEN}, machine.now)
+    machine.give("a", "b")
+    run = machine.run_next()
+    assert (topics(run), run.is_trial, run.hurries) == ("a", True, True)
+    machine.lost(machine.now, "does not answer")
+    assert [why for _, why in machine.take_handed().failed] == [FORBIDDEN, (-192, "does not answer")]
+    machine.give("a")
+    run = machine.run_next()
+    assert (topics(run), run.is_trial) == ("b", False)
+    machine.committed(machine.now, may_be_sent_twice=False)
+    run = machine.run_next()
+    assert (topics(run), run.hurries) == ("a", False)
+    machine.committed(machine.now, may_be_sent_twice=False)
+    machine.give("a", "b")
+    assert topics(machine.run_next()) == "ab"
+
+
+def test_where_nobody_knows_which_topic_is_at_fault_each_has_a_transaction_of_its_own() -> None:
+    machine = Machine()
+    machine.give("a", "b", "c")
+    for _ in range(2):
+        assert topics(machine.run_next()) == "abc"
+        machine.lost(machine.now)
+    assert topics(machine.run_next()) == "a"
+    machine.committed(machine.now, may_be_sent_twice=False)
+    assert topics(machine.run_next()) == "b"
+    machine.lost(machine.now, "it is this one")
+    assert [each.plan.kafka_topic for each, _ in machine.take_handed().failed] == ["b"]
+    assert topics(machine.run_next()) == "c"
+
+
+def test_transactions_become_smaller_while_kafka_is_slow_and_grow_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transactions, "MOST_MESSAGES", 8)
+    machine = Machine()
+    machine.give(*"a" * 100)
+    assert len(machine.run_next().messages) == 8
+    machine.lost(machine.now)
+    assert len(machine.run_next().messages) == 4
+    machine.committed(machine.now, may_be_sent_twice=False)
+    assert len(machine.run_next().messages) == 8
+
+
+def test_a_message_that_fills_a_transaction_is_alone_and_none_overtakes_it() -> None:
+    machine = Machine()
+    large = message("a", transactions.MOST_BYTES)
+    for each in (message("a"), large, message("a"), message("b")):
+        machine.produce(each, machine.now)
+    sizes = []
+    while machine.queue:
+        sizes.append([len(each.payload) for each in machine.run_next().messages])
+        machine.committed(machine.now, may_be_sent_twice=False)
+    assert sizes == [[1], [transactions.MOST_BYTES], [1, 1]]
+
+
+def test_a_fenced_bridge_waits_longer_each_time_and_a_lost_producer_only_a_little() -> None:
+    machine = Machine()
+    delays = []
+    for _ in range(6):
+        machine.give("a")
+        machine.run_next()
+        machine.lost(machine.now, is_fenced=True)
+        delays.append(round(machine.due - machine.now))
+    assert delays == [30, 60, 120, 240, 300, 300]
+    machine.run_next()
+    machine.lost(machine.now)
+    assert machine.due - machine.now < 1
+
+
+def test_a_producer_that_kafka_itself_may_have_fenced_is_replaced_at_once_but_not_twice_in_a_row() -> None:
+    machine = Machine()
+    delays = []
+    for _ in range(2):
+        machine.give("a")
+        machine.run_next()
+        machine.lost(machine.now, is_fenced=True, may_be_late=True)
+        delays.append(round(machine.due - machine.now))
+    assert delays == [0, 60]
+    assert machine.fenced_count == 1
+
+
+def test_the_number_is_committed_again_before_kafka_forgets_it() -> None:
+    machine = Machine()
+    machine.give("a")
+    machine.run_next()
+    machine.committed(machine.now, may_be_sent_twice=False)
+    assert machine.next(machine.now) is None
+    assert machine.due - machine.now <= 24 * 3600
+    run = machine.next(machine.due)
+    assert isinstance(run, Run)
+    assert (run.messages, run.offset_topic, run.number) == ([], "a", 2)
+
+
+def test_a_bridge_that_only_starts_commits_its_number_soon_too() -> None:
+    machine = Machine(Memory("spool", 7, "before", 7))
+    assert isinstance(machine.due_command(), Open)
+    machine.opened({"spool": Number(7, "before")}, "a", machine.now)
+    assert machine.next(machine.now) is None
+    run = machine.next(machine.due)
+    assert isinstance(run, Run)
+    assert run.offset_topic == "a"
+
+
+def test_a_number_that_does_not_fit_is_noted_and_the_next_one_is_above_it() -> None:
+    machine = Machine(Memory("spool", 7, "before", 6, is_open=True))
+    assert isinstance(machine.due_command(), Open)
+    assert machine.opened({"spool": Number(50, "another")}, "", machine.now) == Settle(False)
+    assert machine.verdict is Verdict.AHEAD
+    machine.settled(machine.now)
+    machine.give("a")
+    assert machine.run_next().number == 51
+
+
+def test_a_spool_that_was_begun_anew_has_no_number_of_the_old_one() -> None:
+    machine = Machine(Memory("old", 7, "before", 7))
+    machine.ready(old=Number(7, "before"))
+    machine.give("a")
+    machine.run_next()  # whose intent is in "spool"
+    assert machine.memory == Memory("spool", 8, "run", 0)
+    machine.lost(machine.now, may_have_committed=True)
+    assert isinstance(machine.due_command(), Open)
+    machine.opened({"old": Number(7, "before"), "spool": Number(8, "run")}, "", machine.now)
+    assert machine.verdict is Verdict.COMMITTED
