@@ -65,7 +65,8 @@ class Lost(Exception):
     """The producer is of no more use. `may_have_committed`: the commit was tried.
 
     `is_fenced`: another producer has the id. `may_be_late`: or Kafka itself has ended a transaction that was
-    open for too long, for example because a request of it came late.
+    open for too long, for example because a request of it came late. `is_slow`: Kafka confirmed its records,
+    but not all in time.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class Lost(Exception):
         may_have_committed: bool = False,
         is_fenced: bool = False,
         may_be_late: bool = False,
+        is_slow: bool = False,
         code: int = 0,
     ) -> None:
+        self.is_slow = is_slow
         self.reason = reason
         self.may_be_late = may_be_late
         self.may_have_committed = may_have_committed
@@ -208,9 +211,15 @@ class TransactionalProducer:
         return time.monotonic() >= self._stuck_at
 
     def close(self) -> None:
-        """Throw the producer away. The client's own close() would abort the transaction, and wait."""
-        self._rd = None
+        """Throw the producer away. The client's own close() would abort the transaction, and wait.
+
+        Its records are taken from it first: a client that still had some was seen to end the process.
+        """
+        rd, self._rd = self._rd, None
         self._stuck_at = _NEVER
+        for take in (rd.purge, partial(rd.flush, _POLL)) if rd and len(rd) else ():
+            with suppress(KafkaException, RuntimeError, SystemError):
+                take()
 
     def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
         """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.
@@ -290,18 +299,22 @@ class TransactionalProducer:
         patience = _FLUSH_HURRY if run.hurries else _FLUSH
         until = time.monotonic() + patience
         before = len(run.messages)
+        moved_at = 0.0
         while (waiting := rd.flush(_POLL)) and (now := time.monotonic()) < until:
             self._call_takes(1.0)
             if failures:
                 until = min(until, now + _OTHER_FAILURES)
             elif waiting < before:  # the way may be slow
-                before, until = waiting, min(now + patience, self._began + _FLUSH_MOST)
+                before, moved_at = waiting, now
+                until = min(now + patience, self._began + _FLUSH_MOST)
         is_late = len(rd) > 0
         if is_late:
             self._why = self._why or f"Kafka has not confirmed all records within {_FLUSH:.0f} s"
             with suppress(KafkaException):
                 rd.purge()
             rd.flush(1.0)
+            if moved_at > time.monotonic() - patience and not self._forbidden:
+                raise Lost(f"Kafka has not confirmed all records within {_FLUSH_MOST:.0f} s", is_slow=True)
         if failures or is_late or self._forbidden:
             self._judge(run, failures)
 
