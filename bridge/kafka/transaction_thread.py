@@ -46,8 +46,8 @@ class TransactionThread:
         self._is_abandoned = False
         self._thread = start_thread(self._work, "transactions")
 
-    def open(self) -> None:
-        self._commands.put(self._open)
+    def open(self, offset_topic: str) -> None:
+        self._commands.put(partial(self._open, offset_topic))
 
     def run(self, run: Run) -> None:
         self._commands.put(partial(self._run, run))
@@ -93,10 +93,10 @@ class TransactionThread:
     def _ring(self, at: float) -> None:
         self._rings_at = at
 
-    def _open(self) -> None:
+    def _open(self, offset_topic: str) -> None:
         listener = self._listener
         try:
-            found = self._producer.open()
+            found = self._producer.open(offset_topic)
         except (BridgeError, Lost) as error:
             self._tell(partial(listener.not_opened, without_frames(error)))
         except Exception as defect:

@@ -205,7 +205,7 @@ class TransactionalCluster:
         if isinstance(command, Open):
             self._files_read = tls.stamp(self._files)
             self._producer.batch_size = self._batch_size
-            thread.open()
+            thread.open(self._machine.memory.offset_topic)
         else:
             thread.run(command)
             spool.intend(command.intent, partial(self._intended, thread, command))

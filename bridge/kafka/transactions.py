@@ -54,7 +54,7 @@ from bridge.message import Message
 GATHER = 0.1  # seconds that the first message waits for others, before a transaction begins
 MOST_MESSAGES, MOST_BYTES = 20_000, 32_000_000  # of one transaction
 _MOST_HALVED = 6  # times, if Kafka does not confirm so much in time
-_QUICK = 2.0  # seconds from its beginning; after a transaction that takes less, the next one may be larger
+_QUICK, _QUICK_IN_A_ROW = 1.5, 4  # seconds; after so many that take less the next one may be larger
 CONFIRM_EVERY = 43_200.0  # seconds; Kafka forgets an offset of a group without members after 7 days
 _CONFIRM_FIRST = 3600.0  # seconds after the start, because nobody knows how old the number is
 _FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds until the next producer; the delay doubles each time
@@ -145,6 +145,7 @@ class Transactions:
         self._replaces = False
         self._suspects: set[str] = set()  # topics of which one may be at fault
         self._committed_at = self._began = 0.0
+        self._quick = 0  # transactions in a row that took less than _QUICK
         self._halved = 0  # so often the size of a transaction was halved
 
     @property
@@ -220,7 +221,7 @@ class Transactions:
         return picked
 
     def _topics_of_next(self) -> Collection[str]:
-        """Topics that had no failure; or in turn those that had one, or half of those that may be at fault."""
+        """Topics that had no failure; in turn those that had one, or half of those that may be at fault."""
         topics = {message.plan.kafka_topic for message in self.queue}
         doubtful = sorted(self._suspects & topics)
         special = set(doubtful[: (len(doubtful) + 1) // 2]) or self._trial & topics
@@ -233,7 +234,8 @@ class Transactions:
         if topics:
             self._offset_topic = min(topics)
         self._highest += 1
-        intent = Intent(self._highest, self._run, self._rows_of(messages), self.memory.confirmed)
+        rows = self._rows_of(messages)
+        intent = Intent(self._highest, self._run, rows, self.memory.confirmed, self._offset_topic)
         is_trial = not topics.isdisjoint(self._trial)
         hurries = is_trial and bool(self.queue)
         self.running = Run(self._highest, messages, intent, self._offset_topic, is_trial, hurries)
@@ -258,7 +260,9 @@ class Transactions:
     def intended(self, run: Run, spool: str) -> None:
         """The intent is synced, in the spool of this name. A spool that was begun anew has another name."""
         confirmed = run.intent.confirmed if spool == self.memory.spool else 0
-        self.memory = Memory(spool, run.number, run.intent.run, confirmed)
+        self.memory = Memory(
+            spool, run.number, run.intent.run, confirmed, offset_topic=run.intent.offset_topic
+        )
 
     # -- the thread ------------------------------------------------------------------------------------
 
@@ -307,6 +311,8 @@ class Transactions:
     def _refuse(self, run: Run, failures: Mapping[Message, tuple[int, str]], now: float) -> None:
         self.failed_count += 1
         self._unexplained = 0
+        if all(code == _NOT_CONFIRMED for code, _ in failures.values()):
+            self._halve()
         topics = {message.plan.kafka_topic for message in failures}
         self._trial |= topics
         self._suspects -= topics
@@ -348,7 +354,7 @@ class Transactions:
             else:
                 self._put_back(run.messages)
                 if is_slow:
-                    self._halved = min(self._halved + 1, _MOST_HALVED)
+                    self._halve()
                 elif not is_fenced:
                     self._unexplained += 1
                     topics = {message.plan.kafka_topic for message in run.messages}
@@ -368,6 +374,9 @@ class Transactions:
 
     # ------------------------------------------------------------------------------------------------
 
+    def _halve(self) -> None:
+        self._halved, self._quick = min(self._halved + 1, _MOST_HALVED), 0
+
     def _is_suspected(self, run: Run) -> bool:
         """Whether all topics of the transaction failed before, or it has one topic, the last suspect."""
         if not run.messages:
@@ -384,8 +393,9 @@ class Transactions:
     def _deliver(self, run: Run, now: float) -> None:
         self.memory = replace(self.memory, confirmed=run.number)
         self._committed_at = now
-        if now < self._began + _QUICK:
-            self._halved = max(0, self._halved - 1)
+        self._quick = self._quick + 1 if now < self._began + _QUICK else 0
+        if self._quick >= _QUICK_IN_A_ROW:
+            self._quick, self._halved = 0, max(0, self._halved - 1)
         self.committed_count += 1
         self.handed.delivered += run.messages
         topics = {message.plan.kafka_topic for message in run.messages}
