@@ -55,6 +55,7 @@ class Intent:
     run: str
     rows: Rows
     confirmed: int
+    offset_topic: str = ""  # whose offset is to have the number
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Memory:
     run: str = ""
     confirmed: int = 0
     is_open: bool = False
+    offset_topic: str = ""
 
 
 class Verdict(Enum):
@@ -202,13 +204,14 @@ class Ledger:
     number: int = 0
     run: str = ""
     confirmed: int = 0
+    offset_topic: str = ""
     intended: Rows = field(default_factory=dict)
     delivered: dict[Row, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def memory(self) -> Memory:
         is_open = bool(self.intended or self.delivered)
-        return Memory(self.spool, self.number, self.run, self.confirmed, is_open)
+        return Memory(self.spool, self.number, self.run, self.confirmed, is_open, self.offset_topic)
 
     def write(self, intent: Intent, count: Callable[[Row], int]) -> list[Row]:
         """Replace the intent by the next one. Returns the rows to delete in the same commit.
@@ -217,6 +220,7 @@ class Ledger:
         """
         complete = self.confirm(intent.confirmed, count)
         self.number, self.run, self.intended = intent.number, intent.run, intent.rows
+        self.offset_topic = intent.offset_topic
         return complete
 
     def settle(self, is_committed: bool) -> Rows:

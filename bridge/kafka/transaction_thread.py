@@ -6,9 +6,8 @@ The loop gives the commands, and gets their outcomes as actions that it posts to
 import time
 from collections.abc import Callable
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Condition
-from threading import Event as Signal
 from typing import Protocol
 
 from bridge.errors import BridgeError, without_frames
@@ -43,12 +42,12 @@ class TransactionThread:
         self._commands: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._intended: dict[Run, str] = {}
         self._intents = Condition()
-        self._ends = Signal()
+        self._rings_at: float | None = None  # monotonic seconds
         self._is_abandoned = False
         self._thread = start_thread(self._work, "transactions")
 
-    def open(self) -> None:
-        self._commands.put(self._open)
+    def open(self, offset_topic: str) -> None:
+        self._commands.put(partial(self._open, offset_topic))
 
     def run(self, run: Run) -> None:
         self._commands.put(partial(self._run, run))
@@ -60,13 +59,12 @@ class TransactionThread:
             self._intents.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """Tell the listener after so many seconds that it is due, unless another command ends the wait."""
-        self._commands.put(partial(self._wait, seconds))
+        """Tell the listener in so many seconds that it is due, and not when the last call has said."""
+        self._commands.put(partial(self._ring, time.monotonic() + seconds))
 
     def close(self) -> None:
         """Close the producer. What was not committed is not: the next start reads the number."""
         self._producer.is_closing = True
-        self._ends.set()
         self._commands.put(None)
         self._thread.join(_CLOSE_TAKES)
 
@@ -74,20 +72,31 @@ class TransactionThread:
         """The producer is stuck: what the thread tells counts no more. It ends if its call returns."""
         self._is_abandoned = True
         self._producer.is_closing = True
-        self._ends.set()
         self._commands.put(None)
 
     # -- the thread ------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (command := self._commands.get()) is not None:
+        while True:
+            try:
+                left = None if self._rings_at is None else max(0.0, self._rings_at - time.monotonic())
+                command = self._commands.get(timeout=left)
+            except Empty:
+                self._rings_at = None
+                self._tell(self._listener.is_due)
+                continue
+            if command is None:
+                break
             command()
         self._producer.close()
 
-    def _open(self) -> None:
+    def _ring(self, at: float) -> None:
+        self._rings_at = at
+
+    def _open(self, offset_topic: str) -> None:
         listener = self._listener
         try:
-            found = self._producer.open()
+            found = self._producer.open(offset_topic)
         except (BridgeError, Lost) as error:
             self._tell(partial(listener.not_opened, without_frames(error)))
         except Exception as defect:
@@ -122,10 +131,3 @@ class TransactionThread:
         if not spool:
             raise Lost("the intent of the transaction is not on disk")
         return spool
-
-    def _wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self._commands.empty() and (left := until - time.monotonic()) > 0:
-            if self._ends.wait(min(left, 0.05)):
-                return
-        self._tell(self._listener.is_due)

@@ -205,7 +205,7 @@ class TransactionalCluster:
         if isinstance(command, Open):
             self._files_read = tls.stamp(self._files)
             self._producer.batch_size = self._batch_size
-            thread.open()
+            thread.open(self._machine.memory.offset_topic)
         else:
             thread.run(command)
             spool.intend(command.intent, partial(self._intended, thread, command))
@@ -214,7 +214,7 @@ class TransactionalCluster:
         """Have the thread wake the loop. It has nothing else to do then."""
         if self._machine.state not in (State.READY, State.CLOSED) or due == float("inf") or not self._thread:
             return
-        if self._waits_until <= now:
+        if self._waits_until <= now or due < self._waits_until:
             self._waits_until = due
             self._thread.wait(due - now)
 
@@ -273,6 +273,7 @@ class TransactionalCluster:
             may_have_committed=lost.may_have_committed,
             is_fenced=lost.is_fenced,
             may_be_late=lost.may_be_late,
+            is_slow=lost.is_slow,
         )
         if self._machine.fenced_count > before:
             seconds = round(self._machine.due - now)

@@ -6,8 +6,9 @@ What librdkafka 2.16 does, which this file rests on:
   the markers are written. Only a producer that was opened may read the number (transactions.py).
 * A record that Kafka refuses has a delivery report with the error's code. A topic that may not be written
   fails in AddPartitionsToTxn: librdkafka then purges the whole transaction, and only its log names the topic.
-* librdkafka itself sends EndTxn again, after `retry.backoff.ms` less 20 %. A commit that takes less than that
-  was sent once.
+* librdkafka itself sends TxnOffsetCommit and EndTxn again, after `retry.backoff.ms` less 20 %. If both calls
+  together take less than that, each was sent once. Else one may come again, in the next transaction: EndTxn
+  would end that one, and the offset would replace its number by an older one.
 * `send_offsets_to_transaction` may never return, whatever its timeout: seen when the coordinator was killed.
 * `commit_transaction` may raise although Kafka has committed. No error of it says that Kafka has not.
 """
@@ -65,7 +66,8 @@ class Lost(Exception):
     """The producer is of no more use. `may_have_committed`: the commit was tried.
 
     `is_fenced`: another producer has the id. `may_be_late`: or Kafka itself has ended a transaction that was
-    open for too long, for example because a request of it came late.
+    open for too long, for example because a request of it came late. `is_slow`: Kafka confirmed its records,
+    but not all in time.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Lost(Exception):
         may_have_committed: bool = False,
         is_fenced: bool = False,
         may_be_late: bool = False,
+        is_slow: bool = False,
         code: int = 0,
     ) -> None:
+        self.is_slow = is_slow
         self.reason = reason
         self.may_be_late = may_be_late
         self.may_have_committed = may_have_committed
@@ -127,8 +131,10 @@ class TransactionalProducer:
         self.is_closing = False  # the bridge stops, or has another one: `open` and `run` give up
         self._stuck_at = _NEVER
 
-    def open(self) -> Found:
+    def open(self, offset_topic: str) -> Found:
         """Build a producer, fence all others, and read the numbers. Tries until Kafka answers.
+
+        `offset_topic`: the number is read there, whichever topics Kafka shows besides.
 
         Raises Lost, BridgeError where a file can't be used or librdkafka refuses an option.
         """
@@ -153,7 +159,7 @@ class TransactionalProducer:
         consumer = self._consumer()
         try:
             self._group_metadata = consumer.consumer_group_metadata()
-            found = self._numbers(consumer)
+            found = self._numbers(consumer, offset_topic)
         finally:
             consumer.close()
         self._others = found.numbers
@@ -161,7 +167,7 @@ class TransactionalProducer:
         return found
 
     def run(self, run: Run, intended: Callable[[float], str]) -> float:
-        """Run a transaction. Returns how long the commit took, in seconds. Raises Lost or Refused.
+        """Run a transaction. Returns how long its offset and commit took, in seconds. Raises Lost or Refused.
 
         `intended` waits for the intent for so many seconds, and returns the name of the spool that has it. It
         raises Lost where the intent can't be written.
@@ -184,6 +190,7 @@ class TransactionalProducer:
                 run.offset_topic, _PARTITION, run.number, to_metadata(spool, number, self._others)
             )
             self._call_takes(_ANSWER)
+            began = time.monotonic()
             rd.send_offsets_to_transaction([offset], self._group_metadata, _ANSWER)
         except KafkaException as error:
             raise self._lost(error) from None
@@ -193,7 +200,6 @@ class TransactionalProducer:
         if self.is_closing:  # it was held for stuck, and another producer has been opened
             self.close()
             raise Lost("the bridge has given up this transaction")
-        began = time.monotonic()
         self._call_takes(_ANSWER)
         try:
             rd.commit_transaction(_ANSWER)
@@ -208,9 +214,15 @@ class TransactionalProducer:
         return time.monotonic() >= self._stuck_at
 
     def close(self) -> None:
-        """Throw the producer away. The client's own close() would abort the transaction, and wait."""
-        self._rd = None
+        """Throw the producer away. The client's own close() would abort the transaction, and wait.
+
+        Its records are taken from it first: a client that still had some was seen to end the process.
+        """
+        rd, self._rd = self._rd, None
         self._stuck_at = _NEVER
+        for take in (rd.purge, partial(rd.flush, _POLL)) if rd and len(rd) else ():
+            with suppress(KafkaException, RuntimeError, SystemError):
+                take()
 
     def metadata(self, topic: str | None, seconds: float) -> ClusterMetadata:
         """Ask the cluster for its brokers and this topic; None: for all topics. Blocks; any thread.
@@ -290,18 +302,23 @@ class TransactionalProducer:
         patience = _FLUSH_HURRY if run.hurries else _FLUSH
         until = time.monotonic() + patience
         before = len(run.messages)
+        moved_at = 0.0
         while (waiting := rd.flush(_POLL)) and (now := time.monotonic()) < until:
             self._call_takes(1.0)
             if failures:
                 until = min(until, now + _OTHER_FAILURES)
             elif waiting < before:  # the way may be slow
-                before, until = waiting, min(now + patience, self._began + _FLUSH_MOST)
+                before, moved_at = waiting, now
+                until = min(now + patience, self._began + _FLUSH_MOST)
         is_late = len(rd) > 0
+        is_slow = not failures and moved_at > time.monotonic() - patience
         if is_late:
             self._why = self._why or f"Kafka has not confirmed all records within {_FLUSH:.0f} s"
             with suppress(KafkaException):
                 rd.purge()
             rd.flush(1.0)
+            if is_slow and not self._forbidden:
+                raise Lost(f"Kafka has not confirmed all records within {_FLUSH_MOST:.0f} s", is_slow=True)
         if failures or is_late or self._forbidden:
             self._judge(run, failures)
 
@@ -346,10 +363,10 @@ class TransactionalProducer:
             self._forbidden[found[0]] = found[1]
         self._why = self._why or error_verdicts.why_failed(line)
 
-    def _numbers(self, consumer: Consumer) -> Found:
+    def _numbers(self, consumer: Consumer, offset_topic: str) -> Found:
         """Read the numbers of all spools. Raises Lost where Kafka does not tell them for certain."""
         try:
-            topics = consumer.list_topics(timeout=_ANSWER).topics
+            topics = {*consumer.list_topics(timeout=_ANSWER).topics, offset_topic} - {""}
             asked = [TopicPartition(topic, _PARTITION) for topic in topics]
             offsets = consumer.committed(asked, timeout=_ANSWER) if asked else []
         except KafkaException as error:

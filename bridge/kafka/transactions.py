@@ -38,8 +38,9 @@ These rules always hold:
 
 A topic at fault fails the transaction of all. So its messages are handed back as failures, which hold its
 lane, and when they come again they go into a transaction without any topic that had none of these (`_trial`).
-Where transactions fail twice in a row without telling which topic is at fault, the next ones have one topic
-each, and fewer messages.
+Where transactions fail twice in a row without telling which topic is at fault, all their topics are suspects:
+the next one has half of them, and so on, until one is left; what commits is no suspect any more. Where Kafka
+confirms records, but too slowly, no topic is at fault: the next transaction has half as many messages.
 """
 
 from collections import deque
@@ -53,6 +54,7 @@ from bridge.message import Message
 GATHER = 0.1  # seconds that the first message waits for others, before a transaction begins
 MOST_MESSAGES, MOST_BYTES = 20_000, 32_000_000  # of one transaction
 _MOST_HALVED = 6  # times, if Kafka does not confirm so much in time
+_QUICK, _QUICK_IN_A_ROW = 1.5, 4  # seconds; after so many that take less the next one may be larger
 CONFIRM_EVERY = 43_200.0  # seconds; Kafka forgets an offset of a group without members after 7 days
 _CONFIRM_FIRST = 3600.0  # seconds after the start, because nobody knows how old the number is
 _FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds until the next producer; the delay doubles each time
@@ -138,11 +140,12 @@ class Transactions:
         self._delay = _FIRST_DELAY
         self._fenced_delay, self._fenced_at = _FENCED_DELAY, -_CALM
         self._trial: set[str] = set()
-        self._last_was_trial = False
+        self._last_was_special = False
         self._unexplained = 0  # transactions in a row that failed so
         self._replaces = False
-        self._alone: set[str] = set()  # topics that each have a transaction of their own
-        self._committed_at = 0.0
+        self._suspects: set[str] = set()  # topics of which one may be at fault
+        self._committed_at = self._began = 0.0
+        self._quick = 0  # transactions in a row that took less than _QUICK
         self._halved = 0  # so often the size of a transaction was halved
 
     @property
@@ -218,26 +221,25 @@ class Transactions:
         return picked
 
     def _topics_of_next(self) -> Collection[str]:
-        """Topics that had no failure, or in turn those that had one; or one topic."""
+        """Topics that had no failure; in turn those that had one, or half of those that may be at fault."""
         topics = {message.plan.kafka_topic for message in self.queue}
-        if self._unexplained >= _UNEXPLAINED and not self._alone:
-            self._alone = set(topics)
-        if alone := self._alone & topics:
-            return {min(alone)}
-        trial = self._trial & topics
-        is_trial = bool(trial) and (trial == topics or not self._last_was_trial)
-        self._last_was_trial = is_trial
-        return trial if is_trial else topics - trial
+        doubtful = sorted(self._suspects & topics)
+        special = set(doubtful[: (len(doubtful) + 1) // 2]) or self._trial & topics
+        others = topics - self._suspects - self._trial
+        self._last_was_special = bool(special) and not (others and self._last_was_special)
+        return special if self._last_was_special else others
 
     def _begin(self, messages: list[Message], now: float) -> Run:
         topics = {message.plan.kafka_topic for message in messages}
         if topics:
             self._offset_topic = min(topics)
         self._highest += 1
-        intent = Intent(self._highest, self._run, self._rows_of(messages), self.memory.confirmed)
+        rows = self._rows_of(messages)
+        intent = Intent(self._highest, self._run, rows, self.memory.confirmed, self._offset_topic)
         is_trial = not topics.isdisjoint(self._trial)
         hurries = is_trial and bool(self.queue)
         self.running = Run(self._highest, messages, intent, self._offset_topic, is_trial, hurries)
+        self._began = now
         self._first_at = now  # what is left has waited long enough: the next one begins at once
         self._be(State.RUNNING)
         return self.running
@@ -258,7 +260,9 @@ class Transactions:
     def intended(self, run: Run, spool: str) -> None:
         """The intent is synced, in the spool of this name. A spool that was begun anew has another name."""
         confirmed = run.intent.confirmed if spool == self.memory.spool else 0
-        self.memory = Memory(spool, run.number, run.intent.run, confirmed)
+        self.memory = Memory(
+            spool, run.number, run.intent.run, confirmed, offset_topic=run.intent.offset_topic
+        )
 
     # -- the thread ------------------------------------------------------------------------------------
 
@@ -307,9 +311,11 @@ class Transactions:
     def _refuse(self, run: Run, failures: Mapping[Message, tuple[int, str]], now: float) -> None:
         self.failed_count += 1
         self._unexplained = 0
+        if all(code == _NOT_CONFIRMED for code, _ in failures.values()):
+            self._halve()
         topics = {message.plan.kafka_topic for message in failures}
         self._trial |= topics
-        self._alone -= topics
+        self._suspects -= topics
         self._put_back(run.messages)
         left: deque[Message] = deque()
         for message in self.queue:
@@ -328,8 +334,9 @@ class Transactions:
         may_have_committed: bool = False,
         is_fenced: bool = False,
         may_be_late: bool = False,
+        is_slow: bool = False,
     ) -> None:
-        """The producer is gone, or none could be opened.
+        """The producer is gone, or none could be opened. `is_slow`: Kafka confirmed, but not all in time.
 
         `may_have_committed`: the commit was tried, and nobody knows the outcome. `may_be_late`: a fenced
         producer may have been ended by Kafka itself, which is no rival; but not twice in a row.
@@ -338,7 +345,7 @@ class Transactions:
             self._fenced_at, is_fenced = now, False
         if self.state is State.RUNNING:
             run = self._ended()
-            if self._is_suspected(run) and not (may_have_committed or is_fenced):
+            if self._is_suspected(run) and not (may_have_committed or is_fenced or is_slow):
                 self._refuse(run, dict.fromkeys(run.messages, (_NOT_CONFIRMED, reason)), now)
                 return
             self.failed_count += 1
@@ -346,9 +353,14 @@ class Transactions:
                 self.doubtful = run
             else:
                 self._put_back(run.messages)
-                if not is_fenced:
+                if is_slow:
+                    self._halve()
+                elif not is_fenced:
                     self._unexplained += 1
-                    self._halved = min(self._halved + 1, _MOST_HALVED)  # perhaps Kafka is slow
+                    topics = {message.plan.kafka_topic for message in run.messages}
+                    is_new = self._unexplained >= _UNEXPLAINED and not self._suspects
+                    if is_new or topics <= self._suspects:
+                        self._suspects = topics
                 if not run.messages:
                     self._offset_topic = ""  # perhaps it is gone: wait for another one
         delay, self._delay = self._delay, min(2 * self._delay, _LAST_DELAY)
@@ -362,11 +374,15 @@ class Transactions:
 
     # ------------------------------------------------------------------------------------------------
 
+    def _halve(self) -> None:
+        self._halved, self._quick = min(self._halved + 1, _MOST_HALVED), 0
+
     def _is_suspected(self, run: Run) -> bool:
-        """Whether all topics of the transaction failed before, or it has one topic that may be at fault."""
+        """Whether all topics of the transaction failed before, or it has one topic, the last suspect."""
         if not run.messages:
             return False
-        return run.is_trial or run.messages[0].plan.kafka_topic in self._alone
+        topics = {message.plan.kafka_topic for message in run.messages}
+        return run.is_trial or (len(topics) == 1 and topics <= self._suspects)
 
     def _ended(self) -> Run:
         run, self.running = self.running, None
@@ -377,12 +393,14 @@ class Transactions:
     def _deliver(self, run: Run, now: float) -> None:
         self.memory = replace(self.memory, confirmed=run.number)
         self._committed_at = now
-        self._halved = max(0, self._halved - 1)
+        self._quick = self._quick + 1 if now < self._began + _QUICK else 0
+        if self._quick >= _QUICK_IN_A_ROW:
+            self._quick, self._halved = 0, max(0, self._halved - 1)
         self.committed_count += 1
         self.handed.delivered += run.messages
         topics = {message.plan.kafka_topic for message in run.messages}
         self._trial -= topics
-        self._alone -= topics
+        self._suspects -= topics
         self._unexplained = 0
 
     def _put_back(self, messages: Iterable[Message]) -> None:

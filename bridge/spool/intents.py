@@ -31,7 +31,7 @@ class Intents:
         ledger = self._ledger = Ledger()
         self._is_marked = False
         if last := self._fact(_LAST):
-            ledger.spool, ledger.number, ledger.run, ledger.confirmed = json.loads(last)
+            ledger.spool, ledger.number, ledger.run, ledger.confirmed, ledger.offset_topic = json.loads(last)
             ledger.intended = from_json(self._fact(_INTENDED) or _NOTHING)
             ledger.delivered = from_json(self._fact(_DELIVERED) or _NOTHING)
 
@@ -82,7 +82,8 @@ class Intents:
 
     def _save_last(self) -> None:
         ledger = self._ledger
-        self._set(_LAST, json.dumps([ledger.spool, ledger.number, ledger.run, ledger.confirmed]))
+        last = [ledger.spool, ledger.number, ledger.run, ledger.confirmed, ledger.offset_topic]
+        self._set(_LAST, json.dumps(last))
 
     def _save(self, name: str, rows: Rows) -> None:
         self._set(name, to_json(rows))

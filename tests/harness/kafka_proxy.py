@@ -44,13 +44,15 @@ class Fault(Enum):
 class KafkaProxy:
     """`chance`: of each request of a transaction, one in so many meets a fault. `faults` counts them.
 
-    `requests` counts requests by api_key. Set `chance` to 0 to let all pass.
+    `requests` counts requests by api_key. Set `chance` to 0 to let all pass. `next`: the fault that the next
+    request with this api_key meets.
     """
 
     def __init__(self, hosts: Sequence[Host], seed: int, chance: float = 0.0) -> None:
         self.chance = chance
         self.faults: Counter[tuple[int, Fault]] = Counter()
         self.requests: Counter[int] = Counter()
+        self.next: dict[int, Fault] = {}
         self._random = Random(seed)
         self._lock = threading.Lock()
         self._hosts = hosts
@@ -83,6 +85,9 @@ class KafkaProxy:
         """Which fault the request meets."""
         with self._lock:
             self.requests[api] += 1
+            if fault := self.next.pop(api, None):
+                self.faults[api, fault] += 1
+                return fault
             if api not in OF_TRANSACTIONS or self._random.random() >= self.chance:
                 return None
             fault = self._random.choice(list(Fault))

@@ -14,7 +14,14 @@ from bridge.kafka import transactions
 from tests.harness.drain import Drain
 from tests.harness.host import Network
 from tests.harness.kafka import KafkaCluster
-from tests.harness.kafka_proxy import END_TXN, PRODUCE, PROPERTIES, TXN_OFFSET_COMMIT, KafkaProxy
+from tests.harness.kafka_proxy import (
+    END_TXN,
+    PRODUCE,
+    PROPERTIES,
+    TXN_OFFSET_COMMIT,
+    Fault,
+    KafkaProxy,
+)
 from tests.harness.records import records
 
 NETWORK = Network("127.30.6")
@@ -66,6 +73,32 @@ def drain_all(proxy: KafkaProxy, directory: Path, number: int) -> None:
             return drain.is_done
 
         drain.until(is_done, 120, "all is delivered")
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.ANSWER_LOST, Fault.REQUEST_LOST, Fault.REQUEST_LATE, Fault.ANSWER_DROPPED]
+)
+def test_a_producer_that_has_sent_its_commit_twice_is_replaced(
+    kafka: KafkaCluster, tmp_path: Path, fault: Fault
+) -> None:
+    """Its first request may come late, and end the next transaction."""
+    topic = f"twice.{fault.name}"
+    kafka.create_topic(topic, 1)
+    with KafkaProxy(NETWORK.kafka, seed=0) as proxy, Drain(proxy.bootstrap, tmp_path, topic) as drain:
+        drain.write(topic, [b"1"])
+        drain.until(lambda: drain.is_done, 30, "all is delivered")
+        drain.write(topic, [b"2"])
+        drain.until(lambda: drain.is_done, 30, "all is delivered")
+        sent, rebuilds = proxy.requests[END_TXN], drain.cluster.rebuilds
+        proxy.next[END_TXN] = fault
+        drain.write(topic, [b"3"])
+        drain.until(lambda: drain.is_done, 60, "all is delivered")
+        drain.write(topic, [b"4"])
+        drain.until(lambda: drain.is_done, 30, "all is delivered")
+        assert proxy.faults[END_TXN, fault] == 1
+        assert proxy.requests[END_TXN] >= sent + 3, "librdkafka has sent it again"
+        assert drain.cluster.rebuilds > rebuilds
+    assert [record.value for record in records(kafka.bootstrap, topic)] == [b"1", b"2", b"3", b"4"]
 
 
 def test_no_message_is_lost_doubled_or_reordered(

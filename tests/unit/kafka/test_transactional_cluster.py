@@ -33,7 +33,7 @@ class FakeProducer:
         self.ran: list[tuple[Run, str]] = []
         self.made.append(self)
 
-    def open(self) -> Found:
+    def open(self, _offset_topic: str) -> Found:
         return self.found
 
     def run(self, run: Run, intended: Callable[[float], str]) -> float:

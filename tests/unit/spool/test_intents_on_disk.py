@@ -43,7 +43,7 @@ def put(store: Store, *segments: Segment, topic: str = "t") -> None:
 
 
 def intent(number: int, rows: Rows, confirmed: int = 0) -> Intent:
-    return Intent(number, "run", rows, confirmed)
+    return Intent(number, "run", rows, confirmed, "where")
 
 
 @pytest.fixture
@@ -73,10 +73,10 @@ def test_an_intent_outlives_a_crash_and_names_its_rows(store: Store, tmp_path: P
     before = store.memory
     store.close()
     again = Store(tmp_path)
-    assert again.memory == before == Memory(before.spool, 1, "run", 0, is_open=True)
+    assert again.memory == before == Memory(before.spool, 1, "run", 0, True, "where")
     again.settle(True)
     assert rows(again) == [[3], [4, 5]]
-    assert again.memory == Memory(before.spool, 1, "run", 1)
+    assert again.memory == Memory(before.spool, 1, "run", 1, False, "where")
     (backlog,) = again.backlogs()
     assert backlog.messages == 3
 
@@ -193,7 +193,7 @@ def test_the_spools_name_is_told_once_the_intent_is_synced(tmp_path: Path) -> No
     disk.write(segment(1, 2))
     name = disk.intend(intent(1, {("t", 1): ()}))
     disk.close()
-    assert Store(tmp_path).memory == Memory(name, 1, "run", 0, is_open=True)
+    assert Store(tmp_path).memory == Memory(name, 1, "run", 0, True, "where")
 
 
 def test_an_intent_that_finds_no_room_is_told_and_messages_stay(
@@ -227,7 +227,7 @@ def test_a_start_waits_for_the_verdict_and_then_tells_what_is_left(
     assert disk.spool.moves
     remembered: list[Memory] = []
     disk.spool.recall(remembered.append)
-    assert remembered == [Memory(name, 1, "run", 0, is_open=True)]
+    assert remembered == [Memory(name, 1, "run", 0, True, "where")]
     disk.write(segment(4))  # what comes meanwhile is written
     assert not disk.spool.results
     told: list[bool] = []
