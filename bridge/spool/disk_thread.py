@@ -287,6 +287,8 @@ class DiskThread:
             self.delete_at = time.monotonic() + _AGAIN_WHEN_FULL
             if job.writes:
                 results.append(self._refuse(job, error.reason, is_full=True))
+            if self._keeps_journal and job.writes:
+                intended_in = self._empty_a_full_disk(job, results)
         except SpoolUnusable as error:
             self._file.give_up(error)
             self.delete_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
@@ -295,6 +297,18 @@ class DiskThread:
                 results.append(self._refuse(job, error.reason, is_full=False))
         self._tell_intended(job, intended_in)
         return results
+
+    def _empty_a_full_disk(self, job: Job, results: list[FromDisk]) -> str:
+        """Write what the disk needs to become empty: deletions, and the intent of the next transaction.
+
+        Returns the name of the spool that has the intent; empty: the disk has no room for that either.
+        """
+        with suppress(SpoolUnusable):
+            store = self._file.open()
+            store.squeeze()
+            results += self._commit(store, Job(), job)
+            return store.memory.spool
+        return ""
 
     def _tell_intended(self, job: Job, spool: str) -> None:
         if job.intent:
@@ -563,9 +577,11 @@ class DiskThread:
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:
             self.backlogs, self.moves, self._is_unsettled = [], False, False
+            self.recalled = Recalled()  # of messages that are in no file of this bridge now
             self._file.begin_anew(error)
         except SpoolUnusable:
             self.backlogs, self.moves, self._is_unsettled = [], False, False
+            self.recalled = Recalled()
             self._file.abandon()
             raise
 
