@@ -7,7 +7,7 @@ tell this: a row is deleted once Kafka holds its messages, and PUBREL changes no
 One row of the journal holds what one commit brought. Its body is, little-endian:
 
     CRC-32 of all bytes after it                                             4 bytes
-    facts about the broker: flags 1, last identifier 2, highest one 2        5 bytes
+    facts about the broker: flags 1, last identifier 2, highest 2, window 2  7 bytes
     for each message or PUBREL: QoS, or 3 for a PUBREL, 1; Packet Identifier 2; fingerprint 16
 
 These rules always hold:
@@ -50,7 +50,7 @@ from bridge.errors import SpoolUnusable
 from bridge.message import Fingerprint, Message, fingerprint
 
 _CHECK = Struct("<I")
-_FACTS = Struct("<BHH")
+_FACTS = Struct("<BHHH")
 _ENTRY = Struct("<BH16s")
 _KEEPS, _WENT_BACK = 1, 2  # flags of the facts
 _PUBREL = 3  # where a message has its QoS
@@ -105,9 +105,23 @@ class JournalRow:
             _KEEPS * self.facts.keeps_identifiers | _WENT_BACK * self.facts.went_back,
             self.facts.last_id,
             self.facts.highest_id,
+            self.facts.window,
         )
         rest = facts + self.body + entries
         return _CHECK.pack(crc32(rest)) + rest, self.notes + len(entries) // _ENTRY.size
+
+    def after(self, failed: "JournalRow") -> "JournalRow":
+        """This row with what the one before it had to say, which the disk did not take.
+
+        Without the entries of that one: its messages come again, in other segments.
+        """
+        if not self.forgets:
+            self.body = failed.body + self.body
+            self.notes += failed.notes
+            self.obsolete = max(self.obsolete, failed.obsolete)
+            self.forgets = failed.forgets
+        self.settles = self.settles or failed.settles
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +142,8 @@ def recalled(rows: Sequence[tuple[int, bytes]], standing: Standing) -> Recalled:
         is_whole = len(body) >= _CHECK.size + _FACTS.size and _CHECK.unpack_from(body)[0] == crc32(rest)
         if not is_whole or (len(rest) - _FACTS.size) % _ENTRY.size:
             return Recalled(number=number, standing=standing)
-        flags, last, highest = _FACTS.unpack_from(rest)
-        facts = Facts(bool(flags & _KEEPS), last, highest, bool(flags & _WENT_BACK))
+        flags, last, highest, window = _FACTS.unpack_from(rest)
+        facts = Facts(bool(flags & _KEEPS), last, highest, bool(flags & _WENT_BACK), window)
         for kind, packet_id, mark in _ENTRY.iter_unpack(rest[_FACTS.size :]):
             found.pop(packet_id, None)
             if kind != _PUBREL:
@@ -180,7 +194,7 @@ class Journal:
         self._qos2: list[tuple[Message, bytes]] = []  # of the row to come
         self._notes = 0
         self._forgets = self._settles = self._has_releases = False
-        self._given: deque[_Row] = deque()  # to the disk, not yet committed
+        self._given: _Row | None = None  # to the disk, not yet committed
         self._rows: deque[_Row] = deque()  # on disk, oldest first
         self._count = 0  # messages of `_rows`
         self._released: deque[_Released] = deque()  # PUBRELs that are not on disk yet
@@ -273,7 +287,10 @@ class Journal:
         self._released.append(_Released(self._next, self._ledger.epoch, packet_id, is_known))
 
     def take_row(self) -> JournalRow:
-        """What the next commit does. `committed` follows once it is on disk."""
+        """What the next commit does. `committed` follows once it is on disk.
+
+        If that of the row before has not come, the disk has not taken it, and writes it with this one.
+        """
         self._agree()
         obsolete = self._outlived()
         row = JournalRow(
@@ -286,7 +303,11 @@ class Journal:
             self._entries,
             self._notes,
         )
-        self._given.append(_Row(self._next, self._qos2, has_body=bool(row.body)))
+        given = _Row(self._next, self._qos2, has_body=bool(row.body))
+        if before := self._given:
+            given.taken += [each for each in before.taken if each[0].state]
+            given.has_body = given.has_body or before.has_body
+        self._given = given
         if self._settles:
             self._settling = self._next
         self._begin_row()
@@ -300,11 +321,11 @@ class Journal:
         """
         if 0 < self._settling <= row.number:
             self._on_disk, self._settling = Standing.KNOWN, 0
-        while self._given and self._given[0].number <= row.number:
-            given = self._given.popleft()
-            if given.number == row.number:
-                given.messages = row.messages
-                self._count += given.messages
+        given = self._given
+        if given and given.number == row.number:
+            self._given = None
+            given.messages = row.messages
+            self._count += given.messages
             if given.messages or given.has_body:
                 self._rows.append(given)
         due = []
@@ -319,7 +340,7 @@ class Journal:
     def _forget(self) -> None:
         """All that was handed over before is worthless, on disk and on its way there."""
         self._sessions = self._ledger.sessions
-        self._given.clear()
+        self._given = None
         self._rows.clear()
         self._count = 0
         self._begin_row()

@@ -73,20 +73,26 @@ _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this run
 # assumes this many messages.
 UNKNOWN_WINDOW = 1000
 
+_LAST_ID = 65535
 _WINDOWS = 2  # acknowledged messages are remembered for so many windows: rule 3
 
-# How many messages of earlier connections the ledger knows when a session is resumed. The ledger forgets
-# older messages; if the broker resends one of those, the bridge produces it again.
+# How many messages of earlier connections the ledger knows when a session is resumed; two windows, where the
+# window is larger than the unknown one. The ledger forgets older messages; if the broker resends one of
+# those, the bridge produces it again.
 _REMEMBERED = 4 * UNKNOWN_WINDOW
 
 
 class Facts(NamedTuple):
-    """What the ledger has learned about how the broker assigns identifiers in this session."""
+    """What the ledger has learned about how the broker assigns identifiers in this session.
+
+    `window`: how many messages the broker could have in flight meanwhile, as far as the ledger knew.
+    """
 
     keeps_identifiers: bool = False
     last_id: int = 0
     highest_id: int = 0
     went_back: bool = False
+    window: int = 0
 
 
 class Entry(NamedTuple):
@@ -120,6 +126,7 @@ class Ledger:
         self._handed: list[Message] = []  # the kernel has taken the acknowledgement: rule 3
         self._again: set[Message] = set()  # messages of _handed that are acknowledged once more
         self._begins_resumed = False  # the session was resumed, and no identifier has arrived since
+        self._learned_with = 0  # the largest window since the session began
         self._above = window  # a broker that takes the lowest free identifier never exceeds this
         self._remembered = _WINDOWS * window  # how many acknowledged messages rule 3 may need
         self._last_id = 0  # of the last PUBLISH with DUP=0; 0: none yet
@@ -140,13 +147,18 @@ class Ledger:
         self._order.clear()  # messages of the last read of the old connection
         self._offered.clear()
         self._above = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
-        self._remembered = _WINDOWS * self._above
+        # With more, a new message could have the identifier of a remembered one: they begin again at 1.
+        self._remembered = min(_WINDOWS * self._above, _LAST_ID - self._above)
+        if self._above < self._learned_with:  # with the larger window, low identifiers could be higher ones
+            self._last_id = self._highest_id = 0
+        self._learned_with = self._above
         self._begins_resumed = session_present
         if not session_present or self.in_doubt:
             self.forget_session()
             return
         self.in_doubt = in_doubt
-        for packet_id in list(self._known)[: max(0, len(self._known) - _REMEMBERED)]:
+        most = _REMEMBERED if self._above <= UNKNOWN_WINDOW else max(_REMEMBERED, self._remembered)
+        for packet_id in list(self._known)[: max(0, len(self._known) - most)]:
             del self._known[packet_id]
         self._again.intersection_update(self._known.values())  # replaced messages are never acknowledged
 
@@ -165,6 +177,7 @@ class Ledger:
         self._handed.clear()
         self._again.clear()
         self.keeps_identifiers = False
+        self._learned_with = self._above
         self._last_id = self._highest_id = 0
         self._went_back = False
 
@@ -416,7 +429,9 @@ class Ledger:
     @property
     def facts(self) -> Facts:
         highest = max(self._highest_id, self._last_id)
-        return Facts(self.keeps_identifiers, self._last_id, highest, self._went_back)
+        return Facts(
+            self.keeps_identifiers, self._last_id, highest, self._went_back, min(self._learned_with, _LAST_ID)
+        )
 
     def recall(self, entries: Iterable[Entry], facts: Facts) -> list[Message]:
         """Take what the journal has on disk, oldest first. Call this before the first `connected`.
@@ -431,7 +446,8 @@ class Ledger:
             self._known[packet_id] = message
             recalled.append(message)
         self._handed += recalled
-        self.keeps_identifiers, self._last_id, self._highest_id, self._went_back = facts
+        self.keeps_identifiers, self._last_id, self._highest_id, self._went_back, window = facts
+        self._learned_with = window
         return recalled
 
     # -- how this broker assigns identifiers ---------------------------------------------------------

@@ -113,7 +113,7 @@ class DiskThread:
         self._verdict: bool | None = None  # whether it has committed; None: not known yet
         self._remembers: Callable[[Memory], None] | None = None  # waits for the file
         self.undeleted: list[tuple[str, Segment]] = []  # segments that a failed commit has not deleted
-        self.unjournaled: list[JournalRow] = []  # rows of the journal that a failed commit has not written
+        self.unjournaled: JournalRow | None = None  # of the journal, which a failed commit has not written
         self.again_at = 0.0  # monotonic seconds: when the disk is tried again
         self.delete_at = 0.0  # monotonic seconds: when rows are deleted next
         self.state, self.state_since = "usable", time.monotonic()  # or "full", or "unusable"
@@ -242,7 +242,7 @@ class DiskThread:
     def _do(self, job: Job) -> list[FromDisk]:
         results: list[FromDisk] = []
         if job.journal:
-            self.unjournaled.append(job.journal)
+            self.unjournaled = job.journal.after(self.unjournaled) if self.unjournaled else job.journal
         if job.routes_changed:
             self._file.note_changed_routes()
         if job.verdict is not None:
@@ -267,6 +267,10 @@ class DiskThread:
             store = self._file.open()
             room, bound, limit = self._room(store) if job.writes else (0, "", "")
             taken, left = job.fitting(room)
+            # With delivery exactly-once nothing goes on while the disk takes nothing.
+            if left.writes and self._keeps_journal and store.squeeze():
+                room, bound, limit = self._room(store)
+                taken, left = job.fitting(room)
             while left.writes and self._has_made_room(store, left.size, room, bound):
                 room, bound, limit = self._room(store)
                 taken, left = job.fitting(room)
@@ -299,18 +303,18 @@ class DiskThread:
     def _commit(self, store: Store, job: Job, whole: Job) -> list[Journaled]:
         """Write the job, which is the part of the `whole` one that fits. Returns the journal's rows."""
         began = time.monotonic()
-        packed = [row.packed(job.contents) for row in self.unjournaled]
-        journal = [(row, body) for row, (body, _) in zip(self.unjournaled, packed, strict=True)]
+        row = self.unjournaled
+        body, messages = row.packed(job.contents) if row else (b"", 0)
         store.write(
             job.segments,
             job.letters,
             self.undeleted,
             intent=whole.intent,
             confirmed=whole.confirmed,
-            journal=journal,
+            journal=(row, body) if row else None,
         )
         self.undeleted = []
-        self.unjournaled = []
+        self.unjournaled = None
         if job.letters:
             self._letters_written(job.letters)
             self._look_at_limits_at = 0.0
@@ -319,17 +323,23 @@ class DiskThread:
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
-        return [
-            Journaled(row.number, messages) for (row, _), (_, messages) in zip(journal, packed, strict=True)
-        ]
+        return [Journaled(row.number, messages)] if row else []
+
+    def _usable_file(self) -> Store:
+        """Raises SpoolUnusable, also where the file still can't be opened that could not be at the start."""
+        if not self._was_opened:
+            self._open_late()
+        if not self._was_opened:
+            raise SpoolUnusable(self.why, self.way_out)
+        return self._file.open()
 
     def _stand(self, wanted: _Stand) -> None:
         try:
-            for row in self.unjournaled:  # what would settle the standing is older than this one
-                row.settles = False
-            self._file.open().stand(wanted.standing, wanted.forgets)
+            if self.unjournaled:  # what would settle the standing is older than this one
+                self.unjournaled.settles = False
+            self._usable_file().stand(wanted.standing, wanted.forgets)
             if wanted.forgets:
-                self.unjournaled.clear()
+                self.unjournaled = None
             wanted.error = None
         except SpoolUnusable as error:
             if not isinstance(error, DiskFull):

@@ -50,6 +50,7 @@ _REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, bytes of one ste
 _WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new rows fill them
 _WORTH_REMOVING = 2000  # lanes; with fewer, those without messages stay for the next message
 _REMOVE_EVERY = 60.0  # seconds
+_WORTH_SQUEEZING = 65_536  # unused bytes, where the disk is full
 _WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
 _NOT_ALONE = " and others"  # behind the routes of a start, where the service has taken others since
@@ -141,10 +142,10 @@ class Store:
         *,
         intent: Intent | None = None,
         confirmed: int = 0,
-        journal: Iterable[tuple[JournalRow, bytes]] = (),
+        journal: tuple[JournalRow, bytes] | None = None,
     ) -> None:
         """In one commit: insert segments, with their bodies, and dead letters; delete segments of `done`;
-        write the next Kafka transaction's intent, and rows of the journal with their bodies. `confirmed`:
+        write the next Kafka transaction's intent, and a row of the journal with its body. `confirmed`:
         the last transaction that has committed, whose rows are deleted.
 
         The commit is on disk, synced, when this method returns.
@@ -163,8 +164,8 @@ class Store:
             complete += self._intents.write(intent, self._count) if intent else []
             for row in complete:
                 self._delete_row(row)
-            for journal_row, body in journal:
-                self._insert_journal(journal_row, body)
+            if journal:
+                self._insert_journal(*journal)
             if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:
                 self._remove_lanes_at = time.monotonic() + _REMOVE_EVERY
                 self._remove_lanes()
@@ -577,6 +578,21 @@ class Store:
                 return False
             self._shrink()
             return free > _VACUUM_AT_ONCE
+
+    def squeeze(self) -> bool:
+        """Give unused space back although little is unused. False: there is hardly any.
+
+        For a disk that is full: SQLite's log, and pages that rows have left, may be all that fills it.
+        """
+        with self._translated():
+            free, _ = self._free_pages()
+            (page,) = self._db.execute("PRAGMA page_size").fetchone()
+            log = Path(f"{self.path}-wal").stat().st_size
+            if free * page + log < _WORTH_SQUEEZING:
+                return False
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # first: the rest takes room there
+            self._shrink()
+            return True
 
     def _has_messages(self) -> bool:
         return self._db.execute("SELECT 1 FROM segments LIMIT 1").fetchone() is not None

@@ -1,7 +1,7 @@
 """A second listener of Kafka, on which a user needs rights; grants and denies these rights."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,15 @@ def grant(admin: AdminClient, topic: str) -> None:
         _create(admin, topic, operation, AclPermissionType.ALLOW)
 
 
+def grant_transactions(admin: AdminClient, name: str, topics: Iterable[str]) -> None:
+    """Allow the user transactions with this id, and a group of this name in these topics."""
+    for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
+        _create(admin, name, operation, AclPermissionType.ALLOW, ResourceType.TRANSACTIONAL_ID)
+    _create(admin, name, AclOperation.READ, AclPermissionType.ALLOW, ResourceType.GROUP)
+    for topic in topics:
+        _create(admin, topic, AclOperation.READ, AclPermissionType.ALLOW)
+
+
 @contextlib.contextmanager
 def forbidden(admin: AdminClient, topic: str) -> Iterator[None]:
     """Inside the block the user may not write to this topic."""
@@ -65,15 +74,26 @@ def forbidden(admin: AdminClient, topic: str) -> Iterator[None]:
             done.result(timeout=20.0)
 
 
-def _create(admin: AdminClient, topic: str, operation: AclOperation, permission: AclPermissionType) -> None:
-    for done in admin.create_acls([AclBinding(*_terms(topic, operation, permission))]).values():
+def _create(
+    admin: AdminClient,
+    name: str,
+    operation: AclOperation,
+    permission: AclPermissionType,
+    kind: ResourceType = ResourceType.TOPIC,
+) -> None:
+    for done in admin.create_acls([AclBinding(*_terms(name, operation, permission, kind))]).values():
         done.result(timeout=20.0)
 
 
-def _terms(topic: str, operation: AclOperation, permission: AclPermissionType) -> tuple[Any, ...]:
+def _terms(
+    name: str,
+    operation: AclOperation,
+    permission: AclPermissionType,
+    kind: ResourceType = ResourceType.TOPIC,
+) -> tuple[Any, ...]:
     return (
-        ResourceType.TOPIC,
-        topic,
+        kind,
+        name,
         ResourcePatternType.LITERAL,
         f"User:{_USER}",
         "*",

@@ -56,11 +56,11 @@ class Disk:
             self.journal.clear()
         self._may_fail()
 
-    def write(self, messages: Sequence[int], rows: Sequence[tuple[JournalRow, bytes]]) -> None:
+    def write(self, messages: Sequence[int], row: JournalRow | None, body: bytes) -> None:
         self._may_fail()
         self.doubled |= self.stored.intersection(messages)
         self.stored.update(messages)
-        for row, body in rows:
+        if row:
             if row.forgets:
                 self.journal.clear()
             self.journal = {number: each for number, each in self.journal.items() if number > row.obsolete}
@@ -131,7 +131,7 @@ class Simulation:
         self.pending: list[Message] = []
         self.alive: set[int] = set()  # serials that this process has produced
         self.job: Job | None = None
-        self.failed: list[JournalRow] = []  # rows of commits that have failed
+        self.failed: JournalRow | None = None  # of a commit that has failed
         self.results: deque[Any] = deque()
         self.disk.fuse = -1
         self.ledger = Ledger(WINDOW)
@@ -143,10 +143,10 @@ class Simulation:
     def note(self, standing: Standing, forgets: bool) -> None:
         """The disk thread does what it has been given before, and then this."""
         self.work("commit")
-        for row in self.failed:
-            row.settles = False
+        if self.failed:
+            self.failed.settles = False
         if forgets:
-            self.failed.clear()
+            self.failed = None
         self.disk.note(standing, forgets)
 
     def all_may_double(self) -> None:
@@ -218,19 +218,17 @@ class Simulation:
         if job is None:
             return
         if job.row:
-            self.failed.append(job.row)
+            self.failed = job.row.after(self.failed) if self.failed else job.row
         fit = self.random.randrange(len(job.segments) + 1) if outcome == "refuse" else len(job.segments)
         if outcome == "fail":
             fit = 0
         else:
-            rows = []
-            for row in self.failed:
-                body, messages = row.packed(range(fit) if row is job.row else ())
-                rows.append((row, body))
-                self.results.append(Journaled(row.number, messages))
-            self.failed = []
+            row, self.failed = self.failed, None
+            body, messages = row.packed(range(fit)) if row else (b"", 0)
             written = [id(self.truth[message]) for segment in job.segments[:fit] for message in segment]
-            self.disk.write(written, rows)
+            self.disk.write(written, row, body)
+            if row:
+                self.results.append(Journaled(row.number, messages))
             for segment in job.segments[:fit]:
                 self.results.append(segment)
         for segment in reversed(job.segments[fit:]):

@@ -156,3 +156,36 @@ def test_a_take_over_that_the_disk_could_not_write_is_written_before_the_next_co
     world.works = True
     world.journal.connecting()
     assert world.said[-1] == (Standing.ASKED, True)
+
+
+def test_a_disk_that_refuses_for_long_fills_no_memory() -> None:
+    world = World()
+    world.write(world.receive(1, qos=2))
+    world.ledger.receive([Release(1)])
+    world.journal.release(1, is_known=True)
+    failed = world.journal.take_row()
+    pending = world.receive(2, 3, qos=2)
+    for _ in range(100):
+        world.journal.add(object(), pending)
+        failed = world.journal.take_row().after(failed)
+    assert world.journal._given is not None
+    assert not world.journal._given.taken[2:]
+    assert len(failed.entries) == 1
+    body, count = failed.packed([])  # the disk takes none of the messages yet
+    assert count == 0
+    world.rows[failed.number] = body
+    assert world.recalled == []
+    assert world.journal.committed(Journaled(failed.number, count)) == [(1, True)]
+    world.write(pending)
+    assert world.recalled == [2, 3]
+
+
+def test_what_was_forgotten_is_forgotten_by_the_row_that_is_written_in_the_end() -> None:
+    world = World()
+    world.write(world.receive(1))
+    world.ledger.forget_session()
+    failed = world.journal.take_row()
+    assert failed.forgets
+    row = world.journal.take_row().after(failed)
+    assert row.forgets
+    assert row.settles == failed.settles

@@ -2,22 +2,24 @@
 
 import sqlite3
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pytest
 
 from bridge.delivery.journal import Journal, Journaled, Recalled, Standing
 from bridge.delivery.ledger import Ledger
-from bridge.delivery.results import Written
+from bridge.delivery.results import Moved, Written
 from bridge.delivery.segment import cut
 from bridge.errors import SpoolUnusable
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.settings import SpoolSettings
-from bridge.spool import schema
+from bridge.spool import disk_space, disk_thread, schema
 from bridge.spool.spool import Spool
 from bridge.spool.store import Store
 from tests.harness.conditions import wait_until
+
+Result = TypeVar("Result")
 
 
 class Run(NamedTuple):
@@ -26,8 +28,8 @@ class Run(NamedTuple):
     ledger: Ledger
     loop: Loop
 
-    def receive(self, number: int, qos: int = 1) -> Message:
-        message = Message.of(b"s/1", qos << 1, number, None, b"v")
+    def receive(self, number: int, qos: int = 1, payload: bytes = b"v") -> Message:
+        message = Message.of(b"s/1", qos << 1, number, None, payload)
         message.sequence, message.timestamp = number, -1
         self.ledger.receive([message])
         return message
@@ -36,7 +38,7 @@ class Run(NamedTuple):
         self.spool.write("sensors", list(cut(messages)))
         self.until(Written)
 
-    def until(self, kind: type) -> None:
+    def until(self, kind: type[Result]) -> Result:
         def is_there() -> bool:
             self.spool.turn(0.0)
             self.loop.wait(0.01)
@@ -46,7 +48,9 @@ class Run(NamedTuple):
         for result in self.spool.results:
             if isinstance(result, Journaled):
                 self.journal.committed(result)
+        found = next(each for each in self.spool.results if isinstance(each, kind))
         self.spool.results.clear()
+        return found
 
     def kill(self) -> None:
         """End it without a word to the journal."""
@@ -55,14 +59,14 @@ class Run(NamedTuple):
         self.loop.close()
 
 
-def start(directory: Path, session: str = "me", on: bool = True) -> Run:
+def start(directory: Path, session: str = "me", on: bool = True, leads_to: str = "sensors") -> Run:
     loop = Loop()
     spool = Spool(
         SpoolSettings(keep_free=0),
         directory,
         loop,
-        "routes",
-        lambda _: ("sensors", ""),
+        f"routes to {leads_to}",
+        lambda _: (leads_to, ""),
         session,
         keeps_journal=on,
     )
@@ -212,4 +216,55 @@ def test_a_disk_that_fails_keeps_the_bridge_from_connecting(
         with pytest.raises(SpoolUnusable, match="broken"):
             run.journal.connecting()
     run.journal.connecting()
+    run.kill()
+
+
+def test_connect_opens_a_file_that_could_not_be_opened_at_the_start_as_a_start_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its messages go to the topics of the present routes, and nothing is recalled from it any more."""
+    run = start(tmp_path)
+    connect(run, session_present=False)
+    run.write(run.receive(7))
+    run.kill()
+    opens = Store.__init__
+
+    def fails(*_: object) -> None:
+        raise SpoolUnusable("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "__init__", fails)
+        run = start(tmp_path, leads_to="new")
+    assert Store.__init__ is opens
+    run.journal.connecting()
+    moved = run.until(Moved)
+    assert [(each.topic, each.messages) for each in moved.found] == [("new", 1)]
+    run.kill()
+    again = start(tmp_path, leads_to="new")
+    assert again.spool.recalled.standing is Standing.ASKED
+    assert identifiers(again.spool.recalled) == []
+    again.kill()
+
+
+def test_a_disk_that_is_full_of_what_rows_have_left_takes_messages_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else would empty it: there is no quiet moment while messages wait for it."""
+    monkeypatch.setattr(disk_thread, "_AGAIN_WHEN_FULL", 0.01)
+    run = start(tmp_path)
+    connect(run, session_present=False)
+    messages = [run.receive(number, payload=b"x" * 10_000) for number in range(1, 101)]
+    segments = list(cut(messages))
+    run.spool.write("sensors", segments)
+    run.until(Written)
+    run.spool.delete("sensors", segments)
+    run.write(run.receive(101))
+
+    def room(_: Path, *__: object) -> tuple[int, str, str]:
+        """A disk without any room but what the bridge's own files leave."""
+        used = sum(each.stat().st_size for each in tmp_path.iterdir())
+        return 500_000 - used, "spool.keep_free", "the disk is full"
+
+    monkeypatch.setattr(disk_space, "room", room)
+    run.write(run.receive(102))
     run.kill()
