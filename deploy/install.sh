@@ -161,8 +161,7 @@ main() {
     COMMAND=$1
     shift
     SCRATCH=$(mktemp -d)
-    trap finish EXIT
-    trap 'exit 130' INT TERM
+    finish_in_any_case
     case $COMMAND in
     bridge) install_bridge "$@" ;;
     haproxy) balancer "$@" ;;

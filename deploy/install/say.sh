@@ -55,10 +55,11 @@ step() { # TEXT COMMAND...
     printf ' %d s\n' $((SECONDS - began))
 }
 
-# Print a remedy for the failure that the log shows from byte FROM on.
+# Print a remedy for the failure that the log shows from byte FROM on. Indented lines are a service's own (last_words):
+# if the bridge does not reach Kafka, no download has failed.
 way_out() { # FROM
     local text
-    text=$(tail -c "+$(($1 + 1))" "$LOG")
+    text=$(tail -c "+$(($1 + 1))" "$LOG" | sed '/^      /d')
     case $text in
     *"No space left"* | *"not enough free space"*) echo "the disk is full: df -h /opt /var" ;;
     *"Temporary failure"* | *"Could not resolve"* | *"Name or service not known"* | *"unreachable"* | \
@@ -83,9 +84,17 @@ keep() {
     UNDO=()
 }
 
-finish() { # the trap calls this at the end of the program
+# Have finish() called at the end of the program, also if a signal ends it: HUP comes when the ssh connection breaks, PIPE
+# when the program that reads the output has ended.
+finish_in_any_case() {
+    trap finish EXIT
+    trap 'exit 130' HUP INT PIPE TERM
+}
+
+finish() {
     local status=$? command
     trap - EXIT
+    trap '' HUP INT PIPE TERM # a second one must not cut the undoing short
     set +e
     if ((status)) && ((${#UNDO[@]})); then
         printf '%s: putting everything back ...' "${0##*/}" >&2
