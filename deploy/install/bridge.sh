@@ -282,7 +282,8 @@ remove_bridge() {
 }
 
 purge_bridge() {
-    rm -rf "$CONFIGURATION" "$STATE" /etc/credstore/"$NAME".* /etc/credstore/"$NAME"@*
+    rm -rf "$CONFIGURATION" /etc/credstore/"$NAME".* /etc/credstore/"$NAME"@*
+    empty_and_remove "$STATE"
     remove_user
     rm -f "$LOG"
 }

@@ -54,7 +54,7 @@ kafka_files() {
 
 put_kafka_in_place() { # VERSION-IN-FORCE
     if [[ -z $1 ]]; then
-        undo forget_kafka "$(id kafka >/dev/null 2>&1 || echo made)" "$(existing "$KAFKA_STATE")" \
+        undo forget_kafka "$(id kafka >/dev/null 2>&1 || echo made)" "$(existing "$KAFKA_DATA")" \
             "$(existing "$KAFKA_ETC")"
         step "user kafka, $KAFKA_ETC" make_kafka_room
         keep_old_properties
@@ -63,7 +63,7 @@ put_kafka_in_place() { # VERSION-IN-FORCE
     elif ! are_in_place kafka_files; then
         [[ -n $DRY_RUN ]] || save_kafka_files
         keep_old_properties
-        undo put_kafka_files_back
+        undo put_kafka_files_back "$(systemctl is-active --quiet "$KAFKA_UNIT" && echo running)"
         step "settings and unit, changed" install_kafka_files
         KAFKA_RESTARTS=yes
     fi
@@ -104,23 +104,24 @@ keep_old_properties() {
         step "what was there, to $KAFKA_PROPERTIES.before" cp -p "$KAFKA_PROPERTIES" "$KAFKA_PROPERTIES.before"
 }
 
-put_kafka_files_back() {
+put_kafka_files_back() { # RUNNING
     local to _
     while read -r _ to _; do
         rm -f "$to"
         [[ ! -e $SCRATCH/kafka/${to##*/}.before ]] || cp -p "$SCRATCH/kafka/${to##*/}.before" "$to"
     done < <(kafka_files)
     systemctl daemon-reload
-    systemctl restart "$KAFKA_UNIT"
+    if [[ -n $1 ]]; then systemctl restart "$KAFKA_UNIT"; else systemctl stop "$KAFKA_UNIT"; fi
 }
 
 # Undo a first installation that failed.
-forget_kafka() { # USER-WAS-MADE and what there was of STATE and ETC
+forget_kafka() { # USER-WAS-MADE and what there was of DATA and ETC
     systemctl disable --now "$KAFKA_UNIT"
     remove_kafka_files
     rm -f "$KAFKA/current" "$KAFKA/current.new"
     [[ $3 == "$KAFKA_ETC" ]] || rm -rf "$KAFKA_ETC"
-    [[ $2 == "$KAFKA_STATE" ]] || rm -rf "$KAFKA_STATE"
+    [[ $2 == "$KAFKA_DATA" ]] || rm -rf "$KAFKA_DATA"
+    [[ $2 == "$KAFKA_STATE"* ]] || rm -rf "$KAFKA_STATE"
     [[ -z $1 ]] || userdel kafka
 }
 

@@ -69,7 +69,7 @@ upgrade_kafka() {
     undo switch_kafka "$from"
     step "restart Kafka with $KAFKA_NEW, until it is in sync" switch_kafka "$KAFKA_NEW"
     keep
-    step "versions before $from, removed" remove_old_kafkas "$from"
+    step "versions before $from, removed" remove_kafka_versions "$from" "$KAFKA_NEW"
     [[ -z $KAFKA_TLS ]] || access="9094 --command-config $KAFKA_ETC/client.properties"
     say "  when each node runs $KAFKA_NEW, and you will not go back: $KAFKA/current/bin/kafka-features.sh \
 --bootstrap-server $(bracketed "${NODES[NODE - 1]}"):$access upgrade --release-version ${KAFKA_NEW%.*}"
@@ -86,14 +86,13 @@ switch_kafka() { # VERSION
     }
 }
 
-remove_old_kafkas() { # PREVIOUS
-    local directory
+# Remove our versions but those to keep. A person may have something else in /opt/kafka.
+remove_kafka_versions() { # [VERSION-TO-KEEP]...
+    local directory name
     for directory in "$KAFKA"/*/; do
-        directory=$(basename "$directory")
-        case $directory in
-        current | "$1" | "$(kafka_in_force)") ;;
-        *) rm -rf "${KAFKA:?}/$directory" ;;
-        esac
+        name=$(basename "$directory")
+        [[ $name =~ ^[0-9]+(\.[0-9]+)+$ && " $* " != *" $name "* ]] || continue
+        rm -rf "${KAFKA:?}/$name"
     done
 }
 
@@ -122,13 +121,17 @@ stop_kafka() {
 
 remove_kafka() {
     remove_kafka_files
-    rm -rf "$KAFKA"
+    remove_kafka_versions
+    rm -f "$KAFKA/current" "$KAFKA/current.new"
+    [[ ! -d $KAFKA ]] || rmdir --ignore-fail-on-non-empty "$KAFKA"
 }
 
+# A disk that is mounted at KAFKA_STATE may have other things than Kafka's.
 purge_kafka() {
     rm -rf "$KAFKA_ETC"
-    find "$KAFKA_STATE" -mindepth 1 -delete 2>/dev/null || true
-    rmdir "$KAFKA_STATE" 2>/dev/null || true # it stays if a disk is mounted there
+    empty_and_remove "$KAFKA_DATA"
+    rm -f "$KAFKA_STATE/java-error.log"
+    [[ ! -d $KAFKA_STATE ]] || rmdir "$KAFKA_STATE" 2>/dev/null || true
     ! id kafka >/dev/null 2>&1 || userdel kafka
 }
 

@@ -105,6 +105,13 @@ copy_files() { # FILES
     systemctl daemon-reload
 }
 
+# Delete all that is in a directory, and the directory, unless a disk is mounted there.
+empty_and_remove() { # DIRECTORY
+    [[ -d $1 ]] || return 0
+    find "$1/" -mindepth 1 -delete
+    mountpoint --quiet "$1" || [[ -L $1 ]] || rmdir "$1"
+}
+
 # Set PURGE and FORCE to yes or to nothing, as the options of a removal say.
 removal_options() { # COMMAND OPTION...
     local command=$1
