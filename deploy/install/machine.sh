@@ -82,6 +82,11 @@ apt_install() { # PACKAGE...
     "${apt[@]}" install --no-install-recommends "$@"
 }
 
+# Stop a service, now and at each boot. Its package may have been removed.
+stop_for_good() { # UNIT
+    [[ $(systemctl show -P LoadState "$1") == not-found ]] || systemctl disable --now "$1"
+}
+
 is_installed() { # PACKAGE
     [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
 }

@@ -1,6 +1,7 @@
-"""install.sh without a machine: what it does with a person's files, with odd arguments, and when it is cut off."""
+"""install.sh without a machine: how it ends when it is cut off, and what it says about odd arguments."""
 
 import os
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -31,7 +32,7 @@ def test_a_program_that_is_cut_off_undoes_its_steps(tmp_path: Path, number: sign
         stderr=subprocess.STDOUT,
         start_new_session=True,
         # As in a terminal: pytest may ignore SIGINT, and bash could not trap it then.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as program:
         wait_until((tmp_path / "done").exists, 30.0, "the first step is done")
         os.killpg(program.pid, number)
@@ -68,74 +69,58 @@ def test_what_a_service_says_is_not_taken_for_a_failed_download(tmp_path: Path) 
     assert "no network" in installer.run(tmp_path, script.format("")).stderr
 
 
-# -- kafka ---------------------------------------------------------------------------------------------
+# -- the command line ----------------------------------------------------------------------------------
+
+BRIDGE, HAPROXY = ("bridge", "--kafka", "10.0.0.1"), ("haproxy", "--emq", "10.0.0.1")
+WRONG = {
+    "a broker's address without brackets": (
+        (*BRIDGE, "--mqtt", "fd00::10"),
+        "--mqtt fd00::10: must be HOST or HOST:PORT; an IPv6 address needs brackets, as in [fd00::10]:1884",
+    ),
+    "a port that is none": (
+        (*BRIDGE, "--mqtt", "10.0.0.1:mqtt"),
+        "--mqtt 10.0.0.1:mqtt: must be HOST or HOST:PORT",
+    ),
+    "a port that is too large": ((*BRIDGE, "--mqtt", "10.0.0.1:65536"), "a port is a number from 1 to 65535"),
+    "a space behind a comma": (
+        ("bridge", "--kafka", "a:9092, b:9092"),
+        "--kafka  b:9092: must be HOST or HOST:PORT",
+    ),
+    "no host": (("bridge", "--kafka", ":9092"), "--kafka :9092: must be HOST or HOST:PORT"),
+    "a line break": (
+        ("bridge", "--mqtt", "a\nb"),
+        "--mqtt: has a line break, a tab or the like in its value",
+    ),
+    "a file of Windows": (("kafka", "--nodes", "a,b,c\r"), "--nodes: has a line break, a tab or the like"),
+    "an option as a value": (("kafka", "--nodes", "--replace"), "--nodes: needs a value"),
+    "a node with a slash": (
+        (*HAPROXY, "--emq", "10.0.0.2/24"),
+        "--emq 10.0.0.2/24: must be HOST or HOST:PORT",
+    ),
+    "one node twice": ((*HAPROXY, "--emq", "10.0.0.1:1883"), "--emq names 10.0.0.1:1883 twice"),
+    "no seconds": (("bridge", "--wait", "1m"), "--wait 1m: must be a number of seconds"),
+    "wheels for haproxy": ((*HAPROXY, "--wheels", "x"), "haproxy: --wheels: no such option"),
+}
 
 
-@pytest.fixture
-def kafka(tmp_path: Path) -> str:
-    """Kafka's places below tmp_path, with things of a person beside what install.sh has made."""
-    for directory in ("opt/4.3.0/libs", "opt/4.4.0/libs", "opt/4.5.0/libs", "opt/plugins", "opt/kafka_2.13-3.9.1"):
-        (tmp_path / directory).mkdir(parents=True)
-    (tmp_path / "opt" / "current").symlink_to("4.4.0")
-    (tmp_path / "state" / "data" / "mqtt-0").mkdir(parents=True)
-    (tmp_path / "state" / "photos").mkdir()
-    return (
-        "systemctl() { true; }; id() { return 1; }; "
-        f"KAFKA={tmp_path}/opt KAFKA_STATE={tmp_path}/state KAFKA_DATA={tmp_path}/state/data"
-        f" KAFKA_ETC={tmp_path}/etc KAFKA_PROPERTIES={tmp_path}/etc/server.properties"
-        f" KAFKA_UNIT_FILE={tmp_path}/unit KAFKA_DEFAULTS={tmp_path}/defaults\n"
-    )
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_with_the_command_line_is_said_before_anything_else(tmp_path: Path, name: str) -> None:
+    words, why = WRONG[name]
+    script = 'require_root() { echo "it begins"; exit 9; }; main ' + shlex.join(words)
+    done = installer.run(tmp_path, script)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert why in done.stderr
 
 
-def test_the_removal_of_kafka_takes_only_what_install_sh_has_made(tmp_path: Path, kafka: str) -> None:
-    assert installer.run(tmp_path, f"{kafka} remove_kafka_versions 4.4.0 4.3.0").returncode == 0
-    assert names(tmp_path / "opt") == {"4.3.0", "4.4.0", "current", "plugins", "kafka_2.13-3.9.1"}
-    done = installer.run(tmp_path, f"{kafka} remove_kafka; purge_kafka")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert names(tmp_path / "opt") == {"plugins", "kafka_2.13-3.9.1"}
-    assert names(tmp_path / "state") == {"photos"}
+def test_a_number_with_a_zero_in_front_is_a_number(tmp_path: Path) -> None:
+    assert installer.run(tmp_path, "common_option --wait 08; echo $PATIENCE").stdout == "8\n"
 
 
-def test_another_kafka_is_neither_overwritten_nor_purged(tmp_path: Path, kafka: str) -> None:
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "server.properties").write_text("broker.id=1\n")
-    done = installer.run(tmp_path, f"{kafka} KAFKA={tmp_path}/none; require_no_other_kafka")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "server.properties is not from install.sh: this machine has another Kafka" in done.stderr
-
-
-def test_a_first_installation_that_fails_leaves_no_data_on_a_disk_that_was_mounted(
-    tmp_path: Path, kafka: str
-) -> None:
-    (tmp_path / "state" / "data" / "mqtt-0").rmdir()
-    (tmp_path / "state" / "data").rmdir()
-    script = f"""{kafka}
-was=$(existing $KAFKA_DATA)
-mkdir $KAFKA_DATA; touch $KAFKA_DATA/meta.properties
-forget_kafka "" "$was" "$KAFKA_ETC" || true
-was=$KAFKA_DATA; mkdir $KAFKA_DATA; touch $KAFKA_DATA/kept
-forget_kafka "" "$was" "$KAFKA_ETC" || true
-"""
-    installer.run(tmp_path, script)
-    assert names(tmp_path / "state" / "data") == {"kept"}
-    assert (tmp_path / "state" / "photos").exists()
-
-
-@pytest.mark.parametrize(("nodes", "status"), [("a b c", 0), ("a", 1), ("a b c d e", 1)])
-def test_a_cluster_with_data_keeps_its_number_of_nodes(
-    tmp_path: Path, kafka: str, nodes: str, status: int
-) -> None:
-    """One node and two new ones, which have a majority, would elect one that has nothing."""
-    identifier = "MkU3OEVBNTcwNTJENDM2Qg"
-    (tmp_path / "state" / "data" / "meta.properties").write_text(f"cluster.id={identifier}\nnode.id=1\n")
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "server.properties").write_text("controller.quorum.voters=1@a:9093,2@b:9093,3@c:9093\n")
-    done = installer.run(tmp_path, f"{kafka} NODES=({nodes}) NODE=1; choose_cluster_id {identifier}")
-    assert (done.returncode, "the number of nodes cannot change" in done.stderr) == (status, bool(status))
-
-
-def names(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir()}
+def test_a_bridge_whose_port_differs_from_its_settings_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bridge.toml").write_text('host = "10.0.0.1"\nport = 1884\n')
+    script = f'CONFIGURATION={tmp_path}; write_settings 10.0.0.1:{{}} ""; echo "${{{{WARNINGS[*]}}}}"'
+    assert installer.run(tmp_path, script.format(1884)).stdout == "\n"
+    assert "it differs from --mqtt 10.0.0.1:1885" in installer.run(tmp_path, script.format(1885)).stdout
 
 
 # -- the bridge ----------------------------------------------------------------------------------------
@@ -146,6 +131,6 @@ def test_a_purge_ends_though_a_disk_is_mounted_at_the_bridges_directory(tmp_path
     (tmp_path / "state" / "spool.db").touch()
     script = f"mountpoint() {{ true; }}; rmdir() {{ false; }}; empty_and_remove {tmp_path}/state"
     done = installer.run(tmp_path, script)
-    assert (done.returncode, done.stderr, names(tmp_path / "state")) == (0, "", set())
+    assert (done.returncode, done.stderr, installer.names(tmp_path / "state")) == (0, "", set())
     assert installer.run(tmp_path, f"empty_and_remove {tmp_path}/state").returncode == 0
     assert not (tmp_path / "state").exists()

@@ -44,3 +44,8 @@ def run(directory: Path, script: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         env=environment(directory / "log"),
     )
+
+
+def names(directory: Path) -> set[str]:
+    """What is in a directory."""
+    return {path.name for path in directory.iterdir()}
