@@ -43,6 +43,20 @@ without_our_part() { # FILE
     [[ ! -e $1 ]] || sed -e "/^[#%]* $EMQX_BEGIN/,/^[#%]* $EMQX_END/d" -e '$a\' "$1"
 }
 
+# Without the line at its end our part would reach to the end of the file, and all rules below it would go with it.
+require_whole_parts() {
+    local file
+    for file in "$EMQX_ETC/emqx.conf" "$EMQX_ETC/acl.conf"; do
+        [[ -e $file ]] || continue
+        awk -v begins="^[#%]* $EMQX_BEGIN" -v ends="^[#%]* $EMQX_END" '
+            $0 ~ begins { wrong = wrong || inside; inside = 1 }
+            $0 ~ ends { wrong = wrong || !inside; inside = 0 }
+            END { exit wrong || inside }' "$file" ||
+            fail "$file: install.sh's part has lost its first or last line ($EMQX_BEGIN ..., $EMQX_END): put that line \
+back, or delete the part"
+    done
+}
+
 emqx_files() {
     [[ $EMQX_LINE == 4.4 ]] || echo "$SCRATCH/emqx/settings $EMQX_ETC/mqtt-kafka-bridge.conf 0644"
     echo "$SCRATCH/emqx/emqx.conf $EMQX_ETC/emqx.conf 0644"
