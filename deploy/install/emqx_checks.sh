@@ -100,7 +100,7 @@ more, a letter first: give $EMQX_COOKIE_FILE of the other node"
     fi
     if [[ -e $EMQX_COOKIE_FILE ]]; then
         COOKIE=$(cookie_in <"$EMQX_COOKIE_FILE")
-        return
+        [[ -z $COOKIE ]] || return 0 # a power cut may have left an empty file
     fi
     for other in $(other_nodes); do
         [[ -n $(unreachable "$other") ]] ||

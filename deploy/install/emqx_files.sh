@@ -29,8 +29,20 @@ write_emqx_files() {
         echo 'include "mqtt-kafka-bridge.conf"' >"$to/part"
     fi
     { without_our_part "$EMQX_ETC/emqx.conf" && our_part '#' "$to/part"; } >"$to/emqx.conf"
-    { our_part '%%' "$from/acl.conf" && without_our_part "$EMQX_ETC/acl.conf"; } >"$to/acl.conf"
+    our_rules >"$to/rules"
+    { our_part '%%' "$to/rules" && without_our_part "$EMQX_ETC/acl.conf"; } >"$to/acl.conf"
     printf '# From install.sh emqx. Both nodes have the same.\n%s=%s\n' "$variable" "$COOKIE" >"$to/cookie"
+}
+
+# Print our access rules. A person removes those by client id once clients have users: then they do not come back.
+our_rules() {
+    local rules=$SOURCE/deploy/emqx/$EMQX_LINE/acl.conf there=''
+    [[ ! -e $EMQX_ETC/acl.conf ]] || there=$(sed -n "/^%* $EMQX_BEGIN/,/^%* $EMQX_END/p" "$EMQX_ETC/acl.conf")
+    if [[ -z $there || $there == *"{allow, {client"* ]]; then
+        cat "$rules"
+    else
+        sed '/^%% Any client can choose/,$d' "$rules"
+    fi
 }
 
 our_part() { # COMMENT FILE

@@ -70,15 +70,15 @@ while True:
 PYTHON
 }
 
-# Refuse to overwrite a Kafka that somebody else has installed.
+# Refuse to overwrite a Kafka that somebody else has installed. An empty file is what a power cut may leave of ours.
 require_no_other_kafka() {
-    if [[ -e $KAFKA_UNIT_FILE ]] && ! head -n 1 "$KAFKA_UNIT_FILE" | grep -q 'install\.sh kafka'; then
+    if [[ -s $KAFKA_UNIT_FILE ]] && ! head -n 1 "$KAFKA_UNIT_FILE" | grep -q 'install\.sh kafka'; then
         fail "$KAFKA_UNIT_FILE is not from install.sh: this machine has another Kafka, remove that first"
     fi
     if [[ -e $KAFKA/libs || -L $KAFKA ]]; then
         fail "$KAFKA is not from install.sh: this machine has another Kafka, move that away first"
     fi
-    if [[ -e $KAFKA_PROPERTIES ]] && ! head -n 1 "$KAFKA_PROPERTIES" | grep -q 'install\.sh kafka'; then
+    if [[ -s $KAFKA_PROPERTIES ]] && ! head -n 1 "$KAFKA_PROPERTIES" | grep -q 'install\.sh kafka'; then
         fail "$KAFKA_PROPERTIES is not from install.sh: this machine has another Kafka, move that away first"
     fi
 }

@@ -39,7 +39,7 @@ remove that line" ;;
 
 # Refuse to overwrite settings of keepalived that somebody else has written.
 require_no_other_keepalived() {
-    [[ ! -e $KEEPALIVED_CONF ]] || shares_address ||
+    [[ ! -s $KEEPALIVED_CONF ]] || shares_address ||
         fail "$KEEPALIVED_CONF is not from install.sh: this machine has another keepalived, move that file away first"
 }
 

@@ -134,3 +134,14 @@ def test_a_purge_ends_though_a_disk_is_mounted_at_the_bridges_directory(tmp_path
     assert (done.returncode, done.stderr, installer.names(tmp_path / "state")) == (0, "", set())
     assert installer.run(tmp_path, f"empty_and_remove {tmp_path}/state").returncode == 0
     assert not (tmp_path / "state").exists()
+
+
+def test_a_version_is_on_the_disk_before_it_is_marked_as_complete(tmp_path: Path) -> None:
+    script = f"""
+pip() {{ true; }}; python3() {{ mkdir {tmp_path}/version; }}
+add_files() {{ mkdir $1/bin; echo "#!/bin/sh" >$1/bin/mqtt-kafka-bridge; chmod +x $1/bin/*; }}
+sync() {{ [[ ! -e {tmp_path}/version/complete ]] && echo "$@"; }}
+DIGEST=digest; build_version {tmp_path}/version
+"""
+    assert installer.run(tmp_path, script).stdout == f"-f {tmp_path}/version\n"
+    assert (tmp_path / "version" / "complete").read_text() == "digest\n"

@@ -63,3 +63,33 @@ NODES=(10.0.0.1 10.0.0.2) NODE=1 EMQX_RESTARTS=''; start_emqx
     done = installer.run(tmp_path, f"{emqx} runs=emqx@10.0.0.1 {script}")
     assert "10.0.0.2 is not in the cluster: does it have the same cookie" in done.stderr
     assert done.returncode == 3
+
+
+@pytest.mark.parametrize("line", ["5.8", "4.4"])
+def test_rules_by_client_id_that_a_person_has_removed_do_not_come_back(
+    tmp_path: Path, emqx: str, line: str
+) -> None:
+    script = (
+        f"{emqx} EMQX_LINE={line} NODES=(10.0.0.1) NODE=1 COOKIE=c; write_emqx_files;"
+        " cp $SCRATCH/emqx/acl.conf $EMQX_ETC"
+    )
+    acl = tmp_path / "etc" / "acl.conf"
+    acl.write_text(MINE)
+    for _ in range(2):
+        assert installer.run(tmp_path, script).returncode == 0
+        assert ("{allow, {client" in acl.read_text(), acl.read_text().endswith(MINE)) == (True, True)
+    acl.write_text("".join(row for row in acl.read_text().splitlines(True) if "{client" not in row))
+    for _ in range(2):
+        assert installer.run(tmp_path, script).returncode == 0
+        assert "{client" not in acl.read_text()
+        assert acl.read_text().count('{allow, {user, "bridge"}') == 1
+        assert acl.read_text().endswith(MINE)
+
+
+def test_an_empty_file_of_the_cookie_is_none(tmp_path: Path, emqx: str) -> None:
+    """A power cut may leave one."""
+    (tmp_path / "cookie").touch()
+    script = f'NODES=(10.0.0.1) NODE=1 EMQX_COOKIE_FILE={tmp_path}/cookie; choose_cookie ""; echo $COOKIE'
+    assert len(installer.run(tmp_path, emqx + script).stdout.strip()) > 20
+    (tmp_path / "cookie").write_text("EMQX_NODE__COOKIE=mine\n")
+    assert installer.run(tmp_path, emqx + script).stdout == "mine\n"

@@ -44,6 +44,9 @@ def test_another_kafka_is_neither_overwritten_nor_purged(tmp_path: Path, kafka: 
     done = installer.run(tmp_path, f"{kafka} KAFKA={tmp_path}/none; require_no_other_kafka")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "server.properties is not from install.sh: this machine has another Kafka" in done.stderr
+    (tmp_path / "etc" / "server.properties").write_text("")  # as a power cut may leave ours
+    (tmp_path / "unit").touch()
+    assert installer.run(tmp_path, f"{kafka} KAFKA={tmp_path}/none; require_no_other_kafka").returncode == 0
 
 
 def test_a_first_installation_that_fails_leaves_no_data_on_a_disk_that_was_mounted(
