@@ -109,7 +109,9 @@ start_kafka() {
         return
     fi
     printf '  start it, and wait until it is in sync ...'
+    keep_in_any_case "installed and started; whether it is in sync says: deploy/install.sh kafka status"
     await_kafka "$([[ -n ${KAFKA_RESTARTS-} ]] && echo restart || echo start)" || status=$?
+    finish_in_any_case
     found=$(<"$SCRATCH/joined")
     case $status in
     0)

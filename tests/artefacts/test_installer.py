@@ -13,33 +13,51 @@ from tests.harness.conditions import wait_until
 
 # -- the end -------------------------------------------------------------------------------------------
 
-STEPS = """
-finish_in_any_case
-undo touch {0}/undone
-step "something" touch {0}/done
-step "something long" sleep 60
-"""
-
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
 def test_a_program_that_is_cut_off_undoes_its_steps(tmp_path: Path, number: signal.Signals) -> None:
+    said = cut_off(tmp_path, "finish_in_any_case", number)
+    assert "as it was before" in said
+    assert (tmp_path / "undone").exists()
+    assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_person_who_does_not_wait_for_a_service_keeps_it(tmp_path: Path, number: signal.Signals) -> None:
+    """Its replicas may be in sync by now, and undoing deletes them."""
+    said = cut_off(tmp_path, 'finish_in_any_case; keep_in_any_case "it runs"', number)
+    assert said.endswith("note: it runs\n")
+    assert not (tmp_path / "undone").exists()
+    finally_undone = "keep_in_any_case x; finish_in_any_case; undo touch {0}/undone; kill -HUP $$; sleep 1"
+    assert installer.run(tmp_path, finally_undone.format(tmp_path)).returncode == 130
+    assert (tmp_path / "undone").exists()
+
+
+def cut_off(tmp_path: Path, begin: str, number: signal.Signals) -> str:
+    """Send a signal to a program, and to what it runs, as a terminal does. Returns what it has said."""
     (tmp_path / "scratch").mkdir()
+    script = f"""
+{begin}
+undo touch {tmp_path}/undone
+touch $LOG {tmp_path}/done
+sleep 60
+"""
     with subprocess.Popen(
-        installer.command(tmp_path / "scratch", STEPS.format(tmp_path)),
+        installer.command(tmp_path / "scratch", script),
         env=installer.environment(tmp_path / "log"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
         # As in a terminal: pytest may ignore SIGINT, and bash could not trap it then.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as program:
-        wait_until((tmp_path / "done").exists, 30.0, "the first step is done")
+        wait_until((tmp_path / "done").exists, 30.0, "the program has begun")
         os.killpg(program.pid, number)
         said = program.communicate(timeout=30)[0]
     assert program.returncode == 130, said
-    assert (tmp_path / "undone").exists()
-    assert not (tmp_path / "scratch").exists()
+    return said
 
 
 def test_a_program_whose_reader_has_gone_undoes_its_steps(tmp_path: Path) -> None:
