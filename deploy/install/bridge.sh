@@ -37,7 +37,7 @@ install_bridge() { # the options of `bridge`
     fi
     if [[ -z $from ]]; then
         [[ -d /etc/credstore ]] || undo rmdir /etc/credstore
-        undo forget_bridge
+        undo forget_bridge "$(id "$NAME" >/dev/null 2>&1 || echo made)"
         step "user, directories, unit, commands" switch_to "$NEW"
     elif ! files_are_in_place; then
         step "unit and commands, repaired" switch_to "$NEW"
@@ -51,12 +51,12 @@ install_bridge() { # the options of `bridge`
 }
 
 # Undo a first installation that failed.
-forget_bridge() {
+forget_bridge() { # USER-WAS-MADE
     systemctl disable --now "$MAIN"
     remove_files
     rm -f "$VERSIONS/current" "$VERSIONS/current.new"
     rmdir "$CONFIGURATION" "$STATE"
-    remove_user
+    [[ -z $1 ]] || remove_user
 }
 
 write_settings() { # MQTT KAFKA, empty where not given

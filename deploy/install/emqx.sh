@@ -247,7 +247,8 @@ uninstall_emqx() {
 
 purge_emqx() {
     ! dpkg-query -W emqx >/dev/null 2>&1 || apt_remove purge # configuration may be left after an earlier `remove`
-    rm -rf "$EMQX_ETC" "$EMQX_DATA" "$EMQX_COOKIE_FILE" "$EMQX_DROPIN"
+    rm -rf "$EMQX_ETC" "$EMQX_COOKIE_FILE" "$EMQX_DROPIN"
+    empty_and_remove "$EMQX_DATA"
     [[ ! -d ${EMQX_DROPIN%/*} ]] || rmdir --ignore-fail-on-non-empty "${EMQX_DROPIN%/*}"
     systemctl daemon-reload
 }

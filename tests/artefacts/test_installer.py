@@ -163,3 +163,20 @@ DIGEST=digest; build_version {tmp_path}/version
 """
     assert installer.run(tmp_path, script).stdout == f"-f {tmp_path}/version\n"
     assert (tmp_path / "version" / "complete").read_text() == "digest\n"
+
+
+@pytest.mark.parametrize(("there", "removed"), [("true", ""), ("false", "removed\n")])
+def test_a_user_that_was_there_before_outlives_an_installation_that_fails(
+    tmp_path: Path, there: str, removed: str
+) -> None:
+    """`uninstall` keeps the user, because files that it keeps are the user's."""
+    script = f"""
+SOURCE={tmp_path} NEW=0.1 CONFIGURATION={tmp_path}/etc STATE={tmp_path}/state VERSIONS={tmp_path}/opt
+for name in require_root require_debian require_no_package require_python find_new place_new remove_files \
+    systemctl rmdir switch_to; do eval "$name() {{ true; }}"; done
+id() {{ {there}; }}; remove_user() {{ echo removed >&4; }}; write_settings() {{ fail "no settings"; }}
+exec 4>&1; finish_in_any_case
+install_bridge --mqtt 10.0.0.1 --kafka 10.0.0.1 >/dev/null
+"""
+    done = installer.run(tmp_path, script)
+    assert (done.returncode, done.stdout) == (1, removed), done

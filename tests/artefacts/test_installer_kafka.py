@@ -79,3 +79,16 @@ def test_a_cluster_with_data_keeps_its_number_of_nodes(
     )
     done = installer.run(tmp_path, f"{kafka} NODES=({nodes}) NODE=1; choose_cluster_id {identifier}")
     assert (done.returncode, "the number of nodes cannot change" in done.stderr) == (status, bool(status))
+
+
+def test_a_node_with_the_id_of_another_one_is_told_when_it_does_not_get_in_sync(
+    tmp_path: Path, kafka: str
+) -> None:
+    """Two nodes that are installed at the same time, with --nodes in another order, cannot know before."""
+    script = f"""{kafka}
+systemctl() {{ [[ $1 != is-active ]]; }}; await_kafka() {{ echo waits >$SCRATCH/joined; return 1; }}
+cluster() {{ [[ $1 == reach ]] || {{ echo "$*: node 1 runs already"; return 1; }}; }}
+NODES=(b a c) NODE=1 CLUSTER_ID=x; start_kafka
+"""
+    done = installer.run(tmp_path, script)
+    assert (done.returncode, "before x kept: node 1 runs already" in done.stdout) == (3, True), done
