@@ -70,11 +70,11 @@ back, or delete the part"
 }
 
 emqx_files() {
-    [[ $EMQX_LINE == 4.4 ]] || echo "$SCRATCH/emqx/settings $EMQX_ETC/mqtt-kafka-bridge.conf 0644"
-    echo "$SCRATCH/emqx/emqx.conf $EMQX_ETC/emqx.conf 0644"
-    echo "$SCRATCH/emqx/acl.conf $EMQX_ETC/acl.conf 0644"
-    echo "$SCRATCH/emqx/cookie $EMQX_COOKIE_FILE 0600"
-    echo "$SOURCE/deploy/emqx/service.conf $EMQX_DROPIN 0644"
+    [[ $EMQX_LINE == 4.4 ]] || echo "$EMQX_ETC/mqtt-kafka-bridge.conf 0644 $SCRATCH/emqx/settings"
+    echo "$EMQX_ETC/emqx.conf 0644 $SCRATCH/emqx/emqx.conf"
+    echo "$EMQX_ETC/acl.conf 0644 $SCRATCH/emqx/acl.conf"
+    echo "$EMQX_COOKIE_FILE 0600 $SCRATCH/emqx/cookie"
+    echo "$EMQX_DROPIN 0644 $SOURCE/deploy/emqx/service.conf"
 }
 
 emqx_settings_file() {
@@ -116,14 +116,14 @@ has_our_part() { # FILE
 save_emqx_files() {
     local to _
     mkdir -p "$SCRATCH/emqx/before"
-    while read -r _ to _; do
+    while read -r to _; do
         [[ ! -e $to ]] || cp -p "$to" "$SCRATCH/emqx/before/${to//\//_}"
     done < <(emqx_files)
 }
 
 put_emqx_files_back() { # RUNNING
     local to _
-    while read -r _ to _; do
+    while read -r to _; do
         if [[ -e $SCRATCH/emqx/before/${to//\//_} ]]; then
             cp -p "$SCRATCH/emqx/before/${to//\//_}" "$to"
         else

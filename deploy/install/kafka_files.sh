@@ -42,14 +42,14 @@ bracketed() { # HOST
 }
 
 kafka_files() {
-    echo "$SCRATCH/kafka/server.properties $KAFKA_PROPERTIES 0640"
-    echo "$SCRATCH/kafka/defaults $KAFKA_DEFAULTS 0644"
-    echo "$SOURCE/deploy/kafka/log4j2.xml $KAFKA_ETC/log4j2.xml 0644"
-    echo "$SOURCE/deploy/systemd/$KAFKA_UNIT $KAFKA_UNIT_FILE 0644"
+    echo "$KAFKA_PROPERTIES 0640 $SCRATCH/kafka/server.properties"
+    echo "$KAFKA_DEFAULTS 0644 $SCRATCH/kafka/defaults"
+    echo "$KAFKA_ETC/log4j2.xml 0644 $SOURCE/deploy/kafka/log4j2.xml"
+    echo "$KAFKA_UNIT_FILE 0644 $SOURCE/deploy/systemd/$KAFKA_UNIT"
     [[ -n $KAFKA_TLS ]] || return 0
-    echo "$KAFKA_TLS/node.pem $KAFKA_CERTIFICATES/node.pem 0640"
-    echo "$KAFKA_TLS/ca.crt $KAFKA_CERTIFICATES/ca.crt 0640"
-    echo "$SOURCE/deploy/kafka/client.properties $KAFKA_ETC/client.properties 0640"
+    echo "$KAFKA_CERTIFICATES/node.pem 0640 $KAFKA_TLS/node.pem"
+    echo "$KAFKA_CERTIFICATES/ca.crt 0640 $KAFKA_TLS/ca.crt"
+    echo "$KAFKA_ETC/client.properties 0640 $SOURCE/deploy/kafka/client.properties"
 }
 
 put_kafka_in_place() { # VERSION-IN-FORCE
@@ -86,7 +86,7 @@ format_kafka() {
 install_kafka_files() {
     local from to mode
     [[ -z $KAFKA_TLS ]] || install -d -m 0750 -g kafka "$KAFKA_CERTIFICATES"
-    while read -r from to mode; do # 0640 is for what Kafka alone may read
+    while read -r to mode from; do # 0640 is for what Kafka alone may read
         cmp -s "$from" "$to" || install -m "$mode" -g "$([[ $mode == 0640 ]] && echo kafka || echo root)" "$from" "$to"
     done < <(kafka_files)
     systemctl daemon-reload
@@ -94,7 +94,7 @@ install_kafka_files() {
 
 save_kafka_files() {
     local to _
-    while read -r _ to _; do
+    while read -r to _; do
         [[ ! -e $to ]] || cp -p "$to" "$SCRATCH/kafka/${to##*/}.before"
     done < <(kafka_files)
 }
@@ -106,7 +106,7 @@ keep_old_properties() {
 
 put_kafka_files_back() { # RUNNING
     local to _
-    while read -r _ to _; do
+    while read -r to _; do
         rm -f "$to"
         [[ ! -e $SCRATCH/kafka/${to##*/}.before ]] || cp -p "$SCRATCH/kafka/${to##*/}.before" "$to"
     done < <(kafka_files)

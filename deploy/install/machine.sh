@@ -93,18 +93,19 @@ is_installed() { # PACKAGE
 
 # -- files of settings and units -----------------------------------------------------------------------
 
-# FILES is a function that prints lines of: where a file comes from, where it goes, its mode.
+# FILES is a function that prints lines of: where a file goes, its mode, where it comes from. The last may have spaces, as a
+# person's clone may be anywhere.
 
 are_in_place() { # FILES
     local from to _
-    while read -r from to _; do
+    while read -r to _ from; do
         cmp -s "$from" "$to" || return 1
     done < <("$1")
 }
 
 copy_files() { # FILES
     local from to mode
-    while read -r from to mode; do
+    while read -r to mode from; do
         cmp -s "$from" "$to" || install -D -m "$mode" "$from" "$to"
     done < <("$1")
     systemctl daemon-reload

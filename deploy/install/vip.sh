@@ -80,9 +80,9 @@ write_keepalived_files() {
 }
 
 keepalived_files() {
-    echo "$SCRATCH/keepalived.conf $KEEPALIVED_CONF 0644"
-    echo "$SOURCE/deploy/keepalived/check-haproxy $KEEPALIVED_ETC/check-haproxy 0755"
-    echo "$SOURCE/deploy/systemd/keepalived.conf $KEEPALIVED_UNIT_FILE 0644"
+    echo "$KEEPALIVED_CONF 0644 $SCRATCH/keepalived.conf"
+    echo "$KEEPALIVED_ETC/check-haproxy 0755 $SOURCE/deploy/keepalived/check-haproxy"
+    echo "$KEEPALIVED_UNIT_FILE 0644 $SOURCE/deploy/systemd/keepalived.conf"
 }
 
 put_keepalived_in_place() {
@@ -107,14 +107,14 @@ put_keepalived_in_place() {
 save_keepalived() {
     local to _
     mkdir "$SCRATCH/keepalived"
-    while read -r _ to _; do
+    while read -r to _; do
         [[ ! -e $to ]] || cp -p "$to" "$SCRATCH/keepalived/"
     done < <(keepalived_files)
 }
 
 put_keepalived_back() {
     local to _
-    while read -r _ to _; do
+    while read -r to _; do
         [[ ! -e $SCRATCH/keepalived/${to##*/} ]] || cp -p "$SCRATCH/keepalived/${to##*/}" "$to"
     done < <(keepalived_files)
     systemctl daemon-reload

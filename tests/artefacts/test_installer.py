@@ -1,4 +1,4 @@
-"""install.sh without a machine: how it ends when it is cut off, and what it says about odd arguments."""
+"""install.sh without a machine: how it ends when it is cut off, odd arguments, and where its files come from."""
 
 import os
 import shlex
@@ -180,3 +180,31 @@ install_bridge --mqtt 10.0.0.1 --kafka 10.0.0.1 >/dev/null
 """
     done = installer.run(tmp_path, script)
     assert (done.returncode, done.stdout) == (1, removed), done
+
+
+# -- the clone -----------------------------------------------------------------------------------------
+
+
+def test_a_clone_in_a_directory_with_a_space_is_as_good(tmp_path: Path) -> None:
+    """`unzip` of a second download makes such a directory."""
+    clone = tmp_path / "bridge (1)"
+    clone.symlink_to(installer.ROOT)
+    script = f"""
+SOURCE='{clone}' KAFKA_TLS='' EMQX_LINE=5.8
+mkdir -p $SCRATCH/kafka $SCRATCH/emqx
+touch $SCRATCH/kafka/{{server.properties,defaults}} $SCRATCH/keepalived.conf
+touch $SCRATCH/emqx/{{settings,emqx.conf,acl.conf,cookie}}
+systemctl() {{ true; }}
+for files in kafka_files emqx_files keepalived_files; do
+    moved() {{ $files | sed 's|^|{tmp_path}/root|'; }}
+    copy_files moved
+    are_in_place moved
+done
+"""
+    done = installer.run(tmp_path, script)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "root/etc/kafka/log4j2.xml").read_text().startswith("<?xml")
+    assert (
+        tmp_path / "root/etc/systemd/system/emqx.service.d/mqtt-kafka-bridge.conf"
+    ).stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "root/etc/keepalived/check-haproxy").stat().st_mode & 0o777 == 0o755
