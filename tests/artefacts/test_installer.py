@@ -1,4 +1,4 @@
-"""install.sh without a machine: how it ends when it is cut off, odd arguments, and where its files come from."""
+"""install.sh without a machine: how it ends when it is cut off, odd arguments, and the clone that it is in."""
 
 import os
 import shlex
