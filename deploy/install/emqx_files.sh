@@ -85,9 +85,8 @@ emqx_settings_file() {
     fi
 }
 
-# Keep files of EMQX that a person or a newer package has changed, instead of asking.
 install_emqx_package() {
-    apt_install -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$(readlink -f "$EMQX_PACKAGE")"
+    apt_install "$(readlink -f "$EMQX_PACKAGE")"
 }
 
 put_emqx_in_place() { # VERSION-IN-FORCE

@@ -72,10 +72,11 @@ require_space() { # DIRECTORY MB
     ((free >= $2)) || fail "$2 MB are needed on the disk of $directory, ${free// /} MB are free"
 }
 
-# Install packages. Fetch apt's lists only if there are none, or if the first attempt fails.
+# Install packages. Fetch apt's lists only if there are none, or if the first attempt fails. Files of settings that a person
+# has written, perhaps before the package came, stay: dpkg would ask, and fail as nobody answers.
 apt_install() { # PACKAGE...
     local apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=120
-        -o Dpkg::Use-Pty=0)
+        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
     compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null &&
         "${apt[@]}" install --no-install-recommends "$@" && return
     "${apt[@]}" update

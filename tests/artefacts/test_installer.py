@@ -1,4 +1,4 @@
-"""install.sh without a machine: how it ends when it is cut off, odd arguments, and the clone that it is in."""
+"""install.sh without a machine: how it ends when it is cut off, odd arguments, and where its clone may be."""
 
 import os
 import shlex

@@ -101,3 +101,9 @@ vip_status
 """
     done = installer.run(tmp_path, haproxy + script)
     assert (done.returncode, "this machine has it" in done.stdout) == (0, True)
+
+
+def test_a_file_that_a_person_wrote_before_the_package_came_does_not_stop_apt(tmp_path: Path) -> None:
+    """Such as /etc/default/haproxy of the old machine, on a spare. dpkg would ask which one to take."""
+    done = installer.run(tmp_path, 'env() { echo "$@"; }; compgen() { true; }; apt_install haproxy')
+    assert "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install" in done.stdout
