@@ -1,5 +1,8 @@
 """install.sh emqx without a machine: a person's rules, and data that no other node has."""
 
+import os
+import pty
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -93,3 +96,21 @@ def test_an_empty_file_of_the_cookie_is_none(tmp_path: Path, emqx: str) -> None:
     assert len(installer.run(tmp_path, emqx + script).stdout.strip()) > 20
     (tmp_path / "cookie").write_text("EMQX_NODE__COOKIE=mine\n")
     assert installer.run(tmp_path, emqx + script).stdout == "mine\n"
+
+
+def test_a_person_who_pastes_the_cookie_is_asked_for_it(tmp_path: Path, emqx: str) -> None:
+    """Without a pipe nothing would tell what the command waits for."""
+    (tmp_path / "scratch").mkdir()
+    person, terminal = pty.openpty()
+    os.write(person, b"c" * 30 + b"\n")
+    done = subprocess.run(
+        installer.command(tmp_path / "scratch", f"{emqx} choose_cookie -; echo $COOKIE"),
+        env=installer.environment(tmp_path / "log"),
+        stdin=terminal,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    os.close(person)
+    os.close(terminal)
+    assert (done.stdout, done.stderr) == ("c" * 30 + "\n", "the cookie, then Enter: ")
