@@ -96,7 +96,8 @@ def test_a_producer_that_has_sent_its_commit_twice_is_replaced(
         drain.write(topic, [b"4"])
         drain.until(lambda: drain.is_done, 30, "all is delivered")
         assert proxy.faults[END_TXN, fault] == 1
-        assert proxy.requests[END_TXN] >= sent + 3, "librdkafka has sent it again"
+        if fault is not Fault.ANSWER_DROPPED:  # there the bridge gives up first, and reads the number
+            assert proxy.requests[END_TXN] >= sent + 3, "librdkafka has sent it again"
         assert drain.cluster.rebuilds > rebuilds
     assert [record.value for record in records(kafka.bootstrap, topic)] == [b"1", b"2", b"3", b"4"]
 
