@@ -43,6 +43,7 @@ _QUIET_AFTER = 2.0  # seconds without a job; a spool in frequent use soon needs 
 # Seconds of a move before the bridge connects. A longer move goes on afterwards: EMQ's queue is short.
 _MOVE_BEFORE = 1.0
 _TRY_AGAIN, _TIMEOUT = 2.0, 60.0  # seconds; for reads and moves that failed
+_NEARLY_FULL = 16_000_000  # bytes that are free; SQLite's log may take 4,000,000 of them
 _STAND_TIMEOUT = 10.0  # seconds that the loop waits for one commit
 _MAKE_ROOM = (
     "let Kafka take the messages that wait, free space on this disk, or raise spool.max_bytes;"
@@ -337,6 +338,8 @@ class DiskThread:
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
+        if self._keeps_journal and self.free < _NEARLY_FULL:
+            store.empty_log()  # so that keep_free is left for what empties the disk
         return [Journaled(row.number, messages)] if row else []
 
     def _usable_file(self) -> Store:
