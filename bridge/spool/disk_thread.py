@@ -339,7 +339,8 @@ class DiskThread:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
         if self._keeps_journal and self.free < _NEARLY_FULL:
-            store.empty_log()  # so that keep_free is left for what empties the disk
+            with suppress(SpoolUnusable):  # the commit has succeeded
+                store.empty_log()  # so that keep_free is left for what empties the disk
         return [Journaled(row.number, messages)] if row else []
 
     def _usable_file(self) -> Store:
