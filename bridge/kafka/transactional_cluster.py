@@ -233,7 +233,9 @@ class TransactionalCluster:
         self.rebuilds += 1
         machine = self._machine
         spool = machine.memory.spool
-        command = machine.opened(found.numbers, found.topics.get(spool, ""), time.monotonic())
+        command = machine.opened(
+            found.numbers, found.topics.get(spool, ""), time.monotonic(), hides=found.hides
+        )
         if machine.verdict and machine.verdict.is_loud:
             log(
                 Event.KAFKA_NUMBER_UNEXPECTED,
