@@ -45,7 +45,8 @@ _DOUBLES = (
 )
 _UNEXPECTED = {
     Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group"
-    " or its topic was deleted, or its offsets have expired (7 days without the bridge)",
+    " or its topic was deleted or is hidden from this user, or its offsets have expired (7 days without the"
+    " bridge)",
     Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or"
     " one that was restored?",
     Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored"
