@@ -237,7 +237,7 @@ class Journal:
             self.standing = Standing.DOUBTED
         else:
             self._agree()
-            self._settles = True
+            self._say(Standing.KNOWN, forgets=self._forgets)
             self.standing = Standing.KNOWN
 
     def taken_over(self) -> None:

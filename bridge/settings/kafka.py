@@ -80,8 +80,9 @@ class KafkaSettings(Section):
     )
     transaction_group: str = Field(
         default="",
-        description="The consumer group in which the bridge keeps the number of its last transaction. The"
-        " group has no members. Without this setting it is mqtt.client_id. Only with delivery exactly-once.",
+        description="The consumer group in which the bridge keeps the number of its last transaction. No"
+        " consumer and no other bridge may use it: they would take the number for an offset. Without this"
+        " setting it is mqtt.client_id with -transactions behind it. Only with delivery exactly-once.",
     )
     options: Annotated[
         dict[str, Option], AfterValidator(_options), Allowed("text, a number, true or false")

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     @property
     def transaction_group(self) -> str:
         """The consumer group in which the bridge keeps the number of its last transaction."""
-        return self.kafka.transaction_group or self.mqtt.client_id
+        return self.kafka.transaction_group or f"{self.mqtt.client_id}-transactions"
 
     def warnings(self) -> Iterator[str]:
         """Yield one sentence for each setting that is allowed but has an easily overlooked cost."""

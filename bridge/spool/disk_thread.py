@@ -43,6 +43,7 @@ _QUIET_AFTER = 2.0  # seconds without a job; a spool in frequent use soon needs 
 # Seconds of a move before the bridge connects. A longer move goes on afterwards: EMQ's queue is short.
 _MOVE_BEFORE = 1.0
 _TRY_AGAIN, _TIMEOUT = 2.0, 60.0  # seconds; for reads and moves that failed
+_NEARLY_FULL = 16_000_000  # bytes that are free; SQLite's log may take 4,000,000 of them
 _STAND_TIMEOUT = 10.0  # seconds that the loop waits for one commit
 _MAKE_ROOM = (
     "let Kafka take the messages that wait, free space on this disk, or raise spool.max_bytes;"
@@ -287,6 +288,8 @@ class DiskThread:
             self.delete_at = time.monotonic() + _AGAIN_WHEN_FULL
             if job.writes:
                 results.append(self._refuse(job, error.reason, is_full=True))
+            if self._keeps_journal and job.writes:
+                intended_in = self._empty_a_full_disk(job, results)
         except SpoolUnusable as error:
             self._file.give_up(error)
             self.delete_at = time.monotonic() + _AGAIN_WHEN_UNUSABLE
@@ -295,6 +298,18 @@ class DiskThread:
                 results.append(self._refuse(job, error.reason, is_full=False))
         self._tell_intended(job, intended_in)
         return results
+
+    def _empty_a_full_disk(self, job: Job, results: list[FromDisk]) -> str:
+        """Write what the disk needs to become empty: deletions, and the intent of the next transaction.
+
+        Returns the name of the spool that has the intent; empty: the disk has no room for that either.
+        """
+        with suppress(SpoolUnusable):
+            store = self._file.open()
+            store.squeeze()
+            results += self._commit(store, Job(), job)
+            return store.memory.spool
+        return ""
 
     def _tell_intended(self, job: Job, spool: str) -> None:
         if job.intent:
@@ -323,6 +338,8 @@ class DiskThread:
         if now - began > _SLOW and now >= self._say_slow_at:
             self._say_slow_at = now + _SAY_SLOW_AFTER
             log(Event.SPOOL_SLOW, seconds=round(now - began, 1), path=str(store.path))
+        if self._keeps_journal and self.free < _NEARLY_FULL:
+            store.empty_log()  # so that keep_free is left for what empties the disk
         return [Journaled(row.number, messages)] if row else []
 
     def _usable_file(self) -> Store:
@@ -563,9 +580,11 @@ class DiskThread:
                 self.identifiers = store.take_identifiers(self._session)
         except CorruptStore as error:
             self.backlogs, self.moves, self._is_unsettled = [], False, False
+            self.recalled = Recalled()  # of messages that are in no file of this bridge now
             self._file.begin_anew(error)
         except SpoolUnusable:
             self.backlogs, self.moves, self._is_unsettled = [], False, False
+            self.recalled = Recalled()
             self._file.abandon()
             raise
 

@@ -579,6 +579,12 @@ class Store:
             self._shrink()
             return free > _VACUUM_AT_ONCE
 
+    def empty_log(self) -> None:
+        """Copy SQLite's log into the file, and give its space back, if that is worth it."""
+        with self._translated():
+            if Path(f"{self.path}-wal").stat().st_size >= _WORTH_SQUEEZING:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def squeeze(self) -> bool:
         """Give unused space back although little is unused. False: there is hardly any.
 

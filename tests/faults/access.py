@@ -54,10 +54,11 @@ def grant(admin: AdminClient, topic: str) -> None:
 
 
 def grant_transactions(admin: AdminClient, name: str, topics: Iterable[str]) -> None:
-    """Allow the user transactions with this id, and a group of this name in these topics."""
+    """Allow the user transactions with this id, and the group that goes with it in these topics."""
     for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
         _create(admin, name, operation, AclPermissionType.ALLOW, ResourceType.TRANSACTIONAL_ID)
-    _create(admin, name, AclOperation.READ, AclPermissionType.ALLOW, ResourceType.GROUP)
+    group = f"{name}-transactions"
+    _create(admin, group, AclOperation.READ, AclPermissionType.ALLOW, ResourceType.GROUP)
     for topic in topics:
         _create(admin, topic, AclOperation.READ, AclPermissionType.ALLOW)
 

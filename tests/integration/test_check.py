@@ -267,10 +267,10 @@ def test_what_a_user_lacks_for_transactions_is_named(
     allow(alone, "exact", AclOperation.DESCRIBE)
     group, transactions = outcomes()
     assert group.level is Level.FAILED
-    assert "--operation Read --group exact" in group.remedy
+    assert "--operation Read --group exact-transactions" in group.remedy
     assert transactions.level is Level.SKIPPED
     assert "exact-check" in transactions.found
-    for kind, name in ((ResourceType.GROUP, "exact"), (ResourceType.TOPIC, "exact")):
+    for kind, name in ((ResourceType.GROUP, "exact-transactions"), (ResourceType.TOPIC, "exact")):
         allow(alone, name, AclOperation.READ, kind)
     for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
         allow(alone, "exact-check", operation, ResourceType.TRANSACTIONAL_ID)

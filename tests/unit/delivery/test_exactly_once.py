@@ -6,7 +6,7 @@ from bridge.delivery import pipeline
 from bridge.delivery.journal import Standing
 from bridge.delivery.lanes import LaneState
 from bridge.message import DUP
-from tests.unit.delivery.world import Clock, World
+from tests.unit.delivery.world import LIMIT, Clock, World
 
 
 def _world(**settings: object) -> World:
@@ -229,3 +229,15 @@ def test_a_topic_without_messages_is_forgotten_where_there_are_too_many(
     world.answer()
     _commit(world)
     assert world.produced == [900, 901]
+
+
+def test_a_large_message_that_was_read_back_is_produced_although_nothing_else_happens(clock: Clock) -> None:
+    """It is alone, so no report has the lane visited once more."""
+    world = _world()
+    world.kafka.deliver()
+    world.turn()
+    world.receive(number=901, payload=b"x" * (LIMIT + 1))
+    _commit(world)
+    for _ in range(3):
+        world.turn()
+    assert world.kafka.probed == [901]

@@ -142,12 +142,11 @@ def test_connect_and_connack_are_on_disk(tmp_path: Path) -> None:
     run.kill()
 
 
-def test_a_session_that_is_there_is_known_again_soon(tmp_path: Path) -> None:
+def test_a_session_that_is_there_is_known_again_at_once(tmp_path: Path) -> None:
     run = start(tmp_path)
     connect(run, session_present=False)
     run.write(run.receive(7))
     connect(run)
-    run.until(Journaled)
     run.kill()
     again = start(tmp_path)
     assert again.spool.recalled.standing is Standing.KNOWN
