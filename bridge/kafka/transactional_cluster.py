@@ -45,7 +45,8 @@ _DOUBLES = (
 )
 _UNEXPECTED = {
     Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group"
-    " or its topic was deleted, or its offsets have expired (7 days without the bridge)",
+    " or its topic was deleted or is hidden from this user, or its offsets have expired (7 days without the"
+    " bridge)",
     Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or"
     " one that was restored?",
     Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored"
@@ -233,7 +234,9 @@ class TransactionalCluster:
         self.rebuilds += 1
         machine = self._machine
         spool = machine.memory.spool
-        command = machine.opened(found.numbers, found.topics.get(spool, ""), time.monotonic())
+        command = machine.opened(
+            found.numbers, found.topics.get(spool, ""), time.monotonic(), hides=found.hides
+        )
         if machine.verdict and machine.verdict.is_loud:
             log(
                 Event.KAFKA_NUMBER_UNEXPECTED,

@@ -55,6 +55,7 @@ _PURGED = (-151, -152)  # _PURGE_QUEUE, _PURGE_INFLIGHT
 _FENCED = (-144, 47, 90)  # _FENCED, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED
 _TIMED_OUT = -192  # _MSG_TIMED_OUT
 _FORBIDDEN = 29  # TOPIC_AUTHORIZATION_FAILED
+_NOT_SHOWN = (_FORBIDDEN, *error_verdicts.NO_TOPIC)
 
 Failures = dict[Message, tuple[int, str]]  # the error's code and librdkafka's text
 
@@ -99,10 +100,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The numbers in Kafka, by spool. `topics`: the topic whose offset has a spool's number."""
+    """The numbers in Kafka, by spool. `topics`: the topic whose offset has a spool's number.
+
+    `hides`: Kafka does not show the offset of the topic that the last intent names.
+    """
 
     numbers: dict[str, Number]
     topics: dict[str, str]
+    hides: bool = False
 
 
 class TransactionalProducer:
@@ -373,10 +378,13 @@ class TransactionalProducer:
             message = consumer.poll(0.1)  # a missing right on the group is told here alone
             cause = message.error() if message else None
             raise self._lost(KafkaException(cause) if cause else error) from None
+        hides = False
         for each in offsets:
-            if each.error:
+            if each.error and each.topic == offset_topic and each.error.code() in _NOT_SHOWN:
+                hides = True  # its rights were taken away, or it is gone: other topics must go on
+            elif each.error:
                 raise self._lost_by(each.error.code(), each.error.str())
-        texts = {each.topic: each.metadata or "" for each in offsets if each.offset >= 0}
+        texts = {each.topic: each.metadata or "" for each in offsets if each.offset >= 0 and not each.error}
         found = from_metadata(texts.values())
         where = {
             spool: topic
@@ -384,7 +392,7 @@ class TransactionalProducer:
             for spool, number in from_metadata([text]).items()
             if number == found[spool]
         }
-        return Found(found, where)
+        return Found(found, where, hides)
 
     def _consumer(self) -> Consumer:
         """A client that asks for the group's offsets, and never joins the group.

@@ -54,7 +54,7 @@ from bridge.message import Message
 GATHER = 0.1  # seconds that the first message waits for others, before a transaction begins
 MOST_MESSAGES, MOST_BYTES = 20_000, 32_000_000  # of one transaction
 _MOST_HALVED = 6  # times, if Kafka does not confirm so much in time
-_QUICK, _QUICK_IN_A_ROW = 1.5, 4  # seconds; after so many that take less the next one may be larger
+_QUICK, _QUICK_IN_A_ROW = 4.0, 4  # seconds; after so many that take less the next one may be larger
 CONFIRM_EVERY = 43_200.0  # seconds; Kafka forgets an offset of a group without members after 7 days
 _CONFIRM_FIRST = 3600.0  # seconds after the start, because nobody knows how old the number is
 _FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds until the next producer; the delay doubles each time
@@ -266,13 +266,18 @@ class Transactions:
 
     # -- the thread ------------------------------------------------------------------------------------
 
-    def opened(self, numbers: Mapping[str, Number], offset_topic: str, now: float) -> Settle | None:
+    def opened(
+        self, numbers: Mapping[str, Number], offset_topic: str, now: float, *, hides: bool = False
+    ) -> Settle | None:
         """The producer is ready, every earlier one is fenced, and then these numbers were read.
 
-        `offset_topic`: the topic whose offset has this spool's number; empty: there is none.
+        `offset_topic`: the topic whose offset has this spool's number; empty: there is none. `hides`: the
+        last transaction's number can't be seen.
         """
         memory = self.memory
         self.verdict = judge(memory, numbers)
+        if hides and self.verdict is Verdict.NOT_COMMITTED and (memory.is_open or self.doubtful):
+            self.verdict = Verdict.GONE
         is_first, self._is_first = self._is_first, False
         if is_first:
             self._offset_topic, self._committed_at = offset_topic, now - CONFIRM_EVERY + _CONFIRM_FIRST

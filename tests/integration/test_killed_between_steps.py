@@ -13,6 +13,7 @@ from bridge.delivery.segment import cut, pack
 from bridge.kafka.transactions import State
 from bridge.message import Message
 from bridge.spool.store import Store
+from tests.harness.conditions import wait_until
 from tests.harness.drain import Drain
 from tests.harness.kafka import KafkaCluster
 from tests.harness.killed_drain import STEPS
@@ -61,6 +62,8 @@ def test_the_bridge_is_killed(
         verdict = drain.cluster.transactions.verdict
         assert verdict
         assert not verdict.is_loud
+    # The markers of a commit follow its answer.
+    wait_until(lambda: len(records(kafka.bootstrap, topic)) >= len(values), 30.0, "the reader has all")
     assert [record.value for record in records(kafka.bootstrap, topic)] == values
     assert not Store(tmp_path).backlogs()
 

@@ -17,6 +17,7 @@ from bridge.delivery.results import Hold
 from bridge.delivery.results import Verdict as Fate
 from bridge.kafka.transactions import State
 from bridge.observe.events import Event
+from tests.harness.conditions import wait_until
 from tests.harness.drain import Drain
 from tests.harness.kafka import KafkaCluster, KafkaNode
 from tests.harness.records import records
@@ -54,8 +55,16 @@ def payloads(topic: str, number: int, begin: int = 0) -> list[bytes]:
     return [b"%s %d" % (topic.encode(), each) for each in range(begin, begin + number)]
 
 
-def values(kafka: KafkaCluster, topic: str) -> list[bytes]:
-    return [record.value for record in records(kafka.bootstrap, topic)]
+def values(kafka: KafkaCluster, topic: str, count: int) -> list[bytes]:
+    """What a read_committed reader has once there are so many; the markers of a commit follow its answer."""
+    found: list[bytes] = []
+
+    def are_there() -> bool:
+        found[:] = [record.value for record in records(kafka.bootstrap, topic)]
+        return len(found) >= count
+
+    wait_until(are_there, 30.0, lambda: f"{count} records are in {topic}, {len(found)} so far")
+    return found
 
 
 def coordinator(kafka: KafkaCluster, name: str) -> KafkaNode:
@@ -78,8 +87,8 @@ def test_messages_are_there_once_and_in_order_and_the_disk_is_empty(
         drain.write(three, payloads(three, 100, begin))
         drain.until(lambda begin=begin: len(drain.delivered) >= 2 * begin, 30, "messages are delivered")
     drain.until(lambda: drain.is_done, 30, "all is delivered")
-    assert values(kafka, one) == payloads(one, 1000)
-    assert sorted(values(kafka, three)) == sorted(payloads(three, 1000))
+    assert values(kafka, one, 1000) == payloads(one, 1000)
+    assert sorted(values(kafka, three, 1000)) == sorted(payloads(three, 1000))
     assert drain.cluster.transactions.failed_count == 0
     assert drain.cluster.rebuilds == 0
 
@@ -100,7 +109,7 @@ def test_a_stop_and_a_start_go_on_where_the_last_run_was(
             lambda: drain.is_done and drain.cluster.transactions.state is State.READY, 30, "all is delivered"
         )
         assert not drain.cluster.transactions.verdict.is_loud
-    assert values(kafka, topic) == payloads(topic, 900)
+    assert values(kafka, topic, 900) == payloads(topic, 900)
 
 
 def test_a_topic_that_is_deleted_holds_up_no_other_one(
@@ -116,14 +125,14 @@ def test_a_topic_that_is_deleted_holds_up_no_other_one(
     drain.until(lambda: len(drain.delivered) == 30 and drain.failures, 30, "the other topic's are delivered")
     assert {failure.message.plan.kafka_topic for failure in drain.failures} == {gone}
     assert {failure.verdict for failure in drain.failures} == {Fate.NOT_NOW}
-    assert values(kafka, good) == payloads(good, 20)
+    assert values(kafka, good, 20) == payloads(good, 20)
     kafka.create_topic(gone, 1)
     drain.retry()
     for _ in range(10):
         drain.until(lambda: drain.is_done or drain.held, 30, "it is tried again")
         drain.retry()
     drain.until(lambda: drain.is_done, 30, "all is delivered")
-    assert values(kafka, gone) == payloads(gone, 10, 10)
+    assert values(kafka, gone, 10) == payloads(gone, 10, 10)
 
 
 def test_a_record_that_is_too_large_is_reported_and_the_others_are_delivered_once(
@@ -136,7 +145,7 @@ def test_a_record_that_is_too_large_is_reported_and_the_others_are_delivered_onc
     drain.retry()
     drain.until(lambda: drain.is_done, 30, "the others are delivered")
     assert all(failure.verdict is Fate.TOO_LARGE for failure in drain.failures)
-    assert values(kafka, good) == payloads(good, 10)
+    assert values(kafka, good, 10) == payloads(good, 10)
 
 
 def test_the_coordinator_is_killed_again_and_again(
@@ -156,7 +165,7 @@ def test_the_coordinator_is_killed_again_and_again(
             drain.write(topic, payloads(topic, 50, number))
             number += 50
             drain.until(lambda: drain.is_done, 90, "all is delivered without it")
-    assert values(kafka, topic) == payloads(topic, number)
+    assert values(kafka, topic, number) == payloads(topic, number)
 
 
 @pytest.mark.parametrize("how", ["all_dead", "all_hung"])
@@ -173,7 +182,7 @@ def test_all_brokers_are_away_and_come_back(
                 drain.turn()
                 drain.loop.wait(0.05)
     drain.until(lambda: drain.is_done, 90, "all is delivered")
-    assert sorted(values(kafka, topic)) == sorted(payloads(topic, 400))
+    assert sorted(values(kafka, topic, 400)) == sorted(payloads(topic, 400))
 
 
 def test_a_bridge_with_the_same_id_is_fenced_waits_and_doubles_nothing(
@@ -199,7 +208,7 @@ def test_a_bridge_with_the_same_id_is_fenced_waits_and_doubles_nothing(
         twin.until(lambda: twin.is_done, 30, "the twin goes on")
         assert twin.cluster.rebuilds == 0
     drain.until(lambda: drain.is_done, 60, "it comes back")
-    found = values(kafka, topic)
+    found = values(kafka, topic, 400)
     assert [each for each in found if each.startswith(b"twin")] == payloads("twin", 200)
     assert [each for each in found if not each.startswith(b"twin")] == payloads(topic, 200)
     reasons = [fields["reason"] for event, fields in said if event is Event.KAFKA_NUMBER_UNEXPECTED]
@@ -224,7 +233,7 @@ def test_a_deleted_group_is_said_and_loses_nothing(
     with Drain(kafka.bootstrap, tmp_path, name) as drain:
         drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
     assert [event for event, _ in said if event is Event.KAFKA_NUMBER_UNEXPECTED]
-    assert set(values(kafka, topic)) == set(payloads(topic, 200))
+    assert set(values(kafka, topic, 200)) == set(payloads(topic, 200))
 
 
 def test_a_swapped_spool_is_said_and_the_first_ones_number_is_kept(
@@ -238,7 +247,7 @@ def test_a_swapped_spool_is_said_and_the_first_ones_number_is_kept(
             drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
             verdicts.append(drain.cluster.transactions.verdict)
     assert verdicts == [Verdict.NOT_COMMITTED, Verdict.OTHER, Verdict.COMMITTED, Verdict.COMMITTED]
-    assert len(values(kafka, topic)) == 200
+    assert len(values(kafka, topic, 200)) == 200
 
 
 def test_a_spool_from_a_backup_is_said_and_what_came_since_is_not_lost(
@@ -259,7 +268,7 @@ def test_a_spool_from_a_backup_is_said_and_what_came_since_is_not_lost(
         drain.write(topic, payloads(topic, 50, 150))
         drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
         assert drain.cluster.transactions.verdict is Verdict.AHEAD
-    assert set(values(kafka, topic)) == set(payloads(topic, 200))
+    assert set(values(kafka, topic, 200)) == set(payloads(topic, 200))
 
 
 def test_the_number_is_in_the_metadata_of_one_offset(
@@ -287,7 +296,7 @@ def test_a_transaction_that_another_client_left_open_holds_up_nothing(
     with Drain(kafka.bootstrap, tmp_path, name) as drain:
         drain.write(topic, payloads(topic, 10))
         drain.until(lambda: drain.is_done, 30, "all is delivered")
-    assert values(kafka, topic) == payloads(topic, 10)
+    assert values(kafka, topic, 10) == payloads(topic, 10)
 
 
 def test_a_topic_that_may_not_be_written_is_named_and_holds_up_no_other_one(
@@ -319,8 +328,8 @@ def test_a_topic_that_may_not_be_written_is_named_and_holds_up_no_other_one(
             return drain.is_done
 
         drain.until(is_done, 60, "all is delivered")
-    assert values(alone, good) == payloads(good, 10)
-    assert values(alone, forbidden) == payloads(forbidden, 10)
+    assert values(alone, good, 10) == payloads(good, 10)
+    assert values(alone, forbidden, 10) == payloads(forbidden, 10)
 
 
 def test_a_missing_right_on_the_group_is_named_and_nothing_is_produced(
@@ -341,4 +350,4 @@ def test_a_missing_right_on_the_group_is_named_and_nothing_is_produced(
         assert not drain.delivered
         allow(alone, name, AclOperation.READ, ResourceType.GROUP)
         drain.until(lambda: drain.is_done, 60, "all is delivered")
-    assert values(alone, name) == payloads(name, 10)
+    assert values(alone, name, 10) == payloads(name, 10)

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 
 from bridge.kafka import transactions
+from tests.harness.conditions import wait_until
 from tests.harness.drain import Drain
 from tests.harness.host import Network
 from tests.harness.kafka import KafkaCluster
@@ -99,6 +100,7 @@ def test_a_producer_that_has_sent_its_commit_twice_is_replaced(
         if fault is not Fault.ANSWER_DROPPED:  # there the bridge gives up first, and reads the number
             assert proxy.requests[END_TXN] >= sent + 3, "librdkafka has sent it again"
         assert drain.cluster.rebuilds > rebuilds
+    wait_until(lambda: len(records(kafka.bootstrap, topic)) >= 4, 30.0, "the reader has all")
     assert [record.value for record in records(kafka.bootstrap, topic)] == [b"1", b"2", b"3", b"4"]
 
 
@@ -126,6 +128,11 @@ def test_no_message_is_lost_doubled_or_reordered(
     print(f"{committed} transactions, {proxy.faults.total()} faults: {faults}")  # noqa: T201
     for topics in written:
         for topic, values in topics.items():
+            wait_until(
+                lambda topic=topic, values=values: len(records(kafka.bootstrap, topic)) >= len(values),
+                60.0,
+                f"the reader has all of {topic}",
+            )
             found = [record.value for record in records(kafka.bootstrap, topic)]
             assert not set(values) - set(found), f"{topic}: lost"
             assert len(found) == len(set(found)), f"{topic}: doubled"

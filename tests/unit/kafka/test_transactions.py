@@ -115,6 +115,14 @@ def test_a_message_of_unknown_fate_is_delivered_or_produced_again_once_the_numbe
         assert run.number == 1
 
 
+def test_a_number_that_kafka_hides_is_said_and_its_messages_are_produced_again() -> None:
+    machine = Machine(Memory("spool", 7, "before", 6, is_open=True))
+    machine.due_command()
+    seen = {"spool": Number(6, "before")}
+    assert machine.opened(seen, "", machine.now, hides=True) == Settle(False)
+    assert machine.verdict is Verdict.GONE
+
+
 def test_a_commit_that_may_have_been_sent_twice_ends_its_producer() -> None:
     machine = Machine()
     machine.give("a")
