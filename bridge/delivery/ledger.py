@@ -125,7 +125,6 @@ class Ledger:
         self._offered: list[Message] = []  # acknowledgement written, but not yet taken by the kernel
         self._handed: list[Message] = []  # the kernel has taken the acknowledgement: rule 3
         self._again: set[Message] = set()  # messages of _handed that are acknowledged once more
-        self._is_recalled = False  # no session was resumed since `recall`
         self._begins_resumed = False  # the session was resumed, and no identifier has arrived since
         self._learned_with = 0  # the largest window since the session began
         self._above = window  # a broker that takes the lowest free identifier never exceeds this
@@ -449,7 +448,6 @@ class Ledger:
         self._handed += recalled
         self.keeps_identifiers, self._last_id, self._highest_id, self._went_back, window = facts
         self._learned_with = window
-        self._is_recalled = True
         return recalled
 
     # -- how this broker assigns identifiers ---------------------------------------------------------
@@ -464,17 +462,8 @@ class Ledger:
             self.in_doubt = False
             if type(packet) is not Release and not packet.flags & DUP:
                 self.forget_session()
-        if self._is_recalled:
-            self._is_recalled = False
-            if self.counts_upward and not self._is_near(packet.packet_id):
-                self.forget_session()  # the session has gone on without the journal
         if packet.packet_id != 1:
             self.keeps_identifiers = True
-
-    def _is_near(self, packet_id: int) -> bool:
-        """Whether a broker that counts upward may send this identifier soon before or after the last one."""
-        step = (packet_id - self._last_id) % _LAST_ID
-        return min(step, _LAST_ID - step) <= self._remembered
 
     def _see_jump(self, packet_id: int) -> None:
         if not self._last_id:

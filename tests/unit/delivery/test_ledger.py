@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from bridge.delivery import ledger as ledger_module
-from bridge.delivery.ledger import UNKNOWN_WINDOW, Entry, Ledger
-from bridge.message import DUP, Message, OpenIdentifier, Release, State, fingerprint
+from bridge.delivery.ledger import UNKNOWN_WINDOW, Ledger
+from bridge.message import DUP, Message, OpenIdentifier, Release, State
 
 WINDOW = 3
 
@@ -694,18 +694,3 @@ def test_no_remembered_message_has_an_identifier_that_a_new_one_may_have(window:
     ledger = Ledger(window)
     ledger.connected(session_present=False, window_known=True)
     assert ledger.remembered + window <= 65_535
-
-
-def test_a_session_that_has_gone_on_without_the_journal_is_noticed_by_its_first_identifier(
-    broker: Broker,
-) -> None:
-    broker.counts_upward()
-    known = broker.ledger.facts._replace(keeps_identifiers=True)
-    entry = Entry(4, 1, fingerprint(Message.of(b"t", 2, 4, None, b"v")))
-    for first, joins in ((5, True), (4 + 2 * WINDOW, True), (4 + 2 * WINDOW + 1, False), (40_000, False)):
-        after = Ledger(WINDOW)
-        after.recall([entry], known)
-        after.connected(session_present=True, window_known=True)
-        after.receive([Message.of(b"t", 2 | DUP, first, None, b"new")])
-        copy = Message.of(b"t", 2 | DUP, 4, None, b"v")
-        assert after.receive([copy]) == ([] if joins else [copy]), first
