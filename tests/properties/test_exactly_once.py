@@ -435,16 +435,6 @@ def _subscribes_before_it_says_so(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "_say", at_most_asked)
 
 
-def _trusts_what_settles_too_early(patch: pytest.MonkeyPatch) -> None:
-    say = Journal._say
-
-    def asked(self: Journal, standing: Standing, forgets: bool = False) -> None:
-        is_connecting = standing is Standing.DOUBTED and self.standing is Standing.KNOWN
-        say(self, Standing.ASKED if is_connecting else standing, forgets)
-
-    patch.setattr(Journal, "_say", asked)
-
-
 def _writes_entries_of_what_the_disk_refused(patch: pytest.MonkeyPatch) -> None:
     packed = JournalRow.packed
     patch.setattr(JournalRow, "packed", lambda self, _: packed(self, list(self.entries)))
@@ -489,7 +479,6 @@ def _remembers_too_little(patch: pytest.MonkeyPatch) -> None:
         (_keeps_the_journal_of_a_lost_session, UPWARD, "lost", 214),
         (_does_not_say_that_it_asks, UPWARD, "lost", 95),
         (_subscribes_before_it_says_so, UPWARD, "lost", 161),
-        (_trusts_what_settles_too_early, UPWARD, "lost", 161),
         (_writes_entries_of_what_the_disk_refused, UPWARD, "lost", 17),
         (_takes_each_acknowledgement_for_unsent, LOWEST_FREE, "lost", 0),
         (_believes_that_each_broker_counts_upward, LOWEST_FREE, "lost", 0),
