@@ -225,10 +225,8 @@ class Ledger:
 
     def settle(self, is_committed: bool) -> Rows:
         """Take the verdict. Returns the messages to delete, of rows on disk. Nothing is named any more."""
-        if is_committed:
-            self.delivered = merged(self.delivered, self.intended)
-            self.confirmed = self.number
-        delivered, self.delivered, self.intended = self.delivered, {}, {}
+        delivered = self.judged(is_committed)
+        self.delivered = {}
         return delivered
 
     def confirm(self, number: int, count: Callable[[Row], int]) -> list[Row]:
@@ -247,6 +245,31 @@ class Ledger:
             del delivered[row]
         self.delivered, self.intended = delivered, {}
         return complete
+
+    def keep(self, number: int) -> bool:
+        """Transaction `number` has committed, and its rows are deleted in later commits: see `complete`."""
+        if not number or number != self.number or number == self.confirmed:
+            return False
+        self.confirmed = number
+        self.delivered, self.intended = merged(self.delivered, self.intended), {}
+        return True
+
+    def complete(self, count: Callable[[Row], int]) -> list[Row]:
+        """The rows of which Kafka has all messages, and those that are gone."""
+        found = []
+        for row, its in self.delivered.items():
+            messages = count(row)
+            if not messages or len(its) in (0, messages):
+                found.append(row)
+        return found
+
+    def judged(self, is_committed: bool) -> Rows:
+        """As `settle`, but what is to be deleted stays named until it was."""
+        if is_committed:
+            self.delivered = merged(self.delivered, self.intended)
+            self.confirmed = self.number
+        self.intended = {}
+        return dict(self.delivered)
 
     def forget(self, row: Row) -> bool:
         """The row is deleted. Returns whether it was named in `delivered`."""

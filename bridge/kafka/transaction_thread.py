@@ -129,5 +129,6 @@ class TransactionThread:
             self._intents.wait_for(lambda: run in self._intended, seconds)
             spool = self._intended.get(run, "")
         if not spool:
-            raise Lost("the intent of the transaction is not on disk")
+            # A smaller transaction has a smaller intent; no topic is at fault.
+            raise Lost("the intent of the transaction is not on disk", is_slow=True)
         return spool

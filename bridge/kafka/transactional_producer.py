@@ -68,7 +68,7 @@ class Lost(Exception):
 
     `is_fenced`: another producer has the id. `may_be_late`: or Kafka itself has ended a transaction that was
     open for too long, for example because a request of it came late. `is_slow`: Kafka confirmed its records,
-    but not all in time.
+    but not all in time, or the disk did not take the intent: the next transaction must be smaller.
     """
 
     def __init__(

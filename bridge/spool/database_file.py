@@ -9,13 +9,18 @@ from pathlib import Path
 from bridge.errors import SpoolUnusable
 from bridge.observe.events import Event, log
 from bridge.spool import disk_space
+from bridge.spool.reserve import Reserve
 from bridge.spool.store import CorruptStore, LaneOf, Store
 
 _TOPICS = 20_000  # MQTT topics whose Kafka topic is cached
 
 
 class DatabaseFile:
-    """`store`: None while the file can't be used. `last`: the last sequence number from before the start."""
+    """`store`: None while the file can't be used. `last`: the last sequence number from before the start.
+
+    `reserve`: not held when the file was opened. At the end, with delivery exactly-once, it is left behind:
+    the next start needs room for SQLite's files.
+    """
 
     def __init__(self, directory: Path, routes: str, lane_of: LaneOf, journal_of: str | None = None) -> None:
         """`journal_of`: the session of the journal, with delivery exactly-once."""
@@ -26,6 +31,7 @@ class DatabaseFile:
         self._routes = routes
         self._lane_of = lru_cache(_TOPICS)(lane_of)
         self._journal_of = journal_of
+        self.reserve = Reserve(directory)
         self._moved = 0
         self._routes_changed = False
         self._lock: int | None = None
@@ -96,6 +102,8 @@ class DatabaseFile:
     def close(self) -> None:
         self.abandon()
         if self._lock is not None:
+            if self._journal_of is not None:
+                self.reserve.hold()
             os.close(self._lock)
 
     def _opened(self) -> Store:
@@ -105,6 +113,7 @@ class DatabaseFile:
                 self._lock = disk_space.lock(self._directory)
         except OSError as error:
             raise disk_space.not_made(error, self._directory) from error
+        self.reserve.spend()  # after the lock: it may be another bridge's
         try:
             store = Store(self._directory)
         except CorruptStore as error:

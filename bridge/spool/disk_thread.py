@@ -199,6 +199,7 @@ class DiskThread:
             if self.thread.is_alive():
                 return
         if self._file.store:
+            self._file.reserve.spend()
             with suppress(SpoolUnusable):
                 self._file.store.save_identifiers(self._session, identifiers)
         self._file.close()
@@ -288,7 +289,7 @@ class DiskThread:
             self.delete_at = time.monotonic() + _AGAIN_WHEN_FULL
             if job.writes:
                 results.append(self._refuse(job, error.reason, is_full=True))
-            if self._keeps_journal and job.writes:
+            if self._keeps_journal:
                 intended_in = self._empty_a_full_disk(job, results)
         except SpoolUnusable as error:
             self._file.give_up(error)
@@ -302,14 +303,23 @@ class DiskThread:
     def _empty_a_full_disk(self, job: Job, results: list[FromDisk]) -> str:
         """Write what the disk needs to become empty: deletions, and the intent of the next transaction.
 
-        Returns the name of the spool that has the intent; empty: the disk has no room for that either.
+        Returns the name of the spool that has the intent; empty: the disk has no room for that either. The
+        next transaction is then smaller.
         """
-        with suppress(SpoolUnusable):
+        try:
             store = self._file.open()
-            store.squeeze()
+            self._file.reserve.spend()
+            confirmed = job.confirmed or (job.intent.confirmed if job.intent else 0)
+            store.delete_in_pieces(self.undeleted, confirmed)
+            self.undeleted = []
             results += self._commit(store, Job(), job)
             return store.memory.spool
-        return ""
+        except DiskFull:
+            return ""
+        except SpoolUnusable as error:
+            self._file.give_up(error)
+            self._say_unusable(error)
+            return ""
 
     def _tell_intended(self, job: Job, spool: str) -> None:
         if job.intent:
@@ -351,11 +361,20 @@ class DiskThread:
             raise SpoolUnusable(self.why, self.way_out)
         return self._file.open()
 
+    def _even_if_full(self, write: Callable[[], None]) -> None:
+        """Have this written, if necessary in the room that is kept back for it."""
+        try:
+            write()
+        except DiskFull:
+            self._file.reserve.spend()
+            write()
+
     def _stand(self, wanted: _Stand) -> None:
         try:
             if self.unjournaled:  # what would settle the standing is older than this one
                 self.unjournaled.settles = False
-            self._usable_file().stand(wanted.standing, wanted.forgets)
+            store = self._usable_file()
+            self._even_if_full(partial(store.stand, wanted.standing, wanted.forgets))
             if wanted.forgets:
                 self.unjournaled = None
             wanted.error = None
@@ -383,6 +402,9 @@ class DiskThread:
     def _room(self, store: Store) -> tuple[int, str, str]:
         """Bytes that may be written, and the setting that allows no more: its name, and in a sentence."""
         limits = self._settings
+        if self._keeps_journal and not self._file.reserve.hold():
+            why = f"{self._directory} has no room for the {self._file.reserve.size} bytes that empty a full disk"
+            return 0, "spool.keep_free", why
         try:
             return disk_space.room(self._directory, store.size, limits.max_bytes, limits.keep_free)
         except OSError as error:
@@ -527,7 +549,7 @@ class DiskThread:
         if self._verdict is None:
             return False
         try:
-            self._file.open().settle(self._verdict)
+            self._even_if_full(partial(self._file.open().settle, self._verdict))
         except SpoolUnusable as error:
             if not isinstance(error, DiskFull):
                 self._file.give_up(error)

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from uuid import uuid4
 
 from bridge.delivery.intent import Intent, Ledger, Memory, Row, Rows, from_json, to_json
@@ -64,10 +64,30 @@ class Intents:
         self._save_all()
         return found
 
+    def keep(self, number: int) -> None:
+        """The transaction has committed. Its rows are deleted in later commits: see `complete`."""
+        if self._ledger.keep(number):
+            self._save_all()
+
+    def complete(self, count: Callable[[Row], int]) -> list[Row]:
+        """The rows of which Kafka has all messages, and those that are gone."""
+        return self._ledger.complete(count)
+
+    def judged(self, is_committed: bool) -> Rows:
+        """As `settle`, but what is to be deleted stays named until `forget`."""
+        found = self._ledger.judged(is_committed)
+        self._save_all()
+        return found
+
+    def forget(self, rows: Iterable[Row]) -> None:
+        """These rows were deleted, or replaced."""
+        if any([self._ledger.forget(row) for row in rows]):
+            self._save(_DELIVERED, self._ledger.delivered)
+
     def deleted(self, row: Row) -> None:
         """A row was deleted."""
-        if self._ledger.delivered and self._ledger.forget(row):
-            self._save(_DELIVERED, self._ledger.delivered)
+        if self._ledger.delivered:
+            self.forget([row])
 
     def prune(self, count: Callable[[Row], int]) -> None:
         """Forget the names of rows that are not on disk. Call it before anything is written."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
-from bridge.delivery.intent import Intent, Memory, Row
+from bridge.delivery.intent import Intent, Memory, Row, Rows
 from bridge.delivery.journal import JournalRow, Recalled, Standing, recalled
 from bridge.delivery.results import Removed
 from bridge.delivery.segment import (
@@ -51,6 +51,8 @@ _WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new ro
 _WORTH_REMOVING = 2000  # lanes; with fewer, those without messages stay for the next message
 _REMOVE_EVERY = 60.0  # seconds
 _WORTH_SQUEEZING = 65_536  # unused bytes, where the disk is full
+_VACUUM_LITTLE = 64  # pages; so many take at most 263,680 bytes of the log
+_DELETE_AT_ONCE, _FEWER = 64, 4  # rows of one commit on a full disk; by what it has fewer if they don't fit
 _WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
 _NOT_ALONE = " and others"  # behind the routes of a start, where the service has taken others since
@@ -82,6 +84,14 @@ _KINDS = {
     sqlite3.SQLITE_NOTADB: CorruptStore,
     sqlite3.SQLITE_FULL: DiskFull,
 }
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return _code(error) == sqlite3.SQLITE_FULL
 
 
 class Store:
@@ -169,6 +179,40 @@ class Store:
             if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:
                 self._remove_lanes_at = time.monotonic() + _REMOVE_EVERY
                 self._remove_lanes()
+
+    def delete_in_pieces(self, done: Iterable[tuple[str, Segment]], confirmed: int) -> None:
+        """Delete what `write` deletes, in commits so small that a disk without room takes them.
+
+        The log is emptied after each, so all of them take no more room than one.
+        """
+        with self._translated():
+            with self._transaction():
+                self._intents.keep(confirmed)
+            self._empty_log()
+            rows = dict.fromkeys((topic, segment.first) for topic, segment in done)
+            rows.update(dict.fromkeys(self._intents.complete(self._count)))
+
+            def delete(piece: list[Row]) -> None:
+                for topic, first in piece:
+                    if topic in self._lanes:
+                        self._delete(self._lane(topic) | first)
+                self._intents.forget(piece)
+
+            self._in_pieces(list(rows), delete)
+
+    def _in_pieces(self, rows: list[Row], take: Callable[[list[Row]], None]) -> None:
+        at_once = _DELETE_AT_ONCE
+        while rows:
+            try:
+                with self._transaction():
+                    take(rows[:at_once])
+            except sqlite3.Error as error:
+                if not _is_full(error) or at_once == 1:
+                    raise
+                at_once = max(1, at_once // _FEWER)
+            else:
+                del rows[:at_once]
+            self._empty_log()
 
     def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
         """Read the wanted segments. Returns them, and a reason for each segment that is damaged.
@@ -443,10 +487,32 @@ class Store:
 
         Call this before any row is moved, read or deleted. A row of which Kafka has a part is replaced.
         """
-        with self._translated(), self._transaction():
-            for (topic, first), delivered in self._intents.settle(is_committed).items():
-                if topic in self._lanes:
-                    self._take_out(topic, self._lane(topic) | first, frozenset(delivered))
+        with self._translated():
+            try:
+                with self._transaction():
+                    self._take_out_all(self._intents.settle(is_committed))
+            except sqlite3.Error as error:
+                if not _is_full(error):
+                    raise
+                self._settle_in_pieces(is_committed)
+
+    def _settle_in_pieces(self, is_committed: bool) -> None:
+        """For a disk without room. What is not deleted yet stays named, and is deleted by the next verdict."""
+        self._empty_log()
+        with self._transaction():
+            found = self._intents.judged(is_committed)
+        self._empty_log()
+
+        def take_out(piece: list[Row]) -> None:
+            self._take_out_all({row: found[row] for row in piece})
+            self._intents.forget(piece)
+
+        self._in_pieces(list(found), take_out)
+
+    def _take_out_all(self, found: Rows) -> None:
+        for (topic, first), delivered in found.items():
+            if topic in self._lanes:
+                self._take_out(topic, self._lane(topic) | first, frozenset(delivered))
 
     def leave_transactions(self) -> None:
         """The bridge delivers at least once from now on: forget the names of rows.
@@ -501,6 +567,8 @@ class Store:
     def keep_journal(self, session: str, begins: bool = False) -> None:
         """Have a journal from now on. `begins`: what it has now is worthless."""
         with self._translated():
+            # Debian's SQLite overwrites what is deleted: a deletion then takes as much of the log as its rows.
+            self._db.execute("PRAGMA secure_delete = OFF").fetchall()
             is_there = has_journal(self._db)
             if is_there and not begins:
                 return
@@ -583,7 +651,10 @@ class Store:
         """Copy SQLite's log into the file, and give its space back, if that is worth it."""
         with self._translated():
             if Path(f"{self.path}-wal").stat().st_size >= _WORTH_SQUEEZING:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._empty_log()
+
+    def _empty_log(self) -> None:
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def squeeze(self) -> bool:
         """Give unused space back although little is unused. False: there is hardly any.
@@ -596,8 +667,13 @@ class Store:
             log = Path(f"{self.path}-wal").stat().st_size
             if free * page + log < _WORTH_SQUEEZING:
                 return False
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()  # first: the rest takes room there
-            self._shrink()
+            self._empty_log()  # first: the rest takes room there
+            try:
+                self._shrink()
+            except sqlite3.Error as error:
+                if not _is_full(error):
+                    raise
+                self._shrink_little()
             return True
 
     def _has_messages(self) -> bool:
@@ -606,7 +682,21 @@ class Store:
     def _shrink(self) -> None:
         # Not execute(): it steps a statement without columns only once, which frees a single page.
         self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_AT_ONCE})")
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._empty_log()
+
+    def _shrink_little(self) -> None:
+        """Give pages back in steps that a nearly full disk takes, as long as it does."""
+        self._empty_log()
+        for _ in range(_VACUUM_AT_ONCE // _VACUUM_LITTLE):
+            if not self._free_pages()[0]:
+                return
+            try:
+                self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_LITTLE})")
+            except sqlite3.Error as error:
+                if not _is_full(error):
+                    raise
+                return
+            self._empty_log()
 
     def _free_pages(self) -> tuple[int, int]:
         """The number of unused pages, and of all pages."""
@@ -647,8 +737,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            kind = _KINDS.get(code, SpoolUnusable)
+            kind = _KINDS.get(_code(error), SpoolUnusable)
             raise kind(f"{self.path}: {error}") from error
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self.path}: {error.strerror}") from error

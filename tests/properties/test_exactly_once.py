@@ -435,6 +435,16 @@ def _subscribes_before_it_says_so(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Journal, "_say", at_most_asked)
 
 
+def _trusts_what_settles_too_early(patch: pytest.MonkeyPatch) -> None:
+    say = Journal._say
+
+    def asked(self: Journal, standing: Standing, forgets: bool = False) -> None:
+        is_connecting = standing is Standing.DOUBTED and self.standing is Standing.KNOWN
+        say(self, Standing.ASKED if is_connecting else standing, forgets)
+
+    patch.setattr(Journal, "_say", asked)
+
+
 def _writes_entries_of_what_the_disk_refused(patch: pytest.MonkeyPatch) -> None:
     packed = JournalRow.packed
     patch.setattr(JournalRow, "packed", lambda self, _: packed(self, list(self.entries)))
@@ -502,3 +512,47 @@ def test_the_simulation_notices_a_bridge_that(
 def _live_again_and_again(kinds: Sequence[Identifiers], seed: int) -> None:
     for each in chain((seed,), range(3000)):
         live(kinds, each)
+
+
+# -- what chance hardly ever finds ----------------------------------------------------------------------
+
+
+def _connects_before_the_disk_knows_that_the_session_is_another() -> None:
+    """A session was lost, and its successor was made by a CONNECT that nobody answered. The first packet of
+    the next connection tells, but the connection ends before the disk knows, and the bridge as it connects.
+    """
+    simulation = Simulation(UPWARD, Random(0))
+    broker = simulation.broker
+
+    def send(identifier: int) -> None:
+        assert broker.session
+        broker.session._last = identifier - 1
+        simulation.published.append(broker.session.publish(b"t", b"v", 1))
+        simulation.pump()
+
+    simulation.connect()
+    for identifier in range(1, 2 * WINDOW):
+        send(identifier)
+        simulation.go_on(100)
+    simulation.lose_session(0)
+    simulation.connect(answered=False)
+    simulation.connect()
+    send(2 * WINDOW - 2)
+    simulation.receive(1)
+    simulation.cut(0)
+    simulation.connect(answered=False)
+    simulation.crash(0)
+    simulation.connect()
+    simulation.finish()
+
+
+def test_a_doubt_stays_on_disk_until_what_settles_it_is_there() -> None:
+    _connects_before_the_disk_knows_that_the_session_is_another()
+
+
+def test_the_simulation_notices_a_bridge_that_trusts_what_settles_too_early(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _trusts_what_settles_too_early(monkeypatch)
+    with pytest.raises(AssertionError, match="lost"):
+        _connects_before_the_disk_knows_that_the_session_is_another()

@@ -148,6 +148,68 @@ def test_the_mode_that_was_left_may_come_back(store: Store) -> None:
     assert version(store) == schema.WITH_INTENTS
 
 
+def test_a_deletion_in_pieces_leaves_each_name_until_its_row_is_gone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "_DELETE_AT_ONCE", 1)
+    put(store, segment(6), segment(7), segment(8))
+    store.write((), intent=intent(1, {("t", 1): (1,), ("t", 4): (), ("t", 6): (), ("t", 7): ()}))
+    left = iter((2, 1, 0))
+    delete = store._delete
+
+    def fails_later(position: int) -> None:
+        if not next(left):
+            raise sqlite3.OperationalError("the power fails")
+        delete(position)
+
+    monkeypatch.setattr(store, "_delete", fails_later)
+    with pytest.raises(SpoolUnusable):
+        store.delete_in_pieces([("t", segment(8))], confirmed=1)
+    store.close()
+    again = Store(tmp_path)
+    assert rows(again) == [[1, 2, 3], [6], [7]]
+    assert again.memory.is_open
+    assert again.memory.confirmed == 1
+    again.settle(False)
+    assert rows(again) == [[2, 3]]
+
+
+def test_a_deletion_in_pieces_goes_on_with_the_next_intent(store: Store, tmp_path: Path) -> None:
+    store.write((), intent=intent(1, {("t", 1): (1, 2), ("t", 4): ()}))
+    store.delete_in_pieces([], confirmed=1)
+    assert rows(store) == [[1, 2, 3]]
+    store.write((), intent=intent(2, {("t", 1): (3,)}, confirmed=1), confirmed=1)
+    store.delete_in_pieces([], confirmed=2)
+    assert rows(store) == []
+    assert not store.memory.is_open
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_a_verdict_that_finds_no_room_is_taken_in_pieces(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_committed: bool
+) -> None:
+    monkeypatch.setattr(store_module, "_DELETE_AT_ONCE", 4)
+    put(store, segment(6), segment(7))
+    store.write((), intent=intent(1, {("t", 1): (1,), ("t", 6): ()}))
+    store.write((), intent=intent(2, {("t", 1): (2,), ("t", 4): (), ("t", 7): ()}, confirmed=1))
+    take_out = store._take_out_all
+
+    def full(found: Rows) -> None:
+        if len(found) > 1:
+            error = sqlite3.OperationalError("database or disk is full")
+            error.sqlite_errorcode = sqlite3.SQLITE_FULL
+            raise error
+        take_out(found)
+
+    monkeypatch.setattr(store, "_take_out_all", full)
+    store.settle(is_committed)
+    left = [[3]] if is_committed else [[2, 3], [4, 5], [7]]
+    assert rows(store) == left
+    assert not store.memory.is_open
+    store.close()
+    assert rows(Store(tmp_path)) == left
+
+
 # -- through the disk thread ---------------------------------------------------------------------------
 
 
