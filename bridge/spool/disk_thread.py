@@ -403,7 +403,8 @@ class DiskThread:
         """Bytes that may be written, and the setting that allows no more: its name, and in a sentence."""
         limits = self._settings
         if self._keeps_journal and not self._file.reserve.hold():
-            why = f"{self._directory} has no room for the {self._file.reserve.size} bytes that empty a full disk"
+            size = self._file.reserve.size
+            why = f"{self._directory} has no room for the {size} bytes that empty a full disk"
             return 0, "spool.keep_free", why
         try:
             return disk_space.room(self._directory, store.size, limits.max_bytes, limits.keep_free)

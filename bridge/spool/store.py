@@ -188,7 +188,7 @@ class Store:
         with self._translated():
             with self._transaction():
                 self._intents.keep(confirmed)
-            self._empty_log()
+            self._try_to_empty_log()
             rows = dict.fromkeys((topic, segment.first) for topic, segment in done)
             rows.update(dict.fromkeys(self._intents.complete(self._count)))
 
@@ -212,7 +212,7 @@ class Store:
                 at_once = max(1, at_once // _FEWER)
             else:
                 del rows[:at_once]
-            self._empty_log()
+            self._try_to_empty_log()
 
     def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
         """Read the wanted segments. Returns them, and a reason for each segment that is damaged.
@@ -497,11 +497,11 @@ class Store:
                 self._settle_in_pieces(is_committed)
 
     def _settle_in_pieces(self, is_committed: bool) -> None:
-        """For a disk without room. What is not deleted yet stays named, and is deleted by the next verdict."""
-        self._empty_log()
+        """For a disk without room. What is not deleted yet stays named: the next verdict deletes it."""
+        self._try_to_empty_log()
         with self._transaction():
             found = self._intents.judged(is_committed)
-        self._empty_log()
+        self._try_to_empty_log()
 
         def take_out(piece: list[Row]) -> None:
             self._take_out_all({row: found[row] for row in piece})
@@ -567,7 +567,7 @@ class Store:
     def keep_journal(self, session: str, begins: bool = False) -> None:
         """Have a journal from now on. `begins`: what it has now is worthless."""
         with self._translated():
-            # Debian's SQLite overwrites what is deleted: a deletion then takes as much of the log as its rows.
+            # Debian's SQLite writes zeros over what is deleted: in the log they take as much as the rows.
             self._db.execute("PRAGMA secure_delete = OFF").fetchall()
             is_there = has_journal(self._db)
             if is_there and not begins:
@@ -655,6 +655,14 @@ class Store:
 
     def _empty_log(self) -> None:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _try_to_empty_log(self) -> None:
+        """The file may have no room for what is in the log. The next commit may fit nevertheless."""
+        try:
+            self._empty_log()
+        except sqlite3.Error as error:
+            if not _is_full(error):
+                raise
 
     def squeeze(self) -> bool:
         """Give unused space back although little is unused. False: there is hardly any.

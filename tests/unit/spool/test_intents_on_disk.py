@@ -192,10 +192,11 @@ def test_a_verdict_that_finds_no_room_is_taken_in_pieces(
     put(store, segment(6), segment(7))
     store.write((), intent=intent(1, {("t", 1): (1,), ("t", 6): ()}))
     store.write((), intent=intent(2, {("t", 1): (2,), ("t", 4): (), ("t", 7): ()}, confirmed=1))
-    take_out = store._take_out_all
+    take_out, calls = store._take_out_all, []
 
     def full(found: Rows) -> None:
-        if len(found) > 1:
+        calls.append(found)
+        if len(found) > 1 or len(calls) == 1:
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
