@@ -313,13 +313,13 @@ class DiskThread:
             store.delete_in_pieces(self.undeleted, confirmed)
             self.undeleted = []
             results += self._commit(store, Job(), job)
-            return store.memory.spool
         except DiskFull:
             return ""
         except SpoolUnusable as error:
             self._file.give_up(error)
             self._say_unusable(error)
             return ""
+        return store.memory.spool
 
     def _tell_intended(self, job: Job, spool: str) -> None:
         if job.intent:

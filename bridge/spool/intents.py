@@ -81,7 +81,7 @@ class Intents:
 
     def forget(self, rows: Iterable[Row]) -> None:
         """These rows were deleted, or replaced."""
-        if any([self._ledger.forget(row) for row in rows]):
+        if sum(map(self._ledger.forget, rows)):
             self._save(_DELIVERED, self._ledger.delivered)
 
     def deleted(self, row: Row) -> None:

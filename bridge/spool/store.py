@@ -52,7 +52,8 @@ _WORTH_REMOVING = 2000  # lanes; with fewer, those without messages stay for the
 _REMOVE_EVERY = 60.0  # seconds
 _WORTH_SQUEEZING = 65_536  # unused bytes, where the disk is full
 _VACUUM_LITTLE = 64  # pages; so many take at most 263,680 bytes of the log
-_DELETE_AT_ONCE, _FEWER = 64, 4  # rows of one commit on a full disk; by what it has fewer if they don't fit
+_DELETE_AT_ONCE = 64  # rows of the first commit on a full disk; each has twice as many, if they fit
+_FEWER = 4  # by so much fewer, if they don't
 _WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
 _NOT_ALONE = " and others"  # behind the routes of a start, where the service has taken others since
@@ -212,6 +213,7 @@ class Store:
                 at_once = max(1, at_once // _FEWER)
             else:
                 del rows[:at_once]
+                at_once *= 2
             self._try_to_empty_log()
 
     def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
