@@ -187,6 +187,7 @@ class Store:
         The log is emptied after each, so all of them take no more room than one.
         """
         with self._translated():
+            self._try_to_empty_log()  # first: the file may need room for what is in the log already
             with self._transaction():
                 self._intents.keep(confirmed)
             self._try_to_empty_log()
