@@ -42,7 +42,7 @@ step() { # TEXT COMMAND...
     log "step: $text: $*"
     where=$(wc -c <"$LOG")
     set +e
-    ( set -e; "$@" ) >>"$LOG" 2>&1 </dev/null
+    ( set -e; "$@" ) >>"$LOG" 2>&1 </dev/null 9>&- # what a step starts and leaves running must not hold the lock
     status=$?
     set -e
     # shellcheck disable=SC2034 # install.sh reads it

@@ -79,6 +79,18 @@ def test_a_program_whose_reader_has_gone_undoes_its_steps(tmp_path: Path) -> Non
     assert (tmp_path / "undone").exists()
 
 
+def test_what_a_step_leaves_running_does_not_lock_the_next_run_out(tmp_path: Path) -> None:
+    script = f"""
+exec 9>{tmp_path}/lock; flock --nonblock 9
+step "a package's script" sh -c 'sleep 30 & echo $! >{tmp_path}/pid'
+"""
+    assert installer.run(tmp_path, script).returncode == 0
+    try:
+        assert subprocess.run(["flock", "--nonblock", tmp_path / "lock", "true"]).returncode == 0
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
 def test_what_a_service_says_is_not_taken_for_a_failed_download(tmp_path: Path) -> None:
     script = "touch $LOG; step 'restart it' sh -c 'echo \"{}kafka: Connection refused\"; exit 1'"
     done = installer.run(tmp_path, script.format("      "))
