@@ -4,6 +4,7 @@
 LOG=${INSTALL_LOG:-/var/log/mqtt-kafka-bridge-install.log}
 DRY_RUN=
 CHANGED=        # set after the first step
+PACKAGES_STAY=  # set once apt has installed packages, which no undo() removes
 UNDO=()         # commands that undo the steps, the newest first
 WARNINGS=()
 
@@ -40,6 +41,7 @@ step() { # TEXT COMMAND...
     fi
     printf '  %s ...' "$text"
     log "step: $text: $*"
+    case $1 in apt_install | install_emqx_package) PACKAGES_STAY=", but for packages of apt" ;; esac
     where=$(wc -c <"$LOG")
     set +e
     ( set -e; "$@" ) >>"$LOG" 2>&1 </dev/null 9>&- # what a step starts and leaves running must not hold the lock
@@ -109,7 +111,7 @@ finish() {
             log "undo: $command"
             eval "$command" >>"$LOG" 2>&1 </dev/null
         done
-        printf ' as it was before\n' >&2
+        printf ' as it was before%s\n' "$PACKAGES_STAY" >&2
     fi
     [[ -z ${SCRATCH-} ]] || rm -rf "$SCRATCH"
     ((${#WARNINGS[@]} == 0)) || printf 'note: %s\n' "${WARNINGS[@]}" >&2
