@@ -56,7 +56,8 @@ uninstall_haproxy() {
     ! shares_address || step "stop keepalived, remove its settings" remove_keepalived
     step "stop HAProxy" stop_for_good haproxy
     step "$HAPROXY_CFG as it was, nodes and password out of $HAPROXY_DEFAULTS" forget_haproxy
-    say "  kept: the packages haproxy, keepalived, socat and openssl (apt-get remove)"
+    say "  kept: the packages haproxy, keepalived, socat and openssl (apt-get remove). sudo systemctl enable --now haproxy \
+starts HAProxy with the $HAPROXY_CFG that is there now"
 }
 
 forget_haproxy() {
