@@ -11,7 +11,7 @@ read_kafka_nodes() {
 }
 
 kafka_status() {
-    local good=yes partitions most size
+    local good=yes
     (($# == 0)) || misuse "kafka status takes no options"
     ((EUID == 0)) || fail "must be run as root: sudo deploy/install.sh kafka status"
     if [[ -z $(kafka_in_force) ]] || ! read_kafka_nodes; then
@@ -22,13 +22,23 @@ kafka_status() {
     echo "service    $(described "$KAFKA_UNIT")"
     describe_security
     cluster status || good=
+    describe_disk || good=
+    [[ -n $good ]] || exit "$NOT_LIVE"
+}
+
+# Print what `status` says of the disk.
+describe_disk() {
+    local partitions most size
+    if [[ ! -e $KAFKA_DATA/meta.properties ]]; then
+        echo "disk       $KAFKA_DATA has no data of Kafka. Is its disk mounted?"
+        return 1
+    fi
     partitions=$(find "$KAFKA_DATA" -maxdepth 1 -type d -name '*-[0-9]*' ! -name '__cluster_metadata-0' | wc -l)
     most=$((partitions * ($(kafka_setting log.retention.bytes) + $(kafka_setting log.segment.bytes)) / 1048576))
     size=$(df --output=size -m "$KAFKA_STATE" | tail -n 1)
     echo "disk       $(du -sh "$KAFKA_STATE" | cut -f 1) in $KAFKA_STATE; at most $most of ${size// /} MB"
     ((most <= size * 9 / 10)) || warn "so many partitions can fill the disk: write a smaller \
 log.retention.bytes at the end of $KAFKA_PROPERTIES"
-    [[ -n $good ]] || exit "$NOT_LIVE"
 }
 
 # Print the value of a setting in force; the last one counts.

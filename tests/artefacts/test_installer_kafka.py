@@ -92,3 +92,15 @@ NODES=(b a c) NODE=1 CLUSTER_ID=x; start_kafka
 """
     done = installer.run(tmp_path, script)
     assert (done.returncode, "before x kept: node 1 runs already" in done.stdout) == (3, True), done
+
+
+def test_the_state_names_a_disk_that_is_not_mounted(tmp_path: Path, kafka: str) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "server.properties").write_text(
+        "log.retention.bytes=3000000\nlog.segment.bytes=500000\n"
+    )
+    done = installer.run(tmp_path, f"{kafka} touch $KAFKA_DATA/meta.properties; describe_disk")
+    assert "at most 3 of " in done.stdout  # of its one partition
+    done = installer.run(tmp_path, f"{kafka} rm -r $KAFKA_DATA; describe_disk")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "has no data of Kafka. Is its disk mounted?" in done.stdout
