@@ -76,7 +76,7 @@ start_emqx() {
     printf '  start it, and wait until the nodes see each other ...'
     # shellcheck disable=SC2034 # put_emqx_files_back reads it
     EMQX_STARTED=yes
-    keep_in_any_case "installed and started; whether the nodes see each other says: deploy/install.sh emqx status"
+    keep_in_any_case "installed and started; deploy/install.sh emqx status tells whether the nodes see each other"
     await_emqx "$([[ -n ${EMQX_RESTARTS-} ]] && echo restart || echo start)" || status=$?
     finish_in_any_case
     case $status in

@@ -104,7 +104,7 @@ keep_old_haproxy() {
     if [[ ! -e $HAPROXY_CFG ]] || cmp -s "$SOURCE/haproxy/haproxy.cfg" "$HAPROXY_CFG"; then return; fi
     if [[ -e $copy ]]; then
         copy=$HAPROXY_CFG.replaced
-        ! cmp -s "$HAPROXY_CFG" "$copy" || return 0
+        if cmp -s "$HAPROXY_CFG" "$HAPROXY_BEFORE" || cmp -s "$HAPROXY_CFG" "$copy"; then return; fi
     fi
     step "what was there, to $copy" cp -p --backup=numbered "$HAPROXY_CFG" "$copy"
 }

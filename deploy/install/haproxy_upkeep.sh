@@ -29,7 +29,7 @@ vip_status() {
     local who state good=yes
     state=$(keepalived_state)
     case $state in
-    MASTER | BACKUP | '') ;; # nothing, if the journal does not reach back so far
+    MASTER | BACKUP | '') ;; # empty if the journal does not reach back so far
     *) good= ;;
     esac
     systemctl is-active --quiet keepalived || good=

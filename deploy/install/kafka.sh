@@ -109,7 +109,7 @@ start_kafka() {
         return
     fi
     printf '  start it, and wait until it is in sync ...'
-    keep_in_any_case "installed and started; whether it is in sync says: deploy/install.sh kafka status"
+    keep_in_any_case "installed and started; deploy/install.sh kafka status tells whether it is in sync"
     await_kafka "$([[ -n ${KAFKA_RESTARTS-} ]] && echo restart || echo start)" || status=$?
     finish_in_any_case
     found=$(<"$SCRATCH/joined")

@@ -93,8 +93,8 @@ finish_in_any_case() {
     trap 'exit 130' HUP INT PIPE TERM
 }
 
-# Until finish_in_any_case() is called again: a signal keeps the steps done so far. A person who does not want to wait
-# until a service that runs is ready has no reason to lose what it has by then.
+# Until finish_in_any_case() is called again a signal keeps the steps done so far: a person who stops waiting until a
+# service is ready must not lose what the service has by then.
 keep_in_any_case() { # WHAT-TO-SAY-THEN
     WHEN_CUT_OFF=$1
     trap 'keep; warn "$WHEN_CUT_OFF"; exit 130' HUP INT PIPE TERM
