@@ -24,7 +24,13 @@ def haproxy(tmp_path: Path) -> str:
 def test_a_haproxy_cfg_that_a_person_has_changed_is_kept_each_time(tmp_path: Path, haproxy: str) -> None:
     cfg = tmp_path / "haproxy.cfg"
     put = "touch $SCRATCH/new; put_haproxy_in_place $SCRATCH/new ''; rm -r $SCRATCH/old"
-    for mine in ("# the distribution's\n", "# the distribution's\n", "# mine\n", "# mine\n", "# mine, again\n"):
+    for mine in (
+        "# the distribution's\n",
+        "# the distribution's\n",
+        "# mine\n",
+        "# mine\n",
+        "# mine, again\n",
+    ):
         cfg.write_text(mine)
         assert installer.run(tmp_path, haproxy + put).returncode == 0
         assert cfg.read_text() == "# ours\n"
