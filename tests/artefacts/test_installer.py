@@ -40,7 +40,7 @@ def cut_off(tmp_path: Path, begin: str, number: signal.Signals) -> str:
 {begin}
 undo touch {tmp_path}/undone
 touch $LOG
-sh -c 'touch {tmp_path}/done; sleep 60' # bash itself could lose the signal between its fork and exec
+sh -c 'touch {tmp_path}/done; exec sleep 60' # what is forked while a signal comes does not get it
 """
     with subprocess.Popen(
         installer.command(tmp_path / "scratch", script),
