@@ -483,42 +483,45 @@ class Pipeline:
         A plan that depends on the payload has a key of its own, so that messages of other plans need no
         check.
         """
-        plan = self._plans.skipping(message.topic) or self._new_plan(message)
-        if plan is not None and plan.empty == "skip" and not message.payload:
+        topic = message.topic
+        plan = self._plans.skipping(topic) if self._plans.any_skipping else None
+        if plan is None:
+            try:
+                plan = self._router.plan(topic)
+            except Unroutable as error:
+                plan = self._plan_otherwise(message, error)
+                if plan is None:
+                    return None
+            if plan.rule.action == "produce":
+                plan.lane = self._lanes.get(plan.kafka_topic) or self._lane(plan.kafka_topic)
+            self._plans.keep(topic, plan)
+        if plan.rule.empty == "skip" and not message.payload:
             return DROP
         return plan
 
-    def _new_plan(self, message: Message) -> Plan | None:
-        try:
-            plan = self._plan(message.topic)
-        except Unroutable as error:
-            self._repeated.log(
-                Event.ROUTE_UNROUTABLE,
-                topic=message.topic.decode("utf-8", "backslashreplace"),
-                size=len(message.payload),
-                reason=error.reason,
-            )
-            self._spooling.keep_letter(DeadLetter(message, error.reason))
-            self._stirred = True
-            return None
-        if plan.action == "produce":
-            plan.lane = self._lane(plan.kafka_topic)
-        self._plans.keep(message.topic, plan)
-        return plan
-
-    def _plan(self, topic: bytes) -> Plan:
-        """The plan by the routes in force. Raises Unroutable.
+    def _plan_otherwise(self, message: Message, error: Unroutable) -> Plan | None:
+        """The plan by the routes before a reload. None: they don't take it either, so it is a dead letter.
 
         If a reload has removed the topic's route, EMQ may still send messages that it had queued before it
         unsubscribed: they go the way of the removed route.
         """
-        try:
-            return self._router.plan(topic)
-        except NoRoute:
-            for router in self._earlier:
-                with suppress(NoRoute):
-                    return router.plan(topic)
-            raise
+        for router in self._earlier if isinstance(error, NoRoute) else ():
+            try:
+                return router.plan(message.topic)
+            except NoRoute:
+                continue
+            except Unroutable as earlier:
+                error = earlier
+                break
+        self._repeated.log(
+            Event.ROUTE_UNROUTABLE,
+            topic=message.topic.decode("utf-8", "backslashreplace"),
+            size=len(message.payload),
+            reason=error.reason,
+        )
+        self._spooling.keep_letter(DeadLetter(message, error.reason))
+        self._stirred = True
+        return None
 
     def _lane(self, topic: str) -> Lane:
         lane = self._lanes.get(topic)

@@ -1,8 +1,8 @@
 """The plans that the pipeline keeps, so that it does not make one for each message. Bounded in bytes.
 
-If there are more MQTT topics than fit, the oldest plan gives way to the new one, and is made again when its
-topic comes again. Topics that come in turn, as those of sensors with one period do, then have a plan made for
-each message once they are too many: a few microseconds each.
+If there are more MQTT topics than fit, one in eight of the new plans is kept, and the oldest plans give way
+to it. The others serve their one message, which costs about three microseconds. If each new plan were kept,
+topics that come in turn, as those of sensors with one period do, would each find their plan just gone.
 """
 
 from collections import deque
@@ -10,6 +10,7 @@ from collections import deque
 from bridge.routing.plan import Plan
 
 _ROOM = 16 * 1024 * 1024  # bytes of all plans: about 18,000 MQTT topics of a usual length
+_KEEP = 8  # once there is no room, one new plan in so many is kept
 _ENTRY = 170  # bytes of a key without its texts, and of its place in the dictionary and the queue
 
 _Key = bytes | tuple[bytes, str | None]
@@ -28,11 +29,12 @@ class Plans:
         self._room = room
         self._left = room
         self._oldest: deque[_Key] = deque()
-        self._any_skipping = False
+        self.any_skipping = False
+        self._passed = 0  # plans that were not kept, since the last one that was, for want of room
 
     def skipping(self, topic: bytes) -> Plan | None:
-        """The plan of a route that skips empty messages."""
-        return self.by_key.get((topic, None)) if self._any_skipping else None
+        """The plan of a route that skips empty messages. There is none unless `any_skipping`."""
+        return self.by_key.get((topic, None))
 
     def of_row(self, topic: bytes, kafka_topic: str) -> Plan | None:
         """The plan that leads messages of this MQTT topic to this Kafka topic."""
@@ -44,8 +46,8 @@ class Plans:
 
     def keep(self, topic: bytes, plan: Plan) -> None:
         """Keep the plan of this MQTT topic by the routes in force."""
-        if plan.empty == "skip":
-            self._any_skipping = True
+        if plan.rule.empty == "skip":
+            self.any_skipping = True
             self._keep((topic, None), plan, len(topic))
         else:
             self._keep(topic, plan, len(topic))
@@ -59,12 +61,17 @@ class Plans:
         self.by_key.clear()
         self._oldest.clear()
         self._left = self._room
-        self._any_skipping = False
+        self.any_skipping = False
 
     def _keep(self, key: _Key, plan: Plan, size: int) -> None:
+        left = self._left - _ENTRY - size - plan.size
+        if left < 0:
+            self._passed += 1
+            if self._passed < _KEEP:
+                return
+            self._passed = 0
         self.by_key[key] = plan
         self._oldest.append(key)
-        left = self._left - _ENTRY - size - plan.size
         while left < 0:
             oldest = self._oldest.popleft()
             topic = oldest if isinstance(oldest, bytes) else oldest[0]

@@ -49,8 +49,25 @@ class FilterTree:
     def first_taking(self, topic: str) -> int | None:
         """The lowest number of the filters that match the topic; None if there is none."""
         # The levels below the deepest filter are not parted: a topic may have 65,535 of them.
-        found = self.covering(topic.split("/", self._depth))
-        return found[0] if len(found) == 1 else min(found, default=None)
+        levels = topic.split("/", self._depth)
+        found = _NONE
+        node = self._root
+        wildcards = not topic.startswith("$")
+        for level in levels:  # as in `covering`, while there is one way down
+            if node.rest < found:
+                found = node.rest
+            child = node.texts.get(level) if node.texts else None
+            if wildcards and (node.plus or node.split):
+                if child or node.split:
+                    return min(self.covering(levels), default=None)
+                child = node.plus
+            if child is None:
+                break
+            node = child
+            wildcards = True
+        else:
+            found = min(found, node.ends, node.rest)
+        return None if found == _NONE else found
 
     def covering(self, levels: Sequence[Level]) -> list[int]:
         """The number of each filter that takes every topic that this filter (or topic) takes."""

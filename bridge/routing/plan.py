@@ -24,7 +24,14 @@ _FLAG_HEADER = {
 _NO_IDENTIFIERS: frozenset[int] = frozenset()
 _ONE_BYTE = 64  # bytes; the length of a shorter text takes one byte in a record
 _PLAN_SIZE = 600  # bytes of a plan without its texts, with the headers of two combinations of flags
+_KAFKA_TOPICS = (
+    4096  # names that are remembered: about 1 MB, and 5 MB at most, because Kafka limits their length
+)
 _KEPT = 4  # combinations of flags whose headers a plan keeps: a publisher may send all twelve
+
+
+KafkaTopics = dict[tuple[str, ...], str]
+"""Kafka topics that were made and are legal, by the route and the values that each was made of."""
 
 
 class Rule:
@@ -35,9 +42,11 @@ class Rule:
         "_finished",
         "_identifier",
         "_identifiers",
+        "_kafka_topics",
         "_key",
         "_own_topics",
         "_places",
+        "_source",
         "_templates",
         "_topic_names",
         "action",
@@ -58,8 +67,11 @@ class Rule:
         subscription: str,
         identifier: int | None = None,
         identifiers: frozenset[int] = _NO_IDENTIFIERS,
+        kafka_topics: KafkaTopics | None = None,
     ) -> None:
         """`subscription` brings the route's messages and has `identifier`, one of all `identifiers`.
+
+        `kafka_topics` is where rules remember together what they have made lately.
 
         Raises Unroutable if the Kafka topic is the same for all messages and is not legal.
         """
@@ -91,6 +103,11 @@ class Rule:
         ]
         self._places = tuple([place for place, _, _ in own])
         self._templates = tuple([(name, template) for _, name, template in own])
+        wanted = set(self._topic_names)
+        for template in (self._key, *(template for _, template in self._templates)):
+            wanted.update(template.names if template else ())
+        self._source = route.source.only(wanted)
+        self._kafka_topics = {} if kafka_topics is None else kafka_topics
         self._finished: list[Headers | None] = [None] * 16  # by flags, with each of those values empty
         # Without the values that are empty, and their lengths. "false" is longer than "true".
         self._constant_size = encoded_size(self._finish(0)) - len(own)
@@ -115,14 +132,14 @@ class Rule:
             return plan
         values: dict[str, str] | None = None
         if not plan.kafka_topic:
-            values = route.source.values(text)
-            legal = {name: kafka_legal(values[name]) for name in self._topic_names}
-            plan.kafka_topic = self._legal(route.topic.render(legal))
+            values = self._source.values(text)
+            made_of = (self.name, *[values[name] for name in self._topic_names])
+            plan.kafka_topic = self._kafka_topics.get(made_of) or self._make(route.topic, made_of)
         if self._key is None:
             plan.key = topic
         else:
             if values is None:
-                values = route.source.values(text)
+                values = self._source.values(text)
             plan.key = self._key.render(values).encode()
         size = len(plan.key) + self._constant_size
         for name, template in self._templates:
@@ -130,7 +147,7 @@ class Rule:
                 value = topic
             else:
                 if values is None:
-                    values = route.source.values(text)
+                    values = self._source.values(text)
                 value = template.render(values).encode()
             plan.own += ((name, value),)
             length = len(value)
@@ -158,6 +175,15 @@ class Rule:
     def takes(self, identifiers: tuple[int, ...]) -> bool:
         """Whether to take a copy with these Subscription Identifiers."""
         return self._identifier in identifiers or not self._identifiers.issuperset(identifiers)
+
+    def _make(self, template: Template, made_of: tuple[str, ...]) -> str:
+        """The Kafka topic of these values, behind the route's name. Raises Unroutable."""
+        legal = dict(zip(self._topic_names, map(kafka_legal, made_of[1:]), strict=True))
+        kafka_topic = self._legal(template.render(legal))
+        if len(self._kafka_topics) >= _KAFKA_TOPICS:
+            self._kafka_topics.clear()
+        self._kafka_topics[made_of] = kafka_topic
+        return kafka_topic
 
     def _legal(self, kafka_topic: str) -> str:
         if why := why_bad_kafka_topic(kafka_topic):

@@ -24,7 +24,7 @@ from zlib import crc32
 
 from bridge.errors import ConfigurationError, NoRoute, Unroutable, WrongRoutes
 from bridge.routing.filter_tree import FilterTree, OverlapTree
-from bridge.routing.plan import Plan, Rule
+from bridge.routing.plan import KafkaTopics, Plan, Rule
 from bridge.routing.routes import Route, RouteEntry, Source, check
 from bridge.routing.topics import Subscription, levels_of, why_bad_topic
 
@@ -113,6 +113,7 @@ class Router:
         self._all_identifiers = frozenset(self._identifiers.values())
         self._bringing = bringing
         self._arriving: FilterTree | None = None  # of the subscriptions; few routes need it
+        self._kafka_topics: KafkaTopics = {}
         self._rules: list[Rule | None] = [None] * len(self._routes)  # of routes that one subscription brings
         self._rules_by_copy: dict[tuple[int, int | None], Rule] = {}  # of the other routes
 
@@ -170,8 +171,8 @@ class Router:
             text = topic.decode()
         except UnicodeDecodeError:
             raise Unroutable("the MQTT topic is not valid UTF-8") from None
-        if why := why_bad_topic(text):
-            raise Unroutable(f"MQTT does not allow this topic: {why}")
+        if "+" in text or "#" in text or "\0" in text:
+            raise Unroutable(f"MQTT does not allow this topic: {why_bad_topic(text)}")
         number = self._tree.first_taking(text)
         if number is None:
             raise NoRoute("no route has a filter that matches")
@@ -212,10 +213,10 @@ class Router:
     def _rule_for(self, number: int, arriving: int | None) -> Rule:
         """`arriving` is the route whose subscription's copy is taken; None: no subscription brings a copy."""
         if arriving is None:
-            return Rule(self._routes[number], "")
+            return Rule(self._routes[number], "", kafka_topics=self._kafka_topics)
         subscription = self._routes[arriving].source.subscription
         identifier = self._identifiers.get(subscription)
-        return Rule(self._routes[number], subscription, identifier, self._all_identifiers)
+        return Rule(self._routes[number], subscription, identifier, self._all_identifiers, self._kafka_topics)
 
 
 def _check_all(entries: Sequence[RouteEntry]) -> tuple[tuple[Route, ...], FilterTree]:

@@ -124,6 +124,14 @@ class Source:
     def unshared(self) -> "Source":
         return replace(self, subscription=self.pattern, group=None)
 
+    def only(self, names: Collection[str]) -> "Source":
+        """The same source, without captures that none of these names needs."""
+        return replace(
+            self,
+            captures=tuple([capture for capture in self.captures if capture[0] in names]),
+            split=tuple([level for level in self.split if not set(names).isdisjoint(level.names)]),
+        )
+
     def values(self, topic: str) -> dict[str, str]:
         """The value of each name, in a topic that this source takes."""
         levels = topic.split("/")

@@ -28,15 +28,33 @@ def made(topic: bytes) -> Plan:
     return plan
 
 
-def test_the_oldest_plan_gives_way_to_a_new_one_and_the_others_stay() -> None:
+def test_without_room_one_plan_in_eight_is_kept_and_the_oldest_gives_way_to_it() -> None:
     plans = Plans(room=100_000)
     number = 0
     while len(plans.by_key) == number:
         plans.keep(b"%06d" % number, made(b"%06d" % number))
         number += 1
-    for more in range(number, 3 * number):
-        plans.keep(b"%06d" % more, made(b"%06d" % more))
-        assert [*plans.by_key] == [b"%06d" % each for each in range(more - number + 2, more + 1)]
+    kept = [*plans.by_key]
+    assert kept == [b"%06d" % each for each in range(number - 1)]
+    for more in range(1, 20 * number):  # the first one without room has come already
+        plans.keep(b"new/%06d" % more, made(b"new/%06d" % more))
+        if more % 8 == 7:
+            kept = [*kept[-len(plans.by_key) + 1 :], b"new/%06d" % more]
+        assert [*plans.by_key] == kept
+        assert len(kept) > 0.9 * number
+
+
+def test_topics_that_come_in_turn_find_plans_though_not_all_have_room() -> None:
+    plans = Plans(room=100_000)
+    found = 0
+    for number in range(10_000):
+        topic = b"%06d" % (number % 200)
+        if topic in plans.by_key:
+            found += 1
+        else:
+            plans.keep(topic, made(topic))
+    assert len(plans.by_key) < 150
+    assert found > 10_000 * len(plans.by_key) / 200 / 2
 
 
 @pytest.mark.parametrize("topic", [b"s/%06d", b"named/%06d/a/b", b"long/%06d/" + 60_000 * b"x"])
@@ -58,10 +76,11 @@ def test_plans_take_no_more_memory_than_their_room(topic: bytes) -> None:
 
 def test_a_plan_that_is_larger_than_all_room_is_not_kept() -> None:
     plans = Plans(room=1000)
-    plans.keep(b"t" * 2000, made(b"t" * 2000))
-    assert not plans.by_key
-    plans.keep(b"t", made(b"t" * 2000))
-    assert not plans.by_key
+    for number in range(20):
+        plans.keep(b"%2d" % number + b"t" * 2000, made(b"t" * 2000))
+        assert not plans.by_key
+        plans.keep(b"%2d" % number, made(b"t" * 2000))
+        assert not plans.by_key
 
 
 def test_a_plan_that_depends_on_the_payload_is_not_found_by_its_topic_alone() -> None:

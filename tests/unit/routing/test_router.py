@@ -618,3 +618,23 @@ def test_a_null_character_in_a_user_property_s_name_is_replaced() -> None:
     plan = Router([route("r", "a/{x}", headers=["user-properties"])]).plan(b"a/b")
     properties = Properties(user=(("si\0te", "a\0b"),))
     assert plan.headers(message("a/b", properties=properties)) == [("si\ufffdte", b"a\0b")]
+
+
+def test_a_kafka_topic_that_is_remembered_is_that_of_its_own_route_and_values(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bridge.routing.plan._KAFKA_TOPICS", 3)
+    router = Router(
+        [
+            RouteSettings(name="one", filter="a/{x}/{y}/{z}", topic="one.{y}.{x}", key="{z}"),
+            RouteSettings(name="two", filter="b/{x}/{y}", topic="two.{x}.{y}"),
+        ]
+    )
+    for _ in range(2):
+        for x, y in [("1", "2"), ("2", "1"), ("12", ""), ("", "12"), ("a b", "c"), ("a.b", "c")]:
+            first = router.plan(f"a/{x}/{y}/key".encode())
+            assert first.kafka_topic == f"one.{y}.{x}".replace(" ", "-")
+            assert first.key == b"key"
+            second = router.plan(f"b/{x}/{y}".encode())
+            assert second.kafka_topic == f"two.{x}.{y}".replace(" ", "-")
+    assert len(router._kafka_topics) <= 3
