@@ -131,7 +131,8 @@ misuse() { # TEXT
 
 # Print the value of an option.
 argument() { # OPTION [WORD]...
-    [[ $# -gt 1 && -n $2 ]] || misuse "$1: needs a value"
+    [[ $# -gt 1 && -n $2 && $2 != --* ]] || misuse "$1: needs a value"
+    [[ $2 != *[[:cntrl:]]* ]] || misuse "$1: has a line break, a tab or the like in its value"
     printf '%s' "$2"
 }
 
@@ -140,7 +141,8 @@ common_option() { # OPTION WORD
     --wheels) FROM_WHEELS=(--no-index --find-links "$(argument "$@")") ;;
     --wait)
         PATIENCE=$(argument "$@")
-        [[ $PATIENCE =~ ^[0-9]+$ ]] || misuse "--wait $PATIENCE: must be a number of seconds"
+        [[ $PATIENCE =~ ^[0-9]{1,6}$ ]] || misuse "--wait $PATIENCE: must be a number of seconds"
+        PATIENCE=$((10#$PATIENCE))
         ;;
     *) misuse "$COMMAND: $1: no such option" ;;
     esac
@@ -161,8 +163,7 @@ main() {
     COMMAND=$1
     shift
     SCRATCH=$(mktemp -d)
-    trap finish EXIT
-    trap 'exit 130' INT TERM
+    finish_in_any_case
     case $COMMAND in
     bridge) install_bridge "$@" ;;
     haproxy) balancer "$@" ;;

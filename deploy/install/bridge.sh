@@ -6,7 +6,8 @@ MISUSE=2 NOT_LIVE=3
 NEW_SETTINGS= # set once this run has written the settings
 
 install_bridge() { # the options of `bridge`
-    local mqtt='' kafka='' rests='' from
+    local mqtt='' kafka='' rests='' from word
+    local -a brokers
     while (($#)); do
         case $1 in
         --no-start) rests=yes && shift && continue ;;
@@ -16,6 +17,9 @@ install_bridge() { # the options of `bridge`
         esac
         shift 2
     done
+    IFS=, read -ra brokers <<<"$kafka"
+    for word in "${brokers[@]}"; do split_place --kafka "$word" 9092; done
+    [[ -z $mqtt ]] || split_place --mqtt "$mqtt" 1884
     require_root
     require_debian
     require_no_package
@@ -33,7 +37,7 @@ install_bridge() { # the options of `bridge`
     fi
     if [[ -z $from ]]; then
         [[ -d /etc/credstore ]] || undo rmdir /etc/credstore
-        undo forget_bridge
+        undo forget_bridge "$(id "$NAME" >/dev/null 2>&1 || echo made)"
         step "user, directories, unit, commands" switch_to "$NEW"
     elif ! files_are_in_place; then
         step "unit and commands, repaired" switch_to "$NEW"
@@ -47,35 +51,32 @@ install_bridge() { # the options of `bridge`
 }
 
 # Undo a first installation that failed.
-forget_bridge() {
+forget_bridge() { # USER-WAS-MADE
     systemctl disable --now "$MAIN"
     remove_files
     rm -f "$VERSIONS/current" "$VERSIONS/current.new"
     rmdir "$CONFIGURATION" "$STATE"
-    remove_user
+    [[ -z $1 ]] || remove_user
 }
 
 write_settings() { # MQTT KAFKA, empty where not given
-    local file=$CONFIGURATION/bridge.toml host=${1%:*} port=${1##*:} wrong=''
-    [[ $1 == *:* ]] || port=1884
-    host=${host#[} host=${host%]} # [fd00::1]:1884
+    local file=$CONFIGURATION/bridge.toml wrong=''
+    [[ -z $1 ]] || split_place --mqtt "$1" 1884
     if [[ -e $file ]]; then
-        [[ -z $1 ]] || grep -qxF "host = \"$host\"" "$file" || wrong="--mqtt $1"
+        [[ -z $1 ]] || { grep -qxF "host = \"$HOST\"" "$file" && grep -qxF "port = $PORT" "$file"; } ||
+            wrong="--mqtt $1"
         [[ -z $2 ]] || grep -qxF "bootstrap_servers = \"$2\"" "$file" || wrong="$wrong --kafka $2"
         [[ -z $wrong ]] || warn "$file exists and stays unchanged; it differs from ${wrong# }"
         return
     fi
     undo rm -f "$file"
-    step "$file" fill_in "$host" "$port" "$2"
+    step "$file" fill_in "$HOST" "$PORT" "$2"
     step "its settings, read by the bridge" as_service "$NEW" "$MAIN" config
     NEW_SETTINGS=yes
 }
 
 fill_in() { # HOST PORT KAFKA
-    local word filled=$SCRATCH/bridge.toml
-    for word in "$1" "$2" "$3"; do
-        [[ $word =~ ^[][A-Za-z0-9._:,%-]+$ ]] || { echo "Error: \"$word\" is no host:port" && return 1; }
-    done
+    local filled=$SCRATCH/bridge.toml
     sed -e "s/^host = .*/host = \"$1\"/" -e "s/^port = .*/port = $2/" \
         -e "s/^bootstrap_servers = .*/bootstrap_servers = \"$3\"/" \
         "$VERSIONS/current/deploy/bridge.toml" >"$filled"
@@ -282,7 +283,8 @@ remove_bridge() {
 }
 
 purge_bridge() {
-    rm -rf "$CONFIGURATION" "$STATE" /etc/credstore/"$NAME".* /etc/credstore/"$NAME"@*
+    rm -rf "$CONFIGURATION" /etc/credstore/"$NAME".* /etc/credstore/"$NAME"@*
+    empty_and_remove "$STATE"
     remove_user
     rm -f "$LOG"
 }

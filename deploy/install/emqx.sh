@@ -42,6 +42,8 @@ install_emqx() { # the options of `emqx`
     from=$(emqx_in_force)
     require_no_other_emqx
     require_emqx_upgrade "$from"
+    require_whole_parts
+    [[ -n $from ]] || EMQX_PORTS+=("${EMQX_OTHER_PORTS[@]}")
     systemctl is-active --quiet "$EMQX_UNIT" || require_ports EMQX '' "${EMQX_PORTS[@]}"
     choose_cookie "$cookie"
     if [[ $from != "$EMQX_NEW" ]]; then
@@ -74,7 +76,9 @@ start_emqx() {
     printf '  start it, and wait until the nodes see each other ...'
     # shellcheck disable=SC2034 # put_emqx_files_back reads it
     EMQX_STARTED=yes
+    keep_in_any_case "installed and started; deploy/install.sh emqx status tells whether the nodes see each other"
     await_emqx "$([[ -n ${EMQX_RESTARTS-} ]] && echo restart || echo start)" || status=$?
+    finish_in_any_case
     case $status in
     0)
         printf ' %d s\n' $((SECONDS - began))
@@ -95,7 +99,12 @@ start_emqx() {
     *)
         printf ' not within %d s\n' "$PATIENCE"
         keep
-        warn "installed and started, but $(missing_nodes | paste -sd ' ') is not in the cluster: does it have the same \
+        missing_nodes >"$SCRATCH/missing"
+        if grep -qxF "${NODES[NODE - 1]}" "$SCRATCH/missing"; then
+            warn "installed and started, but EMQX does not answer yet; check again with: deploy/install.sh emqx status"
+            exit "$NOT_LIVE"
+        fi
+        warn "installed and started, but $(paste -sd ' ' "$SCRATCH/missing") is not in the cluster: does it have the same \
 cookie ($EMQX_COOKIE_FILE), the same --nodes and the same line of EMQX? Check again with: deploy/install.sh emqx status"
         exit "$NOT_LIVE"
         ;;
@@ -238,7 +247,8 @@ uninstall_emqx() {
 
 purge_emqx() {
     ! dpkg-query -W emqx >/dev/null 2>&1 || apt_remove purge # configuration may be left after an earlier `remove`
-    rm -rf "$EMQX_ETC" "$EMQX_DATA" "$EMQX_COOKIE_FILE" "$EMQX_DROPIN"
+    rm -rf "$EMQX_ETC" "$EMQX_COOKIE_FILE" "$EMQX_DROPIN"
+    empty_and_remove "$EMQX_DATA"
     [[ ! -d ${EMQX_DROPIN%/*} ]] || rmdir --ignore-fail-on-non-empty "${EMQX_DROPIN%/*}"
     systemctl daemon-reload
 }
@@ -250,7 +260,9 @@ apt_remove() { # remove|purge
 # Do not delete retained messages, users and keys that no other node has.
 refuse_last_node() {
     local host running
-    if [[ ! -d $EMQX_DATA ]] || ! read_emqx_nodes; then return; fi
+    [[ -n $(find "$EMQX_DATA" -mindepth 1 -print -quit 2>/dev/null) ]] || return 0
+    read_emqx_nodes || fail "$EMQX_DATA has retained messages and users, and no settings tell of another node that has \
+them; --force purges them all the same"
     running=$(running_nodes)
     for host in $(other_nodes); do
         # A node that is stopped can't tell what it sees.

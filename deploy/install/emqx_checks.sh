@@ -2,6 +2,7 @@
 # What can be wrong with a node of EMQX: found out before install.sh changes anything. Part of install.sh.
 
 EMQX_PORTS=(1883 4370 5370 18083)  # devices, the cluster, its messages, the dashboard
+EMQX_OTHER_PORTS=(8083 8084 8883)  # WebSocket and TLS, in the settings that its package brings
 EMQX_CLUSTER_PORTS=(4370 5370)     # fixed for nodes whose name is emqx@HOST
 EMQX_LINES="5.8 and 4.4"
 EMQX_COOKIE='^[A-Za-z][A-Za-z0-9_]{19,199}$' # more characters would need quotes in one of the files that have it
@@ -70,7 +71,8 @@ require_emqx_upgrade() { # VERSION-IN-FORCE
     [[ -n $1 && $1 != "$EMQX_NEW" ]] || return 0
     ! is_older "$EMQX_NEW" "$1" || fail "EMQX $1 is installed, and $EMQX_NEW may not read its data"
     [[ $1 == "$EMQX_LINE".* ]] ||
-        fail "EMQX $1 is installed, and $EMQX_NEW does not read its data: deploy/install.sh emqx uninstall --purge first"
+        fail "EMQX $1 is installed, and $EMQX_NEW does not read its data. To begin without them, \
+which deletes retained messages and users: deploy/install.sh emqx uninstall --purge, then this again"
 }
 
 # Refuse a package that was built for another Debian. apt's lists may be missing: then apt_install fetches them.
@@ -90,6 +92,7 @@ choose_cookie() { # [FILE|-]
     local other
     if [[ -n $1 ]]; then
         [[ $1 == - || -f $1 ]] || fail "--cookie-file $1: no such file"
+        [[ $1 != - || ! -t 0 ]] || printf 'the cookie, then Enter: ' >&2 # nothing comes from a pipe
         if [[ $1 == - ]]; then COOKIE=$(cookie_in); else COOKIE=$(cookie_in <"$1"); fi
         [[ $COOKIE =~ $EMQX_COOKIE ]] || fail "--cookie-file $1: has no cookie, which is 20 letters or digits or \
 more, a letter first: give $EMQX_COOKIE_FILE of the other node"
@@ -97,7 +100,7 @@ more, a letter first: give $EMQX_COOKIE_FILE of the other node"
     fi
     if [[ -e $EMQX_COOKIE_FILE ]]; then
         COOKIE=$(cookie_in <"$EMQX_COOKIE_FILE")
-        return
+        [[ -z $COOKIE ]] || return 0 # a power cut may have left an empty file
     fi
     for other in $(other_nodes); do
         [[ -n $(unreachable "$other") ]] ||

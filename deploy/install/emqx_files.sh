@@ -29,8 +29,20 @@ write_emqx_files() {
         echo 'include "mqtt-kafka-bridge.conf"' >"$to/part"
     fi
     { without_our_part "$EMQX_ETC/emqx.conf" && our_part '#' "$to/part"; } >"$to/emqx.conf"
-    { our_part '%%' "$from/acl.conf" && without_our_part "$EMQX_ETC/acl.conf"; } >"$to/acl.conf"
+    our_rules >"$to/rules"
+    { our_part '%%' "$to/rules" && without_our_part "$EMQX_ETC/acl.conf"; } >"$to/acl.conf"
     printf '# From install.sh emqx. Both nodes have the same.\n%s=%s\n' "$variable" "$COOKIE" >"$to/cookie"
+}
+
+# Print our access rules. A person removes those by client id once clients have users: then they do not come back.
+our_rules() {
+    local rules=$SOURCE/deploy/emqx/$EMQX_LINE/acl.conf there=''
+    [[ ! -e $EMQX_ETC/acl.conf ]] || there=$(sed -n "/^%* $EMQX_BEGIN/,/^%* $EMQX_END/p" "$EMQX_ETC/acl.conf")
+    if [[ -z $there || $there == *"{allow, {client"* ]]; then
+        cat "$rules"
+    else
+        sed '/^%% Any client can choose/,$d' "$rules"
+    fi
 }
 
 our_part() { # COMMENT FILE
@@ -43,12 +55,26 @@ without_our_part() { # FILE
     [[ ! -e $1 ]] || sed -e "/^[#%]* $EMQX_BEGIN/,/^[#%]* $EMQX_END/d" -e '$a\' "$1"
 }
 
+# Without the line at its end our part would reach to the end of the file, and all rules below it would go with it.
+require_whole_parts() {
+    local file
+    for file in "$EMQX_ETC/emqx.conf" "$EMQX_ETC/acl.conf"; do
+        [[ -e $file ]] || continue
+        awk -v begins="^[#%]* $EMQX_BEGIN" -v ends="^[#%]* $EMQX_END" '
+            $0 ~ begins { wrong = wrong || inside; inside = 1 }
+            $0 ~ ends { wrong = wrong || !inside; inside = 0 }
+            END { exit wrong || inside }' "$file" ||
+            fail "$file: install.sh's part has lost its first or last line ($EMQX_BEGIN ..., $EMQX_END): put that line \
+back, or delete the part"
+    done
+}
+
 emqx_files() {
-    [[ $EMQX_LINE == 4.4 ]] || echo "$SCRATCH/emqx/settings $EMQX_ETC/mqtt-kafka-bridge.conf 0644"
-    echo "$SCRATCH/emqx/emqx.conf $EMQX_ETC/emqx.conf 0644"
-    echo "$SCRATCH/emqx/acl.conf $EMQX_ETC/acl.conf 0644"
-    echo "$SCRATCH/emqx/cookie $EMQX_COOKIE_FILE 0600"
-    echo "$SOURCE/deploy/emqx/service.conf $EMQX_DROPIN 0644"
+    [[ $EMQX_LINE == 4.4 ]] || echo "$EMQX_ETC/mqtt-kafka-bridge.conf 0644 $SCRATCH/emqx/settings"
+    echo "$EMQX_ETC/emqx.conf 0644 $SCRATCH/emqx/emqx.conf"
+    echo "$EMQX_ETC/acl.conf 0644 $SCRATCH/emqx/acl.conf"
+    echo "$EMQX_COOKIE_FILE 0600 $SCRATCH/emqx/cookie"
+    echo "$EMQX_DROPIN 0644 $SOURCE/deploy/emqx/service.conf"
 }
 
 emqx_settings_file() {
@@ -59,9 +85,8 @@ emqx_settings_file() {
     fi
 }
 
-# Keep files of EMQX that a person or a newer package has changed, instead of asking.
 install_emqx_package() {
-    apt_install -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$(readlink -f "$EMQX_PACKAGE")"
+    apt_install "$(readlink -f "$EMQX_PACKAGE")"
 }
 
 put_emqx_in_place() { # VERSION-IN-FORCE
@@ -90,14 +115,14 @@ has_our_part() { # FILE
 save_emqx_files() {
     local to _
     mkdir -p "$SCRATCH/emqx/before"
-    while read -r _ to _; do
+    while read -r to _; do
         [[ ! -e $to ]] || cp -p "$to" "$SCRATCH/emqx/before/${to//\//_}"
     done < <(emqx_files)
 }
 
 put_emqx_files_back() { # RUNNING
     local to _
-    while read -r _ to _; do
+    while read -r to _; do
         if [[ -e $SCRATCH/emqx/before/${to//\//_} ]]; then
             cp -p "$SCRATCH/emqx/before/${to//\//_}" "$to"
         else

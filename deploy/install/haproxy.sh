@@ -6,6 +6,7 @@ HAPROXY_CFG=/etc/haproxy/haproxy.cfg
 HAPROXY_BEFORE=$HAPROXY_CFG.before-mqtt-kafka-bridge # the distribution's file, or the site's own
 HAPROXY_DEFAULTS=/etc/default/haproxy
 HAPROXY_PORTS=(1883 1884 8080 8081)
+HAPROXY_ANSWERS=3 # seconds, within which it must
 
 balancer() { # [status|uninstall] the options of `haproxy`
     case ${1-} in
@@ -17,12 +18,13 @@ balancer() { # [status|uninstall] the options of `haproxy`
 
 install_haproxy() { # the options of `haproxy`
     local -a nodes=()
-    local password='' before_restart='' vip='' machines='' node
+    local password='' before_restart='' vip='' machines='' node other=''
     while (($#)); do
         case $1 in
         --emq) nodes+=("$(argument "$@")") ;;
         --vip) vip=$(argument "$@") ;;
         --nodes) machines=$(argument "$@") ;;
+        --wheels) misuse "haproxy: $1: no such option" ;;
         *) common_option "$@" ;;
         esac
         shift 2
@@ -31,11 +33,14 @@ install_haproxy() { # the options of `haproxy`
     if [[ -n $vip || -n $machines ]]; then
         [[ -n $vip && -n $machines ]] || misuse "haproxy: --vip and --nodes belong together: the address that two \
 HAProxy machines share, and the own addresses of both"
-        for node in "${nodes[@]}"; do
-            [[ ${node%:*} != "$vip" ]] || misuse "--vip $vip is a node of EMQ, by --emq: HAProxy needs an address \
-that no other machine has"
-        done
     fi
+    for node in "${nodes[@]}"; do
+        split_place --emq "$node" 1883
+        [[ $HOST != "$vip" ]] || misuse "--vip $vip is a node of EMQ, by --emq: HAProxy needs an address \
+that no other machine has"
+        [[ $HOST:$PORT != "$other" ]] || misuse "--emq names $node twice: HAProxy needs two nodes"
+        other=$HOST:$PORT
+    done
     require_root
     require_debian
     require_ports HAProxy haproxy "${HAPROXY_PORTS[@]}"
@@ -48,7 +53,7 @@ that no other machine has"
 
     local defaults=$SCRATCH/defaults
     touch "$defaults"
-    [[ ! -e $HAPROXY_DEFAULTS ]] || cp "$HAPROXY_DEFAULTS" "$defaults"
+    [[ ! -e $HAPROXY_DEFAULTS ]] || sed -e '$a\' "$HAPROXY_DEFAULTS" >"$defaults" # with a newline at its end
     set_default "$defaults" 1 "${nodes[0]}"
     set_default "$defaults" 2 "${nodes[1]}"
     if [[ -z $DRY_RUN ]] && ! grep -q '^STATS_PASSWORD_HASH=' "$defaults"; then
@@ -74,11 +79,10 @@ that no other machine has"
 }
 
 put_haproxy_in_place() { # DEFAULTS BEFORE-RESTART
-    [[ -e $HAPROXY_BEFORE || ! -e $HAPROXY_CFG ]] || cmp -s "$SOURCE/haproxy/haproxy.cfg" "$HAPROXY_CFG" ||
-        step "what was there, to $HAPROXY_BEFORE" cp -p "$HAPROXY_CFG" "$HAPROXY_BEFORE"
-    [[ -n $DRY_RUN ]] || mkdir "$SCRATCH/old"
+    keep_old_haproxy
     if [[ -z $DRY_RUN ]]; then
-        cp -p "$HAPROXY_CFG" "$SCRATCH/old/haproxy.cfg"
+        mkdir "$SCRATCH/old"
+        [[ ! -e $HAPROXY_CFG ]] || cp -p "$HAPROXY_CFG" "$SCRATCH/old/haproxy.cfg"
         cp -p "$HAPROXY_DEFAULTS" "$SCRATCH/old/haproxy" 2>/dev/null || touch "$SCRATCH/old/haproxy"
     fi
     undo put_haproxy_back "$2"
@@ -94,20 +98,28 @@ put_haproxy_in_place() { # DEFAULTS BEFORE-RESTART
     systemctl is-enabled --quiet haproxy || step "start it at each boot" systemctl enable haproxy
 }
 
+# The first copy is what `uninstall` restores. A person may have changed our file since, so later ones are kept too.
+keep_old_haproxy() {
+    local copy=$HAPROXY_BEFORE
+    if [[ ! -e $HAPROXY_CFG ]] || cmp -s "$SOURCE/haproxy/haproxy.cfg" "$HAPROXY_CFG"; then return; fi
+    if [[ -e $copy ]]; then
+        copy=$HAPROXY_CFG.replaced
+        if cmp -s "$HAPROXY_CFG" "$HAPROXY_BEFORE" || cmp -s "$HAPROXY_CFG" "$copy"; then return; fi
+    fi
+    step "what was there, to $copy" cp -p --backup=numbered "$HAPROXY_CFG" "$copy"
+}
+
 put_haproxy_back() { # RESTART
-    cp -p "$SCRATCH/old/haproxy.cfg" "$HAPROXY_CFG"
+    if [[ -e $SCRATCH/old/haproxy.cfg ]]; then cp -p "$SCRATCH/old/haproxy.cfg" "$HAPROXY_CFG"; else rm -f "$HAPROXY_CFG"; fi
     cp -p "$SCRATCH/old/haproxy" "$HAPROXY_DEFAULTS"
     if [[ -n $1 ]]; then systemctl restart haproxy; else systemctl reload-or-restart haproxy; fi
 }
 
 # Write a node into the file; replace an older one.
 set_default() { # FILE NUMBER HOST[:PORT]
-    local host=${3%:*} port=${3##*:}
-    [[ $3 == *:* ]] || port=1883
-    host=${host#[} host=${host%]}
-    [[ $host =~ ^[A-Za-z0-9._:%-]+$ && $port =~ ^[0-9]+$ ]] || misuse "--emq $3: must be HOST or HOST:PORT"
-    set_line "$1" "EMQ$2" "$host"
-    set_line "$1" "EMQ$2_PORT" "$port"
+    split_place --emq "$3" 1883
+    set_line "$1" "EMQ$2" "$HOST"
+    set_line "$1" "EMQ$2_PORT" "$PORT"
 }
 
 set_line() { # FILE NAME VALUE
@@ -171,9 +183,9 @@ node_state() { # NUMBER
     local address
     address=$(sed -n 's/^LISTEN=//p' "$HAPROXY_DEFAULTS" 2>/dev/null)
     [[ -n $address && $address != '*' && $address != '::' ]] || address=127.0.0.1
-    {
-        exec 3<>"/dev/tcp/$address/8081" || return 0
-        printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
-        sed -n "s/^haproxy_server_check_status{proxy=\"mqtt-kafka\",server=\"server$1\",state=\"\([A-Z0-9]*\)\"} 1.*/\1/p" <&3
-    } 2>/dev/null
+    # The kernel accepts connections for a HAProxy that hangs.
+    # shellcheck disable=SC2016 # the inner shell's
+    { timeout "$HAPROXY_ANSWERS" bash -c 'exec 3<>"/dev/tcp/$1/8081" && printf "GET /metrics HTTP/1.0\r\n\r\n" >&3 &&
+        cat <&3' bash "$address" 2>/dev/null || true; } |
+        sed -n "s/^haproxy_server_check_status{proxy=\"mqtt-kafka\",server=\"server$1\",state=\"\([A-Z0-9]*\)\"} 1.*/\1/p"
 }

@@ -29,7 +29,7 @@ vip_status() {
     local who state good=yes
     state=$(keepalived_state)
     case $state in
-    MASTER | BACKUP) ;;
+    MASTER | BACKUP | '') ;; # empty if the journal does not reach back so far
     *) good= ;;
     esac
     systemctl is-active --quiet keepalived || good=
@@ -54,13 +54,15 @@ uninstall_haproxy() {
         return
     fi
     ! shares_address || step "stop keepalived, remove its settings" remove_keepalived
-    step "stop HAProxy" systemctl disable --now haproxy
-    step "$HAPROXY_CFG and $HAPROXY_DEFAULTS, as they were" forget_haproxy
-    say "  kept: the packages haproxy, keepalived, socat and openssl (apt-get remove)"
+    step "stop HAProxy" stop_for_good haproxy
+    step "$HAPROXY_CFG as it was, nodes and password out of $HAPROXY_DEFAULTS" forget_haproxy
+    say "  kept: the packages haproxy, keepalived, socat and openssl (apt-get remove). sudo systemctl enable --now haproxy \
+starts HAProxy with the $HAPROXY_CFG that is there now"
 }
 
 forget_haproxy() {
     [[ ! -e $HAPROXY_BEFORE ]] || mv "$HAPROXY_BEFORE" "$HAPROXY_CFG"
+    [[ -e $HAPROXY_DEFAULTS ]] || return 0
     sed -i -E '/^(EMQ[12](_PORT)?|STATS_PASSWORD_HASH)=/d' "$HAPROXY_DEFAULTS"
     chmod 0644 "$HAPROXY_DEFAULTS"
 }

@@ -109,7 +109,9 @@ start_kafka() {
         return
     fi
     printf '  start it, and wait until it is in sync ...'
+    keep_in_any_case "installed and started; deploy/install.sh kafka status tells whether it is in sync"
     await_kafka "$([[ -n ${KAFKA_RESTARTS-} ]] && echo restart || echo start)" || status=$?
+    finish_in_any_case
     found=$(<"$SCRATCH/joined")
     case $status in
     0)
@@ -131,7 +133,8 @@ command on the others${KAFKA_USER:+; the user $KAFKA_USER is created then}"
         ;;
     *)
         printf ' not within %d s\n' "$PATIENCE"
-        { echo "$found"; cluster reach || true; } | sed '/^$/d; s/^/      /'
+        # Others may have begun meanwhile, and can tell that this node has the id of another one.
+        { echo "$found"; cluster reach || true; cluster before "$CLUSTER_ID" kept || true; } | sed '/^$/d; s/^/      /'
         keep
         warn "installed and started, but not in sync yet; check again with: deploy/install.sh kafka status"
         exit "$NOT_LIVE"

@@ -36,6 +36,7 @@ choose_cluster_id() { # [ID]
     CLUSTER_ID=${1:-$(cluster_id)}
     [[ $CLUSTER_ID =~ ^[A-Za-z0-9_-]{22}$ ]] || misuse "--cluster-id $1: must have 22 letters, digits, - or _"
     [[ -e $KAFKA_DATA/meta.properties ]] || return 0
+    require_same_size
     there=$(sed -n 's/^cluster\.id=//p' "$KAFKA_DATA/meta.properties")
     number=$(sed -n 's/^node\.id=//p' "$KAFKA_DATA/meta.properties")
     [[ $there == "$CLUSTER_ID" ]] ||
@@ -43,6 +44,15 @@ choose_cluster_id() { # [ID]
 --cluster-id $there, to delete them first deploy/install.sh kafka uninstall --purge"
     [[ $number == "$NODE" ]] ||
         fail "$KAFKA_DATA is of node $number, and this would be node $NODE: give --nodes in the order of the first time"
+}
+
+# More or fewer controllers than those that have the cluster's log could elect one that has none of it.
+require_same_size() {
+    local -a voters
+    IFS=, read -ra voters < <(sed -n 's/^controller\.quorum\.voters=//p' "$KAFKA_PROPERTIES" 2>/dev/null) || return 0
+    ((${#voters[@]} == ${#NODES[@]})) ||
+        fail "$KAFKA_DATA is of a cluster of ${#voters[@]}, and --nodes names ${#NODES[@]}: the number of nodes cannot \
+change. To begin anew, which deletes all messages: deploy/install.sh kafka uninstall --purge"
 }
 
 # Print a UUID in Kafka's form, made from the nodes in any order.
@@ -60,13 +70,16 @@ while True:
 PYTHON
 }
 
-# Refuse to overwrite a Kafka that somebody else has installed.
+# Refuse to overwrite a Kafka that somebody else has installed. An empty file is what a power cut may leave of ours.
 require_no_other_kafka() {
-    if [[ -e $KAFKA_UNIT_FILE ]] && ! head -n 1 "$KAFKA_UNIT_FILE" | grep -q 'install\.sh kafka'; then
+    if [[ -s $KAFKA_UNIT_FILE ]] && ! head -n 1 "$KAFKA_UNIT_FILE" | grep -q 'install\.sh kafka'; then
         fail "$KAFKA_UNIT_FILE is not from install.sh: this machine has another Kafka, remove that first"
     fi
     if [[ -e $KAFKA/libs || -L $KAFKA ]]; then
         fail "$KAFKA is not from install.sh: this machine has another Kafka, move that away first"
+    fi
+    if [[ -s $KAFKA_PROPERTIES ]] && ! head -n 1 "$KAFKA_PROPERTIES" | grep -q 'install\.sh kafka'; then
+        fail "$KAFKA_PROPERTIES is not from install.sh: this machine has another Kafka, move that away first"
     fi
 }
 

@@ -42,19 +42,19 @@ bracketed() { # HOST
 }
 
 kafka_files() {
-    echo "$SCRATCH/kafka/server.properties $KAFKA_PROPERTIES 0640"
-    echo "$SCRATCH/kafka/defaults $KAFKA_DEFAULTS 0644"
-    echo "$SOURCE/deploy/kafka/log4j2.xml $KAFKA_ETC/log4j2.xml 0644"
-    echo "$SOURCE/deploy/systemd/$KAFKA_UNIT $KAFKA_UNIT_FILE 0644"
+    echo "$KAFKA_PROPERTIES 0640 $SCRATCH/kafka/server.properties"
+    echo "$KAFKA_DEFAULTS 0644 $SCRATCH/kafka/defaults"
+    echo "$KAFKA_ETC/log4j2.xml 0644 $SOURCE/deploy/kafka/log4j2.xml"
+    echo "$KAFKA_UNIT_FILE 0644 $SOURCE/deploy/systemd/$KAFKA_UNIT"
     [[ -n $KAFKA_TLS ]] || return 0
-    echo "$KAFKA_TLS/node.pem $KAFKA_CERTIFICATES/node.pem 0640"
-    echo "$KAFKA_TLS/ca.crt $KAFKA_CERTIFICATES/ca.crt 0640"
-    echo "$SOURCE/deploy/kafka/client.properties $KAFKA_ETC/client.properties 0640"
+    echo "$KAFKA_CERTIFICATES/node.pem 0640 $KAFKA_TLS/node.pem"
+    echo "$KAFKA_CERTIFICATES/ca.crt 0640 $KAFKA_TLS/ca.crt"
+    echo "$KAFKA_ETC/client.properties 0640 $SOURCE/deploy/kafka/client.properties"
 }
 
 put_kafka_in_place() { # VERSION-IN-FORCE
     if [[ -z $1 ]]; then
-        undo forget_kafka "$(id kafka >/dev/null 2>&1 || echo made)" "$(existing "$KAFKA_STATE")" \
+        undo forget_kafka "$(id kafka >/dev/null 2>&1 || echo made)" "$(existing "$KAFKA_DATA")" \
             "$(existing "$KAFKA_ETC")"
         step "user kafka, $KAFKA_ETC" make_kafka_room
         keep_old_properties
@@ -63,7 +63,7 @@ put_kafka_in_place() { # VERSION-IN-FORCE
     elif ! are_in_place kafka_files; then
         [[ -n $DRY_RUN ]] || save_kafka_files
         keep_old_properties
-        undo put_kafka_files_back
+        undo put_kafka_files_back "$(systemctl is-active --quiet "$KAFKA_UNIT" && echo running)"
         step "settings and unit, changed" install_kafka_files
         KAFKA_RESTARTS=yes
     fi
@@ -86,7 +86,7 @@ format_kafka() {
 install_kafka_files() {
     local from to mode
     [[ -z $KAFKA_TLS ]] || install -d -m 0750 -g kafka "$KAFKA_CERTIFICATES"
-    while read -r from to mode; do # 0640 is for what Kafka alone may read
+    while read -r to mode from; do # 0640 is for what Kafka alone may read
         cmp -s "$from" "$to" || install -m "$mode" -g "$([[ $mode == 0640 ]] && echo kafka || echo root)" "$from" "$to"
     done < <(kafka_files)
     systemctl daemon-reload
@@ -94,7 +94,7 @@ install_kafka_files() {
 
 save_kafka_files() {
     local to _
-    while read -r _ to _; do
+    while read -r to _; do
         [[ ! -e $to ]] || cp -p "$to" "$SCRATCH/kafka/${to##*/}.before"
     done < <(kafka_files)
 }
@@ -104,23 +104,24 @@ keep_old_properties() {
         step "what was there, to $KAFKA_PROPERTIES.before" cp -p "$KAFKA_PROPERTIES" "$KAFKA_PROPERTIES.before"
 }
 
-put_kafka_files_back() {
+put_kafka_files_back() { # RUNNING
     local to _
-    while read -r _ to _; do
+    while read -r to _; do
         rm -f "$to"
         [[ ! -e $SCRATCH/kafka/${to##*/}.before ]] || cp -p "$SCRATCH/kafka/${to##*/}.before" "$to"
     done < <(kafka_files)
     systemctl daemon-reload
-    systemctl restart "$KAFKA_UNIT"
+    if [[ -n $1 ]]; then systemctl restart "$KAFKA_UNIT"; else systemctl stop "$KAFKA_UNIT"; fi
 }
 
 # Undo a first installation that failed.
-forget_kafka() { # USER-WAS-MADE and what there was of STATE and ETC
+forget_kafka() { # USER-WAS-MADE and what there was of DATA and ETC
     systemctl disable --now "$KAFKA_UNIT"
     remove_kafka_files
     rm -f "$KAFKA/current" "$KAFKA/current.new"
     [[ $3 == "$KAFKA_ETC" ]] || rm -rf "$KAFKA_ETC"
-    [[ $2 == "$KAFKA_STATE" ]] || rm -rf "$KAFKA_STATE"
+    [[ $2 == "$KAFKA_DATA" ]] || rm -rf "$KAFKA_DATA"
+    [[ $2 == "$KAFKA_STATE"* ]] || rm -rf "$KAFKA_STATE"
     [[ -z $1 ]] || userdel kafka
 }
 

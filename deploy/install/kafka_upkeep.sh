@@ -11,7 +11,7 @@ read_kafka_nodes() {
 }
 
 kafka_status() {
-    local good=yes partitions most size
+    local good=yes
     (($# == 0)) || misuse "kafka status takes no options"
     ((EUID == 0)) || fail "must be run as root: sudo deploy/install.sh kafka status"
     if [[ -z $(kafka_in_force) ]] || ! read_kafka_nodes; then
@@ -22,13 +22,23 @@ kafka_status() {
     echo "service    $(described "$KAFKA_UNIT")"
     describe_security
     cluster status || good=
+    describe_disk || good=
+    [[ -n $good ]] || exit "$NOT_LIVE"
+}
+
+# Print what `status` says of the disk.
+describe_disk() {
+    local partitions most size
+    if [[ ! -e $KAFKA_DATA/meta.properties ]]; then
+        echo "disk       $KAFKA_DATA has no data of Kafka. Is its disk mounted?"
+        return 1
+    fi
     partitions=$(find "$KAFKA_DATA" -maxdepth 1 -type d -name '*-[0-9]*' ! -name '__cluster_metadata-0' | wc -l)
     most=$((partitions * ($(kafka_setting log.retention.bytes) + $(kafka_setting log.segment.bytes)) / 1048576))
     size=$(df --output=size -m "$KAFKA_STATE" | tail -n 1)
     echo "disk       $(du -sh "$KAFKA_STATE" | cut -f 1) in $KAFKA_STATE; at most $most of ${size// /} MB"
     ((most <= size * 9 / 10)) || warn "so many partitions can fill the disk: write a smaller \
 log.retention.bytes at the end of $KAFKA_PROPERTIES"
-    [[ -n $good ]] || exit "$NOT_LIVE"
 }
 
 # Print the value of a setting in force; the last one counts.
@@ -69,7 +79,7 @@ upgrade_kafka() {
     undo switch_kafka "$from"
     step "restart Kafka with $KAFKA_NEW, until it is in sync" switch_kafka "$KAFKA_NEW"
     keep
-    step "versions before $from, removed" remove_old_kafkas "$from"
+    step "versions before $from, removed" remove_kafka_versions "$from" "$KAFKA_NEW"
     [[ -z $KAFKA_TLS ]] || access="9094 --command-config $KAFKA_ETC/client.properties"
     say "  when each node runs $KAFKA_NEW, and you will not go back: $KAFKA/current/bin/kafka-features.sh \
 --bootstrap-server $(bracketed "${NODES[NODE - 1]}"):$access upgrade --release-version ${KAFKA_NEW%.*}"
@@ -86,14 +96,13 @@ switch_kafka() { # VERSION
     }
 }
 
-remove_old_kafkas() { # PREVIOUS
-    local directory
+# Remove our versions but those to keep. A person may have something else in /opt/kafka.
+remove_kafka_versions() { # [VERSION-TO-KEEP]...
+    local directory name
     for directory in "$KAFKA"/*/; do
-        directory=$(basename "$directory")
-        case $directory in
-        current | "$1" | "$(kafka_in_force)") ;;
-        *) rm -rf "${KAFKA:?}/$directory" ;;
-        esac
+        name=$(basename "$directory")
+        [[ $name =~ ^[0-9]+(\.[0-9]+)+$ && " $* " != *" $name "* ]] || continue
+        rm -rf "${KAFKA:?}/$name"
     done
 }
 
@@ -122,13 +131,17 @@ stop_kafka() {
 
 remove_kafka() {
     remove_kafka_files
-    rm -rf "$KAFKA"
+    remove_kafka_versions
+    rm -f "$KAFKA/current" "$KAFKA/current.new"
+    [[ ! -d $KAFKA ]] || rmdir --ignore-fail-on-non-empty "$KAFKA"
 }
 
+# A disk that is mounted at KAFKA_STATE may have other things than Kafka's.
 purge_kafka() {
     rm -rf "$KAFKA_ETC"
-    find "$KAFKA_STATE" -mindepth 1 -delete 2>/dev/null || true
-    rmdir "$KAFKA_STATE" 2>/dev/null || true # it stays if a disk is mounted there
+    empty_and_remove "$KAFKA_DATA"
+    rm -f "$KAFKA_STATE/java-error.log"
+    [[ ! -d $KAFKA_STATE ]] || rmdir "$KAFKA_STATE" 2>/dev/null || true
     ! id kafka >/dev/null 2>&1 || userdel kafka
 }
 

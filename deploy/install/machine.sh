@@ -72,14 +72,20 @@ require_space() { # DIRECTORY MB
     ((free >= $2)) || fail "$2 MB are needed on the disk of $directory, ${free// /} MB are free"
 }
 
-# Install packages. Fetch apt's lists only if there are none, or if the first attempt fails.
+# Install packages. Fetch apt's lists only if there are none, or if the first attempt fails. Files of settings that a person
+# has written, perhaps before the package came, stay: dpkg would ask, and fail as nobody answers.
 apt_install() { # PACKAGE...
     local apt=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=120
-        -o Dpkg::Use-Pty=0)
+        -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
     compgen -G '/var/lib/apt/lists/*_Packages*' >/dev/null &&
         "${apt[@]}" install --no-install-recommends "$@" && return
     "${apt[@]}" update
     "${apt[@]}" install --no-install-recommends "$@"
+}
+
+# Stop a service, now and at each boot. Its package may have been removed.
+stop_for_good() { # UNIT
+    [[ $(systemctl show -P LoadState "$1") == not-found ]] || systemctl disable --now "$1"
 }
 
 is_installed() { # PACKAGE
@@ -88,21 +94,29 @@ is_installed() { # PACKAGE
 
 # -- files of settings and units -----------------------------------------------------------------------
 
-# FILES is a function that prints lines of: where a file comes from, where it goes, its mode.
+# FILES is a function that prints lines of: where a file goes, its mode, where it comes from. The last may have spaces, as a
+# person's clone may be anywhere.
 
 are_in_place() { # FILES
     local from to _
-    while read -r from to _; do
+    while read -r to _ from; do
         cmp -s "$from" "$to" || return 1
     done < <("$1")
 }
 
 copy_files() { # FILES
     local from to mode
-    while read -r from to mode; do
+    while read -r to mode from; do
         cmp -s "$from" "$to" || install -D -m "$mode" "$from" "$to"
     done < <("$1")
     systemctl daemon-reload
+}
+
+# Delete all that is in a directory, and the directory, unless a disk is mounted there.
+empty_and_remove() { # DIRECTORY
+    [[ -d $1 ]] || return 0
+    find "$1/" -mindepth 1 -delete
+    mountpoint --quiet "$1" || [[ -L $1 ]] || rmdir "$1"
 }
 
 # Set PURGE and FORCE to yes or to nothing, as the options of a removal say.

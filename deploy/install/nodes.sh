@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The nodes of a cluster as --nodes names them, and which of them this machine is. Part of install.sh.
+# Machines that the command line names: the nodes of a cluster, and which of them this one is. Part of install.sh.
 
 check_node_names() {
     local host twice
@@ -10,6 +10,20 @@ check_node_names() {
     twice=$(printf '%s\n' "${NODES[@]}" | sort | uniq -d | head -n 1)
     [[ -z $twice ]] ||
         misuse "--nodes names $twice twice: two nodes would have its address"
+}
+
+# Set HOST and PORT from HOST, HOST:PORT, [IPV6] or [IPV6]:PORT.
+split_place() { # OPTION TEXT DEFAULT-PORT
+    HOST=$2 PORT=
+    if [[ $2 =~ ^\[([0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?)\](:([0-9]+))?$ ]]; then
+        HOST=${BASH_REMATCH[1]} PORT=${BASH_REMATCH[4]}
+    elif [[ $2 =~ ^([A-Za-z0-9][A-Za-z0-9._-]*)(:([0-9]+))?$ ]]; then
+        HOST=${BASH_REMATCH[1]} PORT=${BASH_REMATCH[3]}
+    else
+        misuse "$1 $2: must be HOST or HOST:PORT; an IPv6 address needs brackets, as in [fd00::10]:$3"
+    fi
+    PORT=${PORT:-$3}
+    ((${#PORT} <= 5 && 10#$PORT >= 1 && 10#$PORT <= 65535)) || misuse "$1 $2: a port is a number from 1 to 65535"
 }
 
 # Set NODE to the place of this machine in NODES, and BIND to the address at which it listens.

@@ -4,6 +4,7 @@
 LOG=${INSTALL_LOG:-/var/log/mqtt-kafka-bridge-install.log}
 DRY_RUN=
 CHANGED=        # set after the first step
+PACKAGES_STAY=  # set once apt has installed packages, which no undo() removes
 UNDO=()         # commands that undo the steps, the newest first
 WARNINGS=()
 
@@ -40,9 +41,10 @@ step() { # TEXT COMMAND...
     fi
     printf '  %s ...' "$text"
     log "step: $text: $*"
+    case $1 in apt_install | install_emqx_package) PACKAGES_STAY=", but for packages of apt" ;; esac
     where=$(wc -c <"$LOG")
     set +e
-    ( set -e; "$@" ) >>"$LOG" 2>&1 </dev/null
+    ( set -e; "$@" ) >>"$LOG" 2>&1 </dev/null 9>&- # what a step starts and leaves running must not hold the lock
     status=$?
     set -e
     # shellcheck disable=SC2034 # install.sh reads it
@@ -55,10 +57,11 @@ step() { # TEXT COMMAND...
     printf ' %d s\n' $((SECONDS - began))
 }
 
-# Print a remedy for the failure that the log shows from byte FROM on.
+# Print a remedy for the failure that the log shows from byte FROM on. Indented lines are a service's own (last_words):
+# if the bridge does not reach Kafka, no download has failed.
 way_out() { # FROM
     local text
-    text=$(tail -c "+$(($1 + 1))" "$LOG")
+    text=$(tail -c "+$(($1 + 1))" "$LOG" | sed '/^      /d')
     case $text in
     *"No space left"* | *"not enough free space"*) echo "the disk is full: df -h /opt /var" ;;
     *"Temporary failure"* | *"Could not resolve"* | *"Name or service not known"* | *"unreachable"* | \
@@ -83,9 +86,24 @@ keep() {
     UNDO=()
 }
 
-finish() { # the trap calls this at the end of the program
+# Have finish() called at the end of the program, also if a signal ends it: HUP comes when the ssh connection breaks, PIPE
+# when the program that reads the output has ended.
+finish_in_any_case() {
+    trap finish EXIT
+    trap 'exit 130' HUP INT PIPE TERM
+}
+
+# Until finish_in_any_case() is called again a signal keeps the steps done so far: a person who stops waiting until a
+# service is ready must not lose what the service has by then.
+keep_in_any_case() { # WHAT-TO-SAY-THEN
+    WHEN_CUT_OFF=$1
+    trap 'keep; warn "$WHEN_CUT_OFF"; exit 130' HUP INT PIPE TERM
+}
+
+finish() {
     local status=$? command
     trap - EXIT
+    trap '' HUP INT PIPE TERM # a second one must not cut the undoing short
     set +e
     if ((status)) && ((${#UNDO[@]})); then
         printf '%s: putting everything back ...' "${0##*/}" >&2
@@ -93,7 +111,7 @@ finish() { # the trap calls this at the end of the program
             log "undo: $command"
             eval "$command" >>"$LOG" 2>&1 </dev/null
         done
-        printf ' as it was before\n' >&2
+        printf ' as it was before%s\n' "$PACKAGES_STAY" >&2
     fi
     [[ -z ${SCRATCH-} ]] || rm -rf "$SCRATCH"
     ((${#WARNINGS[@]} == 0)) || printf 'note: %s\n' "${WARNINGS[@]}" >&2

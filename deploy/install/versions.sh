@@ -100,6 +100,7 @@ build_version() { # DIRECTORY
     pip "${install[@]}" "$SCRATCH"/wheels/mqtt_kafka_bridge-*.whl
     add_files "$1"
     "$1/bin/mqtt-kafka-bridge" --version
+    sync -f "$1" # before the mark, or a power cut could leave a marked version with empty files
     echo "$DIGEST" >"$1/complete"
 }
 

@@ -39,7 +39,7 @@ remove that line" ;;
 
 # Refuse to overwrite settings of keepalived that somebody else has written.
 require_no_other_keepalived() {
-    [[ ! -e $KEEPALIVED_CONF ]] || shares_address ||
+    [[ ! -s $KEEPALIVED_CONF ]] || shares_address ||
         fail "$KEEPALIVED_CONF is not from install.sh: this machine has another keepalived, move that file away first"
 }
 
@@ -80,9 +80,9 @@ write_keepalived_files() {
 }
 
 keepalived_files() {
-    echo "$SCRATCH/keepalived.conf $KEEPALIVED_CONF 0644"
-    echo "$SOURCE/deploy/keepalived/check-haproxy $KEEPALIVED_ETC/check-haproxy 0755"
-    echo "$SOURCE/deploy/systemd/keepalived.conf $KEEPALIVED_UNIT_FILE 0644"
+    echo "$KEEPALIVED_CONF 0644 $SCRATCH/keepalived.conf"
+    echo "$KEEPALIVED_ETC/check-haproxy 0755 $SOURCE/deploy/keepalived/check-haproxy"
+    echo "$KEEPALIVED_UNIT_FILE 0644 $SOURCE/deploy/systemd/keepalived.conf"
 }
 
 put_keepalived_in_place() {
@@ -90,9 +90,7 @@ put_keepalived_in_place() {
     if ! shares_address; then
         undo remove_keepalived
     elif [[ -z $DRY_RUN ]]; then
-        mkdir "$SCRATCH/keepalived"
-        cp -p "$KEEPALIVED_CONF" "$KEEPALIVED_ETC/check-haproxy" "$SCRATCH/keepalived"
-        cp -p "$KEEPALIVED_UNIT_FILE" "$SCRATCH/keepalived/unit"
+        save_keepalived
         undo put_keepalived_back
         # A reload does not move the address, but does not read the unit either.
         ! cmp -s "$SOURCE/deploy/systemd/keepalived.conf" "$KEEPALIVED_UNIT_FILE" || how=reload-or-restart
@@ -105,18 +103,29 @@ put_keepalived_in_place() {
     keep
 }
 
+# A file may be missing: then this run is there to put it back.
+save_keepalived() {
+    local to _
+    mkdir "$SCRATCH/keepalived"
+    while read -r to _; do
+        [[ ! -e $to ]] || cp -p "$to" "$SCRATCH/keepalived/"
+    done < <(keepalived_files)
+}
+
 put_keepalived_back() {
-    cp -p "$SCRATCH/keepalived/keepalived.conf" "$SCRATCH/keepalived/check-haproxy" "$KEEPALIVED_ETC"
-    cp -p "$SCRATCH/keepalived/unit" "$KEEPALIVED_UNIT_FILE"
+    local to _
+    while read -r to _; do
+        [[ ! -e $SCRATCH/keepalived/${to##*/} ]] || cp -p "$SCRATCH/keepalived/${to##*/}" "$to"
+    done < <(keepalived_files)
     systemctl daemon-reload
     systemctl restart keepalived
 }
 
 # At its end keepalived tells the other machine, which takes the address over at once.
 remove_keepalived() {
-    systemctl disable --now keepalived
+    stop_for_good keepalived
     rm -f "$KEEPALIVED_CONF" "$KEEPALIVED_ETC/check-haproxy" "$KEEPALIVED_UNIT_FILE"
-    rmdir --ignore-fail-on-non-empty "${KEEPALIVED_UNIT_FILE%/*}"
+    [[ ! -d ${KEEPALIVED_UNIT_FILE%/*} ]] || rmdir --ignore-fail-on-non-empty "${KEEPALIVED_UNIT_FILE%/*}"
     systemctl daemon-reload
 }
 

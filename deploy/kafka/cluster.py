@@ -13,7 +13,7 @@ DIRECTORY has this node's certificate, NODES are 1@172.30.1.31,2@172.30.1.32,3@1
     joined      is this node a member, and in sync?
     reach       which of the others do not answer, and what to look at?
     whole       is each replica of each partition in sync, so that a node may restart?
-    last        does this node have the only replica in sync of some partition?
+    last        does this node have a replica of some partition that no other node has in sync?
     status      what a person wants to know
 
 It writes one sentence for each fact. Exit status: 0 yes (`last`: no), 1 no, 4 this node waits for the others.
@@ -112,6 +112,14 @@ def _unlike(nodes: Nodes, found: Cluster, controllers: Quorum, identifier: str) 
             f"node {nodes.own} runs already, at {there}; this one would be {own}:"
             " give the same --nodes, in the same order, on each"
         )
+    for number, there in found.brokers.items():
+        if number not in nodes.hosts:
+            return f"the cluster has a node {number}, at {there}, which is not in --nodes"
+        if there != nodes.hosts[number]:
+            return (
+                f"node {number} runs at {there}, and --nodes has {nodes.hosts[number]} in its place:"
+                " give the same --nodes, in the same order, on each"
+            )
     ahead = time.time() - controllers.now
     if abs(ahead) > CLOCKS:
         how = f"{_duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'}"
@@ -132,17 +140,21 @@ def _irreplaceable(nodes: Nodes, found: Cluster, controllers: Quorum, force: boo
             f"--replace needs {nodes.majority} other nodes whose controllers have caught up, and"
             f" {_named(nodes, lacking)} has not: start it, or wait until it has"
         )
-    alone = [
-        each
-        for each in found.partitions
-        if nodes.own in each.replicas and not set(each.in_sync) - {nodes.own}
-    ]
-    if alone and not force:
+    if (alone := _here_alone(nodes, found)) and not force:
         return (
             f"{_counted(alone)} in sync on no other node: with an empty disk their messages are lost. Put the"
             " old disk back, or add --force"
         )
     return ""
+
+
+def _here_alone(nodes: Nodes, found: Cluster) -> list[Partition]:
+    """The partitions of this node that no other node has in sync.
+
+    Once this node has stopped, Kafka counts none as in sync (KIP-966), though this node has the messages.
+    """
+    own = nodes.own
+    return [each for each in found.partitions if own in each.replicas and not set(each.in_sync) - {own}]
 
 
 def join(nodes: Nodes, directory: str) -> int:
@@ -221,8 +233,8 @@ def last(nodes: Nodes) -> int:
     if (asked := nodes.asked([nodes.hosts[nodes.own], *nodes.others.values()])) is None:
         _say("no broker answers, so nobody knows whether other nodes have this data")
         return NO
-    if alone := [each for each in asked[0].partitions if each.in_sync == (nodes.own,)]:
-        _say(f"{_counted(alone)} in sync on this node alone")
+    if alone := _here_alone(nodes, asked[0]):
+        _say(f"{_counted(alone)} in sync on no other node")
         return NO
     return YES
 

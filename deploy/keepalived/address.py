@@ -147,7 +147,8 @@ def _may_share(shared: IPv4Address, other: IPv4Address, heard: Heard) -> None:
     if heard.shared is not None and shared not in heard.shared:
         raise Wrong(
             f"{other} shares {', '.join(map(str, sorted(heard.shared)))}, and this machine would share"
-            f" {shared}: give the same --vip on both"
+            f" {shared}: give the same --vip on both; to change it, first on {other}:"
+            " sudo systemctl stop keepalived"
         )
     if owners and heard.shared is None:
         raise Wrong(

@@ -42,7 +42,7 @@ set -eu; EMQX_UNIT=emqx.service
 SCRATCH=$ETC/../scratch EMQX_ETC=$ETC EMQX_COOKIE_FILE=$ETC/../cookie
 COOKIE=cYzc0NGExM2RjYzc0NGExM2Rj NODES=("$@")
 rm -rf "$SCRATCH"; write_emqx_files
-emqx_files | sed '$d' | while read -r from to mode; do install -m "$mode" "$from" "$to"; done
+emqx_files | sed '$d' | while read -r to mode from; do install -m "$mode" "$from" "$to"; done
 """
     environment = {
         "PATH": "/usr/bin:/bin",

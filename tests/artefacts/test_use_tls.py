@@ -75,6 +75,34 @@ def test_a_second_run_keeps_what_is_good_and_makes_what_is_missing_or_expires_so
         assert not_after(der) - datetime.now(UTC) > timedelta(days=800)
 
 
+def test_a_certificate_for_another_address_is_replaced(tmp_path: Path) -> None:
+    """install.sh kafka names this command if a certificate is not for the node."""
+    tls = tmp_path / "tls"
+    assert make(tls, "a=10.0.0.1,fd00::1,a.example", "b=10.0.0.2").returncode == 0
+    done = make(tls, "a=10.0.0.1,fd00::1,a.example", "b=10.0.0.2,10.0.0.3")
+    assert done.stdout.splitlines()[:2] == [f"{tls}/a: kept", f"{tls}/b: is not for 10.0.0.3"]
+    assert addresses(tls, "b") == "DNS:b, IP Address:10.0.0.2, IP Address:10.0.0.3"
+    assert f"{tls}/b: kept" in make(tls, "a", "b").stdout
+
+
+def test_without_hosts_those_of_the_directory_are_renewed_with_their_own_addresses(tmp_path: Path) -> None:
+    tls = tmp_path / "tls"
+    assert make(tls, "kafka1=10.0.0.1,fd00::1,pi4.example", "b").returncode == 0
+    before = addresses(tls, "kafka1")
+    soon = ["openssl", "x509", "-in", tls / "kafka1/kafka1.crt", "-signkey", tls / "kafka1/kafka1.key"]
+    done = subprocess.run([*soon, "-days", "29"], check=True, capture_output=True, text=True)
+    (tls / "kafka1" / "kafka1.crt").write_text(done.stdout)
+    done = make(tls)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"{tls}/b: kept", f"{tls}/kafka1: made, for 825 days"]
+    assert set(addresses(tls, "kafka1").split(", ")) == set(before.split(", "))
+
+
+def addresses(tls: Path, name: str) -> str:
+    words = ["openssl", "x509", "-in", tls / name / f"{name}.crt", "-noout", "-ext", "subjectAltName"]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.splitlines()[1].strip()
+
+
 def test_no_new_authority_is_made_beside_an_old_key(tmp_path: Path) -> None:
     assert make(tmp_path / "tls", "a").returncode == 0
     (tmp_path / "tls" / "ca.crt").unlink()

@@ -1,13 +1,15 @@
 """Kafka topics that do not exist, beside one that does: what they cost its messages, and whether all arrive.
 
-The stages of one round, in which the topic that exists always gets RATE messages/s:
+In one round two bridges run, each with a broker of its own. In the stages that are compared, the topic that
+exists gets RATE messages/s, first through one bridge and then through the other one, in turns of a second or
+so, because a machine's speed changes within a minute:
 
-alone     nothing else;
-flood     not measured here: the others get the backlog at full speed, until all of it is on disk;
-held      the others get nothing, and their messages are on disk;
-beside    the others get RATE messages/s too.
+alone     a bridge that has nothing else;
+held      a bridge whose missing topics get nothing, and their messages are on disk;
+beside    the same bridge, while the missing topics get RATE messages/s too.
 
-Then the topics are created, and every message must arrive, once and in order.
+Before these, the missing topics get the backlog at full speed, until all of it is on disk. After them, the
+topics are created, and every message must arrive, once and in order.
 
 The broker keeps its window (window_broker.py): in the flood it is full of messages of missing topics.
 """
@@ -39,9 +41,11 @@ from tests.harness.packets import Publish
 from tests.harness.process import Process
 
 RATE = 200  # messages/s
-_STAGE = 1000  # messages of a stage
+# Messages of a turn, and turns of each bridge in a stage. A turn is no even part of the six seconds in which
+# the bridge asks Kafka once about missing topics.
+_TURN, _TURNS = 250, 6
 _ROOT = "gone"
-_PORT = 1885  # of the broker: mosquitto and the feeder have the usual ones
+_PORT = 1885  # of the broker, and one more of the other's: mosquitto and the feeder have the usual ones
 _WINDOW = 100  # messages; mqtt.receive_maximum as shipped
 _ABOUT_THEM = ("kafka.topic_", "kafka.lane_", "spool.")
 
@@ -60,6 +64,12 @@ PANELS = (
 )
 
 
+class _Side(NamedTuple):
+    place: Place
+    process: Process
+    arrived: list[float]
+
+
 class _Stage(NamedTuple):
     cpu_us: float
     p99: float  # ms
@@ -67,16 +77,13 @@ class _Stage(NamedTuple):
 
 def measure(here: Rig, point: int, messages: int) -> Figures:
     """`messages` go to `point` missing topics. Raises Incomplete if one is lost or doubled."""
-    place = replace(here.place("bridge", mqtt5=True), mqtt_port=_PORT)
+    place, other = (replace(here.place("bridge", mqtt5=True), mqtt_port=port) for port in (_PORT, _PORT + 1))
     names = ["-".join([f"gone.{place.site}", *digits(number)]) for number in range(point)]
     load = Load(max(messages, point), devices=point)
-    topics.create(here.kafka, [place.topic], PARTITIONS)
-    with _live(place) as process, latency.arrivals(place) as arrived:
-        meter.wait_quiet(process)
-        latency.publish_evenly(
-            place, RATE, RATE, arrived
-        )  # one second, so that everything is connected and cached
-        alone = _stage(place, process, arrived)
+    topics.create(here.kafka, [place.topic, other.topic], PARTITIONS)
+    with _side(place) as it, _side(other) as control:
+        process = it.process
+        _in_turns(control, it)  # so that everything is connected and cached
 
         before = meter.cpu_seconds(process)
         on_disk = partial(spool.rows, place.directory / f"{place.client_id}.state" / Store.FILE)
@@ -84,9 +91,9 @@ def measure(here: Rig, point: int, messages: int) -> Figures:
         to_disk = rate_until(load.count, on_disk, process)
         disk_cpu = (meter.cpu_seconds(process) - before) / load.count * 1e6
 
-        held = _stage(place, process, arrived)
-        total = load.count + _STAGE
-        beside = _stage(place, process, arrived, lambda number: _packet(place, load, load.count + number))
+        alone, held = _in_turns(control, it)
+        alone_then, beside = _in_turns(control, it, lambda number: _packet(place, load, load.count + number))
+        total = load.count + _TURN * _TURNS
         wait_until(lambda: on_disk() == total, 60.0, f"all {total:,} are on disk")
 
         log_before = process.log.read_text()
@@ -101,7 +108,7 @@ def measure(here: Rig, point: int, messages: int) -> Figures:
     records = Records(here.kafka, names, 1, from_the_first=True)
     found = records.read(Tally(total, point))
     records.close()
-    topics.delete(here.kafka, [place.topic, *names])
+    topics.delete(here.kafka, [place.topic, other.topic, *names])
     if (found.different, found.copies, found.misplaced) != (total, 0, 0):
         raise Incomplete(f"{found} instead of {total:,} messages, once and in order")
     return {
@@ -112,7 +119,7 @@ def measure(here: Rig, point: int, messages: int) -> Figures:
         HELD_P99: held.p99,
         BESIDE_P99: beside.p99,
         HELD_RATIO: held.p99 / alone.p99,
-        BESIDE_RATIO: beside.p99 / alone.p99,
+        BESIDE_RATIO: beside.p99 / alone_then.p99,
         TO_DISK: to_disk,
         DISK_CPU: disk_cpu,
         ARRIVED: arrived_after,
@@ -132,6 +139,13 @@ def most_in_a_minute(log: str) -> int:
         if each["event"].startswith(_ABOUT_THEM)
     )
     return max(minutes.values(), default=0)
+
+
+@contextlib.contextmanager
+def _side(place: Place) -> Iterator[_Side]:
+    with _live(place) as process, latency.arrivals(place) as arrived:
+        meter.wait_quiet(process)
+        yield _Side(place, process, arrived)
 
 
 @contextlib.contextmanager
@@ -167,14 +181,29 @@ def _bridge(place: Place) -> BridgeProcess:
     return BridgeProcess(settings, place.directory, name=place.client_id)
 
 
-def _stage(
-    place: Place, process: Process, arrived: list[float], also: Callable[[int], bytes] | None = None
-) -> _Stage:
-    arrived.clear()
-    before = meter.cpu_seconds(process)
-    latency.publish_evenly(place, RATE, _STAGE, arrived, also)
-    used = meter.cpu_seconds(process) - before
-    return _Stage(used / _STAGE * 1e6, quantiles(arrived, n=100)[98] * 1e3)
+def _in_turns(control: _Side, it: _Side, also: Callable[[int], bytes] | None = None) -> tuple[_Stage, _Stage]:
+    """One stage of both bridges. `also` makes a packet more for each message of `it`, by its number."""
+    sides = control, it
+    used = [0.0, 0.0]
+    latencies: tuple[list[float], list[float]] = ([], [])
+    for turn in range(_TURNS):
+        for which in (0, 1) if turn % 2 else (1, 0):
+            side = sides[which]
+            more = partial(_numbered, also, turn * _TURN) if also and side is it else None
+            side.arrived.clear()
+            before = meter.cpu_seconds(side.process)
+            latency.publish_evenly(side.place, RATE, _TURN, side.arrived, more)
+            used[which] += meter.cpu_seconds(side.process) - before
+            latencies[which].extend(side.arrived)
+    first, second = (
+        _Stage(used[which] / _TURN / _TURNS * 1e6, quantiles(latencies[which], n=100)[98] * 1e3)
+        for which in (0, 1)
+    )
+    return first, second
+
+
+def _numbered(also: Callable[[int], bytes], start: int, number: int) -> bytes:
+    return also(start + number)
 
 
 def _packet(place: Place, load: Load, number: int) -> bytes:

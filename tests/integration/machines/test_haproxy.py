@@ -35,7 +35,9 @@ def nodes_are_up(pi: Machine) -> None:
 @pytest.mark.parametrize("lone_pi", ["bookworm", "trixie"], indirect=True)
 def test_it_serves_the_given_nodes_and_keeps_what_was_there(pi: Machine) -> None:
     nodes_are_up(pi)
+    pi.shell(f"printf LOG=/dev/log >{DEFAULTS}")  # as the page says for a spare, before the package is there
     said = pi.run(INSTALL, "haproxy", *NODES)
+    assert pi.read(DEFAULTS).startswith("LOG=/dev/log\nEMQ1=127.0.0.1\n")
     assert "EMQ1 127.0.0.1: answers as a broker" in said
     assert "EMQ2 127.0.0.2: answers as a broker" in said
     assert pi.read(CFG) == pi.read(f"{SOURCE}/haproxy/haproxy.cfg")

@@ -381,7 +381,7 @@ def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
     assert "whoever reaches port 9092 may" in status(pi)
     assert "security   TLS, with a certificate until" in status(pi)
     refused = pi.run(*UNINSTALL, "--purge", status=1)
-    assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on this node alone; --force purges" in refused
+    assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on no other node; --force purges" in refused
     pi.run(*UNINSTALL, "--purge", "--force")
     assert left(pi) == set()
     assert f"from {Path(JARS).name}" in pi.run(*one, *ARCHIVE)
