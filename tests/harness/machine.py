@@ -162,6 +162,10 @@ class Machine:
     def boot(self) -> None:
         self._process.start()
 
+    @property
+    def is_on(self) -> bool:
+        return self._process.alive
+
     def shut_down(self) -> None:
         """Shut down like `poweroff`: systemd stops every service first."""
         os.kill(self._init(), signal.SIGRTMIN + 3)

@@ -55,6 +55,10 @@ umount /proc/meminfo; ip addr del {B}/24 dev eth0; systemctl stop 'run-*.service
 cd /root; rm -rf /usr/bin/java /opt/kafka /etc/systemd/system/kafka.service /var/lib/kafka
 rm -rf k k.tgz half.tgz src.tgz kafka-4.4.0-src kafka_2.13-4.5.0.tgz libs changed.tgz {JARS}.sha512; true
 """
+# Kafka starts sooner with the quick compiler alone: three starts share this machine's cores.
+JAVA = """[Manager]
+DefaultEnvironment="JDK_JAVA_OPTIONS=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""
 SETTLED = ("/etc", "/opt", "/usr/local", "/var/lib/dpkg", "/root")
 EVERYWHERE = (*SETTLED, "/var/lib/kafka")
 FILES = {
@@ -68,130 +72,94 @@ FILES = {
 }
 
 
+@pytest.fixture(scope="session")
+def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An archive of Kafka 4.3, with a file that has its hash, as Apache publishes them."""
+    archive = tmp_path_factory.mktemp("older") / "kafka_2.13-4.3.0.tgz"
+    pack(kit.older_kafka_jars(), archive, "kafka_2.13-4.3.0/libs")
+    digest = hashlib.sha512(archive.read_bytes()).hexdigest().upper()
+    groups = [digest[at : at + 8] for at in range(0, 128, 8)]
+    beside = f"{archive.name}: {' '.join(groups[:8])}\n{' ' * 22}{' '.join(groups[8:])}\n"
+    archive.with_name(f"{archive.name}.sha512").write_text(beside)
+    return archive.parent
+
+
 @dataclass
 class Pis:
     universe: Universe
-    boot: Callable[..., Machine]  # node 1 to 3, more files, another name for another card
+    machines: list[Machine]
+    new_card: Callable[[], Machine]  # boots a blank machine at the address of node 3
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("certificates") / "tls"
+    subprocess.run([kit.ROOT / CERTIFICATES[0], directory, *CERTIFICATES[2:]], check=True)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def universe() -> Iterator[Universe]:
+    """A network with the founding addresses. A test enters it by `universe.inside()`."""
+    with Universe() as universe:
+        yield universe
+
+
+@pytest.fixture(scope="module")
+def machine(
+    universe: Universe,
+    source: Source,
+    jars: Path,
+    older: Path,
+    certificates: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[..., Machine]:
+    """machine(1) is a machine with the address of node 1, not booted.
+
+    The wall clock of its /root/clock is 26 hours ahead.
+    """
+    directory = tmp_path_factory.mktemp("machines")
+    (java := directory / "java.conf").write_text(JAVA)
+    (clock := directory / "clock").mkdir()
+    WallClock(clock).set(hours=26)
+
+    def create(number: int, name: str = "") -> Machine:
+        host = universe.host(f"kafka{number}", 30 + number)
+        files = {SOURCE: source(), JARS: jars, "/root/clock": clock, "/root/older": older}
+        files["/etc/systemd/system.conf.d/java.conf"] = java
+        return Machine(
+            [debian_root(SUITES[number - 1])],
+            directory,
+            name=name or host.name,
+            files={**files, f"{SOURCE}/kafka-tls": certificates / host.name},
+            network=host.wires.namespace,
+        )
+
+    return create
+
+
+@pytest.fixture(scope="module")
+def machines(machine: Callable[..., Machine]) -> Iterator[list[Machine]]:
+    """Three booted machines for all tests of this module. Only the last two tests leave Kafka on them."""
+    with contextlib.ExitStack() as running:
+        yield [running.enter_context(machine(number)) for number in (1, 2, 3)]
 
 
 @pytest.fixture
-def pis(source: Source, jars: Path, tmp_path: Path) -> Iterator[Pis]:
-    """Machines that are booted when a test asks for them, in a network with the founding addresses.
-
-    The wall clock of /root/clock is 26 hours ahead.
-    """
-    (clock := tmp_path / "clock").mkdir()
-    WallClock(clock).set(hours=26)
-    files = {SOURCE: source(), JARS: jars, "/root/clock": clock}
-    with Universe() as universe, universe.inside(), contextlib.ExitStack() as running:
-
-        def boot(number: int, more: Mapping[str, Path] | None = None, name: str = "") -> Machine:
-            host = universe.host(f"kafka{number}", 30 + number)
-            roots, network = [debian_root(SUITES[number - 1])], host.wires.namespace
-            whole = {**files, **(more or {})}
-            return running.enter_context(
-                Machine(roots, tmp_path, name=name or host.name, files=whole, network=network)
-            )
-
-        yield Pis(universe, boot)
+def pis(universe: Universe, machine: Callable[..., Machine], machines: list[Machine]) -> Iterator[Pis]:
+    """The three machines, without Kafka. They have Java if an earlier test has installed it."""
+    with universe.inside(), contextlib.ExitStack() as running:
+        for pi in machines:
+            if not pi.is_on:
+                pi.boot()
+            remove_kafka(pi)
+        yield Pis(universe, machines, lambda: running.enter_context(machine(3, "kafka3-new-card")))
 
 
-def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_changes_nothing(pis: Pis) -> None:
-    one, two, three = machines = [pis.boot(number) for number in (1, 2, 3)]
-
-    before = one.tree(*EVERYWHERE)
-    said = one.run(*KAFKA, *HOW, "--dry-run")
-    assert said.count("would: ") >= 7, said
-    assert one.tree(*EVERYWHERE) == before
-
-    said = one.run(*KAFKA, *HOW)
-    assert "it waits for the others" in said, said
-    assert f"{B}:9093: nothing listens there. Does Kafka run on that node?" in said
-    assert f"{C}:9093: nothing listens there" in said
-    assert "node 1 of 3" in said
-    one.run(*STATUS, status=NOT_LIVE)
-
-    # A firewall between the first two: only its owner can open it.
-    one.run("ip", "route", "add", "blackhole", f"{B}/32")
-    said = two.run(*KAFKA, *HOW)
-    assert f"{A}:9093: no answer. Is the node on, and no firewall in the way?" in said, said
-    one.run("ip", "route", "del", "blackhole", f"{B}/32")
-    wait_until(lambda: status(two).count(": up") == 2, 120.0, lambda: status(two))
-
-    for wrong, why in (
-        (("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg"), "the other nodes are the cluster "),
-        (("--nodes", f"{A},{C},{B}"), f"node 2 runs already, at {B}; this one would be {C}"),
-        (("--node", "2"), f"node 2 runs already, at {B}, and this machine has none of its data: two nodes"),
-        (("--node", "2", "--replace"), f"node 2 runs already, at {B}, and this machine has none of its data"),
-    ):
-        assert why in three.run(*KAFKA, *HOW, *wrong, status=1)
-    ahead = {"LD_PRELOAD": "/root/clock/wall_clock.so", "WALL_CLOCK": "/root/clock/wall_clock"}
-    said = three.run(*KAFKA, *HOW, status=1, env=ahead)
-    assert "this clock is 26 hours ahead of that of node" in said, said
-    assert "kafka" not in three.read("/etc/passwd")
-
-    said = three.run(*KAFKA, *HOW)
-    assert "wait until it is in sync" in said, said
-    assert "next: deploy/install.sh bridge" in said, said
-    assert f"--kafka {BROKERS}" in said
-    for pi in machines:
-        said = pi.run(*STATUS)
-        assert said.count(": up") == 3, said
-        assert "log.flush" not in pi.read("/etc/kafka/server.properties")
-        assert "all replicas in sync" in said
-        assert permissions(pi) == FILES
-        exposed = pi.run("systemd-analyze", "security", "--threshold=20", "--no-pager", "kafka")
-        assert "Overall exposure level" in exposed
-        assert pi.shell("systemd-analyze verify /etc/systemd/system/kafka.service 2>&1") == ""
-        assert "Kafka Server started" in pi.journal("kafka")
-        assert "Kafka Server started" not in pi.run("journalctl", "-u", "kafka", "-p", "warning")
-        assert "Fatal error" not in pi.journal("kafka")  # not even while the first one waited
-
-    three.run("runuser", "-u", "nobody", "--", *TOPICS, "--create", "--topic", "mqtt")
-    described = two.run(*TOPICS, "--describe", "--topic", "mqtt")
-    assert "PartitionCount: 3\tReplicationFactor: 3\tConfigs: min.insync.replicas=2" in described, described
-    produce("1")
-    assert values() == ["1"]
-    for pi in machines:
-        before, started = pi.tree(*SETTLED), pi.show("kafka", "InvocationID")
-        said = pi.run(*KAFKA, *HOW)
-        assert "..." not in said, f"it made a step: {said}"
-        assert "it runs, and is in sync" in said
-        assert pi.tree(*SETTLED) == before
-        assert pi.show("kafka", "InvocationID") == started
-
-    # A person's own settings stay, and other settings of ours restart Kafka.
-    two.shell("echo log.retention.hours=24 >>/etc/kafka/server.properties")
-    assert "changed" not in two.run(*KAFKA, *HOW)
-    two.shell("echo log.retention.bytes=999999999999 >>/etc/kafka/server.properties")
-    assert "so many partitions can fill the disk" in two.run(*STATUS)
-    two.shell("sed -i '$d' /etc/kafka/server.properties")
-    assert "can fill the disk" not in two.run(*STATUS)
-    said = two.run(*KAFKA, *HOW, "--heap", "300")
-    assert "settings and unit, changed" in said
-    assert "-Xmx300m" in two.read("/etc/default/kafka")
-    assert two.read("/etc/kafka/server.properties").endswith("log.retention.hours=24\n")
-
-    with pis.universe.cable_out(pis.universe.kafka[2]):
-        three.power_cut()
-        produce("2")
-        refused = two.run(*KAFKA, *HOW, status=1)  # the heap again
-        assert "Kafka is not restarted while that is so" in refused, refused
-        wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
-        one.run(*STATUS, status=NOT_LIVE)
-        assert "-Xmx300m" in two.read("/etc/default/kafka")
-    three.boot()
-    wait_until(lambda: in_sync(three), 120.0, lambda: status(three))
-    assert values() == ["1", "2"]
-
-    three.run(*UNINSTALL, "--purge")
-    assert left(three) == set()
-    assert "kafka" not in three.read("/etc/passwd")
-    assert values() == ["1", "2"]
-    two.run("systemctl", "stop", "kafka")
-    refused = one.run(*UNINSTALL, "--purge", status=1)
-    assert "--force purges them all the same" in refused
-    assert one.show("kafka", "ActiveState") == "active"
+def remove_kafka(pi: Machine) -> None:
+    """Kafka is killed first: where no quorum is left, it stops only after minutes."""
+    pi.run("systemctl", "kill", "--signal=KILL", "kafka", status=None)
+    pi.run(*UNINSTALL, "--purge", "--force")
 
 
 WRONG = {
@@ -306,8 +274,8 @@ WRONG = {
 }
 
 
-def test_what_is_wrong_is_said_in_one_line_before_anything_is_changed(pis: Pis) -> None:
-    pi = pis.boot(1)
+def test_what_is_wrong_is_said_in_one_line_before_anything_is_changed(machines: list[Machine]) -> None:
+    pi = machines[0]
     for name, (breaks, options, why) in WRONG.items():
         if breaks:
             pi.shell(f"set -e; {breaks}")
@@ -321,44 +289,19 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_changed(pis: Pis) 
         pi.shell(MENDS)
 
 
-def test_the_heap_suits_the_memory(pis: Pis) -> None:
-    pi = pis.boot(1)
+def test_the_heap_suits_the_memory(machines: list[Machine]) -> None:
+    pi = machines[0]
     pi.shell("touch /run/meminfo; mount --bind /run/meminfo /proc/meminfo")
     for memory, heap in ((1_850_000, 512), (3_880_000, 1024), (8_010_000, 2048)):
         pi.shell(f"echo 'MemTotal: {memory} kB' >/run/meminfo")
         assert f"with a heap of {heap} MB, node 1 of 3" in pi.run(*KAFKA, *ARCHIVE, "--dry-run")
+    pi.shell("umount /proc/meminfo")
 
 
-def test_a_node_is_found_by_its_name_by_ipv6_and_by_being_told(pis: Pis) -> None:
-    pi = pis.boot(3)
-    pi.shell("echo 127.0.1.1 pi6 >>/etc/hosts; ip addr add fd00::33/64 dev eth0 nodad")
-
-    def install(nodes: str, *options: str) -> str:
-        said = pi.run(INSTALL, "kafka", "--nodes", nodes, *options, *HOW)
-        return said + pi.run(*STATUS, status=None)
-
-    # Debian's /etc/hosts has 127.0.1.1 for a machine's own name, and others could not connect to that.
-    assert "node 1     pi6: up, leads the controllers, this machine" in install("pi6")
-    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3].rpartition(":")[0] in ("0.0.0.0", "*")
-    pi.run(*UNINSTALL, "--purge")
-    assert "node 1     fd00::33: up, leads the controllers, this machine" in install("fd00::33")
-    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3] == "[fd00::33]:9092"
-
-    # What has no partitions is purged without a question. What was not purged is taken up again.
-    pi.run(*UNINSTALL)
-    assert left(pi) == {"/etc/kafka", "/var/lib/kafka"}
-    assert "format" not in install("fd00::33")
-    pi.run(*UNINSTALL, "--purge")
-    assert left(pi) == set()
-    said = install(f"{A},{C},pi6", "--node", "2")
-    assert f"node 2 of 3: {C}" in said
-    assert "it waits for the others" in said
-    assert f"{A}:9093: not in the network. Is the node on, and the address right?" in said, said
-
-
-def test_a_node_that_cannot_be_installed_leaves_the_machine_as_it_was(pis: Pis) -> None:
-    pi = pis.boot(3)
+def test_a_node_that_cannot_be_installed_leaves_the_machine_as_it_was(machines: list[Machine]) -> None:
+    pi = machines[1]
     users = pi.read("/etc/passwd")
+    pi.write("/etc/apt/apt.conf.d/90-retries", 'Acquire::Retries "0";\n')  # Debian 13 waits between its three
     pi.shell("mv /var/cache/apt/archives/*.deb /var/tmp")
     said = pi.run(*KAFKA, *HOW, status=1)
     assert "no network, which is needed to download packages" in said
@@ -378,28 +321,174 @@ def a_version_that_does_not_run(pi: Machine) -> tuple[str, ...]:
     return "--archive", "/root/kafka_2.13-4.5.0.tgz", "--sha512", digest
 
 
-@pytest.fixture(scope="session")
-def older(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An archive of Kafka 4.3, with a file that has its hash, as Apache publishes them."""
-    archive = tmp_path_factory.mktemp("older") / "kafka_2.13-4.3.0.tgz"
-    pack(kit.older_kafka_jars(), archive, "kafka_2.13-4.3.0/libs")
-    digest = hashlib.sha512(archive.read_bytes()).hexdigest().upper()
-    groups = [digest[at : at + 8] for at in range(0, 128, 8)]
-    beside = f"{archive.name}: {' '.join(groups[:8])}\n{' ' * 22}{' '.join(groups[8:])}\n"
-    archive.with_name(f"{archive.name}.sha512").write_text(beside)
-    return archive.parent
+def test_a_node_is_found_by_its_name_by_ipv6_and_by_being_told(
+    universe: Universe, machines: list[Machine]
+) -> None:
+    pi = machines[1]
+    pi.shell("echo 127.0.1.1 pi6 >>/etc/hosts; ip addr add fd00::33/64 dev eth0 nodad")
+
+    def install(nodes: str, *options: str) -> str:
+        said = pi.run(INSTALL, "kafka", "--nodes", nodes, *options, *HOW)
+        return said + pi.run(*STATUS, status=None)
+
+    # Debian's /etc/hosts has 127.0.1.1 for a machine's own name, and others could not connect to that.
+    assert "node 1     pi6: up, leads the controllers, this machine" in install("pi6")
+    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3].rpartition(":")[0] in ("0.0.0.0", "*")
+    pi.run(*UNINSTALL, "--purge")
+    assert "node 1     fd00::33: up, leads the controllers, this machine" in install("fd00::33")
+    assert pi.run("ss", "-Hltn", "sport = :9092").split()[3] == "[fd00::33]:9092"
+
+    # What has no partitions is purged without a question. What was not purged is taken up again.
+    pi.run(*UNINSTALL)
+    assert left(pi) == {"/etc/kafka", "/var/lib/kafka"}
+    assert "format" not in install("fd00::33")
+    pi.run(*UNINSTALL, "--purge")
+    assert left(pi) == set()
+    network = universe.host("kafka2", 32).wires.namespace
+    network.ip("ntable change name arp_cache dev eth0 retrans 100")  # no answer after 0.3 s, not after 3 s
+    with universe.cable_out(universe.kafka[0]):
+        said = install(f"{A},{B},pi6", "--node", "2")
+    assert f"node 2 of 3: {B}" in said
+    assert "it waits for the others" in said
+    assert f"{A}:9093: not in the network. Is the node on, and the address right?" in said, said
+    remove_kafka(pi)
+    pi.shell("sed -i '$d' /etc/hosts; ip addr del fd00::33/64 dev eth0")
+
+
+@pytest.fixture
+def lone_pi_online(source: Source, tmp_path: Path) -> Iterator[Machine]:
+    """A booted machine that shares this machine's network, for Maven."""
+    with Machine([debian_root("trixie")], tmp_path, files={SOURCE: source()}) as machine:
+        yield machine
+
+
+def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
+    pi = lone_pi_online
+    one = (*(ALONE if word == A else word for word in ONE), "--heap", "256", "--wait", "240")
+    said = pi.run(*one, timeout=900.0)
+    assert "its jars from Maven Central" in said
+    pi.run("env", "-C", "/root", *PACK)
+    said = pi.run(*STATUS)
+    assert f"node 1     {ALONE}: up, leads the controllers, this machine" in said
+    bootstrap = ("--bootstrap-server", f"{ALONE}:9092")
+    pi.run("/opt/kafka/current/bin/kafka-topics.sh", *bootstrap, "--create", "--topic", "mqtt")
+    wait_until(lambda: "partitions 3, of which 3 here" in status(pi), 30.0, lambda: status(pi))
+    settings = pi.read("/etc/kafka/server.properties")
+    assert "\nmin.insync.replicas=1\n" in settings
+    assert "\nlog.flush.interval.messages=1\n" in settings  # no other node has a copy
+    pi.run(f"{SOURCE}/deploy/make-certificates", "/root/tls", f"pi={ALONE}")
+    assert "settings and unit, changed" in pi.run(*one, "--tls", "/root/tls/pi")
+    assert "whoever reaches port 9092 may" in status(pi)
+    assert "security   TLS, with a certificate until" in status(pi)
+    refused = pi.run(*UNINSTALL, "--purge", status=1)
+    assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on no other node; --force purges" in refused
+    pi.run(*UNINSTALL, "--purge", "--force")
+    assert left(pi) == set()
+    assert f"from {Path(JARS).name}" in pi.run(*one, *ARCHIVE)
+
+
+def test_three_machines_become_a_cluster_that_survives_one_and_a_second_run_changes_nothing(pis: Pis) -> None:
+    one, two, three = machines = pis.machines
+
+    before = one.tree(*EVERYWHERE)
+    said = one.run(*KAFKA, *HOW, "--dry-run")
+    assert said.count("would: ") >= 7, said
+    assert one.tree(*EVERYWHERE) == before
+
+    said = one.run(*KAFKA, *HOW)
+    assert "it waits for the others" in said, said
+    assert f"{B}:9093: nothing listens there. Does Kafka run on that node?" in said
+    assert f"{C}:9093: nothing listens there" in said
+    assert "node 1 of 3" in said
+    one.run(*STATUS, status=NOT_LIVE)
+
+    # A firewall between the first two: only its owner can open it.
+    one.run("ip", "route", "add", "blackhole", f"{B}/32")
+    said = two.run(*KAFKA, *HOW)
+    assert f"{A}:9093: no answer. Is the node on, and no firewall in the way?" in said, said
+    one.run("ip", "route", "del", "blackhole", f"{B}/32")
+    wait_until(lambda: status(two).count(": up") == 2, 120.0, lambda: status(two))
+
+    for wrong, why in (
+        (("--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg"), "the other nodes are the cluster "),
+        (("--nodes", f"{A},{C},{B}"), f"node 2 runs already, at {B}; this one would be {C}"),
+        (("--node", "2"), f"node 2 runs already, at {B}, and this machine has none of its data: two nodes"),
+        (("--node", "2", "--replace"), f"node 2 runs already, at {B}, and this machine has none of its data"),
+    ):
+        assert why in three.run(*KAFKA, *HOW, *wrong, status=1)
+    ahead = {"LD_PRELOAD": "/root/clock/wall_clock.so", "WALL_CLOCK": "/root/clock/wall_clock"}
+    said = three.run(*KAFKA, *HOW, status=1, env=ahead)
+    assert "this clock is 26 hours ahead of that of node" in said, said
+    assert "kafka" not in three.read("/etc/passwd")
+
+    said = three.run(*KAFKA, *HOW)
+    assert "wait until it is in sync" in said, said
+    assert "next: deploy/install.sh bridge" in said, said
+    assert f"--kafka {BROKERS}" in said
+    for pi in machines:
+        said = pi.run(*STATUS)
+        assert said.count(": up") == 3, said
+        assert "log.flush" not in pi.read("/etc/kafka/server.properties")
+        assert "all replicas in sync" in said
+        assert permissions(pi) == FILES
+        exposed = pi.run("systemd-analyze", "security", "--threshold=20", "--no-pager", "kafka")
+        assert "Overall exposure level" in exposed
+        assert pi.shell("systemd-analyze verify /etc/systemd/system/kafka.service 2>&1") == ""
+        assert "Kafka Server started" in pi.journal("kafka")
+        assert "Kafka Server started" not in pi.run("journalctl", "-u", "kafka", "-p", "warning")
+        assert "Fatal error" not in pi.journal("kafka")  # not even while the first one waited
+
+    three.run("runuser", "-u", "nobody", "--", *TOPICS, "--create", "--topic", "mqtt")
+    described = two.run(*TOPICS, "--describe", "--topic", "mqtt")
+    assert "PartitionCount: 3\tReplicationFactor: 3\tConfigs: min.insync.replicas=2" in described, described
+    produce("1")
+    assert values() == ["1"]
+    for pi in machines:
+        before, started = pi.tree(*SETTLED), pi.show("kafka", "InvocationID")
+        said = pi.run(*KAFKA, *HOW)
+        assert "..." not in said, f"it made a step: {said}"
+        assert "it runs, and is in sync" in said
+        assert pi.tree(*SETTLED) == before
+        assert pi.show("kafka", "InvocationID") == started
+
+    # A person's own settings stay, and other settings of ours restart Kafka.
+    two.shell("echo log.retention.hours=24 >>/etc/kafka/server.properties")
+    assert "changed" not in two.run(*KAFKA, *HOW)
+    two.shell("echo log.retention.bytes=999999999999 >>/etc/kafka/server.properties")
+    assert "so many partitions can fill the disk" in two.run(*STATUS)
+    two.shell("sed -i '$d' /etc/kafka/server.properties")
+    assert "can fill the disk" not in two.run(*STATUS)
+    said = two.run(*KAFKA, *HOW, "--heap", "300")
+    assert "settings and unit, changed" in said
+    assert "-Xmx300m" in two.read("/etc/default/kafka")
+    assert two.read("/etc/kafka/server.properties").endswith("log.retention.hours=24\n")
+
+    with pis.universe.cable_out(pis.universe.kafka[2]):
+        three.power_cut()
+        produce("2")
+        refused = two.run(*KAFKA, *HOW, status=1)  # the heap again
+        assert "Kafka is not restarted while that is so" in refused, refused
+        wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
+        one.run(*STATUS, status=NOT_LIVE)
+        assert "-Xmx300m" in two.read("/etc/default/kafka")
+    three.boot()
+    wait_until(lambda: in_sync(three), 120.0, lambda: status(three))
+    assert values() == ["1", "2"]
+
+    three.run(*UNINSTALL, "--purge")
+    assert left(three) == set()
+    assert "kafka" not in three.read("/etc/passwd")
+    assert values() == ["1", "2"]
+    two.run("systemctl", "stop", "kafka")
+    refused = one.run(*UNINSTALL, "--purge", status=1)
+    assert "--force purges them all the same" in refused
+    assert one.show("kafka", "ActiveState") == "active"
 
 
 def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_is_lost_or_doubled(
-    pis: Pis, older: Path, tmp_path: Path
+    pis: Pis, certificates: Path, tmp_path: Path
 ) -> None:
-    subprocess.run([kit.ROOT / CERTIFICATES[0], tmp_path / "tls", *CERTIFICATES[2:]], check=True)
-    files = [
-        {"/root/older": older, f"{SOURCE}/kafka-tls": tmp_path / "tls" / f"kafka{number}"}
-        for number in (1, 2, 3)
-    ]
-    machines = [pis.boot(number, more) for number, more in zip((1, 2, 3), files, strict=True)]
-    one, two, three = machines
+    one, two, three = machines = pis.machines
     from_older = ("--archive", "/root/older/kafka_2.13-4.3.0.tgz", "--heap", "256", "--wait", "240")
     secured = ("env", "-C", SOURCE, *SECURED)
 
@@ -409,7 +498,7 @@ def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_i
     assert f"{A}:9093: that node has TLS: give --tls DIRECTORY here too" in refused, refused
     said = two.run(*secured, *from_older)
     password = said.partition("The password, shown only now:\n")[2].split()[0]
-    login = bridge_as_the_page_says(tmp_path, password)
+    login = bridge_as_the_page_says(tmp_path, certificates, password)
     assert "user bridge is there already" in three.run(*secured, *from_older)
     for pi in machines:
         wait_until(lambda pi=pi: in_sync(pi), 120.0, lambda pi=pi: status(pi))  # type: ignore[misc]
@@ -469,7 +558,7 @@ def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_i
     with Load(login, first=len(load.delivered)) as later:
         three.power_cut()
         wait_until(lambda: "away" in status(one), 60.0, lambda: status(one))
-        blank = pis.boot(3, files[2], name="kafka3-new-card")
+        blank = pis.new_card()
         before = blank.tree(*EVERYWHERE)
         refused = blank.run(*secured, *HOW, status=1)
         assert len([line for line in refused.splitlines() if not line.startswith("note: ")]) == 1, refused
@@ -493,9 +582,9 @@ def test_a_cluster_with_users_is_upgraded_and_a_dead_card_replaced_and_nothing_i
 SECRETS = ("/etc/kafka/tls", "/etc/kafka/tls/node.pem")
 
 
-def bridge_as_the_page_says(directory: Path, password: str) -> dict[str, str]:
+def bridge_as_the_page_says(directory: Path, certificates: Path, password: str) -> dict[str, str]:
     """Write the settings of the page. The result is what librdkafka needs to log in."""
-    certificate, file = directory / "tls" / "kafka1" / "ca.crt", directory / "kafka-password"
+    certificate, file = certificates / "kafka1" / "ca.crt", directory / "kafka-password"
     file.write_text(f"{password}\n")
     file.chmod(0o600)
     text = BRIDGE.replace("/etc/mqtt-kafka-bridge/tls/kafka-ca.crt", str(certificate))
@@ -511,38 +600,6 @@ def bridge(command: Sequence[str], directory: Path, *options: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=kit.ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def test_one_node_takes_its_jars_from_maven(lone_pi_online: Machine) -> None:
-    pi = lone_pi_online
-    one = (*(ALONE if word == A else word for word in ONE), "--heap", "256", "--wait", "240")
-    said = pi.run(*one, timeout=900.0)
-    assert "its jars from Maven Central" in said
-    pi.run("env", "-C", "/root", *PACK)
-    said = pi.run(*STATUS)
-    assert f"node 1     {ALONE}: up, leads the controllers, this machine" in said
-    bootstrap = ("--bootstrap-server", f"{ALONE}:9092")
-    pi.run("/opt/kafka/current/bin/kafka-topics.sh", *bootstrap, "--create", "--topic", "mqtt")
-    wait_until(lambda: "partitions 3, of which 3 here" in status(pi), 30.0, lambda: status(pi))
-    settings = pi.read("/etc/kafka/server.properties")
-    assert "\nmin.insync.replicas=1\n" in settings
-    assert "\nlog.flush.interval.messages=1\n" in settings  # no other node has a copy
-    pi.run(f"{SOURCE}/deploy/make-certificates", "/root/tls", f"pi={ALONE}")
-    assert "settings and unit, changed" in pi.run(*one, "--tls", "/root/tls/pi")
-    assert "whoever reaches port 9092 may" in status(pi)
-    assert "security   TLS, with a certificate until" in status(pi)
-    refused = pi.run(*UNINSTALL, "--purge", status=1)
-    assert "3 partitions are (mqtt-0, mqtt-1, mqtt-2) in sync on no other node; --force purges" in refused
-    pi.run(*UNINSTALL, "--purge", "--force")
-    assert left(pi) == set()
-    assert f"from {Path(JARS).name}" in pi.run(*one, *ARCHIVE)
-
-
-@pytest.fixture
-def lone_pi_online(source: Source, tmp_path: Path) -> Iterator[Machine]:
-    """A booted machine that shares this machine's network, for Maven."""
-    with Machine([debian_root("trixie")], tmp_path, files={SOURCE: source()}) as machine:
-        yield machine
 
 
 class Load:
