@@ -44,22 +44,15 @@ Shell = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
     """Runs a script with the functions of install.sh, as node 1 of three, with its files below tmp_path."""
-    (tmp_path / "scratch").mkdir()
 
     def run(script: str, *, nodes: str = " ".join(NODES), user: str = "") -> subprocess.CompletedProcess[str]:
         head = (
-            f"set -euo pipefail\n{installer.kafka_functions(tmp_path / 'scratch')}"
-            "systemctl() { return 3; };"
-            ' misuse() { fail "$1" 2; }; finish() { printf "note: %s\\n" "${WARNINGS[@]}"; };'
+            "COMMAND=kafka; systemctl() { return 3; };"
+            ' finish() { printf "note: %s\\n" "${WARNINGS[@]}"; };'
             f" NODES=({nodes}) NODE=1 BIND={NODES[0]} HEAP=512 KAFKA_USER={user};"
             f" KAFKA_PROPERTIES={tmp_path}/server.properties; "
         )
-        return subprocess.run(
-            ["bash", "-c", head + script, "install.sh"],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "INSTALL_LOG": str(tmp_path / "log")},
-        )
+        return installer.run(tmp_path, head + script)
 
     return run
 

@@ -43,10 +43,9 @@ def one_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster
 def settings_of_a_node_alone(scratch: Path) -> str:
     """What `install.sh kafka --nodes 127.0.0.1` writes, as the page says."""
     assert "deploy/install.sh kafka --nodes 127.0.0.1\n" in PAGE.read_text()
-    node = "NODES=(127.0.0.1) NODE=1 BIND=127.0.0.1 HEAP=256"
-    script = f"set -euo pipefail\n{installer.kafka_functions(scratch)}{node}\nwrite_kafka_files"
-    subprocess.run(["bash", "-c", script], check=True)
-    text = (scratch / "kafka" / "server.properties").read_text()
+    done = installer.run(scratch, "NODES=(127.0.0.1) NODE=1 BIND=127.0.0.1 HEAP=256; write_kafka_files")
+    assert done.returncode == 0, done.stderr
+    text = (scratch / "scratch" / "kafka" / "server.properties").read_text()
     assert "\nlog.flush.interval.messages=1\n" in text
     return text
 
