@@ -264,6 +264,9 @@ class Lane:
             self._leave_memory()
             return
         self._move_up()
+        is_first = self.waiting and not self.in_flight and self._is_suspect(self.waiting[0])
+        if is_first and self.state is LaneState.SPOOLING:
+            self.state = LaneState.DRAINING  # no report will come that has the lane visited once more
         if self.state is LaneState.DRAINING and not self.in_flight:
             self._back.clear()
             if not self.waiting and self._is_stored_between:

@@ -33,6 +33,7 @@ it has the same identifier, topic, payload and QoS as the known message, and mee
    number of messages that were ever unacknowledged at once, and identifiers have never gone back.
    The ledger remembers the last acknowledged messages: at least 1.7 times, and at most twice, as many as the
    window holds, because mosquitto was seen to have 106 messages in flight with a Receive Maximum of 100.
+   With a window above 21,845 they are fewer, so that no new message has the identifier of one of them.
    At QoS 2 the identifier stays taken until PUBREL, whether the broker received the acknowledgement or not,
    so rule 2 is enough.
 4. A PUBLISH with DUP=0 never joins: it replaces the known message. In doubt, produce.
@@ -57,10 +58,12 @@ _PENDING, _SETTLED, _ACKED = 0, 1, 2  # message.State as plain numbers: this run
 # assumes this many messages.
 UNKNOWN_WINDOW = 1000
 
+_LAST_ID = 65535
 _WINDOWS = 2  # acknowledged messages are remembered for so many windows: rule 3
 
-# How many messages of earlier connections the ledger knows when a session is resumed. The ledger forgets
-# older messages; if the broker resends one of those, the bridge produces it again.
+# How many messages of earlier connections the ledger knows when a session is resumed; two windows, where the
+# window is larger than the unknown one. The ledger forgets older messages; if the broker resends one of
+# those, the bridge produces it again.
 _REMEMBERED = 4 * UNKNOWN_WINDOW
 
 
@@ -82,6 +85,7 @@ class Ledger:
         self._handed: list[Message] = []  # the kernel has taken the acknowledgement: rule 3
         self._again: set[Message] = set()  # messages of _handed that are acknowledged once more
         self._begins_resumed = False  # the session was resumed, and no identifier has arrived since
+        self._learned_with = 0  # the largest window since the session began
         self._above = window  # a broker that takes the lowest free identifier never exceeds this
         self._remembered = _WINDOWS * window  # how many acknowledged messages rule 3 may need
         self._last_id = 0  # of the last PUBLISH with DUP=0; 0: none yet
@@ -96,12 +100,17 @@ class Ledger:
         self._order.clear()  # messages of the last read of the old connection
         self._offered.clear()
         self._above = self._window if window_known else max(self._window, UNKNOWN_WINDOW)
-        self._remembered = _WINDOWS * self._above
+        # With more, a new message could have the identifier of a remembered one: they begin again at 1.
+        self._remembered = min(_WINDOWS * self._above, _LAST_ID - self._above)
+        if self._above < self._learned_with:  # with the larger window, low identifiers could be higher ones
+            self._last_id = self._highest_id = 0
+        self._learned_with = self._above
         self._begins_resumed = session_present
         if not session_present:
             self.forget_session()
             return
-        for packet_id in list(self._known)[: max(0, len(self._known) - _REMEMBERED)]:
+        most = _REMEMBERED if self._above <= UNKNOWN_WINDOW else max(_REMEMBERED, self._remembered)
+        for packet_id in list(self._known)[: max(0, len(self._known) - most)]:
             del self._known[packet_id]
         self._again.intersection_update(self._known.values())  # replaced messages are never acknowledged
 
@@ -118,6 +127,7 @@ class Ledger:
         self._handed.clear()
         self._again.clear()
         self.keeps_identifiers = False
+        self._learned_with = self._above
         self._last_id = self._highest_id = 0
         self._went_back = False
 

@@ -661,3 +661,35 @@ def test_what_was_to_be_acknowledged_again_and_was_replaced_is_forgotten(broker:
     broker.new(WINDOW + 1)
     broker.reconnect()
     assert not broker.ledger._again
+
+
+def test_what_was_learned_with_a_larger_window_proves_nothing_with_a_smaller_one() -> None:
+    """A broker that takes the lowest free identifier exceeds the smaller window, and did not count upward.
+
+    MQTT 3.1.1 tells no window, so the first connection assumes a large one.
+    """
+    ledger = Ledger(100)
+    ledger.connected(session_present=False, window_known=False)
+    ledger.receive([Message.of(b"t", 2, number, None, b"v") for number in range(1, 301)])
+    ledger.connected(session_present=True, window_known=True)
+    assert not ledger.counts_upward
+    ledger.receive([Message.of(b"t", 2, number, None, b"v") for number in range(301, 403)])
+    assert ledger.counts_upward
+
+
+def test_as_many_messages_are_known_on_a_new_connection_as_two_windows_hold() -> None:
+    window = 10_000
+    ledger = Ledger(window)
+    ledger.connected(session_present=False, window_known=True)
+    ledger.keeps_identifiers = True
+    ledger.receive([Message.of(b"t", 2, number, None, b"v") for number in range(1, window + 1)])
+    ledger.disconnected()
+    ledger.connected(session_present=True, window_known=True)
+    assert ledger.receive([Message.of(b"t", 2 | DUP, number, None, b"v") for number in (1, 2, 3)]) == []
+
+
+@pytest.mark.parametrize("window", [100, 21_845, 30_000, 65_535])
+def test_no_remembered_message_has_an_identifier_that_a_new_one_may_have(window: int) -> None:
+    ledger = Ledger(window)
+    ledger.connected(session_present=False, window_known=True)
+    assert ledger._remembered + window <= 65_535
