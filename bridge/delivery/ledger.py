@@ -85,7 +85,7 @@ class Ledger:
         self._handed: list[Message] = []  # the kernel has taken the acknowledgement: rule 3
         self._again: set[Message] = set()  # messages of _handed that are acknowledged once more
         self._begins_resumed = False  # the session was resumed, and no identifier has arrived since
-        self._learned_with = 0  # the largest window since the session began
+        self._learned_with = 0  # the window with which the identifiers below were seen
         self._above = window  # a broker that takes the lowest free identifier never exceeds this
         self._remembered = _WINDOWS * window  # how many acknowledged messages rule 3 may need
         self._last_id = 0  # of the last PUBLISH with DUP=0; 0: none yet
