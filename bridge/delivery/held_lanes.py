@@ -62,6 +62,7 @@ class HeldLanes:
     """Every lane that is not LIVE.
 
     `stirred`: those that have something to do. If there are any, the loop's next turn must come at once.
+    `flying`: those that had messages in flight when they were visited last, or have some since.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class HeldLanes:
         self._many_topics = many_topics
         self._lanes: dict[Lane, Why | None] = {}  # with what was logged last; None: nothing
         self.stirred: deque[Lane] = deque()
-        self._flying: set[Lane] = set()  # those that had messages in flight when they were visited last
+        self.flying: set[Lane] = set()
         # HELD or ASKING, by the reason; of many, those that were asked about last are the last ones.
         self._held: dict[Hold, dict[Lane, None]] = {hold: {} for hold in Hold}
         self._due: list[tuple[float, int, Lane]] = []  # a heap; entries whose time is not `lane.due` are void
@@ -92,7 +93,7 @@ class HeldLanes:
             self.stirred.append(lane)
             self._lanes.setdefault(lane, None)
         if lane.in_flight:
-            self._flying.add(lane)
+            self.flying.add(lane)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -102,10 +103,6 @@ class HeldLanes:
     def why(self, lane: Lane) -> Why | None:
         """Why the lane is held, as it was logged last; None: it is not."""
         return self._lanes.get(lane)
-
-    @property
-    def any_in_flight(self) -> bool:
-        return bool(self._flying)
 
     @property
     def due(self) -> float:
@@ -139,11 +136,11 @@ class HeldLanes:
             self._many_topics.log(Event.KAFKA_REORDERED, topic=lane.topic, messages=reordered)
         self._spooling.see_to(lane)
         if lane.in_flight:
-            self._flying.add(lane)
+            self.flying.add(lane)
         else:
-            self._flying.discard(lane)
+            self.flying.discard(lane)
         if lane.state in _ARE_AT_REST:
-            self._flying.discard(lane)
+            self.flying.discard(lane)
             if self._lanes.pop(lane, None):
                 self._many_topics.log(Event.KAFKA_LANE_LIVE, topic=lane.topic)
         why = self._lanes.get(lane)

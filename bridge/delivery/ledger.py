@@ -33,6 +33,7 @@ it has the same identifier, topic, payload and QoS as the known message, and mee
    number of messages that were ever unacknowledged at once, and identifiers have never gone back.
    The ledger remembers the last acknowledged messages: at least 1.7 times, and at most twice, as many as the
    window holds, because mosquitto was seen to have 106 messages in flight with a Receive Maximum of 100.
+   With a window above 21,845 they are fewer, so that no new message has the identifier of one of them.
    At QoS 2 the identifier stays taken until PUBREL, whether the broker received the acknowledgement or not,
    so rule 2 is enough.
 4. A PUBLISH with DUP=0 never joins: it replaces the known message. In doubt, produce.
@@ -126,7 +127,7 @@ class Ledger:
         self._handed: list[Message] = []  # the kernel has taken the acknowledgement: rule 3
         self._again: set[Message] = set()  # messages of _handed that are acknowledged once more
         self._begins_resumed = False  # the session was resumed, and no identifier has arrived since
-        self._learned_with = 0  # the largest window since the session began
+        self._learned_with = 0  # the window with which the identifiers below were seen
         self._above = window  # a broker that takes the lowest free identifier never exceeds this
         self._remembered = _WINDOWS * window  # how many acknowledged messages rule 3 may need
         self._last_id = 0  # of the last PUBLISH with DUP=0; 0: none yet

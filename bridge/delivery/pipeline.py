@@ -121,6 +121,7 @@ class Pipeline:
         self._idle: dict[Lane, None] = {}  # those that were IDLE at the last look, the longest first
         self._stirred = False  # a dead letter waits for the disk, so the next turn must come at once
         self._sequence = 0
+        self._settled = 0  # messages up to this number are at least on disk
         self._is_certain = True  # the broker has granted all subscriptions that are expected to bring copies
         self._undecided: list[Message] = []  # copies to be skipped, if it does grant them
         self._decides = False  # that is known now
@@ -394,11 +395,14 @@ class Pipeline:
             self._spooling.sequences_found = 0
         now = time.monotonic()
         if self._is_watched:
-            for lane in self._spooling.watch(now, self._sequence, self._lanes.values()):
+            lanes, flying = self._lanes.values(), self._held.flying
+            for lane in self._spooling.watch(now, self._sequence, self._settled, lanes, flying):
                 self._held.add(lane)
         if self._held.stirred or now >= self._held.due:
             self._held.turn(now)
         disk_due = self._spooling.turn(now)
+        if self.is_empty:
+            self._settled = self._sequence
         if now >= self._many_topics.due:
             self._many_topics.turn(now)
         if settled := self._ledger.take_settled():
@@ -466,7 +470,7 @@ class Pipeline:
     @property
     def is_empty(self) -> bool:
         """Whether no message is in flight, not even one that is also on disk."""
-        return not self.counts.in_flight and not self._held.any_in_flight
+        return not (self.counts.in_flight or self._held.flying)
 
     @property
     def _is_watched(self) -> bool:
@@ -632,7 +636,7 @@ class Pipeline:
             return
         if len(delivered) >= BATCH * reports:  # with few topics, so that these cost nothing more
             self._coalescing.batches_taken()
-        elif self._ledger.unacknowledged > FEW or self._qos0.messages or self._held.any_in_flight:
+        elif self._ledger.unacknowledged > FEW or self._qos0.messages or self._held.flying:
             self._coalescing.taken(time.monotonic(), reports, len(delivered), self._kafka.queued)
         else:
             self._coalescing.few_taken(

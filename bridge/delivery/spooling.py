@@ -141,10 +141,14 @@ class Spooling:
 
     # -- late lanes ------------------------------------------------------------------------------------
 
-    def watch(self, now: float, sequence: int, lanes: Iterable[Lane]) -> list[Lane]:
+    def watch(
+        self, now: float, sequence: int, settled: int, lanes: Iterable[Lane], flying: Iterable[Lane]
+    ) -> list[Lane]:
         """Look for messages that Kafka has not confirmed in time. Returns lanes that are late now or no more.
 
-        Of the `lanes` only those with messages in memory are looked at.
+        Messages up to number `settled` are at least on disk. While these are all that could be late, only
+        lanes that are `flying` (not LIVE, with messages in flight) are looked at: there may be ten thousand
+        `lanes`. Of those, only lanes with messages in memory are looked at.
         """
         if now < self.watch_at:
             return []
@@ -157,12 +161,16 @@ class Spooling:
         while len(self._marks) > 1 and self._marks[1][0] <= now - self._after:
             self._marks.popleft()
         when, late_up_to = self._marks[0]
+        if when > now - self._after:
+            late_up_to = 0
+        if late_up_to <= settled:
+            lanes = flying
         looked_at = {lane for lane in lanes if lane.in_flight or lane.waiting}
         looked_at |= self._calming
         found = []
         for lane in looked_at:
             was_late = lane.late
-            lane.watch(late_up_to if when <= now - self._after else 0)
+            lane.watch(late_up_to)
             if lane.late != was_late:
                 found.append(lane)
         return found

@@ -24,9 +24,7 @@ _FLAG_HEADER = {
 _NO_IDENTIFIERS: frozenset[int] = frozenset()
 _ONE_BYTE = 64  # bytes; the length of a shorter text takes one byte in a record
 _PLAN_SIZE = 600  # bytes of a plan without its texts, with the headers of two combinations of flags
-_KAFKA_TOPICS = (
-    4096  # names that are remembered: about 1 MB, and 5 MB at most, because Kafka limits their length
-)
+_KAFKA_TOPICS = 4096  # remembered names: about 1 MB, and 7 MB at most, because Kafka limits their length
 _KEPT = 4  # combinations of flags whose headers a plan keeps: a publisher may send all twelve
 
 

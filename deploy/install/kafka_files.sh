@@ -13,12 +13,12 @@ KAFKA_PARTITIONS=12 # for which the settings of the disk are made
 
 # Write the files into the scratch directory.
 write_kafka_files() {
-    local number replicas=$((${#NODES[@]} < 3 ? ${#NODES[@]} : 3)) voters='' disk retention segment
+    local number replicas=$((${#NODES[@]} < 3 ? ${#NODES[@]} : 3)) quorum='' disk retention segment
     local alone='/^@ALONE@/d' # lines for a cluster of one node
     ((${#NODES[@]} > 1)) || alone='s/^@ALONE@//'
     mkdir "$SCRATCH/kafka"
     for number in "${!NODES[@]}"; do
-        voters+=${voters:+,}$((number + 1))@$(bracketed "${NODES[number]}"):9093
+        quorum+=${quorum:+,}$((number + 1))@$(bracketed "${NODES[number]}"):9093
     done
     disk=$(df --output=size -m "$(existing "$KAFKA_STATE")" | tail -n 1)
     retention=$((disk * 1048576 / 2 / KAFKA_PARTITIONS))
@@ -26,7 +26,7 @@ write_kafka_files() {
     segment=$((segment > 16777216 ? segment : 16777216))
     security_properties >"$SCRATCH/kafka/security"
     sed -e "/^@SECURITY@/{r $SCRATCH/kafka/security" -e 'd}' "$SOURCE/deploy/kafka/server.properties" |
-        sed -e "$alone" -e "s|@NODE@|$NODE|" -e "s|@VOTERS@|$voters|" \
+        sed -e "$alone" -e "s|@NODE@|$NODE|" -e "s|@VOTERS@|$quorum|" \
         -e "s|@HOST@|$(bracketed "${NODES[NODE - 1]}")|g" -e "s|@BIND@|$(bracketed "$BIND")|g" \
         -e "s|@REPLICAS@|$replicas|" \
         -e "s|@IN_SYNC@|$((replicas > 1 ? 2 : 1))|" -e "s|@DISK@|${disk// /}|" \

@@ -79,7 +79,7 @@ upgrade_kafka() {
     undo switch_kafka "$from"
     step "restart Kafka with $KAFKA_NEW, until it is in sync" switch_kafka "$KAFKA_NEW"
     keep
-    step "versions before $from, removed" remove_kafka_versions "$from" "$KAFKA_NEW"
+    step "versions before $from, removed" remove_kafka_versions "$from $KAFKA_NEW"
     [[ -z $KAFKA_TLS ]] || access="9094 --command-config $KAFKA_ETC/client.properties"
     say "  when each node runs $KAFKA_NEW, and you will not go back: $KAFKA/current/bin/kafka-features.sh \
 --bootstrap-server $(bracketed "${NODES[NODE - 1]}"):$access upgrade --release-version ${KAFKA_NEW%.*}"
@@ -97,11 +97,11 @@ switch_kafka() { # VERSION
 }
 
 # Remove our versions but those to keep. A person may have something else in /opt/kafka.
-remove_kafka_versions() { # [VERSION-TO-KEEP]...
+remove_kafka_versions() { # VERSIONS-TO-KEEP
     local directory name
     for directory in "$KAFKA"/*/; do
         name=$(basename "$directory")
-        [[ $name =~ ^[0-9]+(\.[0-9]+)+$ && " $* " != *" $name "* ]] || continue
+        [[ $name =~ ^[0-9]+(\.[0-9]+)+$ && " $1 " != *" $name "* ]] || continue
         rm -rf "${KAFKA:?}/$name"
     done
 }
@@ -131,7 +131,7 @@ stop_kafka() {
 
 remove_kafka() {
     remove_kafka_files
-    remove_kafka_versions
+    remove_kafka_versions ''
     rm -f "$KAFKA/current" "$KAFKA/current.new"
     [[ ! -d $KAFKA ]] || rmdir --ignore-fail-on-non-empty "$KAFKA"
 }

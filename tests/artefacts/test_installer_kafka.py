@@ -30,7 +30,7 @@ def kafka(tmp_path: Path) -> str:
 
 
 def test_the_removal_of_kafka_takes_only_what_install_sh_has_made(tmp_path: Path, kafka: str) -> None:
-    assert installer.run(tmp_path, f"{kafka} remove_kafka_versions 4.4.0 4.3.0").returncode == 0
+    assert installer.run(tmp_path, f"{kafka} remove_kafka_versions '4.4.0 4.3.0'").returncode == 0
     assert installer.names(tmp_path / "opt") == {"4.3.0", "4.4.0", "current", "plugins", "kafka_2.13-3.9.1"}
     done = installer.run(tmp_path, f"{kafka} remove_kafka; purge_kafka")
     assert (done.returncode, done.stderr) == (0, "")

@@ -201,6 +201,21 @@ def test_a_large_one_among_those_that_waited_goes_alone_too() -> None:
     assert list(lane.release()) == [last]
 
 
+def test_a_suspect_with_nothing_in_flight_before_it_goes_at_once(live: Lane) -> None:
+    """No report will come that has the lane visited once more."""
+    before, suspect = message(), message(LIMIT)
+    assert live.offer(before)
+    live.in_flight[before] = None
+    live.watch(before.sequence)
+    assert not live.offer(suspect)
+    for segment in live.take_unwritten():
+        live.committed(segment)
+    live.delivered(before)
+    assert live.state is LaneState.SPOOLING
+    assert list(live.release()) == [suspect]
+    assert live.state is LaneState.PROBING
+
+
 def test_each_of_several_suspects_goes_alone_and_the_rest_together(live: Lane) -> None:
     suspects, rest = [message(), message()], [message(), message()]
     for each in suspects:

@@ -678,6 +678,20 @@ def test_what_was_learned_with_a_larger_window_proves_nothing_with_a_smaller_one
     assert same.counts_upward
 
 
+def test_what_was_learned_while_the_window_was_unknown_proves_nothing_once_it_is_known() -> None:
+    """A broker that takes the lowest free identifier exceeds the smaller window, and did not count upward.
+
+    MQTT 3.1.1 tells no window, so the first connection assumes a large one.
+    """
+    ledger = Ledger(100)
+    ledger.connected(session_present=False, window_known=False)
+    ledger.receive([Message.of(b"t", 2, number, None, b"v") for number in range(1, 301)])
+    ledger.connected(session_present=True, window_known=True)
+    assert not ledger.counts_upward
+    ledger.receive([Message.of(b"t", 2, number, None, b"v") for number in range(301, 403)])
+    assert ledger.counts_upward
+
+
 def test_as_many_messages_are_known_on_a_new_connection_as_two_windows_hold() -> None:
     window = 10_000
     ledger = Ledger(window)

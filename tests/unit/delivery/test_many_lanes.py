@@ -1,6 +1,7 @@
 """What thousands of Kafka topics cost: lanes visited, questions to Kafka, lines in the log, memory."""
 
 from collections import deque
+from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -113,6 +114,63 @@ def test_a_turn_visits_no_held_lane_to_which_nothing_has_happened(
         world.pipeline.turn()
     assert visited == []
     assert len(world.kafka.produced) == 101
+
+
+class Looks:
+    """The pipeline's lanes. Counts how often somebody has looked at all of them."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        lanes, spooling = world.pipeline._lanes, world.pipeline._spooling
+        watch = spooling.watch
+
+        def counted(now: float, sequence: int, settled: int, _: object, flying: set[Lane]) -> list[Lane]:
+            def every() -> Iterator[Lane]:
+                self.count += 1
+                yield from lanes.values()
+
+            return watch(now, sequence, settled, every(), flying)
+
+        monkeypatch.setattr(spooling, "watch", counted)
+
+
+@pytest.fixture
+def looks(world: World, monkeypatch: pytest.MonkeyPatch) -> Looks:
+    return Looks(world, monkeypatch)
+
+
+def test_no_look_for_late_messages_goes_over_all_lanes_while_kafka_confirms_soon(
+    world: World, clock: Clock, looks: Looks
+) -> None:
+    hold(world, clock, Hold.MISSING)
+    world.receive()
+    rest(world, clock)
+    looks.count = 0
+    for _ in range(100):
+        world.receive()
+        clock.now += 0.1
+        world.pipeline.turn()
+        world.kafka.deliver()
+        world.pipeline.turn()
+    assert looks.count == 0
+
+
+def test_a_late_message_is_found_although_kafka_has_confirmed_soon_before(
+    world: World, clock: Clock, looks: Looks
+) -> None:
+    world.receive(b"site/1")
+    world.receive(b"site/2")
+    rest(world, clock)
+    hung = world.receive(b"site/1")
+    for _ in range(20):  # the other topic's messages are confirmed, so that something is always settled
+        quick = world.receive(b"site/2")
+        world.pipeline.turn()
+        clock.now += 0.1
+        world.kafka.deliver(quick.packet_id)
+        disk_of(world).finish(works=True)
+        world.pipeline.turn()
+    assert looks.count > 0
+    assert hung.packet_id in world.session.acknowledged
 
 
 def test_a_turn_visits_a_bounded_number_of_lanes_and_the_others_in_the_next_turns(
