@@ -5,8 +5,10 @@ import pytest
 from bridge.delivery import pipeline
 from bridge.delivery.journal import Standing
 from bridge.delivery.lanes import LaneState
+from bridge.delivery.results import NoTopicAnswer, TopicAnswer
 from bridge.message import DUP
-from tests.unit.delivery.world import LIMIT, Clock, World
+from bridge.settings import RouteSettings
+from tests.unit.delivery.world import LIMIT, ROUTES, Clock, World
 
 
 def _world(**settings: object) -> World:
@@ -229,6 +231,29 @@ def test_a_topic_without_messages_is_forgotten_where_there_are_too_many(
     world.answer()
     _commit(world)
     assert world.produced == [900, 901]
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another topic"])
+def test_a_held_lane_is_late_in_time_although_nothing_of_it_is_in_flight(clock: Clock, others: bool) -> None:
+    """All that it has is on disk and acknowledged."""
+    world = World(delivery="exactly-once", routes=[*ROUTES, RouteSettings(name="other", filter="o/#", topic="o")])
+    world.receive()
+    held = next(iter(world.pipeline.lanes))
+    for _ in range(25):
+        clock.now += 0.1
+        if others:
+            world.receive(b"o/1")
+        for topic in world.kafka.asked:
+            exists = TopicAnswer(topic, exists=True, limit=LIMIT)
+            world.kafka.answers.append(exists if topic == "o" else NoTopicAnswer(topic, "no leader"))
+        world.kafka.asked.clear()
+        for _ in range(3):
+            world.turn()
+            world.kafka.deliver()
+    assert world.pipeline.is_empty, "a stop does not wait for it"
+    assert held.state in (LaneState.HELD, LaneState.ASKING)
+    assert held.late
+    assert held.waits, "the page shows it"
 
 
 def test_a_large_message_that_was_read_back_is_produced_although_nothing_else_happens(clock: Clock) -> None:
