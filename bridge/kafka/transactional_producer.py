@@ -11,6 +11,9 @@ What librdkafka 2.16 does, which this file rests on:
   would end that one, and the offset would replace its number by an older one.
 * `send_offsets_to_transaction` may never return, whatever its timeout: seen when the coordinator was killed.
 * `commit_transaction` may raise although Kafka has committed. No error of it says that Kafka has not.
+* confluent_kafka 2.16 never frees a fatal exception of `send_offsets_to_transaction`, and so not the frames
+  in its traceback: the producer that was fenced there would stay, with six threads. So only the exception's
+  type and text are kept.
 """
 
 import time
@@ -31,6 +34,7 @@ from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
 from bridge.delivery.intent import Number, from_metadata, to_metadata
 from bridge.delivery.results import Verdict
+from bridge.errors import without_frames
 from bridge.kafka import error_verdicts, library_log, tls
 from bridge.kafka.options import not_built, producer_options
 from bridge.kafka.topic_lookup import admin_options
@@ -296,7 +300,7 @@ class TransactionalProducer:
                     headers or plan.headers(message),
                 )
             except KafkaException as refused:
-                error = refused.args[0]
+                error = without_frames(refused).args[0]
                 if error.fatal() or error.code() in (error_verdicts.FATAL, KafkaError._STATE):
                     break  # the reports say why
                 failures[message] = error.code(), error.str()
@@ -350,7 +354,7 @@ class TransactionalProducer:
         )
 
     def _lost(self, exception: KafkaException, *, may_have_committed: bool = False) -> Lost:
-        error = exception.args[0]
+        error = without_frames(exception).args[0]
         return self._lost_by(error.code(), error.str(), may_have_committed=may_have_committed)
 
     def _lost_by(self, code: int, text: str, *, may_have_committed: bool = False) -> Lost:

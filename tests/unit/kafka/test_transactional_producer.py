@@ -1,0 +1,154 @@
+"""The transactional producer, with a client that does what a test says."""
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from bridge.delivery.intent import Intent
+from bridge.kafka import transactional_producer
+from bridge.kafka.transactional_producer import Lost, Refused, TransactionalProducer
+from bridge.kafka.transactions import Run
+from bridge.message import Message
+from bridge.routing.plan import plain_plan
+from bridge.settings import KafkaSettings
+
+TOPIC = "topic"
+_FENCED, _TOO_LARGE = 90, 10
+
+
+class Client:
+    """Stands for confluent_kafka.Producer.
+
+    `raises`: the error's code by the name of the call. `refuses`: the payloads that get a report with an error.
+    `confirms`: how many of the others each flush confirms. `now`: the time; a flush takes all that it may.
+    """
+
+    raises: dict[str, int]
+    refuses: dict[bytes, int]
+    confirms: int
+    now: float
+    made: list["weakref.ref[Client]"]
+    kept: list[KafkaException]
+
+    def __init__(self, _options: dict[str, Any]) -> None:
+        self.waiting: list[tuple[bytes, Callable[[Any, object], None]]] = []
+        self.made.append(weakref.ref(self))
+
+    def __len__(self) -> int:
+        return len(self.waiting)
+
+    def _call(self, name: str) -> None:
+        if code := self.raises.get(name):
+            error = KafkaException(KafkaError(code, "why", fatal=True))
+            self.kept.append(error)  # as confluent_kafka does, for ever
+            raise error
+
+    def init_transactions(self, _seconds: float) -> None:
+        self._call("init_transactions")
+
+    def begin_transaction(self) -> None:
+        self._call("begin_transaction")
+
+    def produce(self, _topic: str, value: bytes, *rest: Any) -> None:
+        self._call("produce")
+        self.waiting.append((value, rest[2]))
+
+    def flush(self, seconds: float) -> int:
+        Client.now += seconds
+        for each in [each for each in self.waiting if each[0] in self.refuses]:
+            self.waiting.remove(each)
+            each[1](KafkaError(self.refuses[each[0]], "refused"), None)
+        del self.waiting[: self.confirms]
+        return len(self.waiting)
+
+    def purge(self) -> None:
+        purged, self.waiting = self.waiting, []
+        for _, told in purged:
+            told(KafkaError(KafkaError._PURGE_QUEUE, "purged"), None)
+
+    def poll(self, _seconds: float) -> int:
+        return 0
+
+    def send_offsets_to_transaction(self, *_: Any) -> None:
+        self._call("send_offsets_to_transaction")
+
+    def commit_transaction(self, _seconds: float) -> None:
+        self._call("commit_transaction")
+
+
+class NumberReader:
+    """Stands for confluent_kafka.Consumer. Kafka has no number."""
+
+    def __init__(self, _options: dict[str, Any]) -> None: ...
+    def consumer_group_metadata(self) -> object:
+        return object()
+
+    def list_topics(self, timeout: float) -> SimpleNamespace:  # noqa: ARG002
+        return SimpleNamespace(topics={})
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Client]]:
+    Client.raises, Client.refuses, Client.confirms, Client.made, Client.kept = {}, {}, 1000, [], []
+    Client.now = 1000.0
+    monkeypatch.setattr(transactional_producer, "time", SimpleNamespace(monotonic=lambda: Client.now))
+    monkeypatch.setattr(transactional_producer, "RdProducer", Client)
+    monkeypatch.setattr(transactional_producer, "Consumer", NumberReader)
+    yield Client
+    Client.kept.clear()
+
+
+@pytest.fixture
+def producer(client: type[Client]) -> TransactionalProducer:  # noqa: ARG001
+    return TransactionalProducer(KafkaSettings(bootstrap_servers="k:9092"), "id", "group", lambda *_: None)
+
+
+def a_run(*payloads: bytes) -> Run:
+    messages = []
+    for payload in payloads:
+        message = Message.of(b"t", 2, 1, None, payload)
+        message.plan, message.timestamp = plain_plan(b"t", TOPIC), -1
+        messages.append(message)
+    return Run(1, messages, Intent(1, "run", {}, 0, TOPIC), TOPIC, is_trial=False, hurries=False)
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["init_transactions", "begin_transaction", "produce", "send_offsets_to_transaction", "commit_transaction"],
+)
+def test_a_client_that_was_fenced_is_freed_although_the_library_keeps_the_exception(
+    client: type[Client], producer: TransactionalProducer, call: str
+) -> None:
+    """Else each twin's turn would leave a client, with six threads, in the process."""
+    client.raises[call] = _FENCED
+    with pytest.raises(Lost) as lost:
+        producer.open("")
+        producer.run(a_run(b"1"), lambda _: "spool")
+    assert lost.value.is_fenced or call == "produce"
+    lost.value.__traceback__ = None
+    del lost
+    gc.collect()
+    assert client.made
+    assert [each() for each in client.made] == [None]
+
+
+def test_a_refused_record_is_at_fault_although_kafka_is_slow_too(
+    client: type[Client], producer: TransactionalProducer
+) -> None:
+    """Were it taken for slowness, it would be the first one of the next transaction too, for ever."""
+    client.refuses[b"large"] = _TOO_LARGE
+    client.confirms = 1
+    producer.open("")
+    run = a_run(b"large", *[b"%d" % number for number in range(100)])
+    with pytest.raises(Refused) as refused:
+        producer.run(run, lambda _: "spool")
+    assert [(each.payload, code) for each, (code, _) in refused.value.failures.items()] == [
+        (b"large", _TOO_LARGE)
+    ]
