@@ -194,7 +194,7 @@ class IntentLog(Protocol):
 
 
 @dataclass(slots=True)
-class Ledger:
+class Account:
     """What the disk holds about transactions, as one commit after another changes it.
 
     `count` tells how many messages a row on disk has; 0: there is no such row.

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from weakref import ref
 
-from bridge import program
 from bridge.delivery.clock import wall_offset
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
 from bridge.kafka.broker_watch import BrokerWatch
 from bridge.kafka.brokers import Brokers
+from bridge.kafka.error_log import ErrorLog, password_again
 from bridge.kafka.error_verdicts import plain
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
@@ -20,9 +20,8 @@ from bridge.kafka.topic_lookup import TopicLookup
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.observe.events import Event, log
-from bridge.settings import KafkaSettings, read_kafka_password
+from bridge.settings import KafkaSettings
 
-_SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about the same kind of error
 _SMALLEST_BATCH = 1_000  # bytes
 _FIRST_REBUILD, _LAST_REBUILD = 1.0, 30.0  # seconds between two producers; the delay doubles each time
 _RETIRE_AGAIN = 10.0  # seconds until `retire` is tried again after no producer could be built
@@ -36,19 +35,7 @@ _REFUSES_STILL = 60.0  # seconds after which a refusal no longer counts
 _PROBER_STAYS = 60.0  # seconds without a probe, then the prober is closed
 _CALM = 60.0  # seconds without a fatal error, then the delay is the shortest again
 
-_LISTENER, _LISTENERS_ASKED = -2000, -2001  # beside the codes of librdkafka's errors, in `_said`
-_EVENTS = {
-    error_verdicts.ALL_BROKERS_DOWN: Event.KAFKA_ALL_BROKERS_DOWN,
-    error_verdicts.FATAL: Event.KAFKA_FATAL,
-}
-_IF_IT_LASTS = {
-    error_verdicts.RESOLVE: "if this lasts, correct the name in kafka.bootstrap_servers or in the broker's"
-    " advertised.listeners, or this machine's name resolution",
-    error_verdicts.ALL_BROKERS_DOWN: "start Kafka, or correct kafka.bootstrap_servers;"
-    " sudo mqtt-kafka-bridge check tries each address",
-    error_verdicts.FATAL: "nothing: the bridge replaces the producer",
-}
-_NEEDED = "nothing while flow.minute shows `delivered`; else sudo mqtt-kafka-bridge check tries each broker"
+_LISTENERS_ASKED = -2001  # beside the codes of librdkafka's errors, in the error log
 
 
 class Cluster:
@@ -70,7 +57,7 @@ class Cluster:
         self._settings = settings
         self._loop = loop
         self._batch_size = self._batch_made = BATCH_SIZE
-        self._log_again_at: dict[int, float] = {}
+        self._errors = ErrorLog(settings)
         self._fatal = False
         self._rebuild_delay = _FIRST_REBUILD
         self._rebuilt_at = time.monotonic()
@@ -387,41 +374,24 @@ class Cluster:
                 self._fatal = True  # no broker lets it in again: the new producer gets its messages
             elif producer is self._producer:
                 self._refused, self._refused_at = plain(text), time.monotonic()
-        if kind == error_verdicts.TLS:
-            if self._is_due(kind):
-                tls.report_in_background(self._settings, text)
-        elif kind == error_verdicts.AUTHENTICATION:
-            if self._is_due(kind):
-                way_out = listeners.explain_words(text) or listeners.LOG_IN
-                log(Event.KAFKA_AUTHENTICATION_FAILED, reason=plain(text), way_out=way_out)
+        was_logged = self._errors.report(kind, text)
+        if kind == error_verdicts.AUTHENTICATION:
+            if was_logged:
                 self._read_password_again()
-        elif way_out := listeners.explain_words(text):
+        elif kind != error_verdicts.TLS and listeners.explain_words(text):
             if producer is self._producer:
                 self._refused, self._refused_at = plain(text), time.monotonic()
-            if self._is_due(_LISTENER):
-                log(Event.KAFKA_WRONG_LISTENER, reason=f"{plain(text)} ({way_out})")
             if kind == error_verdicts.FATAL and producer is self._producer and self._may_rest:
                 self._rest(plain(text))
-        elif self._is_due(kind):
-            way_out = program.typed(_IF_IT_LASTS.get(kind, _NEEDED))
-            log(_EVENTS.get(kind, Event.KAFKA_ERROR), reason=plain(text), way_out=way_out)
-            if kind == error_verdicts.ALL_BROKERS_DOWN:
-                self._ask_listeners()
+        elif was_logged and kind == error_verdicts.ALL_BROKERS_DOWN:
+            self._ask_listeners()
         if kind == error_verdicts.ALL_BROKERS_DOWN and producer is self._producer and self._may_rest:
             self._rest(self._refused)
 
     def _ask_listeners(self) -> None:
         """Nobody is reached, and librdkafka has not said why: is it the wrong port?"""
-        if not self._has_delivered and not self._refused and self._is_due(_LISTENERS_ASKED):
+        if not self._has_delivered and not self._refused and self._errors.is_due(_LISTENERS_ASKED):
             listeners.report_in_background(self._settings)
-
-    def _is_due(self, kind: int) -> bool:
-        """Whether to log this kind of error now: at most once a minute."""
-        now = time.monotonic()
-        if now < self._log_again_at.get(kind, 0.0):
-            return False
-        self._log_again_at[kind] = now + _SAY_AGAIN_AFTER
-        return True
 
     @property
     def _may_rest(self) -> bool:
@@ -458,8 +428,7 @@ class Cluster:
         self.close()
 
     def _say_no_thread(self, error: NoThread) -> None:
-        if self._is_due(error_verdicts.NO_RESOURCE):
-            log(Event.SERVICE_NO_THREAD, reason=str(error))
+        self._errors.say(error_verdicts.NO_RESOURCE, Event.SERVICE_NO_THREAD, reason=str(error))
 
     def _look(self) -> None:
         """What is looked at now and then, and not at each turn."""
@@ -502,12 +471,6 @@ class Cluster:
             self._rebuilt_at -= _REST  # rebuild now: the new file may cure the refusal
 
     def _read_password_again(self) -> None:
-        username = self._settings.sasl_username
-        try:
-            password = read_kafka_password(self._settings)
-        except BridgeError as error:
-            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
-            return
-        if username and password:
+        if found := password_again(self._settings):
             for producer in (self._producer, *self._others):
-                producer.new_password(username, password)
+                producer.new_password(*found)

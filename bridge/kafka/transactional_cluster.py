@@ -22,7 +22,7 @@ from bridge.errors import BridgeError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
 from bridge.kafka.broker_watch import BrokerWatch
 from bridge.kafka.brokers import Brokers
-from bridge.kafka.error_verdicts import plain
+from bridge.kafka.error_log import ErrorLog, password_again
 from bridge.kafka.options import BATCH_SIZE
 from bridge.kafka.topic_lookup import TopicLookup
 from bridge.kafka.transaction_thread import TransactionThread
@@ -32,13 +32,12 @@ from bridge.loop import Loop
 from bridge.message import Message
 from bridge.observe.events import Event, log
 from bridge.observe.observations import SHORT, Observations
-from bridge.settings import KafkaSettings, read_kafka_password
+from bridge.settings import KafkaSettings
 
-_SAY_AGAIN_AFTER = 60.0  # seconds between two log lines about the same kind of error
 _SMALLEST_BATCH = 1_000  # bytes
 _LOOK_EVERY = 2.0  # seconds between two looks at files and the clock
 _SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
-_LOST, _FENCED, _LISTENER = -3000, -3001, -3002  # beside the codes of librdkafka's errors, in `_log_again_at`
+_LOST, _FENCED = -3000, -3001  # beside the codes of librdkafka's errors, in the error log
 
 _DOUBLES = (
     "the bridge produces again what is on disk, because loss is worse: Kafka may get these messages twice"
@@ -80,7 +79,7 @@ class TransactionalCluster:
         self._settings = settings
         self._loop = loop
         self._id, self._group = transactional_id, group
-        self._log_again_at: dict[int, float] = {}
+        self._errors = ErrorLog(settings)
         self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
         self.commits = Observations(SHORT)
         self.rebuilds = -1
@@ -254,9 +253,9 @@ class TransactionalCluster:
             return
         self._machine.lost(time.monotonic())
         if isinstance(error, NoThread):
-            self._say(error_verdicts.NO_RESOURCE, Event.SERVICE_NO_THREAD, reason=str(error))
+            self._errors.say(error_verdicts.NO_RESOURCE, Event.SERVICE_NO_THREAD, reason=str(error))
         else:
-            self._say(_LOST, Event.KAFKA_FILES_UNUSABLE, reason=str(error))
+            self._errors.say(_LOST, Event.KAFKA_FILES_UNUSABLE, reason=str(error))
 
     def committed(self, run: Run, seconds: float) -> None:
         self.commits.observe(seconds)
@@ -280,7 +279,7 @@ class TransactionalCluster:
         )
         if self._machine.fenced_count > before:
             seconds = round(self._machine.due - now)
-            self._say(
+            self._errors.say(
                 _FENCED,
                 Event.KAFKA_FENCED,
                 transactional_id=self._id,
@@ -290,7 +289,7 @@ class TransactionalCluster:
         else:
             way_out = _WAYS_OUT.get(lost.code, "nothing, if this stops; else sudo mqtt-kafka-bridge check")
             way_out = program.typed(way_out.format(group=self._group, id=self._id))
-            self._say(_LOST, Event.KAFKA_TRANSACTION_LOST, reason=lost.reason, way_out=way_out)
+            self._errors.say(_LOST, Event.KAFKA_TRANSACTION_LOST, reason=lost.reason, way_out=way_out)
 
     def _new_producer(self) -> TransactionalProducer:
         return TransactionalProducer(
@@ -335,48 +334,11 @@ class TransactionalCluster:
     def _error(self, code: int, text: str) -> None:
         kind = error_verdicts.kind(code, text)
         self.brokers.suspect(listeners.address_in(text))
-        if kind == error_verdicts.TLS:
-            if self._is_due(kind):
-                tls.report_in_background(self._settings, text)
-        elif kind == error_verdicts.AUTHENTICATION:
-            way_out = listeners.explain_words(text) or listeners.LOG_IN
-            self._say(kind, Event.KAFKA_AUTHENTICATION_FAILED, reason=plain(text), way_out=way_out)
-            self._read_password_again()
-        elif way_out := listeners.explain_words(text):
-            self._say(_LISTENER, Event.KAFKA_WRONG_LISTENER, reason=f"{plain(text)} ({way_out})")
-        elif kind == error_verdicts.ALL_BROKERS_DOWN:
-            way_out = program.typed(
-                "start Kafka, or correct kafka.bootstrap_servers;"
-                " sudo mqtt-kafka-bridge check tries each address"
-            )
-            self._say(kind, Event.KAFKA_ALL_BROKERS_DOWN, reason=plain(text), way_out=way_out)
-        elif kind != error_verdicts.FATAL:  # `lost` tells
-            way_out = program.typed(
-                "nothing while flow.minute shows `delivered`; else sudo mqtt-kafka-bridge check"
-            )
-            self._say(kind, Event.KAFKA_ERROR, reason=plain(text), way_out=way_out)
-
-    def _say(self, kind: int, event: Event, **fields: object) -> None:
-        if self._is_due(kind):
-            log(event, **fields)
-
-    def _is_due(self, kind: int) -> bool:
-        """Whether to log this kind of error now: at most once a minute."""
-        now = time.monotonic()
-        if now < self._log_again_at.get(kind, 0.0):
-            return False
-        self._log_again_at[kind] = now + _SAY_AGAIN_AFTER
-        return True
-
-    def _read_password_again(self) -> None:
-        username = self._settings.sasl_username
-        try:
-            password = read_kafka_password(self._settings)
-        except BridgeError as error:
-            log(Event.KAFKA_FILES_UNUSABLE, reason=str(error))
-            return
-        if username and password:
-            self._producer.new_password(username, password)
+        if kind == error_verdicts.FATAL and not listeners.explain_words(text):
+            return  # `lost` tells
+        was_logged = self._errors.report(kind, text)
+        if was_logged and kind == error_verdicts.AUTHENTICATION and (found := password_again(self._settings)):
+            self._producer.new_password(*found)
 
     # -- what is looked at now and then ----------------------------------------------------------------
 

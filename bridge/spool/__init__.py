@@ -8,6 +8,8 @@ Not here: which messages are written, read and deleted (delivery).
     disk_thread.py                 the thread that writes and reads
     database_file.py               opens and reopens the database file; sets a damaged file aside
     store.py                       commits, and the meaning of SQLite's errors
+    intents.py, journal_table.py   what only the mode exactly-once has in the database
+    unused_space.py                gives space back to the file system
     reserve.py                     bytes that are kept back, to empty a full disk with
     dead_letters.py, read_only.py  for commands that run beside the service
 

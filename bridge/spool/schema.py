@@ -54,6 +54,15 @@ def has_journal(database: sqlite3.Connection) -> bool:
     return database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'received'").fetchone() is not None
 
 
+def fact(database: sqlite3.Connection, name: str) -> str | None:
+    row = database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def set_fact(database: sqlite3.Connection, name: str, value: str) -> None:
+    database.execute("REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
 def require_known(database: sqlite3.Connection, path: Path) -> bool:
     """True: the database is the bridge's. False: it is empty. Raises SpoolUnusable for any other one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bridge.delivery.dead_letter import DeadLetter
 from bridge.delivery.intent import Intent, Memory, Row, Rows
-from bridge.delivery.journal import JournalRow, Recalled, Standing, recalled
+from bridge.delivery.journal import JournalRow, Recalled, Standing
 from bridge.delivery.results import Removed
 from bridge.delivery.segment import (
     BEGINNING,
@@ -32,29 +32,18 @@ from bridge.errors import CorruptSegment, SpoolUnusable
 from bridge.message import NO_TIMESTAMP, Message, OpenIdentifier
 from bridge.spool.dead_letter_limits import DeadLetterLimits
 from bridge.spool.intents import Intents
-from bridge.spool.schema import (
-    VERSION,
-    add_journal,
-    create,
-    has_journal,
-    letter_bytes,
-    require_known,
-    used_bytes,
-)
+from bridge.spool.journal_table import JournalTable
+from bridge.spool.schema import VERSION, create, fact, letter_bytes, require_known, set_fact, used_bytes
+from bridge.spool.unused_space import UnusedSpace, error_code, is_full
 
 SEQUENCE_BITS = 44  # of a row's position; 19 bits remain for the lane
 _SEQUENCES = (1 << SEQUENCE_BITS) - 1
 _LAST_LANE = (1 << (63 - SEQUENCE_BITS)) - 1  # a position is a signed number of 64 bits
-_VACUUM_AT_ONCE = 2000  # pages
 _REASSIGN_AT_ONCE, _REASSIGN_BYTES = 50, 2_000_000  # segments, bytes of one step; at least one segment
-_WORTH_A_VACUUM = 1024  # unused pages; fewer are not given back, because new rows fill them
 _WORTH_REMOVING = 2000  # lanes; with fewer, those without messages stay for the next message
 _REMOVE_EVERY = 60.0  # seconds
-_WORTH_SQUEEZING = 65_536  # unused bytes, where the disk is full
-_VACUUM_LITTLE = 64  # pages; so many take at most 263,680 bytes of the log
 _DELETE_AT_ONCE = 64  # rows of the first commit on a full disk; each has twice as many, if they fit
 _FEWER = 4  # by so much fewer, if they don't
-_WORTH_EMPTYING = 262_144  # unused bytes; a row now and then never leaves so many
 
 _NOT_ALONE = " and others"  # behind the routes of a start, where the service has taken others since
 
@@ -87,14 +76,6 @@ _KINDS = {
 }
 
 
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return _code(error) == sqlite3.SQLITE_FULL
-
-
 class Store:
     """The open database. Every method raises SpoolUnusable if the disk or the file fails."""
 
@@ -117,7 +98,8 @@ class Store:
             self._db = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=32
             )
-            self._intents = Intents(self._db)
+            self._intents, self._journal = Intents(self._db), JournalTable(self._db)
+            self._unused = UnusedSpace(self._db, self.path)
             try:
                 self._set_up()
             except BaseException:
@@ -176,7 +158,7 @@ class Store:
             for row in complete:
                 self._delete_row(row)
             if journal:
-                self._insert_journal(*journal)
+                self._journal.insert(*journal)
             if len(self._lanes) > _WORTH_REMOVING and time.monotonic() >= self._remove_lanes_at:
                 self._remove_lanes_at = time.monotonic() + _REMOVE_EVERY
                 self._remove_lanes()
@@ -187,10 +169,10 @@ class Store:
         The log is emptied after each, so all of them take no more room than one.
         """
         with self._translated():
-            self._try_to_empty_log()  # first: the file may need room for what is in the log already
+            self._unused.try_to_empty_log()  # first: the file may need room for what is in the log already
             with self._transaction():
                 self._intents.keep(confirmed)
-            self._try_to_empty_log()
+            self._unused.try_to_empty_log()
             rows = dict.fromkeys((topic, segment.first) for topic, segment in done)
             rows.update(dict.fromkeys(self._intents.complete(self._count)))
 
@@ -209,13 +191,13 @@ class Store:
                 with self._transaction():
                     take(rows[:at_once])
             except sqlite3.Error as error:
-                if not _is_full(error) or at_once == 1:
+                if not is_full(error) or at_once == 1:
                     raise
                 at_once = max(1, at_once // _FEWER)
             else:
                 del rows[:at_once]
                 at_once *= 2
-            self._try_to_empty_log()
+            self._unused.try_to_empty_log()
 
     def read(self, topic: str, wanted: Wanted) -> tuple[list[Segment], list[str]]:
         """Read the wanted segments. Returns them, and a reason for each segment that is damaged.
@@ -291,11 +273,11 @@ class Store:
         if self.routes_changed:  # rows of other routes may follow: no start must believe that all is moved
             routes += _NOT_ALONE
         with self._translated():
-            if self._fact("routes") == routes:
+            if fact(self._db, "routes") == routes:
                 self._is_settled = True
                 return None
             with self._transaction():
-                reached, _, of = (self._fact("reassigned") or "").partition(" ")
+                reached, _, of = (fact(self._db, "reassigned") or "").partition(" ")
                 after = int(reached) if of == routes else 0
                 rows = self._db.execute(
                     "SELECT position, length(body) FROM segments WHERE position > ? AND position & ? <= ?"
@@ -468,7 +450,7 @@ class Store:
                 return None
             removed = self._remove(bounds, bound, bounds.oldest(self._db, wanted))
             if removed:
-                self._shrink()
+                self._unused.shrink()
             return removed
 
     def _remove(self, bounds: DeadLetterLimits, bound: str, numbers: list[int]) -> Removed | None:
@@ -495,16 +477,16 @@ class Store:
                 with self._transaction():
                     self._take_out_all(self._intents.settle(is_committed))
             except sqlite3.Error as error:
-                if not _is_full(error):
+                if not is_full(error):
                     raise
                 self._settle_in_pieces(is_committed)
 
     def _settle_in_pieces(self, is_committed: bool) -> None:
         """For a disk without room. What is not deleted yet stays named: the next verdict deletes it."""
-        self._try_to_empty_log()
+        self._unused.try_to_empty_log()
         with self._transaction():
             found = self._intents.judged(is_committed)
-        self._try_to_empty_log()
+        self._unused.try_to_empty_log()
 
         def take_out(piece: list[Row]) -> None:
             self._take_out_all({row: found[row] for row in piece})
@@ -553,53 +535,27 @@ class Store:
         `keep`: go on with it, or begin one. Otherwise remove it: it is good for the start alone.
         """
         with self._translated():
-            is_there = has_journal(self._db)
-            standing = Standing(self._fact("standing") or Standing.KNOWN)
-            found = Recalled()
-            if is_there and self._fact("journal_of") == session and standing is not Standing.DOUBTED:
-                rows = self._db.execute("SELECT number, body FROM received ORDER BY number")
-                found = recalled(rows.fetchall(), standing)
-            elif keep:
+            found = self._journal.recall(session)
+            if found is None and keep:
                 self.keep_journal(session, begins=True)
-            if is_there and not keep:
+            if not keep and self._journal.exists:
                 with self._transaction():
-                    self._db.execute("DROP TABLE received")
-                    self._db.execute("DELETE FROM facts WHERE name IN ('standing', 'journal_of')")
-        return found
+                    self._journal.remove()
+        return found or Recalled()
 
     def keep_journal(self, session: str, begins: bool = False) -> None:
         """Have a journal from now on. `begins`: what it has now is worthless."""
         with self._translated():
             # Debian's SQLite writes zeros over what is deleted: in the log they take as much as the rows.
             self._db.execute("PRAGMA secure_delete = OFF").fetchall()
-            is_there = has_journal(self._db)
-            if is_there and not begins:
-                return
-            with self._transaction():
-                if not is_there:
-                    add_journal(self._db)
-                self._stand(Standing.KNOWN, forgets=True)
-                self._db.execute("REPLACE INTO facts VALUES ('journal_of', ?)", (session,))
+            if begins or not self._journal.exists:
+                with self._transaction():
+                    self._journal.begin(session)
 
     def stand(self, standing: Standing, forgets: bool) -> None:
         """Write how far the journal's bridge came; `forgets`: delete all rows of the journal."""
         with self._translated(), self._transaction():
-            self._stand(standing, forgets)
-
-    def _stand(self, standing: Standing, forgets: bool) -> None:
-        self._db.execute("REPLACE INTO facts VALUES ('standing', ?)", (standing,))
-        if forgets:
-            self._db.execute("DELETE FROM received")
-
-    def _insert_journal(self, row: JournalRow, body: bytes) -> None:
-        if row.settles:
-            self._stand(Standing.KNOWN, row.forgets)
-        elif row.forgets:
-            self._db.execute("DELETE FROM received")
-        if row.obsolete:
-            self._db.execute("DELETE FROM received WHERE number <= ?", (row.obsolete,))
-        if body:  # REPLACE: a commit was reported as failed, but had succeeded
-            self._db.execute("REPLACE INTO received VALUES (?, ?)", (row.number, body))
+            self._journal.stand(standing, forgets)
 
     # -- identifiers ---------------------------------------------------------------------------------
 
@@ -608,7 +564,7 @@ class Store:
         with self._translated(), self._transaction():
             self._db.execute("DELETE FROM open_identifiers")
             self._db.executemany("INSERT INTO open_identifiers VALUES (?, ?, ?)", list(identifiers))
-            self._db.execute("REPLACE INTO facts VALUES ('session', ?)", (session,))
+            set_fact(self._db, "session", session)
 
     def take_identifiers(self, session: str) -> list[OpenIdentifier]:
         """Return the identifiers that the last clean stop saved for this session, and delete them for good.
@@ -619,7 +575,7 @@ class Store:
             rows = self._db.execute("SELECT packet_id, topic, digest FROM open_identifiers").fetchall()
             if rows:  # otherwise write nothing: the disk may be full
                 self._db.execute("DELETE FROM open_identifiers")
-            is_ours = self._fact("session") == session
+            is_ours = fact(self._db, "session") == session
             return [OpenIdentifier(*row) for row in rows] if is_ours else []
 
     # -- the file ------------------------------------------------------------------------------------
@@ -633,95 +589,26 @@ class Store:
     def give_back(self) -> bool:
         """Give some unused space back to the file system. True: there may be more."""
         with self._translated():
-            free, pages = self._free_pages()
-            if free < _WORTH_A_VACUUM or 2 * free < pages:
-                return False
-            self._shrink()
-            return True
+            return self._unused.give_back()
 
     def give_all_back(self) -> bool:
         """If no message is left, give back unused space and SQLite's log. True: there is more."""
         with self._translated():
-            free, _ = self._free_pages()
-            (page,) = self._db.execute("PRAGMA page_size").fetchone()
-            log = Path(f"{self.path}-wal").stat().st_size
-            if free * page + log < _WORTH_EMPTYING or self._has_messages():
-                return False
-            self._shrink()
-            return free > _VACUUM_AT_ONCE
+            return self._unused.give_all_back()
 
     def empty_log(self) -> None:
-        """Copy SQLite's log into the file, and give its space back, if that is worth it."""
+        """Give the space of SQLite's log back, if that is worth it."""
         with self._translated():
-            if Path(f"{self.path}-wal").stat().st_size >= _WORTH_SQUEEZING:
-                self._empty_log()
-
-    def _empty_log(self) -> None:
-        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _try_to_empty_log(self) -> None:
-        """The file may have no room for what is in the log. The next commit may fit nevertheless."""
-        try:
-            self._empty_log()
-        except sqlite3.Error as error:
-            if not _is_full(error):
-                raise
+            self._unused.empty_large_log()
 
     def squeeze(self) -> bool:
-        """Give unused space back although little is unused. False: there is hardly any.
-
-        For a disk that is full: SQLite's log, and pages that rows have left, may be all that fills it.
-        """
+        """Give unused space back although little is unused, for a disk that is full. False: hardly any is."""
         with self._translated():
-            free, _ = self._free_pages()
-            (page,) = self._db.execute("PRAGMA page_size").fetchone()
-            log = Path(f"{self.path}-wal").stat().st_size
-            if free * page + log < _WORTH_SQUEEZING:
-                return False
-            self._empty_log()  # first: the rest takes room there
-            try:
-                self._shrink()
-            except sqlite3.Error as error:
-                if not _is_full(error):
-                    raise
-                self._shrink_little()
-            return True
-
-    def _has_messages(self) -> bool:
-        return self._db.execute("SELECT 1 FROM segments LIMIT 1").fetchone() is not None
-
-    def _shrink(self) -> None:
-        # Not execute(): it steps a statement without columns only once, which frees a single page.
-        self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_AT_ONCE})")
-        self._empty_log()
-
-    def _shrink_little(self) -> None:
-        """Give pages back in steps that a nearly full disk takes, as long as it does."""
-        self._empty_log()
-        for _ in range(_VACUUM_AT_ONCE // _VACUUM_LITTLE):
-            if not self._free_pages()[0]:
-                return
-            try:
-                self._db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_LITTLE})")
-            except sqlite3.Error as error:
-                if not _is_full(error):
-                    raise
-                return
-            self._empty_log()
-
-    def _free_pages(self) -> tuple[int, int]:
-        """The number of unused pages, and of all pages."""
-        (free,) = self._db.execute("PRAGMA freelist_count").fetchone()
-        (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-        return free, pages
+            return self._unused.squeeze()
 
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._db.close()
-
-    def _fact(self, name: str) -> str | None:
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return str(row[0]) if row else None
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -748,7 +635,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            kind = _KINDS.get(_code(error), SpoolUnusable)
+            kind = _KINDS.get(error_code(error), SpoolUnusable)
             raise kind(f"{self.path}: {error}") from error
         except OSError as error:
             raise SpoolUnusable(f"{error.filename or self.path}: {error.strerror}") from error

@@ -76,7 +76,7 @@ def kafka(settings: KafkaSettings, lines: io.StringIO) -> Callable[[], None]:
     cluster = Cluster(settings, loop)
 
     def attempt() -> None:
-        cluster._log_again_at.clear()  # or only one a minute would be logged
+        cluster._errors.again_at.clear()  # or only one a minute would be logged
         cluster.rebuild()
         cluster.look_up("topic")
         gives_up = time.monotonic() + _GIVE_UP

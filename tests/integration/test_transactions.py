@@ -47,7 +47,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Event, dict[str, object]
         found.append((event, fields))
         print(f"{time.monotonic():.3f}", event, fields)  # noqa: T201 (a failed test shows them)
 
-    monkeypatch.setattr("bridge.kafka.transactional_cluster.log", log)
+    for module in ("transactional_cluster", "error_log"):
+        monkeypatch.setattr(f"bridge.kafka.{module}.log", log)
     return found
 
 

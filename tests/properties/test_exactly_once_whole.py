@@ -28,8 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.delivery import lanes, pipeline, segment, spooling
-from bridge.delivery.intent import Ledger as Account
-from bridge.delivery.intent import Number, Row, Verdict, rows_of
+from bridge.delivery.intent import Account, Number, Row, Verdict, rows_of
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.pipeline import Pipeline
 from bridge.delivery.results import Failure, TopicAnswer

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from bridge.delivery.segment import Segment, cut, pack
 from bridge.message import Message
-from bridge.spool import store
+from bridge.spool import unused_space
 from bridge.spool.store import Store
 
 _COMMITS = 40
 
 # Return free pages early and in small pieces, so that a small spool tests it too.
-store._WORTH_A_VACUUM, store._WORTH_EMPTYING, store._VACUUM_AT_ONCE = 16, 1, 10
+unused_space._WORTH_A_VACUUM, unused_space._WORTH_EMPTYING, unused_space._VACUUM_AT_ONCE = 16, 1, 10
 
 
 def main(directory: Path, chosen: random.Random) -> None:

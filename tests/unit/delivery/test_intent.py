@@ -4,7 +4,7 @@ import pytest
 
 from bridge.delivery.intent import (
     Intent,
-    Ledger,
+    Account,
     Memory,
     Number,
     Row,
@@ -91,42 +91,42 @@ class Disk:
 
 
 def test_a_row_is_deleted_when_its_last_part_is_confirmed() -> None:
-    disk, ledger = Disk(r1=3, r4=2), Ledger("spool")
-    assert ledger.write(Intent(1, RUN, {("a", 1): (1, 2)}, 0), disk.count) == []
-    assert ledger.write(Intent(2, RUN, {("a", 1): (3,), ("a", 4): ()}, 1), disk.count) == []
-    assert ledger.delivered == {("a", 1): (1, 2)}
-    assert set(ledger.confirm(2, disk.count)) == {("a", 1), ("a", 4)}
-    assert not ledger.memory.is_open
-    assert ledger.confirm(2, disk.count) == []
+    disk, account = Disk(r1=3, r4=2), Account("spool")
+    assert account.write(Intent(1, RUN, {("a", 1): (1, 2)}, 0), disk.count) == []
+    assert account.write(Intent(2, RUN, {("a", 1): (3,), ("a", 4): ()}, 1), disk.count) == []
+    assert account.delivered == {("a", 1): (1, 2)}
+    assert set(account.confirm(2, disk.count)) == {("a", 1), ("a", 4)}
+    assert not account.memory.is_open
+    assert account.confirm(2, disk.count) == []
 
 
 def test_an_intent_that_was_not_confirmed_is_forgotten() -> None:
-    disk, ledger = Disk(r1=3), Ledger("spool")
-    ledger.write(Intent(1, RUN, {("a", 1): ()}, 0), disk.count)
-    assert ledger.write(Intent(2, RUN, {("a", 1): (1,)}, 0), disk.count) == []
-    assert ledger.settle(False) == {}
+    disk, account = Disk(r1=3), Account("spool")
+    account.write(Intent(1, RUN, {("a", 1): ()}, 0), disk.count)
+    assert account.write(Intent(2, RUN, {("a", 1): (1,)}, 0), disk.count) == []
+    assert account.settle(False) == {}
 
 
 def test_a_confirmation_of_another_file_deletes_nothing() -> None:
-    disk, ledger = Disk(r1=3), Ledger("begun anew")
-    assert ledger.write(Intent(8, RUN, {("a", 1): ()}, 7), disk.count) == []
-    assert ledger.confirmed == 0
+    disk, account = Disk(r1=3), Account("begun anew")
+    assert account.write(Intent(8, RUN, {("a", 1): ()}, 7), disk.count) == []
+    assert account.confirmed == 0
 
 
 def test_the_verdict_deletes_what_was_confirmed_and_what_has_committed() -> None:
     disk = Disk(r1=3, r4=2)
     for is_committed in (True, False):
-        ledger = Ledger("spool")
-        ledger.write(Intent(1, RUN, {("a", 1): (1, 2)}, 0), disk.count)
-        ledger.write(Intent(2, RUN, {("a", 4): ()}, 1), disk.count)
+        account = Account("spool")
+        account.write(Intent(1, RUN, {("a", 1): (1, 2)}, 0), disk.count)
+        account.write(Intent(2, RUN, {("a", 4): ()}, 1), disk.count)
         expected: dict[Row, tuple[int, ...]] = {("a", 1): (1, 2)}
-        assert ledger.settle(is_committed) == (expected | {("a", 4): ()} if is_committed else expected)
-        assert not ledger.memory.is_open
+        assert account.settle(is_committed) == (expected | {("a", 4): ()} if is_committed else expected)
+        assert not account.memory.is_open
 
 
 def test_names_of_rows_that_are_gone_are_forgotten_before_new_rows_may_get_them() -> None:
-    ledger = Ledger("spool")
-    ledger.write(Intent(1, RUN, {("a", 1): (), ("a", 4): ()}, 0), Disk(r1=3, r4=2).count)
-    assert ledger.prune(Disk(r4=2).count)
-    assert ledger.settle(True) == {("a", 4): ()}
-    assert not ledger.prune(Disk().count)
+    account = Account("spool")
+    account.write(Intent(1, RUN, {("a", 1): (), ("a", 4): ()}, 0), Disk(r1=3, r4=2).count)
+    assert account.prune(Disk(r4=2).count)
+    assert account.settle(True) == {("a", 4): ()}
+    assert not account.prune(Disk().count)

@@ -9,7 +9,7 @@ import pytest
 
 from bridge.delivery.intent import Intent, Memory, Number
 from bridge.delivery.results import Verdict as Fate
-from bridge.kafka import transactional_cluster, transactional_producer
+from bridge.kafka import error_log, transactional_cluster, transactional_producer
 from bridge.kafka.transactional_cluster import TransactionalCluster
 from bridge.kafka.transactional_producer import Found, Lost, Refused
 from bridge.kafka.transactions import Run, State
@@ -114,7 +114,8 @@ class World:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Event, dict[str, Any]]]:
     found: list[tuple[Event, dict[str, Any]]] = []
-    monkeypatch.setattr(transactional_cluster, "log", lambda event, **fields: found.append((event, fields)))
+    for module in (transactional_cluster, error_log):
+        monkeypatch.setattr(module, "log", lambda event, **fields: found.append((event, fields)))
     return found
 
 
