@@ -45,8 +45,7 @@ class ErrorLog:
         if way_out:
             return self.say(_LISTENER, Event.KAFKA_WRONG_LISTENER, reason=f"{plain(text)} ({way_out})")
         way_out = program.typed(_IF_IT_LASTS.get(kind, _NEEDED))
-        event = _EVENTS.get(kind, Event.KAFKA_ERROR)
-        return self.say(kind, event, reason=plain(text), way_out=way_out)
+        return self.say(kind, _EVENTS.get(kind, Event.KAFKA_ERROR), reason=plain(text), way_out=way_out)
 
     def say(self, kind: int, event: Event, **fields: object) -> bool:
         """Log an event, unless one of its kind was logged within the last minute. Returns whether it was."""

@@ -169,7 +169,7 @@ def logged_fields() -> dict[str, list[str]]:
         }
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-            if name in ("log", "log_at", "_say") and call.args:
+            if name in ("log", "log_at", "say") and call.args:
                 # The event itself, or a table of this module in which the call looks up the event.
                 chosen = [*call.args, *(tables[name] for name in _names(call.args) if name in tables)]
                 for event in _events_in(chosen):

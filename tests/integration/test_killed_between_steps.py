@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bridge.delivery.intent import Verdict
 from bridge.delivery.segment import cut, pack
 from bridge.kafka.transactions import State
 from bridge.message import Message
@@ -66,6 +67,25 @@ def test_the_bridge_is_killed(
     wait_until(lambda: len(records(kafka.bootstrap, topic)) >= len(values), 30.0, "the reader has all")
     assert [record.value for record in records(kafka.bootstrap, topic)] == values
     assert not Store(tmp_path).backlogs()
+
+
+def test_what_was_in_the_last_transaction_alone_is_doubled_where_its_number_is_gone(
+    kafka: KafkaCluster, new_topic: Callable[..., str], tmp_path: Path
+) -> None:
+    """The bridge is killed after the third commit of 25 messages, before the disk knows, and the group is deleted."""
+    topic, name = new_topic(partitions=1), f"killed.{next(_names)}"
+    values = [b"%d" % number for number in range(100)]
+    write(tmp_path, topic, values, 1)
+    run(kafka, tmp_path, name, "after", "commit_transaction", 3)
+    kafka.admin.delete_consumer_groups([name])[name].result(timeout=15.0)
+    with Drain(kafka.bootstrap, tmp_path, name) as drain:
+        drain.until(
+            lambda: drain.is_done and drain.cluster.transactions.state is State.READY, 60, "all is delivered"
+        )
+        assert drain.cluster.transactions.verdict is Verdict.GONE
+    expected = values[:75] + values[50:]
+    wait_until(lambda: len(records(kafka.bootstrap, topic)) >= len(expected), 30.0, "the reader has all")
+    assert [record.value for record in records(kafka.bootstrap, topic)] == expected
 
 
 def run(kafka: KafkaCluster, directory: Path, name: str, when: str, step: str, times: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AclOperation, ResourceType
 from bridge.delivery.intent import Verdict
 from bridge.delivery.results import Hold
 from bridge.delivery.results import Verdict as Fate
+from bridge.kafka import transactions
 from bridge.kafka.transactions import State
 from bridge.observe.events import Event
 from tests.harness.conditions import wait_until
@@ -217,6 +219,53 @@ def test_a_bridge_with_the_same_id_is_fenced_waits_and_doubles_nothing(
     assert str(reasons[0]).startswith("Kafka has the number of another spool")
 
 
+def librdkafka_clients() -> int:
+    """Each has one thread of this name in the process."""
+    names = [Path(f"/proc/self/task/{thread}/comm") for thread in os.listdir("/proc/self/task")]
+    return sum(name.exists() and name.read_text().startswith("rdk:main") for name in names)
+
+
+def test_no_client_stays_of_producers_that_were_fenced_in_the_middle_of_transactions(
+    drain: Drain,
+    kafka: KafkaCluster,
+    new_topic: Callable[..., str],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A twin that fights for days would fill a Pi."""
+    monkeypatch.setattr(transactions, "_FENCED_DELAY", 0.2)
+    monkeypatch.setattr(transactions, "_CALM", 0.0)
+    topics = [new_topic(partitions=3) for _ in range(3)]
+    body, written = os.urandom(900), count()
+    machine = drain.cluster.transactions
+
+    def under_load(condition: Callable[[], bool], what: str) -> None:
+        def goes_on() -> bool:
+            if len(drain.in_flight) + sum(map(len, drain.waiting.values())) < 3000:
+                for topic in topics:
+                    drain.write(topic, [b"%d " % next(written) + body for _ in range(500)])
+            drain.retry()
+            return condition()
+
+        drain.until(goes_on, 60, what)
+
+    under_load(lambda: machine.committed_count >= 2, "transactions commit")
+    before = librdkafka_clients()
+    for _ in range(8):
+        failed, committed = machine.failed_count, machine.committed_count
+        rival = Producer({"bootstrap.servers": kafka.bootstrap, "transactional.id": name})
+        rival.init_transactions(30)
+        del rival
+        under_load(lambda failed=failed: machine.failed_count > failed, "it is fenced")
+        under_load(lambda committed=committed: machine.committed_count > committed + 1, "they commit again")
+
+    def none_stays() -> bool:
+        drain.turn()
+        return librdkafka_clients() <= before
+
+    wait_until(none_stays, 20, lambda: f"{before} clients are left, {librdkafka_clients()} are")
+
+
 def test_a_deleted_group_is_said_and_loses_nothing(
     kafka: KafkaCluster,
     new_topic: Callable[..., str],
@@ -234,7 +283,10 @@ def test_a_deleted_group_is_said_and_loses_nothing(
     with Drain(kafka.bootstrap, tmp_path, name) as drain:
         drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
     assert [event for event, _ in said if event is Event.KAFKA_NUMBER_UNEXPECTED]
-    assert set(values(kafka, topic, 200)) == set(payloads(topic, 200))
+    copies = Counter(values(kafka, topic, 200))
+    assert set(copies) == set(payloads(topic, 200))
+    assert {copies[each] for each in payloads(topic, 100)} == {1}, "the disk knew that Kafka had these"
+    assert max(copies.values()) <= 2
 
 
 def test_a_swapped_spool_is_said_and_the_first_ones_number_is_kept(
