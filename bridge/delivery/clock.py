@@ -17,6 +17,7 @@ EARLIEST = int(RELEASED.timestamp() * 1000)  # ms since 1970; an earlier time is
 
 _RTC = Path("/sys/class/rtc/rtc0")
 _CPUS = Path("/proc/cpuinfo")
+_SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
 _TIME_ERROR = 5  # adjtimex(2): the kernel's clock is not synchronised
 
 
@@ -33,6 +34,25 @@ def is_believable() -> bool:
 def wall_offset() -> float:
     """Seconds that the wall clock is ahead of the monotonic clock. It changes only where the clock is set."""
     return time.time() - time.monotonic()
+
+
+class WallClock:
+    """Notices that the wall clock was set back."""
+
+    def __init__(self) -> None:
+        self._offset = wall_offset()
+
+    def set_back_by(self) -> float:
+        """By how many seconds it was set back, until `note` is called; 0.0: it was not."""
+        offset = wall_offset()
+        if offset > self._offset - _SET_BACK:
+            self._offset = offset
+            return 0.0
+        return self._offset - offset
+
+    def note(self) -> None:
+        """What was set back is taken for right from now on."""
+        self._offset = wall_offset()
 
 
 def _is_virtual() -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from weakref import ref
 
-from bridge.delivery.clock import wall_offset
+from bridge.delivery.clock import WallClock
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
@@ -16,7 +16,7 @@ from bridge.kafka.error_log import ErrorLog, password_again
 from bridge.kafka.error_verdicts import plain
 from bridge.kafka.options import BATCH_SIZE, producer_options
 from bridge.kafka.producer import NoProducer, Producer, taken
-from bridge.kafka.topic_lookup import TopicLookup
+from bridge.kafka.topic_questions import TopicQuestions
 from bridge.loop import Loop
 from bridge.message import Message
 from bridge.observe.events import Event, log
@@ -30,7 +30,6 @@ _RETIRE_AGAIN = 10.0  # seconds until `retire` is tried again after no producer 
 _MOST_WITH_STATISTICS = 500
 _REST = 60.0  # seconds until the next producer when only a person can help
 _LOOK_EVERY = 2.0  # seconds between two looks at files, and at threads that could not be started
-_SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
 _REFUSES_STILL = 60.0  # seconds after which a refusal no longer counts
 _PROBER_STAYS = 60.0  # seconds without a probe, then the prober is closed
 _CALM = 60.0  # seconds without a fatal error, then the delay is the shortest again
@@ -61,11 +60,10 @@ class Cluster:
         self._fatal = False
         self._rebuild_delay = _FIRST_REBUILD
         self._rebuilt_at = time.monotonic()
-        self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
-        self._asked: set[str] = set()
+        self._questions = TopicQuestions(settings, loop, self._look_at_answer)
+        self.answers = self._questions.answers
         self._topics: set[str] = set()  # those that exist; any of them may have messages
         self._has_statistics = False  # the newest producer makes them
-        self._lookup = self._new_lookup()
         self._retiring: list[Producer] = []  # replaced producers that still have records in flight
         self._prober: Producer | None = None
         self._prober_is_in = False  # Kafka has answered the prober
@@ -78,7 +76,7 @@ class Cluster:
         self._files_read = tls.stamp(self._files)
         self._files_changed = False
         self._look_at = 0.0
-        self._wall = wall_offset()
+        self._clock = WallClock()
         self._retire_at = 0.0
         self._expiry = tls.watch_expiry(settings)
         self.brokers = Brokers(listeners.addresses(settings.bootstrap_servers))
@@ -235,15 +233,9 @@ class Cluster:
         if self._rests:
             self.answers.append(NoTopicAnswer(topic, self._refused))
             return
-        if topic not in self._asked:
-            self._asked.add(topic)
-            self._lookup.look_up(topic)
+        self._questions.ask(topic)
 
-    def _new_lookup(self) -> TopicLookup:
-        return TopicLookup(self._settings, lambda answer: self._loop.post(partial(self._take_answer, answer)))
-
-    def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
-        self._asked.discard(answer.topic)
+    def _look_at_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         if isinstance(answer, TopicAnswer) and answer.exists:
             self._topics.add(answer.topic)
             self._watch.use_topic(answer.topic)
@@ -252,7 +244,6 @@ class Cluster:
             self._batch_size = max(_SMALLEST_BATCH, min(self._batch_size, answer.limit))
         if isinstance(answer, NoTopicAnswer):
             self._ask_listeners()
-        self.answers.append(answer)
 
     # -- the producer's life -------------------------------------------------------------------------
 
@@ -443,9 +434,7 @@ class Cluster:
 
     def _look_at_clock(self) -> None:
         """Look whether the wall clock was set back, which lengthens librdkafka's waits by as much."""
-        before, now = self._wall, wall_offset()
-        if now > before - _SET_BACK:
-            self._wall = now
+        if not (seconds := self._clock.set_back_by()):
             return
         try:
             for producer in (self._producer, *self._others):
@@ -453,12 +442,9 @@ class Cluster:
         except NoThread as error:  # the next look tries again
             self._say_no_thread(error)
             return
-        self._wall = now
-        log(Event.CLOCK_SET_BACK, seconds=round(before - now))
-        # The thread that looks up topics may wait for as long. Another one answers the next questions.
-        unanswered, self._asked = self._asked, set()
-        self.answers += [NoTopicAnswer(topic, "this machine's clock was set back") for topic in unanswered]
-        self._lookup = self._new_lookup()
+        self._clock.note()
+        log(Event.CLOCK_SET_BACK, seconds=round(seconds))
+        self._questions.give_up("this machine's clock was set back")
 
     def _look_at_files(self) -> None:
         """Look whether a file was replaced. librdkafka reads files once: a new file needs a new producer."""

@@ -13,7 +13,7 @@ from typing import Self
 from uuid import uuid4
 
 from bridge import program
-from bridge.delivery.clock import wall_offset
+from bridge.delivery.clock import WallClock
 from bridge.delivery.intent import IntentLog, Memory, Rows, Verdict, rows_of
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer
 from bridge.delivery.results import Verdict as Fate
@@ -24,7 +24,7 @@ from bridge.kafka.broker_watch import BrokerWatch
 from bridge.kafka.brokers import Brokers
 from bridge.kafka.error_log import ErrorLog, password_again
 from bridge.kafka.options import BATCH_SIZE
-from bridge.kafka.topic_lookup import TopicLookup
+from bridge.kafka.topic_questions import TopicQuestions
 from bridge.kafka.transaction_thread import TransactionThread
 from bridge.kafka.transactional_producer import PROMPT, Found, Lost, Refused, TransactionalProducer
 from bridge.kafka.transactions import Open, Run, Settle, State, Transactions
@@ -36,7 +36,6 @@ from bridge.settings import KafkaSettings
 
 _SMALLEST_BATCH = 1_000  # bytes
 _LOOK_EVERY = 2.0  # seconds between two looks at files and the clock
-_SET_BACK = 1.0  # seconds; so far back the wall clock was set, not slewed
 _LOST, _FENCED = -3000, -3001  # beside the codes of librdkafka's errors, in the error log
 
 _DOUBLES = (
@@ -80,11 +79,10 @@ class TransactionalCluster:
         self._loop = loop
         self._id, self._group = transactional_id, group
         self._errors = ErrorLog(settings)
-        self.answers: deque[TopicAnswer | NoTopicAnswer] = deque()
+        self._questions = TopicQuestions(settings, loop, self._look_at_answer)
+        self.answers = self._questions.answers
         self.commits = Observations(SHORT)
         self.rebuilds = -1
-        self._asked: set[str] = set()
-        self._lookup = self._new_lookup()
         self._delivered: list[Message] = []
         self._failures: list[Failure] = []
         self._machine = Transactions(uuid4().hex[:8], _rows_of)
@@ -94,7 +92,7 @@ class TransactionalCluster:
         self._files = tls.files(settings)
         self._files_read = tls.stamp(self._files)
         self._look_at = 0.0
-        self._wall = wall_offset()
+        self._clock = WallClock()
         self._expiry = tls.watch_expiry(settings)
         self.brokers = Brokers(listeners.addresses(settings.bootstrap_servers))
         self._watch = BrokerWatch(settings, self.brokers)
@@ -311,15 +309,9 @@ class TransactionalCluster:
 
     def look_up(self, topic: str) -> None:
         """Ask Kafka about `topic`. The answer comes later, in `answers`."""
-        if topic not in self._asked:
-            self._asked.add(topic)
-            self._lookup.look_up(topic)
+        self._questions.ask(topic)
 
-    def _new_lookup(self) -> TopicLookup:
-        return TopicLookup(self._settings, lambda answer: self._loop.post(partial(self._take_answer, answer)))
-
-    def _take_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
-        self._asked.discard(answer.topic)
+    def _look_at_answer(self, answer: TopicAnswer | NoTopicAnswer) -> None:
         if isinstance(answer, TopicAnswer):
             if answer.exists:
                 self._watch.use_topic(answer.topic)
@@ -327,7 +319,6 @@ class TransactionalCluster:
                 # If a batch is larger than the topic's limit, Kafka refuses all records of the batch.
                 self._batch_size = max(_SMALLEST_BATCH, answer.limit)
                 self._machine.replace_producer(time.monotonic())
-        self.answers.append(answer)
 
     # -- errors that are not of one message ------------------------------------------------------------
 
@@ -357,19 +348,15 @@ class TransactionalCluster:
 
     def _look_at_clock(self) -> None:
         """Look whether the wall clock was set back, which lengthens librdkafka's waits by as much."""
-        before, now = self._wall, wall_offset()
-        if now > before - _SET_BACK:
-            self._wall = now
+        if not (seconds := self._clock.set_back_by()):
             return
         try:
             self._producer.end_waits()
         except NoThread:  # the next look tries again
             return
-        self._wall = now
-        log(Event.CLOCK_SET_BACK, seconds=round(before - now))
-        unanswered, self._asked = self._asked, set()
-        self.answers += [NoTopicAnswer(topic, "this machine's clock was set back") for topic in unanswered]
-        self._lookup = self._new_lookup()
+        self._clock.note()
+        log(Event.CLOCK_SET_BACK, seconds=round(seconds))
+        self._questions.give_up("this machine's clock was set back")
 
 
 def _rows_of(messages: Iterable[Message]) -> Rows:

@@ -32,6 +32,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 PURE = {
     "delivery.counts",
     "delivery.dead_letter",
+    "delivery.intent",
+    "delivery.journal",
     "delivery.lanes",
     "delivery.ledger",
     "delivery.results",
@@ -42,6 +44,7 @@ PURE = {
     "errors",
     "kafka.brokers",
     "kafka.error_verdicts",
+    "kafka.transactions",
     "message",
     "mqtt.backoff",
     "mqtt.packet_codec",

@@ -92,7 +92,7 @@ def test_a_successor_is_built_later_and_the_producer_goes_on(
 ) -> None:
     monkeypatch.setattr(cluster_module, "_RETIRE_AGAIN", 0.05)
     world = World(kafka.bootstrap)
-    world.cluster._take_answer(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
+    world.cluster._questions.take(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
     threads.allowed = False
     world.cluster.retire()
     assert not world.cluster.wants_successor

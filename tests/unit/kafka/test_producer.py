@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.delivery.clock import wall_offset
+from bridge.delivery import clock
 from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.errors import BridgeError, ConfigurationError, NoThread
 from bridge.kafka import cluster as cluster_module
@@ -394,12 +394,12 @@ def test_a_clock_that_was_set_back_ends_the_waits_of_all_producers(
     ended: list[Producer] = []
     monkeypatch.setattr(Producer, "end_waits", lambda producer: ended.append(producer))
     world.until(lambda: True)
-    right = wall_offset()
+    right = clock.wall_offset()
     for offset in (right, right + 1e9, right + 1e9 - 0.9):  # right, set forward, and slewed
-        monkeypatch.setattr(cluster_module, "wall_offset", lambda offset=offset: offset)
+        monkeypatch.setattr(clock, "wall_offset", lambda offset=offset: offset)
         world.until(lambda: True)
     assert ended == []
-    monkeypatch.setattr(cluster_module, "wall_offset", lambda: right)
+    monkeypatch.setattr(clock, "wall_offset", lambda: right)
     world.until(lambda: True)
     world.until(lambda: True)  # once for each step back
     assert ended == [world.cluster._producer]
@@ -410,11 +410,11 @@ def test_a_clock_that_was_set_back_lets_topics_be_looked_up_again(monkeypatch: p
     monkeypatch.setattr(cluster_module, "_LOOK_EVERY", 0.0)
     world = World(NOBODY)
     world.cluster.look_up("t")
-    stuck = world.cluster._lookup
-    monkeypatch.setattr(cluster_module, "wall_offset", lambda: -1e9)
+    stuck = world.cluster._questions._lookup
+    monkeypatch.setattr(clock, "wall_offset", lambda: -1e9)
     world.until(lambda: world.cluster.answers)
     assert [answer.topic for answer in world.cluster.answers] == ["t"]
-    assert world.cluster._lookup is not stuck
+    assert world.cluster._questions._lookup is not stuck
     world.close()
 
 
@@ -427,11 +427,11 @@ def test_no_thread_is_free_when_the_clock_is_set_back(monkeypatch: pytest.Monkey
             raise tries.pop()
 
     monkeypatch.setattr(Producer, "end_waits", end_waits)
-    monkeypatch.setattr(cluster_module, "wall_offset", lambda: -1e9)
+    monkeypatch.setattr(clock, "wall_offset", lambda: -1e9)
     for _ in range(4):
         world.until(lambda: True)
     assert tries == []
-    assert world.cluster._wall == -1e9
+    assert world.cluster._clock._offset == -1e9
     world.close()
 
 
@@ -559,7 +559,7 @@ def test_a_file_that_may_be_read_now_has_another_stamp(tmp_path: Path) -> None:
 def test_a_cluster_that_rests_has_no_producer_to_retire() -> None:
     world = World(NOBODY)
     world.cluster._rest("nobody lets it in")
-    world.cluster._take_answer(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
+    world.cluster._questions.take(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
     assert not world.cluster.wants_successor
     world.close()
 
@@ -577,11 +577,11 @@ def test_with_many_topics_librdkafka_makes_no_statistics(monkeypatch: pytest.Mon
     world = World(NOBODY)
     cluster = world.cluster
     for number in range(500):
-        cluster._take_answer(TopicAnswer(f"t{number}", exists=True, limit=None))
-        cluster._take_answer(TopicAnswer(f"missing{number}", exists=False))
+        cluster._questions.take(TopicAnswer(f"t{number}", exists=True, limit=None))
+        cluster._questions.take(TopicAnswer(f"missing{number}", exists=False))
     cluster.brokers._trips = {1: 0.1}
     assert not cluster.wants_successor
-    cluster._take_answer(TopicAnswer("one more", exists=True, limit=None))
+    cluster._questions.take(TopicAnswer("one more", exists=True, limit=None))
     assert cluster.wants_successor
     cluster.retire()
     assert not cluster.wants_successor
@@ -596,7 +596,7 @@ def test_with_many_topics_a_file_that_is_unusable_is_said_once(monkeypatch: pyte
     world = World(NOBODY)
     cluster = world.cluster
     for number in range(501):
-        cluster._take_answer(TopicAnswer(f"t{number}", exists=True, limit=None))
+        cluster._questions.take(TopicAnswer(f"t{number}", exists=True, limit=None))
 
     def refuse() -> Producer:
         raise BridgeError("the file is half written")
@@ -695,11 +695,11 @@ def test_a_question_that_goes_wrong_is_answered_all_the_same(monkeypatch: pytest
 
 
 def test_a_smaller_limit_asks_for_a_successor_with_smaller_batches(world: World) -> None:
-    world.cluster._take_answer(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
+    world.cluster._questions.take(TopicAnswer("a", exists=True, limit=BATCH_SIZE - 1))
     assert world.cluster.wants_successor
     world.cluster.retire()
     assert not world.cluster.wants_successor
-    world.cluster._take_answer(TopicAnswer("b", exists=True, limit=BATCH_SIZE))
+    world.cluster._questions.take(TopicAnswer("b", exists=True, limit=BATCH_SIZE))
     assert not world.cluster.wants_successor
 
 
