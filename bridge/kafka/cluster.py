@@ -1,7 +1,6 @@
 """The Kafka cluster as the pipeline uses it: produces, reports, looks up topics, replaces producers."""
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from weakref import ref

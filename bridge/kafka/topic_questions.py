@@ -11,7 +11,7 @@ from bridge.settings import KafkaSettings
 
 
 class TopicQuestions:
-    """`answers`: appended between two turns of the loop. `look_at` gets each one before, in the loop's thread."""
+    """`answers`: appended between two turns of the loop. `look_at` gets each one before that."""
 
     def __init__(
         self, settings: KafkaSettings, loop: Loop, look_at: Callable[[TopicAnswer | NoTopicAnswer], None]

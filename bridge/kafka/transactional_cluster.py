@@ -6,7 +6,6 @@ of its own, and the disk thread writes the intents.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Self

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from uuid import uuid4
 
-from bridge.delivery.intent import Intent, Account, Memory, Row, Rows, from_json, to_json
+from bridge.delivery.intent import Account, Intent, Memory, Row, Rows, from_json, to_json
 from bridge.spool.schema import WITH_INTENTS, fact, set_fact
 
 _LAST, _INTENDED, _DELIVERED = "transaction", "intent", "delivered"
@@ -28,12 +28,13 @@ class Intents:
         return self._account.memory
 
     def load(self) -> None:
-        account = self._account = Account()
+        self._account = Account()
         self._is_marked = False
         if last := fact(self._database, _LAST):
-            account.spool, account.number, account.run, account.confirmed, account.offset_topic = json.loads(last)
-            account.intended = from_json(fact(self._database, _INTENDED) or _NOTHING)
-            account.delivered = from_json(fact(self._database, _DELIVERED) or _NOTHING)
+            spool, number, run, confirmed, offset_topic = json.loads(last)
+            intended = from_json(fact(self._database, _INTENDED) or _NOTHING)
+            delivered = from_json(fact(self._database, _DELIVERED) or _NOTHING)
+            self._account = Account(spool, number, run, confirmed, offset_topic, intended, delivered)
 
     def write(self, intent: Intent, count: Callable[[Row], int]) -> list[Row]:
         """Replace the intent by the next one. Returns the rows to delete in the same transaction."""

@@ -1,4 +1,4 @@
-"""The journal of delivery/journal.py on disk: its rows, whose session it is of, and how far the bridge came."""
+"""The journal of delivery/journal.py on disk: its rows, whose session it is of, how far the bridge came."""
 
 import sqlite3
 

@@ -72,7 +72,7 @@ def test_the_bridge_is_killed(
 def test_what_was_in_the_last_transaction_alone_is_doubled_where_its_number_is_gone(
     kafka: KafkaCluster, new_topic: Callable[..., str], tmp_path: Path
 ) -> None:
-    """The bridge is killed after the third commit of 25 messages, before the disk knows, and the group is deleted."""
+    """The bridge is killed after its third commit of 25 messages, before the disk knows of that."""
     topic, name = new_topic(partitions=1), f"killed.{next(_names)}"
     values = [b"%d" % number for number in range(100)]
     write(tmp_path, topic, values, 1)

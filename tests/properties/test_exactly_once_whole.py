@@ -1,14 +1,14 @@
 """All of delivery exactly-once in one process: crashes and faults between any two steps of its threads.
 
-The pipeline with its lanes, ledger and journal, the spool with its database, and the machine that decides about
-Kafka's transactions are the real ones. The broker, Kafka, and the producer's thread are models. What threads do
-is done here step by step, in an order that chance chooses: a job of the disk thread, a step of the producer's.
-The bridge may be killed before and after each of them, the disk may be full or fail, routes may change, topics
-may take nothing for a while, and the consumer group may be deleted.
+The pipeline with its lanes, ledger and journal, the spool with its database, and the machine that decides
+about Kafka's transactions are the real ones. The broker, Kafka, and the producer's thread are models. What
+threads do is done here step by step, in an order that chance chooses: a job of the disk thread, a step of the
+producer's. The bridge may be killed before and after each of them, the disk may be full or fail, routes may
+change, topics may take nothing for a while, and the consumer group may be deleted.
 
-The broker's session is never lost, and counts its identifiers upward. So each message of QoS 1 must be in Kafka
-once, in its topic's order; twice only where the bridge could not know better and has said so, or has forgotten
-the session because two ends of it left it in doubt.
+The broker's session is never lost, and counts its identifiers upward. So each message of QoS 1 must be in
+Kafka once, in its topic's order; twice only where the bridge could not know better and has said so, or has
+forgotten the session because two ends of it left it in doubt.
 """
 
 import os
@@ -243,8 +243,8 @@ class Cluster:
 class World:
     """One history. `step` does one thing that may happen next.
 
-    `trouble`: the group may be deleted, or the file may be impossible to open at a start. What the bridge then
-    forgets, it can't know. In the other histories nothing excuses a second copy but a forgotten session.
+    `trouble`: the group may be deleted, or the file may be impossible to open at a start. What the bridge
+    forgets then, it can't know. In other histories nothing excuses a second copy but a forgotten session.
     """
 
     def __init__(self, seed: int, directory: Path, clock: Outside, trouble: str | None) -> None:

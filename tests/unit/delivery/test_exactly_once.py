@@ -236,7 +236,8 @@ def test_a_topic_without_messages_is_forgotten_where_there_are_too_many(
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another topic"])
 def test_a_held_lane_is_late_in_time_although_nothing_of_it_is_in_flight(clock: Clock, others: bool) -> None:
     """All that it has is on disk and acknowledged."""
-    world = World(delivery="exactly-once", routes=[*ROUTES, RouteSettings(name="other", filter="o/#", topic="o")])
+    other = RouteSettings(name="other", filter="o/#", topic="o")
+    world = World(delivery="exactly-once", routes=[*ROUTES, other])
     world.receive()
     held = next(iter(world.pipeline.lanes))
     for _ in range(25):

@@ -3,8 +3,8 @@
 import pytest
 
 from bridge.delivery.intent import (
-    Intent,
     Account,
+    Intent,
     Memory,
     Number,
     Row,

@@ -24,7 +24,7 @@ _FENCED, _TOO_LARGE = 90, 10
 class Client:
     """Stands for confluent_kafka.Producer.
 
-    `raises`: the error's code by the name of the call. `refuses`: the payloads that get a report with an error.
+    `raises`: the error's code by the name of the call. `refuses`: payloads that get a report with an error.
     `confirms`: how many of the others each flush confirms. `now`: the time; a flush takes all that it may.
     """
 
@@ -121,7 +121,13 @@ def a_run(*payloads: bytes) -> Run:
 
 @pytest.mark.parametrize(
     "call",
-    ["init_transactions", "begin_transaction", "produce", "send_offsets_to_transaction", "commit_transaction"],
+    [
+        "init_transactions",
+        "begin_transaction",
+        "produce",
+        "send_offsets_to_transaction",
+        "commit_transaction",
+    ],
 )
 def test_a_client_that_was_fenced_is_freed_although_the_library_keeps_the_exception(
     client: type[Client], producer: TransactionalProducer, call: str
