@@ -62,9 +62,7 @@ class HeldLanes:
     """Every lane that is not LIVE.
 
     `stirred`: those that have something to do. If there are any, the loop's next turn must come at once.
-    `flying`: those that had messages in flight when they were visited last, or have some since. `resting`:
-    with delivery exactly-once, those that have messages in memory, none in flight, and are not late yet. They
-    become late in time although all their messages may be on disk.
+    `flying`: those that had messages in flight when they were visited last, or have some since.
     """
 
     def __init__(
@@ -82,7 +80,6 @@ class HeldLanes:
         self._lanes: dict[Lane, Why | None] = {}  # with what was logged last; None: nothing
         self.stirred: deque[Lane] = deque()
         self.flying: set[Lane] = set()
-        self.resting: set[Lane] = set()
         # HELD or ASKING, by the reason; of many, those that were asked about last are the last ones.
         self._held: dict[Hold, dict[Lane, None]] = {hold: {} for hold in Hold}
         self._due: list[tuple[float, int, Lane]] = []  # a heap; entries whose time is not `lane.due` are void
@@ -142,10 +139,6 @@ class HeldLanes:
             self.flying.add(lane)
         else:
             self.flying.discard(lane)
-        if lane.through_disk and lane.waiting and not (lane.in_flight or lane.late):
-            self.resting.add(lane)
-        else:
-            self.resting.discard(lane)
         if lane.state in _ARE_AT_REST:
             self.flying.discard(lane)
             if self._lanes.pop(lane, None):

@@ -210,8 +210,13 @@ class Lane:
 
     @property
     def waits(self) -> bool:
-        """Whether messages wait longer than usual, in a lane that is not LIVE."""
-        return self.has_messages and (self.late or not self.through_disk)
+        """Whether messages wait longer than usual, in a lane that is not LIVE.
+
+        With delivery exactly-once all messages wait for a moment; those of a held lane are not late where
+        none of them was in flight.
+        """
+        is_usual = self.through_disk and not self.late and self.state is not LaneState.HELD
+        return self.has_messages and not is_usual
 
     @property
     def is_in_memory(self) -> bool:

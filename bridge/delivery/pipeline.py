@@ -395,10 +395,8 @@ class Pipeline:
             self._spooling.sequences_found = 0
         now = time.monotonic()
         if self._is_watched:
-            lanes, some = self._lanes.values(), self._held.flying
-            if self._held.resting:
-                some = some | self._held.resting
-            for lane in self._spooling.watch(now, self._sequence, self._settled, lanes, some):
+            lanes, flying = self._lanes.values(), self._held.flying
+            for lane in self._spooling.watch(now, self._sequence, self._settled, lanes, flying):
                 self._held.add(lane)
         if self._held.stirred or now >= self._held.due:
             self._held.turn(now)
@@ -477,7 +475,7 @@ class Pipeline:
     @property
     def _is_watched(self) -> bool:
         """Whether a lane may become late, or may stop being late."""
-        return not self.is_empty or self._spooling.any_calming or bool(self._held.resting)
+        return not self.is_empty or self._spooling.any_calming
 
     def stop_reading(self) -> None:
         """The bridge is about to stop: messages on disk stay there for the next start."""

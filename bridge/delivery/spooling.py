@@ -142,12 +142,12 @@ class Spooling:
     # -- late lanes ------------------------------------------------------------------------------------
 
     def watch(
-        self, now: float, sequence: int, settled: int, lanes: Iterable[Lane], some: Iterable[Lane]
+        self, now: float, sequence: int, settled: int, lanes: Iterable[Lane], flying: Iterable[Lane]
     ) -> list[Lane]:
         """Look for messages that Kafka has not confirmed in time. Returns lanes that are late now or no more.
 
         Messages up to number `settled` are at least on disk. While these are all that could be late, only
-        `some` lanes are looked at, which are `flying` or `resting` (held_lanes.py): there may be ten thousand
+        lanes that are `flying` (not LIVE, with messages in flight) are looked at: there may be ten thousand
         `lanes`. Of those, only lanes with messages in memory are looked at.
         """
         if now < self.watch_at:
@@ -164,7 +164,7 @@ class Spooling:
         if when > now - self._after:
             late_up_to = 0
         if late_up_to <= settled:
-            lanes = some
+            lanes = flying
         looked_at = {lane for lane in lanes if lane.in_flight or lane.waiting}
         looked_at |= self._calming
         found = []

@@ -124,12 +124,12 @@ class Looks:
         lanes, spooling = world.pipeline._lanes, world.pipeline._spooling
         watch = spooling.watch
 
-        def counted(now: float, sequence: int, settled: int, _: object, some: set[Lane]) -> list[Lane]:
+        def counted(now: float, sequence: int, settled: int, _: object, flying: set[Lane]) -> list[Lane]:
             def every() -> Iterator[Lane]:
                 self.count += 1
                 yield from lanes.values()
 
-            return watch(now, sequence, settled, every(), some)
+            return watch(now, sequence, settled, every(), flying)
 
         monkeypatch.setattr(spooling, "watch", counted)
 
