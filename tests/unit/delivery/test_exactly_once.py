@@ -233,6 +233,23 @@ def test_a_topic_without_messages_is_forgotten_where_there_are_too_many(
     assert world.produced == [900, 901]
 
 
+def test_a_message_that_is_on_disk_is_in_flight_and_may_be_late_until_kafka_has_it(clock: Clock) -> None:
+    world = _world()
+    (lane,) = world.pipeline.lanes
+    assert world.session.acknowledged == [900]
+    assert not world.pipeline.is_empty, "a stop waits for its transaction"
+    for _ in range(15):
+        clock.now += 0.1
+        world.turn()
+    assert lane.late
+    world.kafka.deliver()
+    for _ in range(15):
+        clock.now += 0.1
+        world.turn()
+    assert world.pipeline.is_empty
+    assert not lane.late
+
+
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another topic"])
 def test_a_held_lane_is_seen_to_wait_although_nothing_of_it_is_in_flight(clock: Clock, others: bool) -> None:
     """All that it has is on disk and acknowledged."""
