@@ -429,8 +429,8 @@ class World:
         elif self.faults and what < 0.72:
             self.kafka.away ^= {f"{self.chance.choice(SITES)}.{self.chance.choice(SENSORS)}"}
         elif self.faults and self.trouble == GROUP and what < 0.73:
-            # Before the disk has seen a second number, it does not know that there was a first one.
-            if any(each.number > 3 for each in self.kafka.numbers.values()):
+            on_disk = self.disk._file.store
+            if on_disk and on_disk.memory.confirmed:  # before, nobody can know that a number is missing
                 self.kafka.numbers.clear()
 
     def end_well(self) -> None:
