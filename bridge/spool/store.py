@@ -291,8 +291,10 @@ class Store:
                     if size >= _REASSIGN_BYTES:
                         break
                 self._db.execute("DELETE FROM facts WHERE name IN ('routes', 'reassigned')")
-                fact = ("reassigned", f"{after} {routes}") if rows else ("routes", routes)
-                self._db.execute("INSERT INTO facts VALUES (?, ?)", fact)
+                if rows:
+                    set_fact(self._db, "reassigned", f"{after} {routes}")
+                else:
+                    set_fact(self._db, "routes", routes)
             self._is_settled = not rows
             return moved if rows else None
 

@@ -90,7 +90,7 @@ class NumberReader:
     def consumer_group_metadata(self) -> object:
         return object()
 
-    def list_topics(self, timeout: float) -> SimpleNamespace:  # noqa: ARG002
+    def list_topics(self, timeout: float) -> SimpleNamespace:
         return SimpleNamespace(topics={})
 
     def close(self) -> None: ...
@@ -108,7 +108,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Client]]:
 
 
 @pytest.fixture
-def producer(client: type[Client]) -> TransactionalProducer:  # noqa: ARG001
+def producer(client: type[Client]) -> TransactionalProducer:
     return TransactionalProducer(KafkaSettings(bootstrap_servers="k:9092"), "id", "group", lambda *_: None)
 
 
@@ -119,6 +119,11 @@ def a_run(*payloads: bytes) -> Run:
         message.plan, message.timestamp = plain_plan(b"t", TOPIC), -1
         messages.append(message)
     return Run(1, messages, Intent(1, "run", {}, 0, TOPIC), TOPIC, is_trial=False, hurries=False)
+
+
+def _open_and_run(producer: TransactionalProducer) -> None:
+    producer.open("")
+    producer.run(a_run(b"1"), lambda _: "spool")
 
 
 @pytest.mark.parametrize(
@@ -137,8 +142,7 @@ def test_a_client_that_was_fenced_is_freed_although_the_library_keeps_the_except
     """Else each twin's turn would leave a client, with six threads, in the process."""
     client.raises[call] = _FENCED
     with pytest.raises(Lost) as lost:
-        producer.open("")
-        producer.run(a_run(b"1"), lambda _: "spool")
+        _open_and_run(producer)
     assert lost.value.is_fenced
     lost.value.__traceback__ = None
     del lost
