@@ -100,7 +100,7 @@ def test_events_settings_and_headers_that_are_named_exist(page: Path) -> None:
     ours = {event.value for event in Event} | _SETTINGS | set(STANDARD_HEADERS)
     ours |= {each.id for each in CHECKS}
     named = {found.rstrip(".") for found in _NAMED.findall(page.read_text())}
-    files = {found for found in named if found.endswith((".py", ".md", ".toml", ".db"))}
+    files = {found for found in named if found.endswith((".py", ".md", ".toml", ".db", ".reserve"))}
     assert named - files - ours - _NO_NAMES_OF_OURS == set()
 
 
