@@ -486,7 +486,14 @@ class Lane:
         pending = [message for message in self._unwritten if not message.state]
         count = at_once(pending)
         self._unwritten = pending[count:]
-        return self.rows.cut(pending[:count])
+        pending = pending[:count]
+        if not (self.behind and self._is_stored_between):
+            return self.rows.cut(pending)
+        # A segment of both would keep what is behind the stored rows in memory, and so before them.
+        first = self.behind[0].sequence
+        ahead = [message for message in pending if message.sequence < first]
+        behind = [message for message in pending if message.sequence >= first]
+        return self.rows.cut(ahead) + self.rows.cut(behind)
 
     def committed(self, segment: Segment) -> None:
         """The segment is on disk, synced: its messages may be acknowledged."""

@@ -401,7 +401,7 @@ class Pipeline:
         if self._held.stirred or now >= self._held.due:
             self._held.turn(now)
         disk_due = self._spooling.turn(now)
-        if self.is_empty:
+        if not self.counts.in_flight:
             self._settled = self._sequence
         if now >= self._many_topics.due:
             self._many_topics.turn(now)

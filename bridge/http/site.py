@@ -79,7 +79,7 @@ class Site:
         self._files = {path: _file((files / name).read_bytes(), kind) for path, (name, kind) in _PAGE.items()}
 
     def answer(self, request: Request) -> Answer:
-        """The answer to a request whose form is right. Costs less than a millisecond."""
+        """The answer to a request whose form is right. With a few routes it costs less than a millisecond."""
         if request.method not in ("GET", "HEAD"):
             return says(405, f"{request.method} is not allowed here: GET and HEAD alone", allow="GET, HEAD")
         if why := self._why_wrong_host(request.headers.get("host", "")):

@@ -54,7 +54,8 @@ _RATE_OVER, _GROWTH_OVER = 10, 60  # seconds
 _GROWTH_AT_LEAST = 5  # seconds of growth, before which no forecast is made
 _MOST_MARKS = 4096
 _MOST_HELD = 50
-_MANY_LANES, _LANES_A_SECOND = 1000, 1000  # the second: how many lanes are looked at, on average
+# More lanes or routes than _MANY are not looked at for each snapshot: on average so many a second.
+_MANY = _A_SECOND = 1000
 _ARE_HELD = (LaneState.HELD, LaneState.ASKING)
 _LATELY = 3600.0  # seconds for which the last event of a kind is remembered
 _STILL = 90.0  # seconds; a cause that lasts is logged once a minute
@@ -257,8 +258,9 @@ class Collector:
         self._spools_since = 0.0  # when the spool was last seen empty
         self._step_at = self._began + _STEP
         self._held_since: dict[str, tuple[str, float]] = {}
-        self._look_at_lanes_at = 0.0
+        self._look_at_lanes_at = self._look_at_routes_at = 0.0
         self._of_lanes = _OfLanes()
+        self._of_routes: tuple[Route, ...] = ()
 
     def turn(self, now: float, took: float) -> float:
         """Call this at each turn of the loop. `took`: seconds that the loop did not wait, at most at once.
@@ -292,6 +294,8 @@ class Collector:
         self._pipeline.sampled.look_at_clock()
         if now >= self._look_at_lanes_at:
             self._of_lanes = self._look_at_lanes(now)
+        if now >= self._look_at_routes_at:
+            self._of_routes = self._look_at_routes(now)
         flow = self._flow(now)
         held, held_total, waiting_total = self._of_lanes.held
         neighbours = self.neighbours
@@ -306,7 +310,7 @@ class Collector:
             kafka=self._of_kafka(now),
             spool=self._of_spool(now, flow),
             flow=flow,
-            routes=self._routes(),
+            routes=self._of_routes,
             held=held,
             held_total=held_total,
             waiting_total=waiting_total,
@@ -440,8 +444,8 @@ class Collector:
     def _look_at_lanes(self, now: float) -> "_OfLanes":
         """Look at all lanes. Where there are thousands, this is done more seldom than a snapshot is made."""
         lanes, not_live = self._pipeline.lanes, self._pipeline.held.lanes
-        if len(lanes) > _MANY_LANES:
-            self._look_at_lanes_at = now + len(lanes) / _LANES_A_SECOND
+        if len(lanes) > _MANY:
+            self._look_at_lanes_at = now + len(lanes) / _A_SECOND
         return _OfLanes(
             self._held(now, not_live), _oldest_sequence(lanes, not_live), unaccounted(self._pipeline)
         )
@@ -542,8 +546,11 @@ class Collector:
 
     # -- routes and topics -------------------------------------------------------------------------------
 
-    def _routes(self) -> tuple[Route, ...]:
-        counts = self._pipeline.counts
+    def _look_at_routes(self, now: float) -> tuple[Route, ...]:
+        """What is counted by route. As with lanes: more seldom where there are thousands."""
+        counts, routes = self._pipeline.counts, self._pipeline.routes
+        if len(routes) > _MANY:
+            self._look_at_routes_at = now + len(routes) / _A_SECOND
         return tuple(
             Route(
                 route.name,
@@ -552,7 +559,7 @@ class Collector:
                 counts.delivered_by_route[route.name],
                 counts.skipped_by_route[route.name],
             )
-            for route in self._pipeline.routes
+            for route in routes
         )
 
     def _held(self, now: float, not_live: Sequence[Lane]) -> tuple[tuple[HeldTopic, ...], int, int]:

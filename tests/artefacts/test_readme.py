@@ -137,6 +137,20 @@ def test_the_figures_as_shipped_are_those_of_the_page_about_them() -> None:
     assert rows(README, "As it is shipped,") == wanted
 
 
+def test_the_figures_with_many_topics_are_those_of_the_page_about_them() -> None:
+    page = (ROOT / "docs/explanation/performance.md").read_text()
+
+    def row(curve: str, point: str) -> list[str]:
+        table = page.partition(f"<!-- growth: {curve} -->")[2].partition("<!-- end -->")[0]
+        (found,) = re.findall(rf"^\| {point} \| (.*) \|$", table, re.MULTILINE)
+        return [cell.split(" ")[0] for cell in found.split(" | ")]
+
+    sentences = r"a message costs (\S+) CPU µs, and a bare .*costs (\S+): [^.]*\.[^.]* (\S+) times"
+    said = re.search(sentences, README)
+    assert said
+    assert list(said.groups()) == [*row("kafka-topics", "1,000")[:2], row("mqtt-topics", "1,000,000")[-1]]
+
+
 def test_other_bridges_are_compared_on_the_day_that_their_page_gives() -> None:
     (day,) = re.findall(r"^As of (\d{4}-\d\d-\d\d)", README, re.MULTILINE)
     assert f"**{day}**" in (ROOT / "docs/explanation/other-bridges.md").read_text()

@@ -116,6 +116,14 @@ class Chain:
         on_disk_too = sum(each.rows.kept for each in not_live)
         # What is acknowledged, and in memory all the same. A read brings one segment too many at most.
         assert on_disk_too <= 2 * ROOM_MESSAGES + SEGMENT
+        alone = [
+            message.sequence
+            for each in self.pipeline.lanes
+            for message in (*each.in_flight, *each.waiting, *each.behind)
+            if not message.state
+        ]
+        settled = self.pipeline._settled
+        assert min(alone, default=settled + 1) > settled, "nobody would find this message late"
 
     def is_asked_about(self, lane: Lane) -> bool:
         """Whether the held lane has its time; or its turn, as one of many that are held for one reason."""

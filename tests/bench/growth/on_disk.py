@@ -1,42 +1,45 @@
 """A backlog that is on disk when the bridge starts: what the start costs, and how it goes to Kafka."""
 
+import contextlib
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from bridge.spool.store import Store
 from tests.bench import meter, spool
 from tests.bench.drain import Incomplete, rate_until
-from tests.bench.growth import topics
+from tests.bench.growth import topics, window_broker
 from tests.bench.growth.drained import CPU, PEAK, RATE, START, Figures, bridge
 from tests.bench.growth.load import Load, publish
 from tests.bench.growth.records import Records, Tally
-from tests.bench.peers import Peer
+from tests.bench.peers import Place
 from tests.bench.rig import PARTITIONS, Rig
+from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 
 LIVE = "seconds until live"
 START_PEAK = "MB at the start"
 PANELS = ((CPU, (CPU,)), (RATE, (RATE,)), (START, (START, LIVE)), (PEAK, (PEAK, START_PEAK)))
-_WINDOW = 1000  # the broker's, so that the way to disk is short
+# The broker keeps its window. mosquitto 2.0.11 sends a whole backlog at once, and after the first bridge was
+# killed it sends again what it had not seen acknowledged then: hundreds of thousands.
+_WINDOW = 1000  # so that the way to disk is short
+_PORT = 1885  # of the broker: mosquitto has the usual one
 
 
 def measure(here: Rig, point: int, _messages: int) -> Figures:
     """A backlog of `point` messages. Raises Incomplete if they are not in Kafka, once and in order."""
     load = Load(point, window=_WINDOW)
-    here.allow_inflight(load.window)
-    place = here.place("bridge", mqtt5=True)
+    place = replace(here.place("bridge", mqtt5=True), mqtt_port=_PORT)
     topics.create(here.kafka, [place.topic], PARTITIONS)
     records = Records(here.kafka, [place.topic], PARTITIONS)
-    peer = Peer("mqtt-kafka-bridge", "bridge", partial(bridge, load))
     rows = partial(spool.rows, place.directory / f"{place.client_id}.state" / Store.FILE)
-    with here.live(peer, place) as process:  # makes the session
-        meter.wait_quiet(process)
-    publish(place, load)
-    with here.kafka.all_hung():
-        with here.live(peer, place) as process:
+    with window_broker.running(place, _WINDOW), here.kafka.all_hung():
+        with _live(load, place) as process:
+            publish(place, load)
             rate_until(load.count, rows, process)
         began = time.monotonic()
-        with here.live(peer, place) as process:
+        with _live(load, place) as process:
             live = time.monotonic() - began
             start_cpu = meter.wait_quiet(process)
             start_peak = meter.peak_mb(process)
@@ -48,10 +51,9 @@ def measure(here: Rig, point: int, _messages: int) -> Figures:
             peak = meter.peak_mb(process)
     found = records.read(Tally(load.count, load.devices))
     records.close()
-    here.forget_session(place)
     topics.delete(here.kafka, [place.topic])
-    if (found.different, found.misplaced) != (load.count, 0):
-        raise Incomplete(f"{found} instead of {load.count:,} messages in order")
+    if (found.different, found.copies, found.misplaced) != (load.count, 0, 0):
+        raise Incomplete(f"{found} instead of {load.count:,} messages, once and in order")
     return {
         CPU: (cpu - start_cpu) / load.count * 1e6,
         RATE: rate,
@@ -59,5 +61,16 @@ def measure(here: Rig, point: int, _messages: int) -> Figures:
         START: start_cpu,
         START_PEAK: start_peak,
         PEAK: peak,
-        "copies": found.copies,
     }
+
+
+@contextlib.contextmanager
+def _live(load: Load, place: Place) -> Iterator[BridgeProcess]:
+    """Run the bridge inside the block. It is killed at the end."""
+    process = bridge(load, place)
+    try:
+        process.start()
+        process.wait_live()
+        yield process
+    finally:
+        process.kill9()

@@ -7,12 +7,16 @@ messages to its session, as EMQ does, and queues the others, in order of arrival
 session; whoever speaks MQTT 3.1.1 publishes. Nothing outlives a connection.
 """
 
+import contextlib
 import selectors
 import socket
 import sys
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 
+from tests.bench.peers import Place
+from tests.harness.kit import ROOT
 from tests.harness.packets import (
     Ack,
     Connack,
@@ -26,10 +30,26 @@ from tests.harness.packets import (
     Suback,
     Subscribe,
 )
+from tests.harness.process import Process
 
 _MQTT5 = 5
 _IDENTIFIERS = 65535
 _CHUNK = 16_384  # bytes
+
+
+@contextlib.contextmanager
+def running(place: Place, window: int) -> Iterator[None]:
+    """Run such a broker at the place's address inside the block."""
+    log = place.directory / f"{place.client_id}.broker.log"
+    command = [sys.executable, "-m", __name__, place.mqtt_host, str(place.mqtt_port), str(window)]
+    broker = Process(
+        "window broker", command, log=log, cwd=ROOT, ready=lambda: "listening" in log.read_text()
+    )
+    try:
+        broker.start()
+        yield
+    finally:
+        broker.kill9()
 
 
 def main(host: str, port: str, window: str) -> None:

@@ -95,6 +95,23 @@ def test_what_failed_stays_before_what_is_still_in_flight() -> None:
     assert list(lane.behind) == messages[3:]
 
 
+def test_what_waits_when_the_disk_is_opened_late_stays_behind_what_is_found_there(live: Lane) -> None:
+    """It is written in one segment with a message in flight, which may be in Kafka already."""
+    flies, waits = message(), message()
+    assert live.offer(flies)
+    live.drain()  # a new producer takes over
+    assert not live.offer(waits)
+    live.watch(waits.sequence)
+    assert live.late
+    live.open_late(1000)
+    for segment in live.take_unwritten():
+        live.committed(segment)
+    live.rows.found(10, 1000, 100)
+    live.delivered(flies)
+    assert list(live.release()) == []
+    assert live.wants_rows() is not None
+
+
 def test_what_is_written_at_once_is_bounded_and_goes_on_where_it_was(live: Lane) -> None:
     live.answered(3_000_000)
     messages = [message(1_500_000) for _ in range(5)]

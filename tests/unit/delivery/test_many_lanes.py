@@ -155,6 +155,32 @@ def test_no_look_for_late_messages_goes_over_all_lanes_while_kafka_confirms_soon
     assert looks.count == 0
 
 
+def test_no_look_for_late_messages_goes_over_all_lanes_while_all_that_one_topic_awaits_is_on_disk(
+    world: World, clock: Clock, looks: Looks
+) -> None:
+    """A topic without a leader has messages in flight for as long as that lasts. They are settled."""
+    hold(world, clock, Hold.MISSING)
+    world.receive()
+    world.receive(b"site/leaderless")
+    rest(world, clock)
+    kafka_of(world).leaderless = {"iot.leaderless"}
+    hung = world.receive(b"site/leaderless")
+    for _ in range(20):
+        clock.now += 0.1
+        disk_of(world).finish(works=True)
+        world.pipeline.turn()
+    assert hung.packet_id in world.session.acknowledged
+    assert world.counts.in_flight == 0
+    looks.count = 0
+    for _ in range(100):
+        world.receive()
+        clock.now += 0.1
+        world.pipeline.turn()
+        kafka_of(world).report(1.0)
+        world.pipeline.turn()
+    assert looks.count == 0
+
+
 def test_a_late_message_is_found_although_kafka_has_confirmed_soon_before(
     world: World, clock: Clock, looks: Looks
 ) -> None:

@@ -118,6 +118,17 @@ def test_counts_are_by_qos_route_and_reason(seen: Seen) -> None:
     assert routes["noise"].skipped == 1
 
 
+def test_thousands_of_routes_are_looked_at_only_as_often_as_a_thousand_in_a_second(seen: Seen) -> None:
+    few = seen.look().routes
+    assert seen.look().routes is not few
+    pipeline = seen.world.pipeline
+    pipeline.routes = [route for route in pipeline.routes for _ in range(5000 // len(pipeline.routes))]
+    many = seen.look().routes
+    assert len(many) > 4000
+    assert seen.look(3.0).routes is many
+    assert seen.look(2.0).routes is not many
+
+
 def test_a_dead_letter_has_its_reason(seen: Seen) -> None:
     world = seen.world
     world.receive()
