@@ -367,6 +367,7 @@ class DiskThread:
             write()
         except DiskFull:
             self._file.reserve.spend()
+            self._file.open().try_to_empty_log()  # what was written before in that room may fill it
             write()
 
     def _stand(self, wanted: _Stand) -> None:

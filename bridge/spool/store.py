@@ -603,6 +603,11 @@ class Store:
         with self._translated():
             self._unused.empty_large_log()
 
+    def try_to_empty_log(self) -> None:
+        """Give the space of SQLite's log back, unless the file has no room for what is in the log."""
+        with self._translated():
+            self._unused.try_to_empty_log()
+
     def squeeze(self) -> bool:
         """Give unused space back although little is unused, for a disk that is full. False: hardly any is."""
         with self._translated():
