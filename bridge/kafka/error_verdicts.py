@@ -61,6 +61,8 @@ _DOWN = re.compile(r"(\d+)/(\d+) brokers are down")
 _NAME = re.compile(r"Failed to resolve '([^']+)': (.+)")
 _CONNECT = re.compile(r"Connect to ipv[46]#\S+ failed: ")
 _ORIGIN = re.compile(r"(^|: )(?:Local|Broker): ")
+# The connection ended before the broker named its SASL mechanisms (rdkafka_request.c).
+_UNANSWERED = "mechanism handshake failed: Local: "
 
 
 def unusable_file(text: str) -> str:
@@ -76,7 +78,10 @@ def kind(code: int, text: str) -> int:
     """Return `code`, or TLS where librdkafka reports a TLS failure as a lost connection.
 
     With TLS 1.3 a broker refuses a certificate after the handshake; then only the text names TLS.
+    A broker that dies while it is asked for its SASL mechanisms has refused nothing: that is TRANSPORT.
     """
+    if code == AUTHENTICATION and _UNANSWERED in text:
+        return TRANSPORT
     tls = "certificate verify failed" in text or "SSL alert number" in text
     return TLS if code == TRANSPORT and tls else code
 

@@ -108,11 +108,11 @@ def publish_evenly(
     rate: int,
     count: int,
     arrived: list[float],
-    also: Callable[[int], bytes] | None = None,
+    also: Iterator[bytes] | None = None,
 ) -> None:
     """Publish evenly, and wait until all have arrived. The payload begins with the time of sending, in ns.
 
-    `also` makes one more packet for each message, by its number; nobody waits for the arrival of these.
+    `also` has one more packet for each message; nobody waits for the arrival of these.
     """
     expected = len(arrived) + count
     with closing(backlog.connect(place.mqtt_host, place.mqtt_port, "bench-publisher")) as connection:
@@ -123,7 +123,7 @@ def publish_evenly(
             packet_id = number % 65535 + 1
             value = backlog.payload(time.monotonic_ns())
             packet = Publish(backlog.topic(place.site, number), value, 1, packet_id).encode(4)
-            connection.sendall(packet + also(number) if also else packet)
+            connection.sendall(packet + next(also) if also else packet)
             with contextlib.suppress(BlockingIOError):
                 connection.recv(65536, socket.MSG_DONTWAIT)
         wait_until(

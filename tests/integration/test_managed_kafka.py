@@ -138,11 +138,11 @@ def send(haproxy: HAProxy, value: str) -> None:
     publish.single("login", value, qos=1, hostname=haproxy.host.address, port=DEVICES)
 
 
-def arrives(kafka: KafkaCluster, value: str) -> None:
+def arrives(kafka: KafkaCluster, value: str, bridge: BridgeProcess) -> None:
     wait_until(
         lambda: value.encode() in [record.value for record in records(kafka.bootstrap, "mqtt")],
         30.0,
-        f"{value!r} is in Kafka",
+        lambda: f"{value!r} is in Kafka{bridge.log_tail(30)}",
     )
 
 
@@ -156,7 +156,7 @@ def test_plain_with_the_password_in_a_file(
         send(haproxy, "by PLAIN")
         bridge.wait_for("kafka.authentication_failed")
         file.write_text(f"{PASSWORD}\n")
-        arrives(managed, "by PLAIN")
+        arrives(managed, "by PLAIN", bridge)
 
 
 def test_oauthbearer_with_a_token_endpoint_also_after_the_first_token_has_expired(
@@ -168,13 +168,13 @@ def test_oauthbearer_with_a_token_endpoint_also_after_the_first_token_has_expire
     }
     with new_bridge("OAUTHBEARER", options) as bridge:
         send(haproxy, "by OAUTHBEARER")
-        arrives(managed, "by OAUTHBEARER")
+        arrives(managed, "by OAUTHBEARER", bridge)
         before = len(Endpoint.asked)
         wait_until(lambda: len(Endpoint.asked) > before, 5.0 * LIFETIME, "librdkafka asks for the next token")
         managed.node(1).kill9()  # so that the bridge must log in again
         managed.resurrect()
         send(haproxy, "with another token")
-        arrives(managed, "with another token")
+        arrives(managed, "with another token", bridge)
     assert {tuple(each["grant_type"]) for each in Endpoint.asked} == {("client_credentials",)}
     assert {tuple(each["scope"]) for each in Endpoint.asked} == {("kafka",)}
     shown = subprocess.run(

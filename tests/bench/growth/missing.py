@@ -19,9 +19,10 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from statistics import quantiles
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ RATE = 200  # messages/s
 # the bridge asks Kafka once about missing topics.
 _TURN, _TURNS = 250, 6
 _ROOT = "gone"
-_PORT = 1885  # of the broker, and one more of the other's: mosquitto and the feeder have the usual ones
+_PORTS = window_broker.PORT, window_broker.PORT + 1
 _WINDOW = 100  # messages; mqtt.receive_maximum as shipped
 _ABOUT_THEM = ("kafka.topic_", "kafka.lane_", "spool.")
 
@@ -77,7 +78,7 @@ class _Stage(NamedTuple):
 
 def measure(here: Rig, point: int, messages: int) -> Figures:
     """`messages` go to `point` missing topics. Raises Incomplete if one is lost or doubled."""
-    place, other = (replace(here.place("bridge", mqtt5=True), mqtt_port=port) for port in (_PORT, _PORT + 1))
+    place, other = (replace(here.place("bridge", mqtt5=True), mqtt_port=port) for port in _PORTS)
     names = [_kafka_topic(place, number) for number in range(point)]
     load, one_topic = Load(max(messages, point), devices=point), Load(_TURN * _TURNS, devices=1)
     topics.create(here.kafka, [place.topic, other.topic], PARTITIONS)
@@ -96,8 +97,8 @@ def measure(here: Rig, point: int, messages: int) -> Figures:
         twice, beside = _in_turns(
             control,
             it,
-            lambda number: _packet(other, one_topic, number),
-            lambda number: _packet(place, load, load.count + number),
+            (_packet(other, one_topic, number) for number in count()),
+            (_packet(place, load, number) for number in count(load.count)),
         )
         total = load.count + _TURN * _TURNS
         wait_until(lambda: on_disk() == total, 60.0, f"all {total:,} are on disk")
@@ -150,22 +151,15 @@ def most_in_a_minute(log: str) -> int:
 
 @contextlib.contextmanager
 def _side(place: Place) -> Iterator[_Side]:
-    with _live(place) as process, latency.arrivals(place) as arrived:
+    """Run the broker and the bridge inside the block. Both are killed at the end."""
+    with (
+        window_broker.running(place, _WINDOW),
+        _bridge(place) as process,
+        latency.arrivals(place) as arrived,
+    ):
         meter.wait_quiet(process)
         yield _Side(place, process, arrived)
-
-
-@contextlib.contextmanager
-def _live(place: Place) -> Iterator[BridgeProcess]:
-    """Run the broker and the bridge inside the block. Both are killed at the end."""
-    process = _bridge(place)
-    with window_broker.running(place, _WINDOW):
-        try:
-            process.start()
-            process.wait_live()
-            yield process
-        finally:
-            process.kill9()
+        process.kill9()
 
 
 def _bridge(place: Place) -> BridgeProcess:
@@ -176,18 +170,17 @@ def _bridge(place: Place) -> BridgeProcess:
     return BridgeProcess(settings, place.directory, name=place.client_id)
 
 
-def _in_turns(control: _Side, it: _Side, *also: Callable[[int], bytes]) -> tuple[_Stage, _Stage]:
-    """One stage of both bridges. `also`: for each of them, what makes a packet more for each message."""
+def _in_turns(control: _Side, it: _Side, *also: Iterator[bytes]) -> tuple[_Stage, _Stage]:
+    """One stage of both bridges. `also`: for each of them, a packet more for each message."""
     sides = control, it
     used = [0.0, 0.0]
     latencies: tuple[list[float], list[float]] = ([], [])
     for turn in range(_TURNS):
         for which in (0, 1) if turn % 2 else (1, 0):
             side = sides[which]
-            more = partial(_numbered, also[which], turn * _TURN) if also else None
             side.arrived.clear()
             before = meter.cpu_seconds(side.process)
-            latency.publish_evenly(side.place, RATE, _TURN, side.arrived, more)
+            latency.publish_evenly(side.place, RATE, _TURN, side.arrived, also[which] if also else None)
             used[which] += meter.cpu_seconds(side.process) - before
             latencies[which].extend(side.arrived)
     first, second = (
@@ -195,10 +188,6 @@ def _in_turns(control: _Side, it: _Side, *also: Callable[[int], bytes]) -> tuple
         for which in (0, 1)
     )
     return first, second
-
-
-def _numbered(also: Callable[[int], bytes], start: int, number: int) -> bytes:
-    return also(start + number)
 
 
 def _kafka_topic(place: Place, number: int) -> str:

@@ -1,8 +1,6 @@
 """A backlog that is on disk when the bridge starts: what the start costs, and how it goes to Kafka."""
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -13,9 +11,7 @@ from tests.bench.growth import topics, window_broker
 from tests.bench.growth.drained import CPU, PEAK, RATE, START, Figures, bridge
 from tests.bench.growth.load import Load, publish
 from tests.bench.growth.records import Records, Tally
-from tests.bench.peers import Place
 from tests.bench.rig import PARTITIONS, Rig
-from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 
 LIVE = "seconds until live"
@@ -24,22 +20,22 @@ PANELS = ((CPU, (CPU,)), (RATE, (RATE,)), (START, (START, LIVE)), (PEAK, (PEAK, 
 # The broker keeps its window. mosquitto 2.0.11 sends a whole backlog at once, and after the first bridge was
 # killed it sends again what it had not seen acknowledged then: hundreds of thousands.
 _WINDOW = 1000  # so that the way to disk is short
-_PORT = 1885  # of the broker: mosquitto has the usual one
 
 
 def measure(here: Rig, point: int, _messages: int) -> Figures:
     """A backlog of `point` messages. Raises Incomplete if they are not in Kafka, once and in order."""
     load = Load(point, window=_WINDOW)
-    place = replace(here.place("bridge", mqtt5=True), mqtt_port=_PORT)
+    place = replace(here.place("bridge", mqtt5=True), mqtt_port=window_broker.PORT)
     topics.create(here.kafka, [place.topic], PARTITIONS)
     records = Records(here.kafka, [place.topic], PARTITIONS)
     rows = partial(spool.rows, place.directory / f"{place.client_id}.state" / Store.FILE)
     with window_broker.running(place, _WINDOW), here.kafka.all_hung():
-        with _live(load, place) as process:
+        with bridge(load, place) as process:
             publish(place, load)
             rate_until(load.count, rows, process)
+            process.kill9()
         began = time.monotonic()
-        with _live(load, place) as process:
+        with bridge(load, place) as process:
             live = time.monotonic() - began
             start_cpu = meter.wait_quiet(process)
             start_peak = meter.peak_mb(process)
@@ -49,6 +45,7 @@ def measure(here: Rig, point: int, _messages: int) -> Figures:
             wait_until(lambda: not rows(), 60.0, "the spool is empty")
             cpu = meter.wait_quiet(process)
             peak = meter.peak_mb(process)
+            process.kill9()
     found = records.read(Tally(load.count, load.devices))
     records.close()
     topics.delete(here.kafka, [place.topic])
@@ -62,15 +59,3 @@ def measure(here: Rig, point: int, _messages: int) -> Figures:
         START_PEAK: start_peak,
         PEAK: peak,
     }
-
-
-@contextlib.contextmanager
-def _live(load: Load, place: Place) -> Iterator[BridgeProcess]:
-    """Run the bridge inside the block. It is killed at the end."""
-    process = bridge(load, place)
-    try:
-        process.start()
-        process.wait_live()
-        yield process
-    finally:
-        process.kill9()

@@ -32,6 +32,7 @@ from tests.harness.packets import (
 )
 from tests.harness.process import Process
 
+PORT = 1885  # and the next one: mosquitto and the feeder have the usual ones
 _MQTT5 = 5
 _IDENTIFIERS = 65535
 _CHUNK = 16_384  # bytes

@@ -81,6 +81,18 @@ def test_librdkafkas_notation_is_left_out(text: str, plain: str) -> None:
     assert error_verdicts.plain(text) == plain
 
 
+def test_a_broker_that_dies_in_the_sasl_handshake_has_refused_nobody() -> None:
+    died = (
+        "sasl_ssl://k:9094/1: SASL OAUTHBEARER mechanism handshake failed: Local: Broker transport failure:"
+        " broker's supported mechanisms: (n/a) (after 5ms in state AUTH_HANDSHAKE)"
+    )
+    assert error_verdicts.kind(error_verdicts.AUTHENTICATION, died) == error_verdicts.TRANSPORT
+    refused = (
+        "sasl_ssl://k:9094/1: SASL OAUTHBEARER mechanism handshake failed: Broker: Unsupported SASL mechanism"
+    )
+    assert error_verdicts.kind(error_verdicts.AUTHENTICATION, refused) == error_verdicts.AUTHENTICATION
+
+
 def test_groups_of_codes_are_librdkafkas() -> None:
     assert {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC} == set(error_verdicts.NO_TOPIC)
     denied = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED}
