@@ -236,7 +236,7 @@ class Spooling:
         return min(due, max(0.0, self._guest_until - now)) if waits_for_guest else due
 
     def takes_along(self, lane: Lane) -> bool:
-        """Whether a message that has just come is written without a turn: with others, which wait for more."""
+        """Whether a message that has just come is written without a turn: with others that wait for more."""
         return self._through_disk and lane.waits_for_disk and lane.unwritten < ENOUGH
 
     def _gather(self, now: float) -> float:
