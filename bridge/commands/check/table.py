@@ -175,8 +175,9 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "kafka.transactions",
         Group.KAFKA,
-        "With delivery exactly-once: the bridge may read its group, and Kafka opens transactions.",
-        "allow the group; set transaction.state.log.replication.factor to at most the number of brokers",
+        "With delivery exactly-once: the bridge may read its group and topics, and Kafka opens transactions.",
+        "allow the group and the topics; set transaction.state.log.replication.factor to at most the number"
+        " of brokers",
         "check-kafkatransactions",
         kafka_side.transactions,
         seconds=60.0,
