@@ -295,17 +295,12 @@ class Lane:
                 self.state = LaneState.PROBING
                 yield self._launch(self.waiting.pop(0))
                 return
-            self.state = LaneState.SPOOLING
-        if self.state is LaneState.SPOOLING:
+            self.state = _SPOOLING
+        if self.state is _SPOOLING:
             waiting, self.waiting = self.waiting, []
             room = self._room_in_flight(waiting)
             # Nearly all messages from disk go this way: the calls of other methods are written out.
-            suspects, limit, through_disk, in_flight = (
-                self._suspects,
-                self._limit,
-                self.through_disk,
-                self.in_flight,
-            )
+            suspects, limit = self._suspects, self._limit
             for position, message in enumerate(waiting):
                 size = len(message.payload)
                 is_suspect = message in suspects or size + message.plan.overhead > limit
@@ -313,7 +308,7 @@ class Lane:
                     self.state is not _SPOOLING
                     or is_suspect
                     or room <= 0
-                    or (through_disk and not message.state)
+                    or (self.through_disk and not message.state)
                 ):
                     if self.state is _SPOOLING and is_suspect:
                         self.state = LaneState.DRAINING
@@ -322,9 +317,9 @@ class Lane:
                 room -= size
                 if message.timestamp <= self._refused_up_to:
                     self._leave_out_stamp(message)
-                in_flight[message] = None
+                self.in_flight[message] = None
                 yield message
-            if self.state is LaneState.SPOOLING and not self.spools and not self.waiting:
+            if self.state is _SPOOLING and not self.spools and not self.waiting:
                 self.state = LaneState.LIVE
                 self._unwritten.clear()
                 self.room.give_back(len(self.in_flight), self._size)
