@@ -332,6 +332,10 @@ class DiskThread:
     def _commit(self, store: Store, job: Job, whole: Job) -> list[Journaled]:
         """Write the job, which is the part of the `whole` one that fits. Returns the journal's rows."""
         began = time.monotonic()
+        if self._keeps_journal and not self._file.reserve.is_held:
+            # A commit that finds no room leaves a log that fills the disk. If the file had to grow for what
+            # was in the log before, the log could never be emptied.
+            store.try_to_empty_log()
         row = self.unjournaled
         body, messages = row.packed(job.contents) if row else (b"", 0)
         store.write(

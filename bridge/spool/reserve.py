@@ -24,6 +24,10 @@ class Reserve:
         self._is_held = False
         self.size = _SIZE
 
+    @property
+    def is_held(self) -> bool:
+        return self._is_held
+
     def hold(self) -> bool:
         """Take the bytes, unless they are held. False: the disk has not so many."""
         if self._is_held:

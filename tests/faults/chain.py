@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.faults.load import KINDS, Load
+from tests.faults.load import KINDS, Load, count_at
 from tests.faults.table import Outcome
 from tests.harness.bridge import BridgeProcess, Entry
 from tests.harness.brokers import TwoDoors
@@ -198,6 +198,7 @@ class Chain:
         if self.is_exactly_once and not flow.bridge.entries("mqtt.taken_over"):
             doubled = 0
         assert verdict is not None
+        qos_1, qos_2 = (count_at(flow.tally.acked, qos) for qos in (1, 2))
         self.note(
             Outcome(
                 published=flow.tally.sent,
@@ -208,8 +209,12 @@ class Chain:
                 stall=flow.verifier.stall,
                 seconds_to_live=flow.seconds_to_live,
                 peak_mb=flow.bridge.peak_mb,
+                qos_1=qos_1,
+                qos_2=qos_2,
             )
         )
+        assert qos_1, "no message of QoS 1 was promised, so the round shows nothing"
+        assert qos_2, "no message of QoS 2 was promised, so the round shows nothing"
         good = not (verdict.lost or verdict.copies > doubled or (in_order and verdict.inversions))
         assert good, f"{verdict}{flow.bridge.log_tail(100)}"
         sums = flow.stopped

@@ -17,6 +17,11 @@ _SORTS = ((0, 4, "temp"), (0, 5, "power"), (1, 4, "power"), (1, 5, "door"), (2, 
 _COUNT = 4  # devices of each sort
 
 
+def count_at(ids: Collection[str], qos: int) -> int:
+    """How many of these ids are of messages at this QoS."""
+    return sum(name.startswith(f"q{qos}v") for name in ids)
+
+
 class Load:
     """24 devices that share `rate` messages a second. A context manager: they publish inside it."""
 

@@ -8,6 +8,8 @@ _HEAD = (
     "fault",
     "rounds",
     "published",
+    "QoS 1",
+    "QoS 2",
     "lost",
     "doubled",
     "bound",
@@ -20,7 +22,10 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """One round. `bound` limits the duplicates; `seconds_to_live` is 0 if the session was not cut."""
+    """One round. `bound` limits the duplicates; `seconds_to_live` is 0 if the session was not cut.
+
+    `qos_1` and `qos_2` are the messages that EMQ acknowledged: those that may not be lost.
+    """
 
     published: int
     lost: int
@@ -30,6 +35,8 @@ class Outcome:
     stall: float  # s
     seconds_to_live: float  # s
     peak_mb: float  # of the bridge
+    qos_1: int
+    qos_2: int
 
 
 def markdown(outcomes: Mapping[str, Sequence[Outcome]], failed: Mapping[str, int]) -> str:
@@ -47,6 +54,8 @@ def _row(fault: str, rounds: Sequence[Outcome], failed: int) -> tuple[str, ...]:
         fault,
         count,
         f"{sum(each.published for each in rounds):,}",
+        f"{sum(each.qos_1 for each in rounds):,}",
+        f"{sum(each.qos_2 for each in rounds):,}",
         f"{sum(each.lost for each in rounds)}",
         f"{sum(each.doubled for each in rounds)}",
         f"{sum(each.bound for each in rounds):,}",

@@ -45,6 +45,8 @@ def test_every_3_seconds_while_kafka_is_away(chain: Chain) -> None:
             stall=0.0,
             seconds_to_live=0.0,
             peak_mb=bridge.peak_mb,
+            qos_1=sum(len(name) % 2 == 0 for name in ids),
+            qos_2=sum(len(name) % 2 == 1 for name in ids),
         )
     )
     assert verifier.doubled == 0

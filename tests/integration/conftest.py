@@ -14,6 +14,7 @@ import pytest
 
 from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers, External, TwoDoors
+from tests.harness.disk import CannotMount, Disk
 from tests.harness.ejabberd import EjabberdPair
 from tests.harness.haproxy import SUBSCRIBER, HAProxy
 from tests.harness.hivemq import HiveMQ
@@ -122,6 +123,18 @@ def haproxy(network: Network, emq: Brokers, tmp_path: Path) -> Iterator[HAProxy]
 
 
 # -- the bridge ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    try:
+        disk = Disk(tmp_path).__enter__()
+    except CannotMount as error:
+        pytest.skip(f"no disk to break here: {error}")
+    try:
+        yield disk
+    finally:
+        disk.__exit__()
 
 
 @pytest.fixture

@@ -2,20 +2,36 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
 from tests.harness.bridge import BridgeProcess
+from tests.harness.conditions import wait_until
+from tests.harness.disk import Disk
 from tests.harness.kafka import KafkaCluster
-from tests.integration.flow import assert_nothing_lost_or_doubled
+from tests.integration.flow import Flow, assert_nothing_lost_or_doubled
 from tests.integration.test_the_bridge_restarts import WINDOW
 
 _RATE = 60.0  # messages a second: while a busy machine starts the bridge, EMQ queues 1,000
 _A_TRANSACTION = 100  # messages at this rate
 _UPWARD = ("two-doors", "ejabberd")
-_ON = {"kafka": {"delivery": "exactly-once"}}
+ON = {"kafka": {"delivery": "exactly-once"}}
+
+
+def kill_again_and_again(flow: Flow, kills: int, random: Random) -> None:
+    """At any moment: while the bridge starts, takes what waits, or has caught up."""
+    for _ in range(kills):
+        flow.bridge.kill9()
+        flow.devices.wait_sent(random.randrange(1, 60))
+        flow.bridge.start()
+        flow.bridge.wait_live()
+        flow.devices.wait_sent(random.randrange(1, 60))
+        if random.random() < 0.5:
+            flow.goes_on()
+    flow.goes_on()
 
 
 @pytest.mark.parametrize("qos", [1, 2])
@@ -23,17 +39,9 @@ def test_kill_9_again_and_again(
     new_flow: Callable[..., Any], qos: int, request: pytest.FixtureRequest
 ) -> None:
     """On brokers that number anew, or take the lowest free identifier, what was in flight is doubled."""
-    random, kills = Random(qos), 10
-    with new_flow(rate=_RATE, qos=qos, tables=_ON) as flow:
-        for _ in range(kills):
-            flow.bridge.kill9()
-            flow.devices.wait_sent(random.randrange(1, 60))
-            flow.bridge.start()
-            flow.bridge.wait_live()
-            flow.devices.wait_sent(random.randrange(1, 60))
-            if random.random() < 0.5:
-                flow.goes_on()
-        flow.goes_on()
+    kills = 10
+    with new_flow(rate=_RATE, qos=qos, tables=ON) as flow:
+        kill_again_and_again(flow, kills, Random(qos))
     if request.config.getoption("--brokers") in _UPWARD:
         assert_nothing_lost_or_doubled(flow)
     assert not flow.verdict.lost, flow.verdict
@@ -42,7 +50,7 @@ def test_kill_9_again_and_again(
 
 @pytest.mark.parametrize("qos", [1, 2])
 def test_a_stop_again_and_again(new_flow: Callable[..., Any], qos: int) -> None:
-    with new_flow(rate=_RATE, qos=qos, tables=_ON) as flow:
+    with new_flow(rate=_RATE, qos=qos, tables=ON) as flow:
         for _ in range(5):
             assert flow.bridge.terminate() == 0
             flow.devices.wait_sent(50)
@@ -50,6 +58,37 @@ def test_a_stop_again_and_again(new_flow: Callable[..., Any], qos: int) -> None:
             flow.bridge.wait_live()
             flow.goes_on()
     assert_nothing_lost_or_doubled(flow)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_the_power_is_cut_again_and_again(new_flow: Callable[..., Any], disk: Disk, qos: int) -> None:
+    """The disk forgets all that was not synced, at any moment under load."""
+    random = Random(qos)
+    spool = {"directory": disk.path, "keep_free": 0}
+    with new_flow(rate=2 * _RATE, qos=qos, tables={**ON, "spool": spool}) as flow:
+        for _ in range(6):
+            freeze(flow.bridge)
+            disk.dies()
+            flow.bridge.kill9()
+            disk.repair()
+            flow.bridge.start()
+            flow.bridge.wait_live()
+            flow.devices.wait_sent(random.randrange(1, 100))
+            if random.random() < 0.5:
+                flow.goes_on()
+        flow.goes_on()
+    assert_nothing_lost_or_doubled(flow)
+
+
+def freeze(bridge: BridgeProcess) -> None:
+    """No thread acknowledges anything any more; one that waits for the disk stops when that has answered."""
+    bridge.hang()
+    states = Path(f"/proc/{bridge.pid}/task").glob
+    wait_until(
+        lambda: {stat.read_text().rpartition(") ")[2][0] for stat in states("*/stat")} <= {"T", "D"},
+        5.0,
+        "all its threads have stopped",
+    )
 
 
 def _switch(bridge: BridgeProcess, delivery: str) -> None:
@@ -82,7 +121,7 @@ def test_the_mode_is_switched_on_and_off_with_messages_on_disk(
 
 def test_the_mode_is_switched_off_after_a_kill(new_flow: Callable[..., Any]) -> None:
     """What Kafka may have of the last transaction is produced again; what EMQ resends is recognised."""
-    with new_flow(rate=_RATE, qos=2, tables=_ON) as flow:
+    with new_flow(rate=_RATE, qos=2, tables=ON) as flow:
         for delivery in ("at-least-once", "exactly-once"):
             flow.bridge.kill9()
             _switch(flow.bridge, delivery)

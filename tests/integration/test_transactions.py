@@ -331,7 +331,12 @@ def test_the_number_is_in_the_metadata_of_one_offset(
     drain.write(topic, payloads(topic, 10))
     drain.until(lambda: drain.is_done, 30, "all is delivered")
     asked = ConsumerGroupTopicPartitions(name)
-    (offset,) = kafka.admin.list_consumer_group_offsets([asked])[name].result(timeout=15.0).topic_partitions
+
+    def offsets() -> Any:
+        return kafka.admin.list_consumer_group_offsets([asked])[name].result(timeout=15.0).topic_partitions
+
+    # The markers of a commit follow its answer.
+    (offset,) = wait_until(offsets, 30.0, "the offset is committed")
     assert (offset.topic, offset.partition) == (topic, 0)
     assert offset.offset == drain.cluster.transactions.memory.number
 

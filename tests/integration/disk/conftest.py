@@ -10,7 +10,6 @@ from bridge.delivery.segment import Wanted
 from bridge.spool.store import Store
 from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
-from tests.harness.disk import CannotMount, Disk
 from tests.harness.host import TESTS, Network
 from tests.harness.packets import Ack, Kind, Publish
 from tests.harness.scripted import ScriptedBroker
@@ -102,18 +101,6 @@ def on_disk(directory: Path) -> list[int]:
         return found
     finally:
         store.close()
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    try:
-        disk = Disk(tmp_path).__enter__()
-    except CannotMount as error:
-        pytest.skip(f"no disk to break here: {error}")
-    try:
-        yield disk
-    finally:
-        disk.__exit__()
 
 
 @pytest.fixture

@@ -39,9 +39,11 @@ def small(tmp_path: Path) -> Iterator[Disk]:
 class World:
     """The spool, and how it is filled and emptied. `rows`: those on disk, in order of arrival."""
 
-    def __init__(self, directory: Path, max_bytes: int = 10**9, keep_free: int = 0) -> None:
+    def __init__(
+        self, directory: Path, max_bytes: int = 10**9, keep_free: int = 0, topics: int = TOPICS
+    ) -> None:
         self.settings = SpoolSettings(keep_free=keep_free, max_bytes=max_bytes)
-        self.directory = directory
+        self.directory, self.topics = directory, topics
         self.rows: dict[Row, Segment] = {}
         self.sequence = self.number = self.confirmed = 0  # the last message, transaction, committed one
         self.open()
@@ -70,7 +72,7 @@ class World:
         self.spool.disk.again_at = 0.0  # otherwise it waits for a second
         for _ in range(rows):
             self.sequence += 1
-            topic = f"t{self.sequence % TOPICS}"
+            topic = f"t{self.sequence % self.topics}"
             message = Message.of(topic.encode(), 2, 1, None, bytes(size))
             message.sequence, message.timestamp = self.sequence, -1
             self.spool.write(topic, cut([message]))
@@ -140,6 +142,20 @@ def test_a_full_disk_is_emptied(small: Disk, size: int, keep_free: int, others: 
     with others_take_the_rest(small, others):
         world.empty()
         assert world.deliver(0)  # deletes what the last one has delivered
+    world.takes_again()
+    world.close()
+
+
+@pytest.mark.parametrize("size", [600, 1000])
+def test_a_commit_that_finds_no_room_leaves_the_disk_as_it_was(small: Disk, size: int) -> None:
+    """The first transaction has all rows. Its intent is short enough to stay in SQLite's log. The deletions
+    are far too many for the room, so their commit fails, and then the log fills the disk.
+    """
+    world = World(small.path, topics=3)
+    world.fill(size)
+    assert world.deliver(20_000)
+    assert not world.rows
+    assert world.deliver(0)
     world.takes_again()
     world.close()
 

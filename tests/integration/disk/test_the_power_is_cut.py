@@ -37,12 +37,14 @@ class After:
         return set(found)
 
 
+@pytest.mark.parametrize("delivery", ["at-least-once", "exactly-once"])
 def test_no_acknowledgement_leaves_before_its_message_is_synced(
-    broker: ScriptedBroker, new_bridge: NewBridge, tmp_path: Path
+    broker: ScriptedBroker, new_bridge: NewBridge, tmp_path: Path, delivery: str
 ) -> None:
     """Without Kafka: when send() of a PUBACK or PUBREC begins, its message must be on the disk."""
     spool, trace = tmp_path / "spool", tmp_path / "trace"
-    bridge = new_bridge(spool, program=[*recording(trace), sys.executable, "-m", "bridge"])
+    program = [*recording(trace), sys.executable, "-m", "bridge"]
+    bridge = new_bridge(spool, program=program, kafka={"delivery": delivery})
     bridge.start()
     feed = Feed(connected(broker, bridge))
     for burst in (1, 1, 30, 500, 1, 100, 3):

@@ -6,6 +6,7 @@ the bridge tells messages that the broker lost from those that the bridge lost.
 """
 
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.harness.haproxy import HAProxy
 from tests.harness.host import Network
 from tests.integration.flow import Flow, assert_the_bridge_lost_nothing
 from tests.integration.test_a_broker_node_fails import node_of_the_session
+from tests.integration.test_exactly_once import ON, kill_again_and_again
 
 NewFlow = Callable[..., Any]
 
@@ -121,3 +123,12 @@ def test_the_bridge_is_stopped_and_then_killed(qos: int, flow_of: NewFlow) -> No
         flow.goes_on()
     # A clean stop leaves nothing in flight, and at most one message was in flight.
     assert_the_bridge_lost_nothing(flow, doubled=1)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_kill_9_with_delivery_exactly_once(qos: int, new_flow: NewFlow) -> None:
+    """More messages come than ejabberd sends, so that each kill finds one in flight."""
+    with new_flow(rate=2 * RATE, recorded=True, qos=qos, version=5, protocol="5", tables=ON) as flow:
+        kill_again_and_again(flow, 8, Random(qos))
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow, doubled=0)

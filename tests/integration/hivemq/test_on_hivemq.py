@@ -6,6 +6,8 @@ A recording relay in front of the bridge tells messages that the broker lost fro
 """
 
 from collections.abc import Callable
+from itertools import takewhile
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,8 +16,10 @@ from tests.harness.client import take_session
 from tests.harness.haproxy import HAProxy
 from tests.harness.hivemq import HiveMQ
 from tests.harness.host import Network
-from tests.integration.flow import assert_the_bridge_lost_nothing
+from tests.harness.relay import Sighting
+from tests.integration.flow import Flow, assert_the_bridge_lost_nothing
 from tests.integration.test_a_broker_node_fails import node_of_the_session
+from tests.integration.test_exactly_once import ON, kill_again_and_again
 
 NewFlow = Callable[..., Any]
 
@@ -98,3 +102,28 @@ def test_the_bridge_is_stopped_and_then_killed(qos: int, flow_of: NewFlow) -> No
         flow.goes_on()
     # A clean stop leaves nothing in flight.
     assert_the_bridge_lost_nothing(flow, doubled=WINDOW)
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_kill_9_with_delivery_exactly_once(qos: int, new_flow: NewFlow) -> None:
+    """At QoS 2 an identifier stays taken until PUBREL. So the bridge recognises a resent message, once it
+    knows that this broker keeps identifiers.
+    """
+    kills = 8
+    with new_flow(rate=RATE, recorded=True, qos=qos, version=5, protocol="5", tables=ON) as flow:
+        kill_again_and_again(flow, kills, Random(qos))
+        assert not flow.bridge.entries("mqtt.session_lost")
+    assert_the_bridge_lost_nothing(flow, doubled=kills * WINDOW)
+    if qos == 2:
+        assert flow.verdict.doubled.keys() <= came_in_doubt(flow), flow.verdict
+
+
+def came_in_doubt(flow: Flow) -> set[str]:
+    """What came until a resumed session began with another identifier than 1, as if numbered anew."""
+    connections: dict[int, list[Sighting]] = {}
+    for seen in flow.relay.sightings:
+        if seen.id and seen.qos:
+            connections.setdefault(seen.connection, []).append(seen)
+    _, *resumed = connections.values()
+    in_doubt = takewhile(lambda sightings: sightings[0].identifier == 1, resumed)
+    return {seen.id for sightings in in_doubt for seen in sightings}
