@@ -90,7 +90,7 @@ def test_a_whole_chain_fails_nothing_and_says_what_it_found(look: Look, haproxy:
 
 def test_transactions_are_tried_with_delivery_exactly_once(look: Look) -> None:
     found = look(delivery="exactly-once")
-    assert levels(found, "kafka.transactions") == [Level.GOOD] * 2, found["kafka.transactions"]
+    assert levels(found, "kafka.transactions") == [Level.GOOD] * 3, found["kafka.transactions"]
     assert levels(look(), "kafka.transactions") == [Level.SKIPPED]
 
 
@@ -265,14 +265,16 @@ def test_what_a_user_lacks_for_transactions_is_named(
         return list(kafka_side.transactions(site))
 
     allow(alone, "exact", AclOperation.DESCRIBE)
-    group, transactions = outcomes()
+    group, transactions, version = outcomes()
     assert group.level is Level.FAILED
     assert "--operation Read --group exact-transactions" in group.remedy
     assert transactions.level is Level.SKIPPED
     assert "exact-check" in transactions.found
+    assert version.level is Level.SKIPPED
+    assert "lacks DESCRIBE_CONFIGS on the cluster" in version.found
     for kind, name in ((ResourceType.GROUP, "exact-transactions"), (ResourceType.TOPIC, "exact")):
         allow(alone, name, AclOperation.READ, kind)
     for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
         allow(alone, "exact-check", operation, ResourceType.TRANSACTIONAL_ID)
-    group, transactions = outcomes()
+    group, transactions, _ = outcomes()
     assert (group.level, transactions.level) == (Level.GOOD, Level.GOOD), (group, transactions)
