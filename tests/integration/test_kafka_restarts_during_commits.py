@@ -6,6 +6,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from random import Random
 from threading import Event, Timer
@@ -20,7 +21,7 @@ from tests.harness.drain import Drain
 from tests.harness.kafka import KafkaCluster, KafkaNode
 from tests.harness.records import records
 
-_ID = "restarts"
+_names = count(1)
 
 
 class Strike:
@@ -70,10 +71,17 @@ class Watched(Producer):
 
 
 @pytest.fixture
-def drain(kafka: KafkaCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Drain]:
+def name() -> str:
+    """A transactional id and group of this test alone."""
+    return f"restarts.{next(_names)}"
+
+
+@pytest.fixture
+def drain(kafka: KafkaCluster, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Drain]:
     monkeypatch.setattr(transactions, "GATHER", 0.0)
     monkeypatch.setattr(transactional_producer, "RdProducer", Watched)
-    with Drain(kafka.bootstrap, tmp_path, _ID) as it:
+    monkeypatch.setattr(Watched, "strike", None)
+    with Drain(kafka.bootstrap, tmp_path, name) as it:
         yield it
 
 
@@ -83,6 +91,7 @@ def test_nothing_is_lost_doubled_or_reordered(
     drain: Drain,
     kafka: KafkaCluster,
     new_topic: Callable[..., str],
+    name: str,
     role: str,
     how: signal.Signals,
     request: pytest.FixtureRequest,
@@ -115,7 +124,7 @@ def test_nothing_is_lost_doubled_or_reordered(
         if role == "leader":
             node = kafka.leader(chance.choice(list(written)))
         else:
-            node = kafka.coordinator(role, _ID)
+            node = kafka.coordinator(role, name)
         Watched.strike = strike = Strike(node, how, chance.random())
         until(strike.done.is_set, 30, "a commit is struck")
         until(lambda node=node: not node.alive, 30, "the broker has ended")
