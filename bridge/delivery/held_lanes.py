@@ -160,7 +160,7 @@ class HeldLanes:
     def _launch(self, lane: Lane) -> Iterator[Message]:
         """Yield the messages that the lane releases. The cluster probes a message that may be too large."""
         for message in lane.release():
-            if lane.is_large_alone(message):
+            if lane.state is LaneState.PROBING and lane.is_large_alone(message):
                 self._kafka.probe(message, self._failed)
             else:
                 yield message

@@ -176,7 +176,8 @@ class _Row:
 class Journal:
     """Collects what the next commit does to the journal, and keeps the ledger in step with it.
 
-    `standing`: how far the bridge came; the disk says the same, or less. `write_now` has the disk say a
+    `releases`: how many PUBRELs the row to come has, for which PUBCOMP waits. `standing`: how far the bridge
+    came; the disk says the same, or less. `write_now` has the disk say a
     standing, and delete all rows if told to: it returns once that is synced, and raises SpoolUnusable.
     """
 
@@ -193,7 +194,8 @@ class Journal:
         self._entries: dict[object, bytes] = {}
         self._qos2: list[tuple[Message, bytes]] = []  # of the row to come
         self._notes = 0
-        self._forgets = self._settles = self._has_releases = False
+        self._forgets = self._settles = False
+        self.releases = 0
         self._given: _Row | None = None  # to the disk, not yet committed
         self._rows: deque[_Row] = deque()  # on disk, oldest first
         self._count = 0  # messages of `_rows`
@@ -259,16 +261,16 @@ class Journal:
 
     @property
     def wants_commit(self) -> bool:
-        """Whether a row must be written although there may be nothing else to write."""
+        """Whether a row must be written at once, although there may be nothing else to write."""
         self._agree()
-        return self._has_releases or self._forgets or self._settles or self._notes >= _NOTES
+        return self._forgets or self._settles or self._notes >= _NOTES
 
     def add(self, what: object, messages: Iterable[Message]) -> None:
         """`what` is written with the next commit, and `messages` with it: a segment, or a dead letter."""
         self._agree()
         # What is settled is on disk already, with its entry.
-        knows = self._ledger.knows
-        entries = [self._entry(each) for each in messages if not each.state and knows(each)]
+        knows, entry = self._ledger.knows, self._entry
+        entries = [entry(each) for each in messages if not each.state and knows(each)]
         if entries:
             self._entries[what] = b"".join(entries)
 
@@ -283,7 +285,7 @@ class Journal:
         """A PUBREL came. `committed` returns it once PUBCOMP may leave."""
         self._agree()
         self._body.append(_ENTRY.pack(_PUBREL, packet_id, b""))
-        self._has_releases = True
+        self.releases += 1
         self._released.append(_Released(self._next, self._ledger.epoch, packet_id, is_known))
 
     def take_row(self) -> JournalRow:
@@ -349,7 +351,8 @@ class Journal:
         self._next += 1
         self._body, self._entries, self._qos2 = [], {}, []
         self._notes = 0
-        self._forgets = self._settles = self._has_releases = False
+        self._forgets = self._settles = False
+        self.releases = 0
 
     def _agree(self) -> None:
         """Forget what the ledger has forgotten since, and settle what it has settled."""

@@ -99,7 +99,8 @@ class LaneState(Enum):
     FORGOTTEN = auto()
 
 
-_LIVE = LaneState.LIVE  # used twice for each message; a look-up in the class takes six times as long
+# Used for each message; a look-up in the class takes six times as long.
+_LIVE, _SPOOLING = LaneState.LIVE, LaneState.SPOOLING
 
 
 class Lane:
@@ -234,9 +235,9 @@ class Lane:
         return self.late and not (self._needs_a_person or self._is_stored_between or self.behind)
 
     @property
-    def has_unwritten(self) -> bool:
-        """Whether `take_unwritten` may have something."""
-        return bool(self._unwritten)
+    def unwritten(self) -> int:
+        """How many messages `take_unwritten` may have."""
+        return len(self._unwritten)
 
     @property
     def spools(self) -> bool:
@@ -298,20 +299,31 @@ class Lane:
         if self.state is LaneState.SPOOLING:
             waiting, self.waiting = self.waiting, []
             room = self._room_in_flight(waiting)
+            # Nearly all messages from disk go this way: the calls of other methods are written out.
+            suspects, limit, through_disk, in_flight = (
+                self._suspects,
+                self._limit,
+                self.through_disk,
+                self.in_flight,
+            )
             for position, message in enumerate(waiting):
-                is_suspect = self._is_suspect(message)
+                size = len(message.payload)
+                is_suspect = message in suspects or size + message.plan.overhead > limit
                 if (
-                    self.state is not LaneState.SPOOLING
+                    self.state is not _SPOOLING
                     or is_suspect
                     or room <= 0
-                    or not self._may_go(message)
+                    or (through_disk and not message.state)
                 ):
-                    if self.state is LaneState.SPOOLING and is_suspect:
+                    if self.state is _SPOOLING and is_suspect:
                         self.state = LaneState.DRAINING
                     self.waiting = waiting[position:] + self.waiting
                     return
-                room -= len(message.payload)
-                yield self._launch(message)
+                room -= size
+                if message.timestamp <= self._refused_up_to:
+                    self._leave_out_stamp(message)
+                in_flight[message] = None
+                yield message
             if self.state is LaneState.SPOOLING and not self.spools and not self.waiting:
                 self.state = LaneState.LIVE
                 self._unwritten.clear()
@@ -319,28 +331,32 @@ class Lane:
 
     # -- reports -------------------------------------------------------------------------------------
 
-    def delivered(self, message: Message) -> None:
-        """Kafka has confirmed the message. While the lane is LIVE, the pipeline does this itself."""
-        del self.in_flight[message]
-        if self.state is not _LIVE:
+    def delivered(self, messages: Sequence[Message]) -> None:
+        """Kafka has confirmed these messages. While the lane is LIVE, the pipeline does this itself."""
+        if self.state is _LIVE:
+            for message in messages:
+                del self.in_flight[message]
+            return
+        for message in messages:
+            del self.in_flight[message]
             if self._back and message.sequence > self._back.get(message.plan.key, message.sequence):
                 self._reordered += 1
             if message is self._tried:
                 self._tried, self._refused_up_to = None, NO_TIMESTAMP
                 self._set_plain()
-            self._leave_room(message)
-            self.rows.finished(message)
-            self._progress(message)
+        self._leave_room(messages)
+        self.rows.finished(messages)
+        self._progress(messages)
 
     def given_up(self, message: Message) -> None:
         """The message was in flight alone, and Kafka can never take it. `dead_lettered` must follow."""
         del self.in_flight[message]
-        self._leave_room(message)
-        self._progress(message)
+        self._leave_room((message,))
+        self._progress((message,))
 
     def dead_lettered(self, message: Message) -> None:
         """The message that was given up is on disk as a dead letter."""
-        self.rows.finished(message)
+        self.rows.finished((message,))
 
     def failed(self, message: Message, now: float, needs_a_person: bool = False) -> None:
         """Kafka can't take the message now. It is produced again, in its place, after the lane was HELD.
@@ -457,8 +473,7 @@ class Lane:
         self._leave_live(LaneState.SPOOLING if is_live else self.state)
         self.waiting.sort(key=_arrival)
         self.behind.extendleft(reversed(self.waiting))
-        for message in self.waiting:
-            self._leave_room(message)
+        self._leave_room(self.waiting)
         self.waiting.clear()
         for messages in (self.in_flight, self.behind):
             for message in messages:
@@ -676,9 +691,10 @@ class Lane:
         self._size += len(message.payload)
         self.room.take(1, len(message.payload))
 
-    def _leave_room(self, message: Message) -> None:
-        self._size -= len(message.payload)
-        self.room.give_back(1, len(message.payload))
+    def _leave_room(self, messages: Sequence[Message]) -> None:
+        size = sum(len(message.payload) for message in messages)
+        self._size -= size
+        self.room.give_back(len(messages), size)
 
     def _move_up(self) -> None:
         """If no message is on disk alone, move messages from `behind` to `waiting` while there is room."""
@@ -702,7 +718,7 @@ class Lane:
             if message.sequence < newest or message in self.rows or message in self._suspects:
                 break
             self.waiting.pop()
-            self._leave_room(message)
+            self._leave_room((message,))
             self.behind.appendleft(message)
 
     def _leave_memory(self) -> None:
@@ -747,11 +763,10 @@ class Lane:
         """Whether `behind` begins with these messages."""
         return len(self.behind) >= len(messages) and all(map(is_, self.behind, messages))
 
-    def _progress(self, message: Message) -> None:
-        self._suspects.discard(message)
-        self._size_suspects.discard(message)
-        self._cleared.discard(message)
-        self._stamp_suspects.discard(message)
+    def _progress(self, messages: Sequence[Message]) -> None:
+        for doubted in (self._suspects, self._size_suspects, self._cleared, self._stamp_suspects):
+            if doubted:
+                doubted.difference_update(messages)
         if self.state is LaneState.PROBING:
             self.state = LaneState.DRAINING
             self._was_held = False

@@ -609,7 +609,9 @@ class Pipeline:
         only the next start moves rows.
         """
         topic = message.topic
-        plan = self._plans.of_row(topic, kafka_topic)
+        plan = self._plans.by_key.get(topic)
+        if plan is None or plan.kafka_topic != kafka_topic:
+            plan = self._plans.of_row(topic, kafka_topic)
         if plan is None:
             plan = self._row_plan(topic, kafka_topic)
             self._plans.keep_of_row(topic, plan)
@@ -650,14 +652,19 @@ class Pipeline:
         else:
             _count(counts.delivered_by_route, [message.plan.route for message in delivered])
         size = 0
+        others: dict[Lane, list[Message]] = {}  # of lanes that are not LIVE
         for message in delivered:
             size += len(message.payload)  # before the payload becomes a digest
             lane: Lane = message.plan.lane
             if lane.state is _LIVE:  # Lane.delivered, written out
                 del lane.in_flight[message]
+            elif its := others.get(lane):
+                its.append(message)
             else:
-                lane.delivered(message)
-                self._held.add(lane)
+                others[lane] = [message]
+        for lane, messages in others.items():
+            lane.delivered(messages)
+            self._held.add(lane)
         counts.delivered_bytes += size
         if self._qos0.messages:
             self._qos0.settle(delivered)

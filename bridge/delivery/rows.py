@@ -5,7 +5,7 @@ memory too (`kept`), or on disk alone (`stored`). The name of a row on disk is t
 first message, and the bridge reads rows by these names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bridge.delivery.room import Room
 from bridge.delivery.segment import Segment, Wanted, cut
@@ -193,18 +193,21 @@ class Rows:
             self._read_to, self._last = segment.first - 1, max(self._last, segment.first)
         return dropped
 
-    def finished(self, message: Message) -> None:
-        """Kafka or the dead letters hold the message."""
-        segment = self._segments.pop(message, None)
-        _shrink(message)
-        if segment:
-            segment.left -= 1
-            self._started_to = max(self._started_to, segment.first)
-            if segment.stored:
-                self.kept -= 1
-                self._room.stored -= 1
-                if not segment.left:
-                    self._done.append(segment)
+    def finished(self, messages: Iterable[Message]) -> None:
+        """Kafka or the dead letters hold these messages."""
+        pop = self._segments.pop
+        for message in messages:
+            segment = pop(message, None)
+            _shrink(message)
+            if segment:
+                segment.left -= 1
+                if segment.first > self._started_to:
+                    self._started_to = segment.first
+                if segment.stored:
+                    self.kept -= 1
+                    self._room.stored -= 1
+                    if not segment.left:
+                        self._done.append(segment)
 
     def begun(self) -> dict[Segment, list[Message]]:
         """Segments on disk of which Kafka holds only a part; each with the messages Kafka lacks, in order."""

@@ -12,10 +12,12 @@ a turn costs what the disk takes, not what waits, and no lane waits behind one t
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Protocol
 
 from bridge.delivery.counts import Counts
 from bridge.delivery.dead_letter import DeadLetter
+from bridge.delivery.gathering import ENOUGH, Gathering
 from bridge.delivery.journal import Journal, Journaled, Standing
 from bridge.delivery.lanes import Lane, LaneState
 from bridge.delivery.results import Found, FromDisk, Moved, Opened, ReadBack, Refused, Removed, Written
@@ -50,12 +52,15 @@ class Spool(Protocol):
     def accepts(self) -> bool: ...
     @property
     def accepts_more(self) -> bool: ...
+    @property
+    def releases(self) -> int: ...
+    def is_due(self, now: float) -> bool: ...
     def write(self, topic: str, segments: Sequence[Segment]) -> None: ...
     def write_letters(self, letters: Sequence[DeadLetter]) -> None: ...
     def read(self, topic: str, wanted: Wanted) -> None: ...
     def delete(self, topic: str, segments: Sequence[Segment]) -> None: ...
     def replace(self, topic: str, old: Segment, rest: Sequence[Segment]) -> None: ...
-    def turn(self, now: float) -> float: ...
+    def turn(self, now: float, gathers: bool = ...) -> float: ...
     def stand(self, standing: Standing, forgets: bool) -> None: ...
     def routes_changed(self) -> None: ...
 
@@ -93,6 +98,7 @@ class Spooling:
     ) -> None:
         self._journaled = journaled
         self._through_disk = through_disk
+        self._gathering = Gathering()
         self._sampled = sampled
         self._many_topics = many_topics
         self._spool = spool
@@ -187,7 +193,7 @@ class Spooling:
         if lane.late and lane not in self._late:
             self._late.add(lane)
             self._many_topics.log(Event.SPOOL_LATE, topic=lane.topic)
-        if lane.has_unwritten and not lane.waits_for_disk:
+        if lane.unwritten and not lane.waits_for_disk:
             lane.waits_for_disk = True
             self._writers.append(lane)
         if not lane.waits_for_room:
@@ -210,7 +216,8 @@ class Spooling:
         if self._unwritten_letters and self._spool.accepts:
             letters, self._unwritten_letters = self._unwritten_letters, []
             self._spool.write_letters(letters)
-        if self._writers:
+        gathers_for = self._gather(now)
+        if self._writers and not gathers_for:
             self._write()
         if self.room.freed:
             self.room.freed = False
@@ -223,8 +230,24 @@ class Spooling:
         self._counts.spooled = self.room.stored
         if now >= self._say_progress_at:
             self._say_progress(now)
-        due = self._spool.turn(now)
+        due = self._spool.turn(now, gathers_for > 0)
+        if gathers_for:
+            due = min(due, gathers_for)
         return min(due, max(0.0, self._guest_until - now)) if waits_for_guest else due
+
+    def _gather(self, now: float) -> float:
+        """For how many seconds messages and PUBRELs wait for others, before they are written."""
+        spool = self._spool
+        if not self._through_disk or not spool.accepts or not (self._writers or spool.releases):
+            return 0.0
+        waiting = spool.releases
+        for lane in islice(self._writers, ENOUGH):
+            waiting += lane.unwritten
+        until = now if spool.is_due(now) else self._gathering.until(now, waiting)
+        if until <= now:
+            self._gathering.began(now, waiting)
+            return 0.0
+        return until - now
 
     def _write(self) -> None:
         """Have messages written, lane by lane. A lane that fills the commit is the last one next time."""
@@ -236,7 +259,7 @@ class Spooling:
             if segments := lane.take_unwritten():
                 self._spool.write(lane.topic, segments)
                 written += 1
-            lane.waits_for_disk = lane.has_unwritten
+            lane.waits_for_disk = lane.unwritten > 0
             if lane.waits_for_disk:
                 self._writers.append(lane)
 

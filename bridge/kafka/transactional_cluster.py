@@ -133,9 +133,7 @@ class TransactionalCluster:
 
     def produce(self, messages: Iterable[Message], failed: Callable[[Failure], None]) -> None:  # noqa: ARG002
         """Take messages that are on disk, synced, for the next transaction."""
-        now = time.monotonic()
-        for message in messages:
-            self._machine.produce(message, now)
+        self._machine.produce(messages, time.monotonic())
 
     def probe(self, message: Message, failed: Callable[[Failure], None]) -> None:  # noqa: ARG002
         """Take a message that Kafka may refuse, for a transaction without topics that have not failed."""

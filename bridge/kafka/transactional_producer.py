@@ -53,6 +53,7 @@ _INTENT = 5.0  # seconds for the disk
 _ANSWER = 5.0  # seconds for Kafka to take the offset, to commit, and to tell the number
 _GRACE = 4.0  # seconds beyond a call's own time-out, until the call is held for stuck
 _POLL = 0.1
+_LINGER = 100  # ms
 _PARTITION = 0  # of the topic whose offset has the number
 _THREADS = 16  # those of a producer and of a consumer
 _PURGED = (-151, -152)  # _PURGE_QUEUE, _PURGE_INFLIGHT
@@ -277,6 +278,8 @@ class TransactionalProducer:
             "retry.backoff.ms": round(RESEND_AFTER * 1000),
             "retry.backoff.max.ms": round(RESEND_AFTER * 1000),
             "delivery.report.only.error": True,
+            # All records of a transaction are produced at once, and then `flush` waits for no more.
+            "linger.ms": _LINGER,
             "error_cb": lambda error: self._on_error(error.code(), error.str()),
             "logger": self._log,
         }

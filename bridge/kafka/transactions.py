@@ -158,18 +158,19 @@ class Transactions:
 
     # -- messages ------------------------------------------------------------------------------------
 
-    def produce(self, message: Message, now: float) -> None:
-        """Take a message that is on disk. It is handed back later."""
-        if not self.queue:
+    def produce(self, messages: Iterable[Message], now: float) -> None:
+        """Take messages that are on disk. They are handed back later."""
+        was_empty = not self.queue
+        self.queue.extend(messages)
+        if was_empty and self.queue:
             self._first_at = now
             if self.state is State.READY:
                 self.due = now + GATHER
-        self.queue.append(message)
 
     def probe(self, message: Message, now: float) -> None:
         """As `produce`, for a message that Kafka may refuse: its topic is on trial."""
         self._trial.add(message.plan.kafka_topic)
-        self.produce(message, now)
+        self.produce((message,), now)
 
     def replace_producer(self, now: float) -> None:
         """Have the next transaction run by a new producer."""

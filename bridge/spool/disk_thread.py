@@ -9,7 +9,7 @@ continues with Kafka alone, and the loop hands the messages over again later.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -204,6 +204,12 @@ class DiskThread:
                 self._file.store.save_identifiers(self._session, identifiers)
         self._file.close()
 
+    def _done(self, results: Iterable[FromDisk]) -> None:
+        """Tell the results of a job. All at once, so that the loop wakes once."""
+        for result in results:
+            self._take_result(result)
+        self._idle()
+
     def _tell(self, result: FromDisk) -> None:
         self._loop.post(partial(self._take_result, result))
 
@@ -215,9 +221,7 @@ class DiskThread:
                 if isinstance(job, _Stand):
                     self._stand(job)
                     continue
-                for result in self._do(job):
-                    self._tell(result)
-                self._loop.post(self._idle)
+                self._loop.post(partial(self._done, self._do(job)))
                 self._measure()
                 self._tidy()
         except BaseException as defect:

@@ -167,17 +167,34 @@ class Spool:
         """
         self._next.routes_changed = True
 
-    def turn(self, now: float) -> float:
-        """Give the collected work to an idle thread. Returns for how many seconds no turn is needed."""
+    @property
+    def releases(self) -> int:
+        """How many PUBRELs wait to be written: see delivery/journal.py."""
+        return self.journal.releases if self.journal else 0
+
+    @property
+    def _deletes(self) -> bool:
+        """Whether something waits that has time. Only while the thread is idle: this reads its part."""
+        return bool(self._next.done or self._disk.undeleted or self._disk.unjournaled)
+
+    def is_due(self, now: float) -> bool:
+        """Whether the next `turn` begins a job even if no message and no PUBREL waits. See `accepts`."""
+        if self._next.is_urgent or (self._deletes and now >= self._disk.delete_at):
+            return True
+        return self.journal is not None and now >= self._disk.again_at and self.journal.wants_commit
+
+    def turn(self, now: float, gathers: bool = False) -> float:
+        """Give the collected work to an idle thread. Returns for how many seconds no turn is needed.
+
+        `gathers`: PUBRELs wait for others.
+        """
         job = self._next
         if self._busy:
             due = self._disk.begin(now)
             if self._busy:
                 return due
-        # The thread is idle, so the loop may read this.
-        deletes = job.done or self._disk.undeleted or self._disk.unjournaled
-        journals = self.journal is not None and now >= self._disk.again_at and self.journal.wants_commit
-        if job.is_urgent or journals or (deletes and now >= self._disk.delete_at):
+        releases = self.releases and not gathers and now >= self._disk.again_at
+        if releases or self.is_due(now):
             self._busy = True
             self._add_journal(job)
             job.numbering = self._numbering
@@ -187,14 +204,14 @@ class Spool:
             self._disk.give(job)
             return float("inf")
         due = float("inf")
-        if deletes:
+        if self._deletes:
             due = self._disk.delete_at - now
         if self._disk.again_at > now:
             due = min(due, self._disk.again_at - now)
         return due
 
     def _add_journal(self, job: Job) -> None:
-        if self.journal and (job.writes or self.journal.wants_commit):
+        if self.journal and (job.writes or self.releases or self.journal.wants_commit):
             job.journal = self.journal.take_row()
 
     def finish(self) -> None:

@@ -29,7 +29,7 @@ class OneJob(Rows):
     def accepts(self, value: bool) -> None:
         """Set by the base class at its start; `busy` decides here."""
 
-    def turn(self, now: float) -> float:
+    def turn(self, now: float, gathers: bool = False) -> float:
         self.busy = self.busy or bool(self._writing or self._writing_letters or self._reads)
         return 60.0
 

@@ -209,7 +209,7 @@ class Simulation:
         segments = [part for part in (taken[:half], taken[half:]) if part]
         for number, segment in enumerate(segments):
             self.journal.add(number, segment)
-        if segments or self.journal.wants_commit:
+        if segments or self.journal.releases or self.journal.wants_commit:
             self.job = Job(segments, self.journal.take_row())
 
     def work(self, outcome: str) -> None:

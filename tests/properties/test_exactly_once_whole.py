@@ -122,7 +122,7 @@ class Cluster:
             row = message.plan.lane.rows.row_of(message)
             assert row, "produced before it was written"
             assert row.stored, "produced before it was synced"
-            self.machine.produce(message, time.monotonic())
+            self.machine.produce([message], time.monotonic())
 
     def probe(self, message: Message, failed: Callable[[Failure], None]) -> None:
         self.machine.probe(message, time.monotonic())

@@ -156,7 +156,7 @@ class Simulation:
                 self.lane.failed(message, self.now, self.needs_a_person)
             elif not poisoned:
                 self.stored.append(message.sequence)
-                self.lane.delivered(message)
+                self.lane.delivered([message])
                 self.settle(message)
             elif self.lane.is_alone(message):
                 self.lane.given_up(message)

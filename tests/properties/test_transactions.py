@@ -156,7 +156,7 @@ class Bridge:
             while self.waiting[topic] and not (self.in_flight[topic] and self._next_is_poison(topic)):
                 message = self.waiting[topic].pop(0)
                 self.in_flight[topic].append(message)
-                self.machine.produce(message, self.now)
+                self.machine.produce([message], self.now)
                 if name(message) in self.poison:
                     break
 

@@ -58,10 +58,10 @@ def test_large_ones_wait_while_as_many_bytes_are_in_flight_as_there_is_room_for(
     behind = [message(100_000), message()]
     assert [lane.offer(each) for each in behind] == [False, False]
     assert list(lane.release()) == []
-    lane.delivered(first[0])
+    lane.delivered([first[0]])
     assert list(lane.release()) == behind[:1]
     assert lane.state is LaneState.SPOOLING
-    lane.delivered(first[1])
+    lane.delivered([first[1]])
     assert list(lane.release()) == behind[1:]
     assert lane.state is LaneState.LIVE
 
@@ -107,7 +107,7 @@ def test_what_waits_when_the_disk_is_opened_late_stays_behind_what_is_found_ther
     for segment in live.take_unwritten():
         live.committed(segment)
     live.rows.found(10, 1000, 100)
-    live.delivered(flies)
+    live.delivered([flies])
     assert list(live.release()) == []
     assert live.wants_rows() is not None
 
@@ -153,7 +153,7 @@ def test_what_failed_is_tried_alone_before_the_others_follow(live: Lane) -> None
     live.answered(LIMIT)
     assert list(live.release()) == [first]
     assert live.state is LaneState.PROBING
-    live.delivered(first)
+    live.delivered([first])
     assert list(live.release()) == [second, third]
     assert live.state is LaneState.LIVE
 
@@ -167,7 +167,7 @@ def test_after_a_delivery_the_next_failure_is_waited_out_briefly(live: Lane) -> 
         live.ask_if_due(0.5)
         live.answered(LIMIT)
         assert list(live.release()) == [probe]
-        live.delivered(probe)
+        live.delivered([probe])
         assert list(live.release()) == []
 
 
@@ -186,7 +186,7 @@ def test_nothing_is_produced_while_something_older_is_in_flight(live: Lane) -> N
     assert not live.offer(large)
     assert not live.offer(new)
     assert list(live.release()) == []
-    live.delivered(old)
+    live.delivered([old])
     assert list(live.release()) == [large]
     assert list(live.release()) == []
     live.given_up(large)
@@ -212,9 +212,9 @@ def test_a_large_one_among_those_that_waited_goes_alone_too() -> None:
         lane.offer(each)
     lane.answered(LIMIT)
     assert list(lane.release()) == [small]
-    lane.delivered(small)
+    lane.delivered([small])
     assert list(lane.release()) == [large]
-    lane.delivered(large)
+    lane.delivered([large])
     assert list(lane.release()) == [last]
 
 
@@ -227,7 +227,7 @@ def test_a_suspect_with_nothing_in_flight_before_it_goes_at_once(live: Lane) -> 
     assert not live.offer(suspect)
     for segment in live.take_unwritten():
         live.committed(segment)
-    live.delivered(before)
+    live.delivered([before])
     assert live.state is LaneState.SPOOLING
     assert list(live.release()) == [suspect]
     assert live.state is LaneState.PROBING
@@ -243,7 +243,7 @@ def test_each_of_several_suspects_goes_alone_and_the_rest_together(live: Lane) -
         live.offer(each)
     for each in suspects:
         assert list(live.release()) == [each]
-        live.delivered(each)
+        live.delivered([each])
     assert list(live.release()) == rest
 
 
@@ -255,13 +255,13 @@ def test_what_kafka_stored_behind_a_refused_batch_is_counted_by_key(live: Lane) 
     live.suspect(first)
     live.suspect(second)
     for each in (before, *behind, others):  # `before` was stored before the batch was refused
-        live.delivered(each)
+        live.delivered([each])
     assert list(live.release()) == [first]
     assert live.take_reordered() == 2
     assert live.take_reordered() == 0
-    live.delivered(first)
+    live.delivered([first])
     assert list(live.release()) == [second]
-    live.delivered(second)
+    live.delivered([second])
     assert list(live.release()) == []
     assert live.take_reordered() == 0
     assert live.state is LaneState.LIVE
@@ -272,9 +272,9 @@ def test_what_overtakes_is_counted_once_all_is_reported(live: Lane) -> None:
     for each in (first, second, third):
         live.offer(each)
     live.failed(first, now=0.0)
-    live.delivered(second)
+    live.delivered([second])
     assert live.take_reordered() == 0
-    live.delivered(third)
+    live.delivered([third])
     assert live.take_reordered() == 2
 
 
@@ -286,7 +286,7 @@ def test_a_batch_that_fails_with_all_that_is_behind_it_reorders_nothing(live: La
         live.suspect(each)
     for each in messages:
         assert list(live.release()) == [each]
-        live.delivered(each)
+        live.delivered([each])
     assert list(live.release()) == []
     assert live.take_reordered() == 0
 
@@ -300,7 +300,7 @@ def test_once_the_limit_is_known_what_fits_goes_together(live: Lane) -> None:
         live.suspect_size(each)
     live.answered(20)
     assert list(live.release()) == [small]
-    live.delivered(small)
+    live.delivered([small])
     assert list(live.release()) == [large]
     live.given_up(large)
     live.dead_lettered(large)
@@ -354,7 +354,7 @@ def refused(lane: Lane, up_to: int) -> None:
     assert list(lane.release()) == messages, "the rest of the batch goes with it"
     assert [each.timestamp for each in messages] == [NO_TIMESTAMP] * 3
     for each in messages:
-        lane.delivered(each)
+        lane.delivered([each])
     assert list(lane.release()) == []
 
 
@@ -377,7 +377,7 @@ def test_one_message_shows_that_the_clock_is_right_again(live: Lane) -> None:
     assert not live.offer(behind)
     assert list(live.release()) == [tried]
     assert tried.timestamp == NOW
-    live.delivered(tried)
+    live.delivered([tried])
     assert not live.refuses_stamps
     assert list(live.release()) == [behind]
     assert behind.timestamp == NOW
@@ -431,7 +431,7 @@ def test_another_producer_waits_for_what_the_old_one_has(live: Lane) -> None:
     live.drain()
     assert not live.offer(new)
     assert list(live.release()) == []
-    live.delivered(old)
+    live.delivered([old])
     assert list(live.release()) == [new]
 
 
@@ -473,7 +473,7 @@ def test_a_row_before_one_that_kafka_holds_stays_in_memory(live: Lane) -> None:
     messages = [message(), message(), message()]
     written(live, *messages[:2])
     written(live, messages[2])
-    live.delivered(messages[2])  # another partition
+    live.delivered([messages[2]])  # another partition
     for each in messages[:2]:
         live.failed(each, now=0.0, needs_a_person=True)
     assert list(live.release()) == []

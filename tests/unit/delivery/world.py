@@ -141,6 +141,7 @@ class Disk:
         self.accepts = True
         self.moves = moves
         self.is_quick = True  # each commit returns at once
+        self.is_due_now = True  # no commit waits for more messages
         self.is_small = False  # one lane's messages already fill a commit
         self.rows: dict[int, bytes] = {}
         self.topics: dict[int, str] = {}  # topics of rows that were written here
@@ -184,7 +185,14 @@ class Disk:
         if rest[0].first != old.first:
             self.delete(topic, [old])
 
-    def turn(self, now: float) -> float:
+    @property
+    def releases(self) -> int:
+        return self.journal.releases if self.journal else 0
+
+    def is_due(self, now: float) -> bool:
+        return self.is_due_now
+
+    def turn(self, now: float, gathers: bool = False) -> float:
         return 60.0
 
     def routes_changed(self) -> None:
@@ -192,7 +200,7 @@ class Disk:
 
     @property
     def has_work(self) -> bool:
-        wants_row = self.journal is not None and self.journal.wants_commit
+        wants_row = self.journal is not None and (self.journal.wants_commit or self.journal.releases)
         return bool(self._writing or self._writing_letters or wants_row)
 
     def stand(self, standing: Standing, forgets: bool) -> None:

@@ -33,7 +33,7 @@ class Machine(Transactions):
     def give(self, *topics: str) -> list[Message]:
         messages = [message(topic) for topic in topics]
         for each in messages:
-            self.produce(each, self.now)
+            self.produce([each], self.now)
         return messages
 
     def due_command(self) -> Any:
@@ -238,7 +238,7 @@ def test_a_message_that_fills_a_transaction_is_alone_and_none_overtakes_it() -> 
     machine = Machine()
     large = message("a", transactions.MOST_BYTES)
     for each in (message("a"), large, message("a"), message("b")):
-        machine.produce(each, machine.now)
+        machine.produce([each], machine.now)
     sizes = []
     while machine.queue:
         sizes.append([len(each.payload) for each in machine.run_next().messages])

@@ -1,0 +1,41 @@
+"""Decides whether a commit of the disk waits a moment for more messages, with delivery exactly-once. Pure.
+
+There all messages go through the disk. Those that come one by one would each have a commit of its own: a
+sync, and the CPU of a turn of the loop and of the disk thread. But they are not late where a few of them
+share one, because the next Kafka transaction waits longer than that.
+
+EMQ must not wait for the bridge, though: with a small window, all that it may send is here, and no more comes
+before an acknowledgement. So a commit waits only as long as that brings something. Where a wait has brought
+nothing, the next ones do not wait, until it is tried once more.
+"""
+
+MOMENT = 0.03  # seconds
+ENOUGH = 8  # messages; a commit of so many costs each of them little
+_TRY_EVERY = 1.0  # seconds
+
+
+class Gathering:
+    """Of one commit after the other."""
+
+    def __init__(self) -> None:
+        self._until = 0.0  # the commit to come waits until then, in monotonic seconds; 0: it does not wait
+        self._first = 0  # so many messages waited when that began
+        self._try_at = 0.0
+
+    def until(self, now: float, waiting: int) -> float:
+        """When to begin the commit for which so many messages wait. Not above `now`: at once."""
+        if waiting >= ENOUGH or (not self._until and now < self._try_at):
+            return now
+        if not self._until:
+            self._until, self._first = now + MOMENT, waiting
+        return self._until
+
+    def began(self, now: float, waiting: int) -> None:
+        """The commit begins, with so many messages. It may not have waited to the end."""
+        if not self._until:
+            return
+        if waiting > self._first:
+            self._try_at = 0.0
+        elif now >= self._until:
+            self._try_at = now + _TRY_EVERY
+        self._until = 0.0
