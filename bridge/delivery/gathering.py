@@ -9,9 +9,9 @@ before an acknowledgement. So a commit waits only as long as that brings somethi
 nothing, the next ones do not wait, until it is tried once more.
 """
 
-MOMENT = 0.03  # seconds
-ENOUGH = 8  # messages; a commit of so many costs each of them little
-_TRY_EVERY = 1.0  # seconds
+MOMENT = 0.05  # seconds
+ENOUGH = 16  # messages; a commit of so many costs each of them little
+_TRY_EVERY = 2.0  # seconds
 
 
 class Gathering:

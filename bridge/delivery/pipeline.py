@@ -365,7 +365,8 @@ class Pipeline:
             lane = message.plan.lane = self._lane(lane.topic)
         if lane.offer(message):
             return True
-        self._held.add(lane)
+        if not self._spooling.takes_along(lane):
+            self._held.add(lane)
         return False
 
     # -- a turn of the loop ----------------------------------------------------------------------------

@@ -235,6 +235,10 @@ class Spooling:
             due = min(due, gathers_for)
         return min(due, max(0.0, self._guest_until - now)) if waits_for_guest else due
 
+    def takes_along(self, lane: Lane) -> bool:
+        """Whether a message that has just come is written without a turn: with others that wait for more."""
+        return self._through_disk and lane.waits_for_disk and lane.unwritten < ENOUGH
+
     def _gather(self, now: float) -> float:
         """For how many seconds messages and PUBRELs wait for others, before they are written."""
         spool = self._spool

@@ -67,7 +67,7 @@ class TransactionalCluster:
     first one.
     """
 
-    only_reports = False
+    only_reports = True  # all that happens here is posted to the loop, and so makes a turn
     is_broken = False
     wants_successor = False
     rests = False

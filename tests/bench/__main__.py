@@ -162,7 +162,7 @@ def _exactly_once(arguments: argparse.Namespace) -> None:
         f"QoS 1, {arguments.messages:,} messages of 100 bytes, as shipped, {arguments.nodes} Kafka broker(s)"
     )
     print(report.heading(text), end="\n\n")
-    with rig(arguments.nodes, inflight=exactly_once.WINDOWS[0]) as made:
+    with rig(arguments.nodes) as made:
         print(exactly_once.measure(made, arguments.rounds, arguments.messages))
 
 

@@ -36,8 +36,6 @@ class Drain:
     """Seconds of processor time until the peer waits for messages."""
     copies: int
     """How many records followed the first of their message."""
-    written: float = 0.0
-    """Bytes written to disk per message, with the start: the log and the record of subscriptions are few."""
 
 
 def drain(rig: Rig, peer: Peer, count: int, mqtt5: bool) -> Drain:
@@ -54,14 +52,13 @@ def drain(rig: Rig, peer: Peer, count: int, mqtt5: bool) -> Drain:
             rate = rate_until(count, reader.size, process)
             cpu = meter.wait_quiet(process)
             peak = meter.peak_mb(process)
-            written = meter.written_bytes(process)
         found = reader.read()
     finally:
         reader.close()
         _clean_up(rig, place)
     if found.different < count:
         raise Incomplete(f"{peer.name}: {found.different} of {count} messages are in Kafka")
-    return Drain(peer, (cpu - start_cpu) / count * 1e6, rate, peak, start_cpu, found.copies, written / count)
+    return Drain(peer, (cpu - start_cpu) / count * 1e6, rate, peak, start_cpu, found.copies)
 
 
 def rate_until(count: int, so_far: Callable[[], int], process: Process) -> float:

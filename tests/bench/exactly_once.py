@@ -3,37 +3,38 @@
 from collections.abc import Callable
 from functools import partial
 
-from tests.bench import latency, report
-from tests.bench.drain import Drain, drain
-from tests.bench.peers import Peer, bridge
+from tests.bench import latency, peers, report
+from tests.bench.growth import drained
+from tests.bench.growth.drained import Cost
+from tests.bench.growth.load import Load
+from tests.bench.peers import Peer
 from tests.bench.rig import Rig
 
 WINDOWS = (32, 1000)  # the broker's: EMQX's by default, and a large one
-_AS_SHIPPED = 100  # mqtt.receive_maximum
 _MODES = ("at-least-once", "exactly-once")
 _RATE, _ONE_BY_ONE = 200, 2000  # messages/s, and how many, where they come one by one
 
 
 def measure(here: Rig, rounds: int, count: int) -> str:
-    """Backlogs of `count` through each window, and messages that come one by one. The modes take turns."""
+    """Backlogs of `count` through each window, and messages that come one by one. The modes take turns.
+
+    The backlogs' broker keeps its window (growth/feeder.py), which mosquitto does not.
+    """
     tables = []
     for window in WINDOWS:
-        here.allow_inflight(window)
-        done = [[drain(here, mode, count, mqtt5=True) for mode in _modes(window)] for _ in range(rounds)]
+        load = Load(count, window=window)
+        done = [[_drain(here, load, mode) for mode in _MODES] for _ in range(rounds)]
         tables.append(_drains(window, done))
-    return "\n\n".join([*tables, latency.measure(here, _modes(_AS_SHIPPED), rounds, _RATE, _ONE_BY_ONE)])
+    one_by_one = [Peer(mode, mode, partial(peers.bridge, as_shipped=True, delivery=mode)) for mode in _MODES]
+    return "\n\n".join([*tables, latency.measure(here, one_by_one, rounds, _RATE, _ONE_BY_ONE)])
 
 
-def _modes(window: int) -> list[Peer]:
-    """Both modes, as shipped, but for a Receive Maximum that a larger window of the broker needs."""
-    least = max(window, _AS_SHIPPED)
-    return [
-        Peer(mode, mode, partial(bridge, as_shipped=True, window=least, delivery=mode)) for mode in _MODES
-    ]
+def _drain(here: Rig, load: Load, mode: str) -> Cost:
+    return drained.cost(here, load, Peer(mode, mode, partial(drained.bridge, load, delivery=mode)))
 
 
-def _drains(window: int, done: list[list[Drain]]) -> str:
-    def spread(mode: int, figure: Callable[[Drain], float], digits: int = 0) -> str:
+def _drains(window: int, done: list[list[Cost]]) -> str:
+    def spread(mode: int, figure: Callable[[Cost], float], digits: int = 0) -> str:
         return report.spread([figure(turn[mode]) for turn in done], digits)
 
     columns = [
@@ -42,7 +43,6 @@ def _drains(window: int, done: list[list[Drain]]) -> str:
         "CPU µs a message",
         "peak MB",
         "bytes to disk a message",
-        "copies",
     ]
     return report.table(
         columns,
@@ -53,7 +53,6 @@ def _drains(window: int, done: list[list[Drain]]) -> str:
                 spread(mode, lambda one: one.cpu_us, 1),
                 spread(mode, lambda one: one.peak_mb),
                 spread(mode, lambda one: one.written),
-                spread(mode, lambda one: one.copies),
             ]
             for mode, name in enumerate(_MODES)
         ),

@@ -36,6 +36,8 @@ class Cost(NamedTuple):
     peak_mb: float
     start_cpu: float
     """Seconds until the program waits for messages."""
+    written: float
+    """Bytes to disk per message, with the start."""
 
 
 def measure(here: Rig, load: Load) -> Figures:
@@ -71,7 +73,7 @@ def cost(here: Rig, load: Load, peer: Peer) -> Cost:
         with start(replace(place, backlog=load.count)) as process:
             rate = rate_until(load.count, records.size, process)
             cpu = meter.wait_quiet(process)
-            peak = meter.peak_mb(process)
+            peak, written = meter.peak_mb(process), meter.written_bytes(process)
     found = records.read(Tally(load.count, load.devices))
     records.close()
     if load.kafka_topics is None:
@@ -79,7 +81,7 @@ def cost(here: Rig, load: Load, peer: Peer) -> Cost:
     misplaced = found.misplaced if peer.has_mqtt else 0  # the bare producer has other keys
     if (found.different, found.copies, misplaced) != (load.count, 0, 0):
         raise Incomplete(f"{peer.name}: {found} instead of {load.count:,} messages, once and in order")
-    return Cost((cpu - start_cpu) / load.count * 1e6, rate, peak, start_cpu)
+    return Cost((cpu - start_cpu) / load.count * 1e6, rate, peak, start_cpu, written / load.count)
 
 
 def _feeder(load: Load, place: Place) -> Process:
@@ -105,8 +107,11 @@ def _live(peer: Peer, place: Place) -> Iterator[Process]:
         process.kill9()
 
 
-def bridge(load: Load, place: Place) -> BridgeProcess:
-    return BridgeProcess(load.settings(place), place.directory, name=place.client_id)
+def bridge(load: Load, place: Place, **kafka: object) -> BridgeProcess:
+    """`kafka`: further settings of [kafka]."""
+    settings = load.settings(place)
+    settings["kafka"] |= kafka
+    return BridgeProcess(settings, place.directory, name=place.client_id)
 
 
 def _bare(load: Load, place: Place) -> Process:

@@ -78,13 +78,11 @@ def bridge_settings(place: Place) -> dict[str, Any]:
     return tomllib.loads(_fill_in("bridge.toml", place, protocol="5" if place.mqtt5 else "3.1.1"))
 
 
-def bridge(place: Place, *, as_shipped: bool = False, window: int = 0, **kafka: object) -> BridgeProcess:
-    """`window`: the Receive Maximum, if not 0. `kafka`: further settings of [kafka]."""
+def bridge(place: Place, *, as_shipped: bool = False, **kafka: object) -> BridgeProcess:
+    """`kafka`: further settings of [kafka]."""
     settings = bridge_settings(place)
     if as_shipped:
         del settings["mqtt"]["receive_maximum"], settings["kafka"]["options"]
-    if window:
-        settings["mqtt"]["receive_maximum"] = window
     settings["kafka"] |= kafka
     return BridgeProcess(settings, place.directory, name=place.client_id)
 

@@ -27,34 +27,36 @@ def test_a_commit_of_few_messages_waits_for_others_and_one_of_many_does_not(gath
 def test_after_a_wait_that_brought_nothing_commits_do_not_wait_for_a_while(gathering: Gathering) -> None:
     assert _bring(gathering, 1.0, 1, 1) == pytest.approx(MOMENT)
     assert _bring(gathering, 1.1, 1, 1) == 0.0
-    assert _bring(gathering, 1.9, 3, 3) == 0.0
-    assert _bring(gathering, 2.2, 1, 2) == pytest.approx(MOMENT), "it is tried once more"
-    assert _bring(gathering, 2.3, 1, 2) == pytest.approx(MOMENT), "and it has brought something"
+    assert _bring(gathering, 2.9, 3, 3) == 0.0
+    assert _bring(gathering, 3.2, 1, 2) == pytest.approx(MOMENT), "it is tried once more"
+    assert _bring(gathering, 3.3, 1, 2) == pytest.approx(MOMENT), "and it has brought something"
 
 
 def test_a_wait_that_was_cut_short_says_nothing(gathering: Gathering) -> None:
     gathering.until(1.0, 1)
     gathering.began(1.0 + MOMENT / 2, 1)
-    assert gathering.until(1.1, 1) == 1.1 + MOMENT
+    assert gathering.until(1.2, 1) == 1.2 + MOMENT
 
 
 def test_a_window_that_is_full_is_seldom_held_up(gathering: Gathering) -> None:
-    """A broker that sends no more before an acknowledgement loses a moment in a second."""
+    """A broker that sends no more before an acknowledgement loses a moment in two seconds."""
     now = waited = 0.0
     while now < 10.0:
         waits = _bring(gathering, now, 4, 4)
         waited += waits
         now += waits + 0.001  # the commit
-    assert waited <= 11 * MOMENT
+    assert waited < 6 * MOMENT
 
 
 def test_messages_that_come_one_by_one_share_a_commit(clock: Clock) -> None:
     world = _world("exactly-once")
-    for _ in range(ENOUGH - 1):
+    for number in range(ENOUGH - 1):
         world.receive()
+        assert world.pipeline.has_work is (number == 0), "a turn is needed for the first one alone"
         assert 0 < world.turn() <= MOMENT
         assert not world.disk.has_work
     world.receive()
+    assert world.pipeline.has_work
     world.turn()
     assert world.disk.has_work
 
