@@ -99,6 +99,7 @@ class Spooling:
         self._journaled = journaled
         self._through_disk = through_disk
         self._gathering = Gathering()
+        self._lacking = 0  # messages until as many wait for a commit as it needs
         self._sampled = sampled
         self._many_topics = many_topics
         self._spool = spool
@@ -237,11 +238,15 @@ class Spooling:
 
     def takes_along(self, lane: Lane) -> bool:
         """Whether a message that has just come is written without a turn: with others that wait for more."""
-        return self._through_disk and lane.waits_for_disk and lane.unwritten < ENOUGH
+        if not self._lacking or not lane.waits_for_disk:
+            return False
+        self._lacking -= 1
+        return self._lacking > 0
 
     def _gather(self, now: float) -> float:
         """For how many seconds messages and PUBRELs wait for others, before they are written."""
         spool = self._spool
+        self._lacking = 0
         if not self._through_disk or not spool.accepts or not (self._writers or spool.releases):
             return 0.0
         waiting = spool.releases
@@ -251,6 +256,7 @@ class Spooling:
         if until <= now:
             self._gathering.began(now, waiting)
             return 0.0
+        self._lacking = ENOUGH - waiting
         return until - now
 
     def _write(self) -> None:

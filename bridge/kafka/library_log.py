@@ -14,10 +14,13 @@ from bridge.observe.events import Event, log
 
 # The way out where Kafka gives no producer id.
 START_CONTROLLERS = "Kafka's controllers give these ids: start a majority of them, and read the brokers' log"
-
-_NO_PRODUCER_ID = (
-    "Failed to acquire idempotence PID"  # librdkafka logs this every 0.5 s until Kafka gives one
+_START_COORDINATOR = (
+    "the transaction coordinator gives it: start as many brokers as transaction.state.log.replication.factor"
+    " and transaction.state.log.min.isr ask for, and read the brokers' log"
 )
+
+# librdkafka logs this every 0.5 s until Kafka gives one.
+_NO_PRODUCER_ID = re.compile(r"Failed to acquire (idempotence|transactional) PID")
 # A partition's new leader is not known yet, or there is none (-1). librdkafka asks again by itself.
 _NO_LEADER_YET = re.compile(r"new leader-?\d+ not found in cache")
 _NORMAL = 10.0  # seconds; Kafka's controllers may be this late at a start
@@ -43,7 +46,7 @@ class HealsItself(Filter):
         if _NO_LEADER_YET.search(text):
             record.levelno, record.levelname = DEBUG, "DEBUG"
             return True
-        if _NO_PRODUCER_ID not in text:
+        if not (found := _NO_PRODUCER_ID.search(text)):
             return True
         now = self._clock()
         if now - self._last >= _ANOTHER:
@@ -52,12 +55,12 @@ class HealsItself(Filter):
         record.levelno, record.levelname = DEBUG, "DEBUG"
         if now >= self._log_at:
             self._log_at = now + _LOG_AGAIN_AFTER
-            cause = text.partition(_NO_PRODUCER_ID)[2].partition(": ")[2].removesuffix(": retrying")
+            cause = text[found.end() :].partition(": ")[2].removesuffix(": retrying")
             log(
                 Event.KAFKA_ERROR,
                 reason=f"Kafka has given the bridge no producer id for {now - self._since:.0f} s, so it can"
                 f" produce nothing: {cause.removeprefix('Broker: ')}",
-                way_out=START_CONTROLLERS,
+                way_out=_START_COORDINATOR if found[1] == "transactional" else START_CONTROLLERS,
             )
         return True
 

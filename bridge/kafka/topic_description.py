@@ -25,7 +25,7 @@ class Description:
 
     `replicas`, `in_sync`: of the partition with the fewest. `behind`: brokers whose replica is not in sync.
     `awaits`: the brokers for which the partitions without a leader wait, for they were in sync last.
-    `may_write` None, and no `config`: Kafka does not tell. `no_config`: why it tells no `config`.
+    `may_write`, `may_read` None, and no `config`: Kafka does not tell. `no_config`: why it tells no `config`.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Description:
     may_write: bool | None
     awaits: tuple[int, ...] = ()
     no_config: str = ""
+    may_read: bool | None = None
 
     def number(self, setting: str) -> int | None:
         """A setting as a number; None: Kafka does not tell."""
@@ -72,6 +73,7 @@ def describe(admin: AdminClient, name: str) -> Description:
         may_write=None if rights is None else AclOperation.WRITE in rights,
         awaits=tuple(sorted(awaits)),
         no_config=no_config,
+        may_read=None if rights is None else AclOperation.READ in rights,
     )
 
 

@@ -43,13 +43,13 @@ _DOUBLES = (
 _UNEXPECTED = {
     Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group"
     " or its topic was deleted or is hidden from this user, or its offsets have expired (7 days without the"
-    " bridge)",
+    f" bridge); {_DOUBLES}",
     Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or"
-    " one that was restored?",
+    f" one that was restored? {_DOUBLES}",
     Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored"
-    " from a backup, or another bridge runs with a copy of it",
+    f" from a backup, or another bridge runs with a copy of it; {_DOUBLES}",
     Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted,"
-    " swapped, or set aside? What the other one holds is delivered once it is back",
+    " swapped, or set aside? What the other one holds is delivered once it is back; nothing is duplicated",
 }
 _WAYS_OUT = {
     30: "allow the group: kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
@@ -235,7 +235,7 @@ class TransactionalCluster:
             log(
                 Event.KAFKA_NUMBER_UNEXPECTED,
                 group=self._group,
-                reason=f"{_UNEXPECTED[machine.verdict]}; {_DOUBLES}",
+                reason=_UNEXPECTED[machine.verdict],
             )
         if command:
             self._do(command)

@@ -117,6 +117,7 @@ class Transactions:
     """`due`: when `next` has something to do although nothing has happened, in monotonic seconds.
 
     `others`: the numbers of other spools in Kafka. `verdict`: the last one about an unknown outcome.
+    `is_fenced`: another producer has taken the id, and this one has not taken it back.
     """
 
     def __init__(self, run: str, rows_of: Callable[[Iterable[Message]], Rows]) -> None:
@@ -131,6 +132,7 @@ class Transactions:
         self.handed = Handed()
         self.due = _NEVER
         self.committed_count = self.failed_count = self.fenced_count = 0
+        self.is_fenced = False
         self._is_first = True  # no number was read in this run
         self._run = run
         self._rows_of = rows_of
@@ -276,6 +278,7 @@ class Transactions:
         last transaction's number can't be seen.
         """
         memory = self.memory
+        self.is_fenced = False
         self.verdict = judge(memory, numbers)
         if hides and self.verdict is Verdict.NOT_COMMITTED and (memory.is_open or self.doubtful):
             self.verdict = Verdict.GONE
@@ -372,6 +375,7 @@ class Transactions:
         delay, self._delay = self._delay, min(2 * self._delay, _LAST_DELAY)
         if is_fenced:
             self.fenced_count += 1
+            self.is_fenced = True
             is_calm = now >= self._fenced_at + _CALM
             self._fenced_delay = _FENCED_DELAY if is_calm else min(2 * self._fenced_delay, _LAST_FENCED_DELAY)
             self._fenced_at = now

@@ -88,7 +88,7 @@ class Event(StrEnum):
     KAFKA_REORDERED            = "kafka.reordered",            WARNING, "Kafka refused a batch and had stored what was behind it before the bridge could produce it again"
     KAFKA_FATAL                = "kafka.fatal",                WARNING, "the producer can't go on; the bridge replaces it"
     KAFKA_FENCED               = "kafka.fenced",               ERROR,   "another bridge uses this one's kafka.transactional_id; this one waits before it takes the id back; stop the other one, or give it its own id"
-    KAFKA_NUMBER_UNEXPECTED    = "kafka.number_unexpected",    ERROR,   "exactly-once: the number in Kafka does not fit to this spool, and why; messages on disk may be produced twice"
+    KAFKA_NUMBER_UNEXPECTED    = "kafka.number_unexpected",    ERROR,   "exactly-once: the number in Kafka does not fit this spool, and why; messages on disk may be produced twice"
     KAFKA_TRANSACTION_LOST     = "kafka.transaction_lost",     WARNING, "exactly-once: Kafka did not take a transaction; the bridge reads what was committed, and produces the rest again"
     KAFKA_REBUILT              = "kafka.rebuilt",              INFO,    "a new producer has taken over; the bridge produces the held messages again"
 

@@ -67,7 +67,7 @@ _WORDS = {
     "kafka.reordered":            "Kafka stored newer messages before older ones[: {topic}][, {messages} messages][ ({topics} topics: {examples})].",
     "kafka.fatal":                "Kafka's client can't go on; the bridge replaces it[: {reason}].",
     "kafka.fenced":               "Another bridge uses this one's transactional id[ {transactional_id}]; this one waits[ {again_in_seconds} s].",
-    "kafka.number_unexpected":    "The number in Kafka does not fit to this spool; messages may be in Kafka twice[: {reason}].",
+    "kafka.number_unexpected":    "The number in Kafka does not fit this spool; messages may be in Kafka twice[: {reason}].",
     "kafka.transaction_lost":     "Kafka did not take a transaction; the bridge goes on from what was committed[: {reason}].",
     "kafka.rebuilt":              "A new client for Kafka has taken over.",
     "spool.late":                 "Kafka is late; messages of a topic go to disk[: {topic}][ ({topics} topics: {examples})].",

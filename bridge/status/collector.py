@@ -86,6 +86,7 @@ _OF_KAFKA = frozenset(
 )
 _UNTIL_READ = frozenset({Event.KAFKA_FILES_UNUSABLE})  # logged once
 _AFTER_READ = (Event.KAFKA_FILES_READ, Event.KAFKA_REBUILT)
+_WHILE_LIVE = (_OF_KAFKA - _UNTIL_READ) | {Event.KAFKA_TRANSACTION_LOST}
 _OF_RESTING = _OF_KAFKA | {Event.SERVICE_NO_THREAD}
 _AFTER_KAFKA = frozenset({Event.KAFKA_ERROR, Event.KAFKA_ALL_BROKERS_DOWN, Event.KAFKA_FATAL})
 _OF_TOPICS = (Event.KAFKA_TOPIC_MISSING, Event.KAFKA_LANE_HELD, Event.SPOOL_LATE)
@@ -161,6 +162,7 @@ class Counted(Protocol):
     committed_count: int
     failed_count: int
     fenced_count: int
+    is_fenced: bool
 
 
 class TransactionalSide(Protocol):
@@ -373,7 +375,7 @@ class Collector:
             # Connections that are up go on, although Kafka refuses new ones.
             self._kafka_live_at = now
             trouble = RECENT.trouble(
-                _OF_KAFKA - _UNTIL_READ, frozenset(), max(self._kafka_since, now - _STILL)
+                _WHILE_LIVE, frozenset(), max(self._kafka_since, now - _STILL)
             ) or RECENT.trouble(_UNTIL_READ, frozenset(), max(self._kafka_since, *_last(_AFTER_READ, now)))
         else:
             causes = _OF_RESTING if kafka.rests else _OF_KAFKA
@@ -659,7 +661,11 @@ def _transactions(kafka: TransactionalSide | None) -> Transactions | None:
         return None
     counted = kafka.transactions
     return Transactions(
-        counted.committed_count, counted.failed_count, counted.fenced_count, _histogram(kafka.commits)
+        counted.committed_count,
+        counted.failed_count,
+        counted.fenced_count,
+        _histogram(kafka.commits),
+        counted.is_fenced,
     )
 
 

@@ -29,6 +29,7 @@ _CONDITIONS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
     mqtt_faults.session,
     mqtt_faults.refused_filters,
     kafka_faults.cluster,
+    kafka_faults.fenced,
     kafka_faults.no_leader,
     kafka_faults.brokers,
     kafka_faults.missing_topics,

@@ -28,6 +28,18 @@ def cluster(s: Snapshot) -> Iterator[Finding]:
         yield _gone(s)
 
 
+def fenced(s: Snapshot) -> Iterator[Finding]:
+    """With delivery exactly-once: another bridge has the transactional id."""
+    if s.kafka.transactions and s.kafka.transactions.is_fenced:
+        yield broken(
+            "kafka-fenced",
+            _servers(s),
+            "Another bridge uses this one's transactional id. So this one delivers nothing, and waits before"
+            f" it takes the id back. {behind_kafka(s)}",
+            "Stop the other bridge, or give it its own mqtt.client_id and kafka.transactional_id.",
+        )
+
+
 def no_leader(s: Snapshot) -> Iterator[Finding]:
     """Topics that Kafka can't write until brokers are back, while other brokers are up."""
     stopped = stopped_topics(s)
@@ -247,7 +259,16 @@ def late(s: Snapshot) -> Iterator[Finding]:
     spooling = [held for held in s.held if held.state == "spooling"]
     draining = [held for held in s.held if held.state == "draining"]
     age = s.flow.oldest_undelivered_age
-    if spooling:
+    if s.kafka.transactions and s.kafka.transactions.is_fenced:
+        return
+    if spooling and s.kafka.trouble == "kafka.transaction_lost":
+        yield warning(
+            "kafka-late",
+            _servers(s),
+            f"Kafka takes no transaction{quoted(s.kafka.reason)}. {behind_kafka(s)}",
+            sentence(s.kafka.way_out),
+        )
+    elif spooling:
         yield warning(
             "kafka-late",
             _servers(s),

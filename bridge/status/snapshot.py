@@ -74,13 +74,14 @@ class Transactions:
     """Kafka transactions since the start, with delivery exactly-once.
 
     `failed`: the bridge threw their producer away, and produced again what Kafka did not have. `fenced`: how
-    often another bridge with the same transactional.id took over.
+    often another bridge with the same transactional.id took over. `is_fenced`: one has it now.
     """
 
     committed: int = 0
     failed: int = 0
     fenced: int = 0
     commit_seconds: Histogram = Histogram()
+    is_fenced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from bridge.commands import cli
 from bridge.commands.check import kafka_side, mqtt_side
 from bridge.commands.check.doctor import examine
 from bridge.commands.check.outcome import Level, Outcome, Site
+from bridge.kafka.cluster_check import ClusterCheck
 from bridge.settings import Settings
 from tests.harness.bridge import BridgeProcess
 from tests.harness.brokers import Brokers
@@ -260,17 +261,21 @@ def test_what_a_user_lacks_for_transactions_is_named(
         }
     )
     alone.create_topic("exact")
-    site = Site(settings, "test-check", tmp_path / "bridge.toml")
+    site = Site(settings, "test-check", tmp_path / "bridge.toml", cluster=ClusterCheck(settings.kafka))
 
     def outcomes() -> list[Outcome]:
+        site.topics.clear()
+        assert [each.level for each in kafka_side.topic(site)] == [Level.GOOD]
         return list(kafka_side.transactions(site))
 
     allow(alone, "exact", AclOperation.DESCRIBE)
-    group, transactions, version = outcomes()
+    group, topic, transactions, version = outcomes()
     assert group.level is Level.FAILED
     assert "--operation Read --group exact-transactions" in group.remedy
+    assert topic.level is Level.FAILED
+    assert "--operation Read --topic exact" in topic.remedy
     assert transactions.level is Level.SKIPPED
-    assert "exact-check" in transactions.found
+    assert "--transactional-id exact --transactional-id exact-check" in transactions.found
     assert version.level is Level.SKIPPED
     assert "lacks DESCRIBE_CONFIGS on the cluster" in version.found
     for kind, name in ((ResourceType.GROUP, "exact-transactions"), (ResourceType.TOPIC, "exact")):
@@ -286,3 +291,4 @@ def test_what_a_user_lacks_for_transactions_is_named(
     wait_until(all_is_well, 30.0, lambda: f"no right is missing: {found}")
     allow(alone, "kafka-cluster", AclOperation.DESCRIBE_CONFIGS, ResourceType.BROKER)
     wait_until(lambda: outcomes()[2].level is Level.GOOD, 30.0, "the brokers' settings are told")
+    site.opened_cluster.close()

@@ -194,19 +194,29 @@ def transactions(site: Site) -> Iterator[Outcome]:
     if not kafka.is_exactly_once:
         yield skipped("kafka.delivery is at-least-once: the bridge needs no transactions")
         return
-    user = kafka.sasl_username or "ANONYMOUS"
+    allow = f"kafka-acls.sh ... --add --allow-principal User:{kafka.sasl_username or 'ANONYMOUS'}"
     group, name = site.settings.transaction_group, site.settings.transactional_id
     if why := transaction_check.why_not_group(kafka, group):
-        allow = f"kafka-acls.sh ... --add --allow-principal User:{user} --operation Read --group {group}"
-        yield failed(f"the bridge can't read its number in the group {group}: {why}", allow)
+        yield failed(
+            f"the bridge can't read its number in the group {group}: {why}",
+            f"{allow} --operation Read --group {group}",
+        )
     else:
         yield good(f"the bridge may read the group {group}")
+    routed = {route.topic for route in site.settings.routes}
+    for described in site.topics:
+        if described.may_read is False and described.name in routed:
+            yield failed(
+                f"the bridge may not read {described.name}, and so can't keep its number in an offset of it",
+                f"{allow} --operation Read --topic {described.name}",
+            )
     tried = f"{name}-check"
     why, is_forbidden = transaction_check.why_no_transaction(kafka, tried)
     if is_forbidden:
         yield skipped(
             f"the check may not use the transactional id {tried}, and does not try {name}, as that would"
-            " fence the running bridge"
+            f" fence the running bridge. This allows both: {allow} --operation Write --operation Describe"
+            f" --transactional-id {name} --transactional-id {tried}"
         )
     elif why:
         yield failed(f"Kafka opens no transaction: {why}")

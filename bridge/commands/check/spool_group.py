@@ -66,15 +66,19 @@ def sync(site: Site) -> Iterator[Outcome]:
     snapshot = site.snapshot
     queue = snapshot.queue if snapshot else None
     window = min(site.settings.mqtt.receive_maximum, (queue and queue.window_limit) or _EMQ_WINDOW)
-    yield sync_verdict(median(times), window, snapshot.flow.received_rate if snapshot else None)
+    rate = snapshot.flow.received_rate if snapshot else None
+    yield sync_verdict(median(times), window, rate, always=site.settings.kafka.is_exactly_once)
 
 
-def sync_verdict(seconds: float, window: int, rate: float | None) -> Outcome:
-    """`seconds`: of one sync. `rate`: messages a second that the bridge receives now; None: unknown."""
+def sync_verdict(seconds: float, window: int, rate: float | None, *, always: bool = False) -> Outcome:
+    """`seconds`: of one sync. `rate`: messages a second that the bridge receives now; None: unknown.
+
+    `always`: every message goes to disk, and not only while Kafka is away.
+    """
     allowed = window / max(seconds, 1e-6)
     text = (
-        f"a sync takes {seconds * 1000:.1f} ms, which allows about {_two_digits(allowed):,} messages/s while"
-        f" Kafka is away (with the broker's window of {window})"
+        f"a sync takes {seconds * 1000:.1f} ms, which allows about {_two_digits(allowed):,} messages/s"
+        f"{'' if always else ' while Kafka is away'} (with the broker's window of {window})"
     )
     if seconds >= _SLOW_SYNC or (rate is not None and rate > allowed):
         more = f"; now {rate:,.0f} messages/s come" if rate is not None else ""

@@ -154,6 +154,11 @@ def test_the_rate_that_the_disk_allows_has_no_more_digits_than_the_measurement()
     assert "about 7,800 messages/s" in spool_group.sync_verdict(32 / 7_829, 32, None).found
 
 
+def test_with_delivery_exactly_once_the_disk_s_rate_holds_always() -> None:
+    assert "while Kafka is away" in spool_group.sync_verdict(0.01, 32, None).found
+    assert "Kafka" not in spool_group.sync_verdict(0.01, 32, None, always=True).found
+
+
 def test_a_given_haproxy_cfg_must_exist(tmp_path: Path) -> None:
     there = site()
     there.haproxy_cfg = tmp_path / "none"

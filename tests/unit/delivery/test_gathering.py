@@ -11,41 +11,66 @@ def gathering() -> Gathering:
     return Gathering()
 
 
-def _bring(gathering: Gathering, at: float, first: int, last: int) -> float:
-    """A commit waits with `first` messages, and begins with `last` of them. Returns how long it waited."""
-    until = gathering.until(at, first)
-    gathering.began(until, last)
-    return until - at
+def _wait(gathering: Gathering, began: float, *arrivals: float) -> float:
+    """A commit waits; messages come at `began` and at these times after it. Returns how long it waited."""
+    now = began
+    for _ in range(100):
+        waiting = 1 + sum(began + each <= now for each in arrivals)
+        until = gathering.until(now, waiting)
+        if until <= now:
+            gathering.began(now, waiting)
+            return now - began
+        now = min([until, *(began + each for each in arrivals if began + each > now)])
+    raise AssertionError("it never begins")
 
 
-def test_a_commit_of_few_messages_waits_for_others_and_one_of_many_does_not(gathering: Gathering) -> None:
-    assert gathering.until(1.0, 1) == 1.0 + MOMENT
-    assert gathering.until(1.01, 2) == 1.0 + MOMENT, "the first one's time counts"
-    assert gathering.until(1.01, ENOUGH) == 1.01
+FIRST_HALF, SECOND_HALF = MOMENT * 0.1, MOMENT * 0.9
 
 
-def test_after_a_wait_that_brought_nothing_commits_do_not_wait_for_a_while(gathering: Gathering) -> None:
-    assert _bring(gathering, 1.0, 1, 1) == pytest.approx(MOMENT)
-    assert _bring(gathering, 1.1, 1, 1) == 0.0
-    assert _bring(gathering, 2.9, 3, 3) == 0.0
-    assert _bring(gathering, 3.2, 1, 2) == pytest.approx(MOMENT), "it is tried once more"
-    assert _bring(gathering, 3.3, 1, 2) == pytest.approx(MOMENT), "and it has brought something"
+def test_a_commit_waits_for_others_and_one_that_has_enough_does_not(gathering: Gathering) -> None:
+    assert _wait(gathering, 1.0, FIRST_HALF, SECOND_HALF) == pytest.approx(MOMENT)
+    assert _wait(gathering, 2.0, *[0.0] * (ENOUGH - 1)) == 0.0
+    assert _wait(gathering, 3.0, *[FIRST_HALF] * (ENOUGH - 1)) == pytest.approx(FIRST_HALF)
+
+
+def test_where_nothing_comes_half_the_time_is_enough_and_commits_do_not_wait_for_a_while(
+    gathering: Gathering,
+) -> None:
+    assert _wait(gathering, 1.0) == pytest.approx(MOMENT / 2)
+    assert _wait(gathering, 1.1, FIRST_HALF, SECOND_HALF) == 0.0
+    assert _wait(gathering, 2.9, FIRST_HALF, SECOND_HALF) == 0.0
+    assert _wait(gathering, 3.2, FIRST_HALF, SECOND_HALF) == pytest.approx(MOMENT), "it is tried once more"
+    assert _wait(gathering, 3.3, FIRST_HALF, SECOND_HALF) == pytest.approx(MOMENT), (
+        "and has brought something"
+    )
+
+
+def test_a_window_that_is_full_soon_ends_the_waiting_although_something_came(gathering: Gathering) -> None:
+    """All that the broker may send comes within the first half."""
+    assert _wait(gathering, 1.0, FIRST_HALF, FIRST_HALF, FIRST_HALF) == pytest.approx(MOMENT)
+    assert _wait(gathering, 1.1, FIRST_HALF, FIRST_HALF, FIRST_HALF) == 0.0
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.0005, MOMENT / 10])
+@pytest.mark.parametrize("window", [1, 2, 4, 15])
+def test_a_broker_with_a_small_window_is_seldom_held_up(
+    gathering: Gathering, window: int, apart: float
+) -> None:
+    """It sends so many, `apart` seconds from each other, and no more before they are acknowledged."""
+    now = waited = 0.0
+    arrivals = [number * apart for number in range(1, window)]
+    while now < 10.0:
+        waits = _wait(gathering, now, *arrivals)
+        waited += waits
+        now += max(waits, 0.001)
+    if (window - 1) * apart <= MOMENT / 2:
+        assert waited < 6 * MOMENT
 
 
 def test_a_wait_that_was_cut_short_says_nothing(gathering: Gathering) -> None:
     gathering.until(1.0, 1)
-    gathering.began(1.0 + MOMENT / 2, 1)
-    assert gathering.until(1.2, 1) == 1.2 + MOMENT
-
-
-def test_a_window_that_is_full_is_seldom_held_up(gathering: Gathering) -> None:
-    """A broker that sends no more before an acknowledgement loses a moment in two seconds."""
-    now = waited = 0.0
-    while now < 10.0:
-        waits = _bring(gathering, now, 4, 4)
-        waited += waits
-        now += waits + 0.001  # the commit
-    assert waited < 6 * MOMENT
+    gathering.began(1.0 + MOMENT / 4, 1)
+    assert gathering.until(1.2, 1) > 1.2
 
 
 def test_messages_that_come_one_by_one_share_a_commit(clock: Clock) -> None:
@@ -56,6 +81,20 @@ def test_messages_that_come_one_by_one_share_a_commit(clock: Clock) -> None:
         assert 0 < world.turn() <= MOMENT
         assert not world.disk.has_work
     world.receive()
+    assert world.pipeline.has_work
+    world.turn()
+    assert world.disk.has_work
+
+
+def test_messages_of_different_topics_share_a_commit_too(clock: Clock) -> None:
+    world = _world("exactly-once")
+    topics = [b"s/1", b"site/a", b"site/b", b"site/c"]
+    for topic in topics:
+        world.receive(topic)
+        world.turn()
+    for number in range(len(topics), ENOUGH):
+        assert not world.pipeline.has_work
+        world.receive(topics[number % len(topics)])
     assert world.pipeline.has_work
     world.turn()
     assert world.disk.has_work

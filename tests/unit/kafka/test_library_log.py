@@ -32,9 +32,9 @@ class Log:
         assert self._filter.filter(record)
         return record.levelno
 
-    def lines_until(self, end: float) -> None:
+    def lines_until(self, end: float, line: str = LINE) -> None:
         while self.now < end:
-            self.level_of(LINE)
+            self.level_of(line)
             self.now += 0.5
 
 
@@ -57,6 +57,17 @@ def test_a_producer_id_that_does_not_come_is_said_once_a_minute_with_the_way_out
     assert log.said[0][2].startswith("Kafka's controllers give these ids")
     log.lines_until(1080.0)
     assert len(log.said) == 2
+
+
+def test_with_delivery_exactly_once_the_coordinator_is_named(log: Log) -> None:
+    line = LINE.replace("idempotence", "transactional")
+    assert log.level_of(line) == logging.DEBUG
+    log.lines_until(1009.0, line)
+    assert not log.said
+    log.lines_until(1060.0, line)
+    assert log.said == [(Event.KAFKA_ERROR, ANY, ANY)]
+    assert log.said[0][1].endswith("Coordinator load in progress")
+    assert log.said[0][2].startswith("the transaction coordinator")
 
 
 def test_each_wait_begins_anew(log: Log) -> None:

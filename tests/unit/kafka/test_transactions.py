@@ -255,7 +255,9 @@ def test_a_fenced_bridge_waits_longer_each_time_and_a_lost_producer_only_a_littl
         machine.lost(machine.now, is_fenced=True)
         delays.append(round(machine.due - machine.now))
     assert delays == [30, 60, 120, 240, 300, 300]
+    assert machine.is_fenced
     machine.run_next()
+    assert not machine.is_fenced, "it has taken the id back"
     machine.lost(machine.now)
     assert machine.due - machine.now < 1
 

@@ -23,6 +23,7 @@ from bridge.status.snapshot import (
     SessionQueue,
     Snapshot,
     StoppedTopic,
+    Transactions,
 )
 from tests.artefacts import pages
 from tests.harness.kit import ROOT
@@ -104,6 +105,14 @@ def flow(**changes: Any) -> Snapshot:
 def held(kind: str, reason: str, way_out: str = "", state: str = "held", messages: int = 7) -> Snapshot:
     topic = HeldTopic("iot.cellar", state, 9.0, messages, reason, way_out, kind)
     return replace(healthy(), held=(topic,), waiting_total=1)
+
+
+def transacting(trouble: str = "", reason: str = "", *, is_fenced: bool = False) -> Snapshot:
+    """With delivery exactly-once, while messages are late."""
+    late = held("", "", state="spooling")
+    done = Transactions(is_fenced=is_fenced)
+    kafka = replace(late.kafka, transactions=done, trouble=trouble, reason=reason, way_out="allow the group")
+    return replace(late, kafka=kafka)
 
 
 def stopped(topic: StoppedTopic, up: int, *, is_late: bool = False) -> Snapshot:
@@ -513,6 +522,18 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
             "If Kafka has just stopped",
             "brokers' disks",
         ),
+    ),
+    "Kafka takes no transaction": (
+        transacting("kafka.transaction_lost", "no right to the group"),
+        "warning",
+        "kafka-late",
+        ("takes no transaction", "no right to the group", "Allow the group"),
+    ),
+    "another bridge has the transactional id": (
+        transacting(is_fenced=True),
+        "broken",
+        "kafka-fenced",
+        ("Another bridge", "No acknowledged message is lost", "kafka.transactional_id"),
     ),
     "what waited goes to Kafka": (
         held("", "", state="draining", messages=2141),
