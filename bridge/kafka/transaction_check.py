@@ -3,13 +3,16 @@
 A transactional id is never tried as the service has it: Kafka would fence the running service.
 """
 
+from concurrent.futures import TimeoutError as NoAnswer
 from contextlib import suppress
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from bridge.kafka import library_log
+from bridge.kafka.error_verdicts import DENIED
 from bridge.kafka.options import BATCH_SIZE, not_built, producer_options
-from bridge.kafka.topic_lookup import admin_options
+from bridge.kafka.topic_lookup import admin_options, new_admin
 from bridge.settings import KafkaSettings
 
 _TIMEOUT = 10.0  # seconds
@@ -59,3 +62,24 @@ def why_no_transaction(settings: KafkaSettings, transactional_id: str) -> tuple[
         with suppress(KafkaException, RuntimeError):
             producer.close()
     return "", False
+
+
+def settings_of_brokers(settings: KafkaSettings) -> dict[int, dict[str, str]] | str:
+    """The settings of each broker that answers, by its number; or why Kafka does not tell them.
+
+    librdkafka tells no program which version a broker has. Raises BridgeError when it refuses the options.
+    """
+    admin = new_admin(settings, logger=library_log.silent("check"))
+    found = {}
+    try:
+        for number in sorted(admin.list_topics(timeout=_TIMEOUT).brokers):
+            resource = ConfigResource(ResourceType.BROKER, str(number))
+            future = admin.describe_configs([resource], request_timeout=_TIMEOUT)[resource]
+            found[number] = {key: str(entry.value) for key, entry in future.result(_TIMEOUT + 1).items()}
+    except KafkaException as error:
+        if error.args[0].code() in DENIED:
+            return "the bridge's user lacks DESCRIBE_CONFIGS on the cluster"
+        return str(error.args[0].str())
+    except NoAnswer:
+        return "Kafka does not answer"
+    return found

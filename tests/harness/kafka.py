@@ -214,6 +214,17 @@ class KafkaCluster:
             self.admin.list_topics(topic, timeout=10.0).topics[topic].partitions[partition].leader
         )
 
+    def coordinator(self, topic: str, name: str) -> KafkaNode:
+        """The broker that coordinates this transactional id or group: a leader of a topic of Kafka's own.
+
+        `topic` is __transaction_state or __consumer_offsets.
+        """
+        hashed = 0
+        for character in name:  # Java's String.hashCode
+            hashed = (31 * hashed + ord(character)) & 0xFFFFFFFF
+        partitions = len(self.admin.list_topics(topic, timeout=10.0).topics[topic].partitions)
+        return self.leader(topic, (hashed & 0x7FFFFFFF) % partitions)
+
     def epochs(self, topic: str) -> set[tuple[int, int]]:
         """Producer id and epoch of each batch in partition 0, read from its leader's disk."""
         node = self.leader(topic)

@@ -131,3 +131,19 @@ def test_the_mode_is_switched_off_after_a_kill(new_flow: Callable[..., Any]) -> 
     assert not flow.verdict.lost, flow.verdict
     assert not flow.verdict.inversions, flow.verdict
     assert flow.verdict.copies <= _A_TRANSACTION, flow.verdict
+
+
+def test_a_second_bridge_with_the_same_transactional_id_takes_over_once(
+    new_flow: Callable[..., Any], new_bridge: Callable[..., BridgeProcess], new_topic: Callable[..., str]
+) -> None:
+    """The first one logs an ERROR, waits, and takes over again; the second one has nothing to send."""
+    same = {"kafka": {"delivery": "exactly-once", "transactional_id": "same"}}
+    with new_flow(rate=_RATE, tables=same) as flow:
+        nothing = {"name": "nothing", "filter": "nobody/sends/this", "topic": new_topic()}
+        with new_bridge(routes=[nothing], **same) as twin:
+            fenced = flow.bridge.wait_for("kafka.fenced")
+            assert (fenced["level"], fenced["transactional_id"]) == ("error", "same")
+            flow.goes_on(90.0)
+            assert len(flow.bridge.entries("kafka.fenced")) == 1, "they do not take turns"
+            assert not twin.entries("kafka.fenced")
+    assert_nothing_lost_or_doubled(flow)

@@ -21,7 +21,7 @@ from bridge.kafka.transactions import State
 from bridge.observe.events import Event
 from tests.harness.conditions import wait_until
 from tests.harness.drain import Drain
-from tests.harness.kafka import KafkaCluster, KafkaNode
+from tests.harness.kafka import KafkaCluster
 from tests.harness.records import records
 from tests.integration.access_rules import allow
 
@@ -68,17 +68,6 @@ def values(kafka: KafkaCluster, topic: str, count: int) -> list[bytes]:
 
     wait_until(are_there, 30.0, lambda: f"{count} records are in {topic}, {len(found)} so far")
     return found
-
-
-def coordinator(kafka: KafkaCluster, name: str) -> KafkaNode:
-    """The broker that coordinates this transactional id: the leader of a partition of __transaction_state."""
-    hashed = 0
-    for character in name:  # Java's String.hashCode
-        hashed = (31 * hashed + ord(character)) & 0xFFFFFFFF
-    partitions = len(
-        kafka.admin.list_topics("__transaction_state", timeout=10.0).topics["__transaction_state"].partitions
-    )
-    return kafka.leader("__transaction_state", (hashed & 0x7FFFFFFF) % partitions)
 
 
 def test_messages_are_there_once_and_in_order_and_the_disk_is_empty(
@@ -159,7 +148,7 @@ def test_the_coordinator_is_killed_again_and_again(
     drain.write(topic, payloads(topic, number))
     drain.until(lambda: drain.is_done, 30, "the topics of Kafka's coordinators are there")
     for _ in range(3):
-        node = coordinator(kafka, name)
+        node = kafka.coordinator("__transaction_state", name)
         for _ in range(5):
             drain.write(topic, payloads(topic, 50, number))
             number += 50

@@ -26,8 +26,8 @@ from tests.harness.kafka_proxy import (
 from tests.harness.records import records
 
 NETWORK = Network("127.30.6")
-BRIDGES = 4  # each with an id, a spool, and topics of its own
-COMMITTED = 40  # transactions of each bridge in a round
+BRIDGES = 8  # each with an id, a spool, and topics of its own; most of them wait at any time
+COMMITTED = 20  # transactions of each bridge in a round
 CHANCE = 0.02  # of a request; a transaction has five and more
 
 

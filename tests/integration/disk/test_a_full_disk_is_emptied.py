@@ -21,6 +21,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.disk import CannotMount, Disk
 
 TOPICS = 40
+_PATIENCE = 120.0  # seconds for the disk: a job on a full one syncs often, and a busy machine syncs slowly
 _LEAVE = 8192  # bytes; ext4 itself needs some for the file that fills it
 
 
@@ -64,7 +65,7 @@ class World:
             self.loop.wait(0.01)
             return condition()
 
-        wait_until(goes_on, 20.0, "the disk has answered")
+        wait_until(goes_on, _PATIENCE, "the disk has answered")
 
     def write(self, size: int = 120, rows: int = 20) -> bool:
         """Write so many rows. Returns whether the disk took them all."""
@@ -118,7 +119,7 @@ class World:
                 most //= 2
 
     def takes_again(self) -> None:
-        wait_until(lambda: self.write(rows=1), 20.0, "the disk takes messages again")
+        wait_until(lambda: self.write(rows=1), _PATIENCE, "the disk takes messages again")
 
 
 def _lane_of(topic: bytes) -> tuple[str, str]:

@@ -348,6 +348,31 @@ def test_topics_with_placeholders_are_not_asked_for() -> None:
     assert kafka_side.fixed_topics(settings) == ["a"]
 
 
+VERIFIES = {"transaction.state.log.min.isr": "2", "transaction.partition.verification.enable": "true"}
+
+
+@pytest.mark.parametrize(
+    ("brokers", "level", "said"),
+    [
+        ({1: VERIFIES, 2: VERIFIES}, Level.GOOD, "keep late records out"),
+        ({1: VERIFIES, 2: {"transaction.state.log.min.isr": "2"}}, Level.WARNING, "before 3.6 on broker 2:"),
+        (
+            {1: VERIFIES | {"transaction.partition.verification.enable": "false"}, 2: VERIFIES},
+            Level.WARNING,
+            "transaction.partition.verification.enable=false on broker 1:",
+        ),
+        ({1: {"log.segment.bytes": "1"}}, Level.SKIPPED, "not Apache Kafka"),
+        ("Kafka does not answer", Level.SKIPPED, "Kafka does not answer"),
+    ],
+)
+def test_brokers_that_let_late_records_into_transactions_are_named(
+    brokers: dict[int, dict[str, str]] | str, level: Level, said: str
+) -> None:
+    found = kafka_side.verification_verdict(brokers)
+    assert found.level is level
+    assert said in found.found
+
+
 # -- this machine and the spool ----------------------------------------------------------------------------
 
 
