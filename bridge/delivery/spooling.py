@@ -99,6 +99,7 @@ class Spooling:
         self._journaled = journaled
         self._through_disk = through_disk
         self._gathering = Gathering()
+        self._gathered = 0  # messages and PUBRELs that wait for a commit
         self._sampled = sampled
         self._many_topics = many_topics
         self._spool = spool
@@ -237,7 +238,10 @@ class Spooling:
 
     def takes_along(self, lane: Lane) -> bool:
         """Whether a message that has just come is written without a turn: with others that wait for more."""
-        return self._through_disk and lane.waits_for_disk and lane.unwritten < ENOUGH
+        if not (self._through_disk and lane.waits_for_disk):
+            return False
+        self._gathered += 1
+        return self._gathered < self._gathering.enough
 
     def _gather(self, now: float) -> float:
         """For how many seconds messages and PUBRELs wait for others, before they are written."""
@@ -247,6 +251,7 @@ class Spooling:
         waiting = spool.releases
         for lane in islice(self._writers, ENOUGH):
             waiting += lane.unwritten
+        self._gathered = waiting
         until = now if spool.is_due(now) else self._gathering.until(now, waiting)
         if until <= now:
             self._gathering.began(now, waiting)
