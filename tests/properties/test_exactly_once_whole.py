@@ -49,6 +49,7 @@ from bridge.spool import disk_thread, store
 from bridge.spool.disk_thread import DiskThread
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
+from bridge.status.collector import unaccounted
 from tests.unit.delivery.world import Clock
 
 STEPS = 1000
@@ -487,6 +488,7 @@ class World:
 
     def _sleep(self) -> None:
         """What waits for a turn gets one in time, although nothing else happens."""
+        assert not unaccounted(self.pipeline), "the counts do not add up"
         machine, now = self.cluster.machine, self.clock.now
         wakes_at = min(self.turn_at, self.cluster.alarm)
         if self.must_turn or wakes_at <= now:
