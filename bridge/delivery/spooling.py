@@ -255,6 +255,7 @@ class Spooling:
         until = now if spool.is_due(now) else self._gathering.until(now, waiting)
         if until <= now:
             self._gathering.began(now, waiting)
+            self._gathered = 0  # what comes during the commit is seen to at its end
             return 0.0
         return until - now
 
