@@ -735,7 +735,7 @@ def _sets_no_alarm_for_what_is_produced_after_poll(patch: pytest.MonkeyPatch) ->
         (_acknowledges_before_the_disk_has_it, "", "produced before it was synced"),
         (_tells_what_it_writes_before_it_is_written, "", "lost"),
         (_forgets_when_a_wait_ends, "", "nobody will write what waits"),
-        (_makes_no_turn_for_what_comes, "", "it does not come to an end"),
+        (_makes_no_turn_for_what_comes, "", "the counts do not add up"),
         (_sets_no_alarm_for_what_is_produced_after_poll, "", "no transaction will begin"),
     ],
 )
