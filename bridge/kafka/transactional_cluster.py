@@ -164,7 +164,8 @@ class TransactionalCluster:
         return failures
 
     def sleep(self) -> None:
-        """The loop is about to sleep: the thread wakes it."""
+        """The loop is about to sleep: the thread wakes it, also for what was produced after `poll`."""
+        self._wait_for(self._machine.due, time.monotonic())
 
     def retire(self) -> None:
         """A new producer needs nothing of the pipeline: it is built between two transactions."""

@@ -6,8 +6,11 @@ threads do is done here step by step, in an order that chance chooses: a job of 
 producer's. The bridge may be killed before and after each of them, the disk may be full or fail, routes may
 change, topics may take nothing for a while, and the consumer group may be deleted.
 
-The broker's session is never lost, and counts its identifiers upward. So each message of QoS 1 must be in
-Kafka once, in its topic's order; twice only where the bridge could not know better and has said so, or has
+Turns of the loop are made where app.py and Loop.relay make them: messages that come alone make none, and
+where nothing is due the bridge sleeps. While it sleeps, nothing may wait for a turn that nobody will make.
+
+The broker's session is never lost, and counts its identifiers upward. So each message of QoS 1 or 2 must be
+in Kafka once, in its topic's order; twice only where the bridge could not know better and has said so, or has
 forgotten the session because two ends of it left it in doubt.
 """
 
@@ -17,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -27,23 +31,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridge.delivery import lanes, pipeline, segment, spooling
+from bridge.delivery import gathering, lanes, pipeline, segment, spooling
 from bridge.delivery.intent import Account, Number, Row, Verdict, rows_of
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.pipeline import Pipeline
-from bridge.delivery.results import Failure, TopicAnswer
+from bridge.delivery.results import Failure, TopicAnswer, Written
 from bridge.delivery.results import Verdict as Fate
+from bridge.delivery.spooling import Spooling
 from bridge.errors import SpoolUnusable
 from bridge.kafka import error_verdicts, transactions
-from bridge.kafka.transactions import Open, Run, Settle, Transactions
-from bridge.loop import Loop
-from bridge.message import DUP, Message
+from bridge.kafka.transactions import Open, Run, Settle, State, Transactions
+from bridge.loop import ACTED, Loop
+from bridge.message import DUP, Message, Packet, Release
 from bridge.routing.router import MEANING, Router
 from bridge.settings import RouteSettings, Settings
 from bridge.spool import disk_thread, store
 from bridge.spool.disk_thread import DiskThread
 from bridge.spool.spool import Spool
 from bridge.spool.store import DiskFull, Store
+from bridge.status.collector import unaccounted
 from tests.unit.delivery.world import Clock
 
 STEPS = 1000
@@ -82,21 +88,28 @@ class Kafka:
 
 
 class Broker:
-    """A session that counts upward. `flight`: sent, and not acknowledged, in order."""
+    """A session that counts upward. `flight`: sent, and not acknowledged, in order.
+
+    Each with its topic, flags and payload; None: PUBREC has come, and PUBCOMP has not. `released`: PUBRELs to
+    be sent.
+    """
 
     def __init__(self) -> None:
         self.last = 500
-        self.queue: deque[tuple[bytes, bytes]] = deque()
-        self.flight: dict[int, tuple[bytes, bytes]] = {}
+        self.queue: deque[tuple[bytes, int, bytes]] = deque()
+        self.flight: dict[int, tuple[bytes, int, bytes] | None] = {}
+        self.released: deque[int] = deque()
         self.published: list[tuple[str, bytes]] = []  # a sensor, and a payload that is its alone
 
 
 class Cluster:
     """kafka.transactional_cluster.TransactionalCluster, with a producer that does one step at a time."""
 
-    only_reports = is_broken = wants_successor = False
+    only_reports = True
+    is_broken = wants_successor = False
 
     def __init__(self, world: "World") -> None:
+        self.alarm = float("inf")  # when the thread wakes the loop
         self.world, self.kafka, self.chance = world, world.kafka, world.chance
         self.answers: deque[TopicAnswer] = deque()
         self.machine = Transactions(f"run{world.runs}", self._rows_of)
@@ -145,12 +158,17 @@ class Cluster:
     def poll(self) -> int:
         while command := self.machine.next(time.monotonic()):
             self._do(command)
+        self.sleep()
         handed = self.machine.take_handed()
         self._delivered += handed.delivered
         for message, why in handed.failed:
             fate = error_verdicts.verdict(why[0]) if why else Fate.RETURNED
             self._failures.append(Failure(message, fate, "why"))
         return 1 if handed.delivered else 0
+
+    def sleep(self) -> None:
+        if self.machine.state in (State.READY, State.CLOSED):
+            self.alarm = min(self.alarm, self.machine.due)
 
     def _do(self, command: Open | Run | Settle) -> None:
         if isinstance(command, Settle):
@@ -167,10 +185,17 @@ class Cluster:
 
     def step(self) -> None:
         """What the thread of the producer does next, and the one that looks up topics."""
-        self.answers += [TopicAnswer(topic, exists=True, limit=LIMIT) for topic in self.asked]
-        self.asked.clear()
+        if self.asked:
+            self.answers += [TopicAnswer(topic, exists=True, limit=LIMIT) for topic in self.asked]
+            self.asked.clear()
+            self.world.must_turn = True
         if not self.commands:
             return
+        before = len(self.commands)
+        self._step()
+        self.world.must_turn |= len(self.commands) != before
+
+    def _step(self) -> None:
         command = self.commands[0]
         if isinstance(command, Open):
             self.commands.popleft()
@@ -259,6 +284,7 @@ class World:
         self.opened_late = False
         self.site = SITES[0]
         self.runs = 0
+        self.turns_at_once = 0
         self.start()
 
     def happens(self, chance: float) -> bool:
@@ -300,6 +326,8 @@ class World:
         self.pipeline.take_up(self.spool.backlogs, self.spool.identifiers, self.spool.recalled)
         self.pipeline.session = self
         self.is_connected = self.must_disconnect = False
+        self.must_turn = True  # something was posted to the loop, or the session is not calm
+        self.turn_at = 0.0
 
     def _stand(self, standing: Any, forgets: bool) -> None:
         while self.jobs:
@@ -332,11 +360,10 @@ class World:
             if outcome < 0.08:
                 error = DiskFull("full") if outcome < 0.05 else SpoolUnusable("input/output error")
                 patch.setattr(Store, "write", _raises(error))
-            for result in self.disk._do(job):
-                self.disk._tell(result)
+            results = self.disk._do(job)
         if 0.08 < outcome < 0.11:
             raise Died  # after the commit, before anybody hears of it
-        self.loop.post(self.disk._idle)
+        self.loop.post(partial(self.disk._done, results))
 
     # -- the session -----------------------------------------------------------------------------------
 
@@ -345,12 +372,20 @@ class World:
             for message in messages:
                 if self.happens(0.1):
                     self.must_disconnect = True  # it is lost with the connection
+                elif message.flags & 0x04:
+                    self.broker.flight[message.packet_id] = None
+                    self.broker.released.append(message.packet_id)
                 else:
                     self.broker.flight.pop(message.packet_id, None)
             self.pipeline.handed_over(len(messages))
         return True
 
-    def complete(self, packet_id: int, known: bool) -> None: ...
+    def complete(self, packet_id: int, known: bool) -> None:
+        if self.is_connected:
+            if self.happens(0.1):
+                self.must_disconnect = True
+            else:
+                self.broker.flight.pop(packet_id, None)
 
     def connect(self) -> None:
         try:
@@ -360,13 +395,16 @@ class World:
             return
         self.is_connected, self.must_disconnect = True, False
         self.pipeline.subscribed()
-        if self.broker.flight:
-            self.pipeline.receive(
-                [
-                    Message.of(topic, 2 | DUP, packet_id, None, payload)
-                    for packet_id, (topic, payload) in self.broker.flight.items()
-                ]
-            )
+        self.broker.released.clear()
+        packets: list[Packet] = []
+        for packet_id, sent in self.broker.flight.items():
+            if sent:
+                topic, flags, payload = sent
+                packets.append(Message.of(topic, flags | DUP, packet_id, None, payload))
+            else:
+                packets.append(Release(packet_id))
+        if packets:
+            self._receive(packets)
 
     def disconnect(self) -> None:
         if self.is_connected:
@@ -381,37 +419,84 @@ class World:
             padding = self.chance.choice([0, 20, 200, *[LIMIT + 100] * (self.chance.random() < 0.05)])
             payload = b"%s%d %s" % (bad, number, b"." * padding)
             if self.chance.random() < 0.05:
-                self.broker.queue.append((b"skipped/1", payload))
+                self.broker.queue.append((b"skipped/1", 2, payload))
             else:
-                self.broker.queue.append((b"site/" + sensor.encode(), payload))
+                self.broker.queue.append((b"site/" + sensor.encode(), self.chance.choice([2, 2, 4]), payload))
                 self.broker.published.append((sensor, payload))
 
     def send(self) -> None:
-        broker, sent = self.broker, []
-        while self.is_connected and broker.queue and len(broker.flight) < WINDOW and not self.must_disconnect:
-            broker.last = broker.last % 65535 + 1
-            topic, payload = broker.flight[broker.last] = broker.queue.popleft()
+        broker = self.broker
+        sent: list[Packet] = []
+        most = self.chance.choice([1, 1, 3, WINDOW])
+        while self.is_connected and len(sent) < most and not self.must_disconnect:
+            packet: Packet
+            if broker.released:
+                packet = Release(broker.released.popleft())
+            elif broker.queue and len(broker.flight) < WINDOW:
+                broker.last = broker.last % 65535 + 1
+                topic, flags, payload = broker.flight[broker.last] = broker.queue.popleft()
+                packet = Message.of(topic, flags, broker.last, None, payload)
+            else:
+                break
             if self.happens(0.02):
                 self.must_disconnect = True  # it is lost with the connection
             else:
-                sent.append(Message.of(topic, 2, broker.last, None, payload))
+                sent.append(packet)
         if sent:
-            self.pipeline.receive(sent)
+            self._receive(sent)
+
+    def _receive(self, packets: list[Packet]) -> None:
+        """As Loop.relay does: no turn follows unless something is to be done at once."""
+        self.pipeline.receive(packets)
+        if not self.pipeline.has_work:
+            self.turn_at = min(self.turn_at, self.pipeline.watch_by(self.clock.now))
+        else:
+            self.must_turn = True
 
     # -- steps -----------------------------------------------------------------------------------------
 
     def step(self) -> None:
-        self.clock.now += self.chance.choice([0.01, 0.05, 0.2, 1.0])
+        self.clock.now += self.chance.choice([0.001, 0.01, 0.05, 0.2, 1.0])
         try:
             if self.must_disconnect or (self.is_connected and self.happens(0.005)):
                 self.disconnect()
+                self.must_turn = True
             if not self.is_connected and self.chance.random() < 0.3:
                 self.connect()
+                self.must_turn = True
             self._do_one_thing()
-            self.loop.wait(0)
-            self.pipeline.turn()
+            self.must_turn |= bool(self.loop.wait(0) & ACTED)
+            now = self.clock.now
+            if now >= self.cluster.alarm:
+                self.cluster.alarm, self.must_turn = float("inf"), True
+            if self.must_turn or now >= self.turn_at:
+                self._turn()
+            self._sleep()
         except Died:
             self.kill()
+
+    def _turn(self) -> None:
+        self.must_turn = False
+        self.turn_at = self.clock.now + self.pipeline.turn()
+        if self.pipeline.has_work:
+            self.turn_at = self.clock.now
+            self.turns_at_once += 1
+            assert self.turns_at_once < 1000, "the loop never sleeps"
+        else:
+            self.turns_at_once = 0
+            self.cluster.sleep()
+
+    def _sleep(self) -> None:
+        """What waits for a turn gets one in time, although nothing else happens."""
+        assert not unaccounted(self.pipeline), "the counts do not add up"
+        machine, now = self.cluster.machine, self.clock.now
+        wakes_at = min(self.turn_at, self.cluster.alarm)
+        if self.must_turn or wakes_at <= now:
+            return
+        if machine.state is State.READY and machine.queue:
+            assert wakes_at <= now + transactions.GATHER, "no transaction will begin"
+        if self.spool.accepts and (self.pipeline._spooling._writers or self.spool.releases):
+            assert wakes_at <= now + gathering.MOMENT + 1e-6, "nobody will write what waits"
 
     def _do_one_thing(self) -> None:
         what = self.chance.random()
@@ -428,6 +513,7 @@ class World:
         elif self.faults and self.trouble == ROUTES and what < 0.71:
             self.site = self.chance.choice(SITES)
             assert not self.pipeline.change_routes(self._routes())
+            self.must_turn = True
         elif self.faults and what < 0.72:
             self.kafka.away ^= {f"{self.chance.choice(SITES)}.{self.chance.choice(SENSORS)}"}
         elif self.faults and self.trouble == GROUP and what < 0.73:
@@ -612,6 +698,34 @@ def _acknowledges_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Spool, "write", settle_first)
 
 
+def _tells_what_it_writes_before_it_is_written(patch: pytest.MonkeyPatch) -> None:
+    do = DiskThread._do
+
+    def tell_first(disk: DiskThread, job: Any) -> list[Any]:
+        disk._take_result(Written(*job.split()))
+        return [each for each in do(disk, job) if not isinstance(each, Written)]
+
+    patch.setattr(DiskThread, "_do", tell_first)
+
+
+def _forgets_when_a_wait_ends(patch: pytest.MonkeyPatch) -> None:
+    turn = Spooling.turn
+
+    def sleep_on(its: Spooling, now: float) -> float:
+        turn(its, now)
+        return float("inf")
+
+    patch.setattr(Spooling, "turn", sleep_on)
+
+
+def _makes_no_turn_for_what_comes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Spooling, "takes_along", lambda its, _lane: its._through_disk)
+
+
+def _sets_no_alarm_for_what_is_produced_after_poll(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Cluster, "sleep", lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("breaks", "trouble", "notices"),
     [
@@ -619,6 +733,10 @@ def _acknowledges_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
         (_takes_no_number_for_nothing_committed, GROUP, "doubled"),
         (_takes_no_number_for_its_own, GROUP, "lost"),
         (_acknowledges_before_the_disk_has_it, "", "produced before it was synced"),
+        (_tells_what_it_writes_before_it_is_written, "", "lost"),
+        (_forgets_when_a_wait_ends, "", "nobody will write what waits"),
+        (_makes_no_turn_for_what_comes, "", "the counts do not add up"),
+        (_sets_no_alarm_for_what_is_produced_after_poll, "", "no transaction will begin"),
     ],
 )
 def test_the_model_notices_a_bridge_that(

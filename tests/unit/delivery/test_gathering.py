@@ -73,6 +73,50 @@ def test_a_wait_that_was_cut_short_says_nothing(gathering: Gathering) -> None:
     assert gathering.until(1.2, 1) > 1.2
 
 
+def test_a_window_that_fills_bit_by_bit_is_seldom_held_up(gathering: Gathering) -> None:
+    """The first of its messages wakes the loop, and the others are here a moment later."""
+    now, commits = 0.0, 0
+    while now < 10.0:
+        until = gathering.until(now, 1)
+        for waiting in (2, 3, 4):
+            if until <= now:
+                break
+            now += 0.0005
+            until = gathering.until(now, waiting)
+        now = max(now, until)
+        gathering.began(now, 4)
+        commits += 1
+        now += 0.001  # the commit itself
+    assert commits > 0.9 * 10.0 / 0.0025
+
+
+def test_messages_at_an_even_pace_go_on_to_share_commits(gathering: Gathering) -> None:
+    now, commits = 0.0, 0
+    while now < 10.0:
+        until = gathering.until(now, 1)
+        waiting = 1
+        while until > now + 0.01:
+            now, waiting = now + 0.01, waiting + 1
+            until = gathering.until(now, waiting)
+        now = max(now, until)
+        gathering.began(now, waiting)
+        commits += 1
+        now += 0.01
+    assert commits < 10.0 / 0.01 / 3
+
+
+def test_messages_of_several_topics_fill_a_commit_together(clock: Clock) -> None:
+    world = _world("exactly-once")
+    for number in range(ENOUGH - 1):
+        world.receive(topic=b"site/%d" % (number % 4))
+        world.turn()
+    assert not world.disk.has_work
+    world.receive(topic=b"site/1")
+    assert world.pipeline.has_work, "nothing more need be waited for"
+    world.turn()
+    assert world.disk.has_work
+
+
 def test_messages_that_come_one_by_one_share_a_commit(clock: Clock) -> None:
     world = _world("exactly-once")
     for number in range(ENOUGH - 1):

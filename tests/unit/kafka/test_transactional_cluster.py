@@ -234,3 +234,18 @@ def test_a_slow_commit_costs_its_producer(make: Any) -> None:
     world.produce()
     world.until(lambda: world.cluster.rebuilds == 1)
     assert len(world.delivered) == 1
+
+
+def test_a_loop_that_sleeps_is_woken_when_the_next_transaction_is_due(make: Any) -> None:
+    """The pipeline produces after `poll`, and nothing else happens."""
+    world = make()
+    cluster, loop = world.cluster, world.loop
+    world.until(lambda: cluster.transactions.state is State.READY)
+    cluster.poll()
+    while loop.wait(0):
+        pass
+    world.produce()
+    cluster.sleep()
+    assert loop.wait(5.0), "nothing has woken it"
+    cluster.poll()
+    assert cluster.transactions.state is State.RUNNING
