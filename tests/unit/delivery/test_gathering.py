@@ -91,30 +91,11 @@ def test_a_window_that_fills_bit_by_bit_is_seldom_held_up(gathering: Gathering) 
 
 
 def test_messages_at_an_even_pace_go_on_to_share_commits(gathering: Gathering) -> None:
-    now, commits = 0.0, 0
-    while now < 10.0:
-        until = gathering.until(now, 1)
-        waiting = 1
-        while until > now + 0.01:
-            now, waiting = now + 0.01, waiting + 1
-            until = gathering.until(now, waiting)
-        now = max(now, until)
-        gathering.began(now, waiting)
-        commits += 1
-        now += 0.01
-    assert commits < 10.0 / 0.01 / 3
-
-
-def test_messages_of_several_topics_fill_a_commit_together(clock: Clock) -> None:
-    world = _world("exactly-once")
-    for number in range(ENOUGH - 1):
-        world.receive(topic=b"site/%d" % (number % 4))
-        world.turn()
-    assert not world.disk.has_work
-    world.receive(topic=b"site/1")
-    assert world.pipeline.has_work, "nothing more need be waited for"
-    world.turn()
-    assert world.disk.has_work
+    now = 1.0
+    for _ in range(100):
+        waits = _wait(gathering, now, *[number * MOMENT / 5 for number in range(1, 6)])
+        assert waits == pytest.approx(MOMENT)
+        now += waits
 
 
 def test_messages_that_come_one_by_one_share_a_commit(clock: Clock) -> None:
