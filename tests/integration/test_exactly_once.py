@@ -1,13 +1,16 @@
 """Delivery exactly-once with real brokers: the bridge is killed again and again, and nothing is doubled."""
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
+from bridge.spool.store import Store
 from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 from tests.harness.disk import Disk
@@ -121,16 +124,24 @@ def test_the_mode_is_switched_on_and_off_with_messages_on_disk(
 
 def test_the_mode_is_switched_off_after_a_kill(new_flow: Callable[..., Any]) -> None:
     """What Kafka may have of the last transaction is produced again; what EMQ resends is recognised."""
+    may_double = 0  # on a busy machine a transaction may have all that has come within seconds
     with new_flow(rate=_RATE, qos=2, tables=ON) as flow:
         for delivery in ("at-least-once", "exactly-once"):
             flow.bridge.kill9()
+            may_double += _on_disk(flow.bridge) + WINDOW
             _switch(flow.bridge, delivery)
             flow.bridge.start()
             flow.bridge.wait_live()
             flow.goes_on()
     assert not flow.verdict.lost, flow.verdict
     assert not flow.verdict.inversions, flow.verdict
-    assert flow.verdict.copies <= _A_TRANSACTION, flow.verdict
+    assert flow.verdict.copies <= may_double, flow.verdict
+
+
+def _on_disk(bridge: BridgeProcess) -> int:
+    """How many messages the spool of a bridge has that does not run."""
+    with closing(sqlite3.connect(bridge.settings.with_suffix(".state") / Store.FILE)) as database:
+        return int(database.execute("SELECT coalesce(sum(messages), 0) FROM lanes").fetchone()[0])
 
 
 def test_a_second_bridge_with_the_same_transactional_id_takes_over_once(
