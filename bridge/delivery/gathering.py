@@ -18,8 +18,7 @@ class Gathering:
     """Of one commit after the other."""
 
     def __init__(self) -> None:
-        # The commit to come waits until then, in monotonic seconds; 0: it does not wait.
-        self._half = self._end = 0.0
+        self._end = 0.0  # the commit to come waits until then, in monotonic seconds; 0: it does not wait
         self._waiting = 0  # so many messages waited when the wait began, or at its half
         self._is_second_half = False
         self._try_at = 0.0
@@ -29,11 +28,12 @@ class Gathering:
         if waiting >= ENOUGH or (not self._end and now < self._try_at):
             return now
         if not self._end:
-            self._half, self._end = now + MOMENT / 2, now + MOMENT
+            self._end = now + MOMENT
             self._waiting, self._is_second_half = waiting, False
         if not self._is_second_half:
-            if now < self._half:
-                return self._half
+            half = self._end - MOMENT / 2
+            if now < half:
+                return half
             if waiting == self._waiting:
                 return now
             self._waiting, self._is_second_half = waiting, True
@@ -45,6 +45,6 @@ class Gathering:
             return
         if self._is_second_half and waiting > self._waiting:
             self._try_at = 0.0
-        elif now >= (self._end if self._is_second_half else self._half):
+        elif now >= (self._end if self._is_second_half else self._end - MOMENT / 2):
             self._try_at = now + _TRY_EVERY
         self._end = 0.0

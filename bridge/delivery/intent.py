@@ -231,25 +231,15 @@ class Account:
 
     def confirm(self, number: int, count: Callable[[Row], int]) -> list[Row]:
         """Transaction `number` has committed. Returns the rows to delete in the same commit."""
-        if not number or number != self.number or number == self.confirmed:
-            return []  # it is known, or is of another file
-        self.confirmed = number
-        complete = []
-        delivered = merged(self.delivered, self.intended)
-        for row in self.intended:
-            messages = count(row)
-            if messages and len(delivered[row]) not in (0, messages):
-                continue
-            if messages:
-                complete.append(row)
-            del delivered[row]
-        self.delivered, self.intended = delivered, {}
+        complete = self.complete(count) if self.keep(number) else []
+        for row in complete:
+            self.forget(row)
         return complete
 
     def keep(self, number: int) -> bool:
         """Transaction `number` has committed, and its rows are deleted in later commits: see `complete`."""
         if not number or number != self.number or number == self.confirmed:
-            return False
+            return False  # it is known, or is of another file
         self.confirmed = number
         self.delivered, self.intended = merged(self.delivered, self.intended), {}
         return True

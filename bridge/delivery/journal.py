@@ -177,8 +177,8 @@ class Journal:
     """Collects what the next commit does to the journal, and keeps the ledger in step with it.
 
     `releases`: how many PUBRELs the row to come has, for which PUBCOMP waits. `standing`: how far the bridge
-    came; the disk says the same, or less. `write_now` has the disk say a
-    standing, and delete all rows if told to: it returns once that is synced, and raises SpoolUnusable.
+    came; the disk says the same, or less. `write_now` has the disk say a standing, and delete all rows if
+    told to: it returns once that is synced, and raises SpoolUnusable.
     """
 
     def __init__(self, ledger: Ledger, write_now: Callable[[Standing, bool], None]) -> None:

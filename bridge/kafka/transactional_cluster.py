@@ -146,7 +146,6 @@ class TransactionalCluster:
             self._look(now)
         while command := self._machine.next(now):
             self._do(command)
-        self._wait_for(self._machine.due, now)
         handed = self._machine.take_handed()
         self._delivered += handed.delivered
         self._failures += [self._failure(message, why) for message, why in handed.failed]
@@ -164,7 +163,7 @@ class TransactionalCluster:
         return failures
 
     def sleep(self) -> None:
-        """The loop is about to sleep: the thread wakes it, also for what was produced after `poll`."""
+        """The loop is about to sleep: have the thread wake it when something is due."""
         self._wait_for(self._machine.due, time.monotonic())
 
     def retire(self) -> None:

@@ -85,11 +85,6 @@ class Intents:
         if sum(map(self._account.forget, rows)):
             self._save(_DELIVERED, self._account.delivered)
 
-    def deleted(self, row: Row) -> None:
-        """A row was deleted."""
-        if self._account.delivered:
-            self.forget([row])
-
     def prune(self, count: Callable[[Row], int]) -> None:
         """Forget the names of rows that are not on disk. Call it before anything is written."""
         if self._account.prune(count):

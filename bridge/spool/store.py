@@ -344,7 +344,7 @@ class Store:
         topic, first = row
         if topic in self._lanes:  # it is not, for example in a new file after a damaged one was set aside
             self._delete(self._lane(topic) | first)
-            self._intents.deleted(row)
+            self._intents.forget([row])
 
     def _delete(self, position: int) -> None:
         deleted = self._db.execute(

@@ -1,6 +1,6 @@
 """Reads all records that a Kafka topic holds now."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -53,6 +53,15 @@ def records(
         return found
     finally:
         consumer.close()
+
+
+def assert_once_and_in_order(bootstrap: str, topic: str, values: Sequence[bytes]) -> None:
+    """Check that a read_committed reader finds these values in the topic, each once, in this order."""
+    wait_until(lambda: len(records(bootstrap, topic)) >= len(values), 60.0, f"the reader has all of {topic}")
+    found = [record.value for record in records(bootstrap, topic)]
+    assert not set(values) - set(found), f"{topic}: lost"
+    assert len(found) == len(set(found)), f"{topic}: doubled"
+    assert found == list(values), f"{topic}: in another order"
 
 
 def watermarks(consumer: Consumer, partition: TopicPartition, deadline: float) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.disk import Disk
 from tests.harness.kafka import KafkaCluster
 from tests.integration.flow import Flow, assert_nothing_lost_or_doubled
-from tests.integration.test_the_bridge_restarts import WINDOW
+from tests.integration.test_the_bridge_restarts import WINDOW, stop_again_and_again
 
 _RATE = 60.0  # messages a second: while a busy machine starts the bridge, EMQ queues 1,000
 _A_TRANSACTION = 100  # messages at this rate
@@ -54,12 +54,7 @@ def test_kill_9_again_and_again(
 @pytest.mark.parametrize("qos", [1, 2])
 def test_a_stop_again_and_again(new_flow: Callable[..., Any], qos: int) -> None:
     with new_flow(rate=_RATE, qos=qos, tables=ON) as flow:
-        for _ in range(5):
-            assert flow.bridge.terminate() == 0
-            flow.devices.wait_sent(50)
-            flow.bridge.start()
-            flow.bridge.wait_live()
-            flow.goes_on()
+        stop_again_and_again(flow)
     assert_nothing_lost_or_doubled(flow)
 
 

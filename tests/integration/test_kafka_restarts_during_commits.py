@@ -16,10 +16,9 @@ import pytest
 from confluent_kafka import Producer
 
 from bridge.kafka import transactional_producer, transactions
-from tests.harness.conditions import wait_until
 from tests.harness.drain import Drain
 from tests.harness.kafka import KafkaCluster, KafkaNode
-from tests.harness.records import records
+from tests.harness.records import assert_once_and_in_order
 
 _names = count(1)
 
@@ -137,12 +136,4 @@ def test_nothing_is_lost_doubled_or_reordered(
     drain.until(lambda: drain.retry() or drain.is_done, 120, "all is delivered")
     print(f"{rounds} restarts, {drain.cluster.rebuilds} producers after the first; {machine}")  # noqa: T201
     for topic, values in written.items():
-        wait_until(
-            lambda topic=topic, values=values: len(records(kafka.bootstrap, topic)) >= len(values),
-            60.0,
-            f"the reader has all of {topic}",
-        )
-        found = [record.value for record in records(kafka.bootstrap, topic)]
-        assert not set(values) - set(found), f"{topic}: lost"
-        assert len(found) == len(set(found)), f"{topic}: doubled"
-        assert found == values, f"{topic}: in another order"
+        assert_once_and_in_order(kafka.bootstrap, topic, values)

@@ -4,20 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.harness.conditions import wait_until
-from tests.integration.flow import assert_nothing_lost_or_doubled
+from tests.integration.flow import Flow, assert_nothing_lost_or_doubled
 
 WINDOW = 100  # mqtt.receive_maximum
 _RATE = 60.0  # messages a second: while a busy machine stops and starts the bridge, EMQ queues 1,000
 
 
+def stop_again_and_again(flow: Flow) -> None:
+    for _ in range(5):
+        assert flow.bridge.terminate() == 0
+        flow.devices.wait_sent(50)
+        flow.bridge.start()
+        flow.bridge.wait_live()
+        flow.goes_on()
+
+
 def test_sigterm_and_start_under_load_lose_and_double_nothing(new_flow: Callable[..., Any]) -> None:
     with new_flow(rate=_RATE) as flow:
-        for _ in range(5):
-            assert flow.bridge.terminate() == 0
-            flow.devices.wait_sent(50)
-            flow.bridge.start()
-            flow.bridge.wait_live()
-            flow.goes_on()
+        stop_again_and_again(flow)
     assert_nothing_lost_or_doubled(flow)
 
 

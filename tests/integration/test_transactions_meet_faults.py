@@ -23,7 +23,7 @@ from tests.harness.kafka_proxy import (
     Fault,
     KafkaProxy,
 )
-from tests.harness.records import records
+from tests.harness.records import assert_once_and_in_order, records
 
 NETWORK = Network("127.30.6")
 BRIDGES = 8  # each with an id, a spool, and topics of its own; most of them wait at any time
@@ -128,14 +128,6 @@ def test_no_message_is_lost_doubled_or_reordered(
     print(f"{committed} transactions, {proxy.faults.total()} faults: {faults}")  # noqa: T201
     for topics in written:
         for topic, values in topics.items():
-            wait_until(
-                lambda topic=topic, values=values: len(records(kafka.bootstrap, topic)) >= len(values),
-                60.0,
-                f"the reader has all of {topic}",
-            )
-            found = [record.value for record in records(kafka.bootstrap, topic)]
-            assert not set(values) - set(found), f"{topic}: lost"
-            assert len(found) == len(set(found)), f"{topic}: doubled"
-            assert found == values, f"{topic}: in another order"
+            assert_once_and_in_order(kafka.bootstrap, topic, values)
     hit = {api for api, _ in proxy.faults}
     assert hit >= {PRODUCE, TXN_OFFSET_COMMIT, END_TXN}, "the test means to hit these requests"

@@ -158,7 +158,6 @@ class Cluster:
     def poll(self) -> int:
         while command := self.machine.next(time.monotonic()):
             self._do(command)
-        self.sleep()
         handed = self.machine.take_handed()
         self._delivered += handed.delivered
         for message, why in handed.failed:
