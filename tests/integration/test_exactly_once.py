@@ -24,14 +24,16 @@ _UPWARD = ("two-doors", "ejabberd")
 ON = {"kafka": {"delivery": "exactly-once"}}
 
 
-def kill_again_and_again(flow: Flow, kills: int, random: Random) -> None:
-    """At any moment: while the bridge starts, takes what waits, or has caught up."""
+def kill_again_and_again(flow: Flow, kills: int, random: Random, *, live: int = 1) -> None:
+    """At any moment: while the bridge takes what waits, or has caught up. Before each kill, devices send at
+    least `live` messages to a bridge that is live.
+    """
     for _ in range(kills):
         flow.bridge.kill9()
         flow.devices.wait_sent(random.randrange(1, 60))
         flow.bridge.start()
         flow.bridge.wait_live()
-        flow.devices.wait_sent(random.randrange(1, 60))
+        flow.devices.wait_sent(live + random.randrange(60))
         if random.random() < 0.5:
             flow.goes_on()
     flow.goes_on()

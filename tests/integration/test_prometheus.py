@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from bridge.status.metrics import CONTENT_TYPE, render
-from bridge.status.snapshot import Snapshot
+from bridge.status.snapshot import Snapshot, Transactions
 from tests.harness.conditions import wait_until
 from tests.harness.dashboard import alert_expressions, metrics_in, targets, without_variables
 from tests.harness.host import Host
@@ -55,9 +56,16 @@ class _Bridge:
             self._server.server_close()
 
 
+def _with_all_metrics() -> Snapshot:
+    """What is configured for few: EMQX's API, and delivery exactly-once."""
+    filling = queue_filling()
+    transactions = Transactions(1_204, 2, 1, filling.flow.delivery_seconds)
+    return replace(filling, kafka=replace(filling.kafka, transactions=transactions))
+
+
 @pytest.fixture
 def bridge() -> Iterator[_Bridge]:
-    made = _Bridge(queue_filling)
+    made = _Bridge(_with_all_metrics)
     with made.serving():
         yield made
 

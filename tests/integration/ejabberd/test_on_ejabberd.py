@@ -128,7 +128,9 @@ def test_the_bridge_is_stopped_and_then_killed(qos: int, flow_of: NewFlow) -> No
 @pytest.mark.parametrize("qos", [1, 2])
 def test_kill_9_with_delivery_exactly_once(qos: int, new_flow: NewFlow) -> None:
     """More messages come than ejabberd sends, so that each kill finds one in flight."""
-    with new_flow(rate=2 * RATE, recorded=True, qos=qos, version=5, protocol="5", tables=ON) as flow:
-        kill_again_and_again(flow, 8, Random(qos))
+    rate = 2 * RATE
+    with new_flow(rate=rate, recorded=True, qos=qos, version=5, protocol="5", tables=ON) as flow:
+        # Two takeovers within a second may cost the session (harness/ejabberd.py).
+        kill_again_and_again(flow, 8, Random(qos), live=rate)
         assert not flow.bridge.entries("mqtt.session_lost")
     assert_the_bridge_lost_nothing(flow, doubled=0)
