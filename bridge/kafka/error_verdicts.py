@@ -31,7 +31,11 @@ _TABLE = {
         "no permission to write the topic; allow it: kafka-acls.sh --add --allow-principal User:NAME"
         " --producer --topic {topic}",
     ),
-    31: (Verdict.NOT_NOW, "no permission on the cluster; allow it: kafka-acls.sh --add --cluster"),
+    31: (
+        Verdict.NOT_NOW,
+        "no permission on the cluster; allow it: kafka-acls.sh --add --allow-principal User:NAME"
+        " --operation IdempotentWrite --cluster",
+    ),
     -184: (Verdict.NOT_NOW, "librdkafka's queue is full"),
     76: (Verdict.NOT_NOW, "the brokers do not know this compression.type"),
     DEFECT: (Verdict.INVALID, "the bridge can make no Kafka record of it: {text}"),

@@ -51,6 +51,12 @@ _UNEXPECTED = {
     Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted,"
     " swapped, or set aside? What the other one holds is delivered once it is back; nothing is duplicated",
 }
+_AGAIN = "its messages are produced again"
+_OPEN: dict[Verdict | None, str] = {
+    Verdict.COMMITTED: "committed",
+    Verdict.NOT_COMMITTED: f"not committed: {_AGAIN}",
+}
+_UNKNOWN = f"unknown: {_AGAIN}"
 _WAYS_OUT = {
     30: "allow the group: kafka-acls.sh --add --allow-principal User:NAME --operation Read --group {group}",
     53: "allow the id: kafka-acls.sh --add --allow-principal User:NAME --operation Write --operation Describe"
@@ -85,6 +91,7 @@ class TransactionalCluster:
         self._delivered: list[Message] = []
         self._failures: list[Failure] = []
         self._machine = Transactions(uuid4().hex[:8], _rows_of)
+        self._tells = True  # log the next producer: it is the first one, or a log line said that one was lost
         self._spool: IntentLog | None = None
         self._waits_until = 0.0  # monotonic seconds; until then the thread wakes the loop
         self._batch_size = BATCH_SIZE
@@ -227,15 +234,20 @@ class TransactionalCluster:
     def opened(self, found: Found) -> None:
         self.rebuilds += 1
         machine = self._machine
-        spool = machine.memory.spool
+        spool, was_open = machine.memory.spool, machine.has_open
         command = machine.opened(
             found.numbers, found.topics.get(spool, ""), time.monotonic(), hides=found.hides
         )
-        if machine.verdict and machine.verdict.is_loud:
+        verdict = machine.verdict
+        if verdict and verdict.is_loud:
+            log(Event.KAFKA_NUMBER_UNEXPECTED, group=self._group, reason=_UNEXPECTED[verdict])
+        if self._tells:
+            self._tells = False
             log(
-                Event.KAFKA_NUMBER_UNEXPECTED,
+                Event.KAFKA_TRANSACTIONAL,
+                transactional_id=self._id,
                 group=self._group,
-                reason=_UNEXPECTED[machine.verdict],
+                open_transaction=_OPEN.get(verdict, _UNKNOWN) if was_open else "none",
             )
         if command:
             self._do(command)
@@ -274,7 +286,7 @@ class TransactionalCluster:
         )
         if self._machine.fenced_count > before:
             seconds = round(self._machine.due - now)
-            self._errors.say(
+            was_logged = self._errors.say(
                 _FENCED,
                 Event.KAFKA_FENCED,
                 transactional_id=self._id,
@@ -284,7 +296,10 @@ class TransactionalCluster:
         else:
             way_out = _WAYS_OUT.get(lost.code, "nothing, if this stops; else sudo mqtt-kafka-bridge check")
             way_out = program.typed(way_out.format(group=self._group, id=self._id))
-            self._errors.say(_LOST, Event.KAFKA_TRANSACTION_LOST, reason=lost.reason, way_out=way_out)
+            was_logged = self._errors.say(
+                _LOST, Event.KAFKA_TRANSACTION_LOST, reason=lost.reason, way_out=way_out
+            )
+        self._tells = self._tells or was_logged
 
     def _new_producer(self) -> TransactionalProducer:
         return TransactionalProducer(

@@ -154,6 +154,11 @@ class Transactions:
     def is_empty(self) -> bool:
         return not (self.queue or self.doubtful or self.running)
 
+    @property
+    def has_open(self) -> bool:
+        """Whether the number that `opened` gets decides about a transaction."""
+        return self.doubtful is not None or (self._is_first and self.memory.is_open)
+
     def __repr__(self) -> str:
         counts = f"{len(self.queue)} queued, {self.committed_count} committed, {self.failed_count} failed"
         return f"<Transactions {self.state.name} {self.memory} {counts} {self.verdict} due={self.due:.1f}>"

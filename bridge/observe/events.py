@@ -87,6 +87,7 @@ class Event(StrEnum):
     KAFKA_TIMESTAMPS_TAKEN     = "kafka.timestamps_taken",     INFO,    "a topic takes timestamps again"
     KAFKA_REORDERED            = "kafka.reordered",            WARNING, "Kafka refused a batch and had stored what was behind it before the bridge could produce it again"
     KAFKA_FATAL                = "kafka.fatal",                WARNING, "the producer can't go on; the bridge replaces it"
+    KAFKA_TRANSACTIONAL        = "kafka.transactional",        INFO,    "exactly-once: the bridge has its transactional.id, and every earlier producer is fenced; with what Kafka has of the transaction whose end was unknown; at the start, and after kafka.fenced or kafka.transaction_lost"
     KAFKA_FENCED               = "kafka.fenced",               ERROR,   "another bridge uses this one's kafka.transactional_id; this one waits before it takes the id back; stop the other one, or give it its own id"
     KAFKA_NUMBER_UNEXPECTED    = "kafka.number_unexpected",    ERROR,   "exactly-once: the number in Kafka does not fit this spool, and why; messages on disk may be produced twice"
     KAFKA_TRANSACTION_LOST     = "kafka.transaction_lost",     WARNING, "exactly-once: Kafka did not take a transaction; the bridge reads what was committed, and produces the rest again"

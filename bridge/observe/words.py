@@ -66,6 +66,7 @@ _WORDS = {
     "kafka.timestamps_taken":     "A topic takes timestamps again[: {topic}][ ({topics} topics: {examples})].",
     "kafka.reordered":            "Kafka stored newer messages before older ones[: {topic}][, {messages} messages][ ({topics} topics: {examples})].",
     "kafka.fatal":                "Kafka's client can't go on; the bridge replaces it[: {reason}].",
+    "kafka.transactional":        "The bridge can begin Kafka transactions[; the one that was open: {open_transaction}].",
     "kafka.fenced":               "Another bridge uses this one's transactional id[ {transactional_id}]; this one waits[ {again_in_seconds} s].",
     "kafka.number_unexpected":    "The number in Kafka does not fit this spool; messages may be in Kafka twice[: {reason}].",
     "kafka.transaction_lost":     "Kafka did not take a transaction; the bridge goes on from what was committed[: {reason}].",

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import struct
+import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -242,6 +243,16 @@ class KafkaCluster:
             topics = self.admin.list_topics(timeout=3.0).topics.values()
             return sum(each.leader < 0 for topic in topics for each in topic.partitions.values())
         return 0
+
+    def tool(self, main: str, *arguments: str) -> str:
+        """Run one of Kafka's own command-line tools as a super user, by the name of its Java class. Returns
+        what it says on both streams. Raises CalledProcessError.
+        """
+        command = self._java(main, "--bootstrap-server", self.bootstrap, *arguments)
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=True
+        )
+        return done.stdout
 
     # -- inside ----------------------------------------------------------------------------------
 

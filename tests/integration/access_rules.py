@@ -1,5 +1,6 @@
 """One Kafka broker with access rules: fixtures for tests of a user that has no rights at first."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +78,9 @@ def allow(
     )
     for future in kafka.admin.create_acls([rule]).values():
         future.result(timeout=15.0)
+
+
+def grant(kafka: KafkaCluster, said: str) -> str:
+    """Run the command that `said` names, by Kafka's own tool. Returns what that says."""
+    (arguments,) = re.findall(r"kafka-acls\.sh (?:\.\.\. |--bootstrap-server \S+ )?(--add .*)", said)
+    return kafka.tool("org.apache.kafka.tools.AclCommand", *arguments.replace("NAME", "bridge").split())

@@ -19,7 +19,7 @@ from tests.harness.brokers import Brokers
 from tests.harness.conditions import wait_until
 from tests.harness.haproxy import CONFIGURATION, SUBSCRIBER, HAProxy
 from tests.harness.kafka import KafkaCluster
-from tests.integration.access_rules import allow
+from tests.integration.access_rules import allow, grant
 
 Found = dict[str, list[Outcome]]
 Look = Callable[..., Found]
@@ -278,10 +278,8 @@ def test_what_a_user_lacks_for_transactions_is_named(
     assert "--transactional-id exact --transactional-id exact-check" in transactions.found
     assert version.level is Level.SKIPPED
     assert "lacks DESCRIBE_CONFIGS on the cluster" in version.found
-    for kind, name in ((ResourceType.GROUP, "exact-transactions"), (ResourceType.TOPIC, "exact")):
-        allow(alone, name, AclOperation.READ, kind)
-    for operation in (AclOperation.WRITE, AclOperation.DESCRIBE):
-        allow(alone, "exact-check", operation, ResourceType.TRANSACTIONAL_ID)
+    for said in (group.remedy, topic.remedy, transactions.found):
+        grant(alone, said)
     found: list[Outcome] = []
 
     def all_is_well() -> bool:  # Kafka makes its topic for groups at the first question, and answers then

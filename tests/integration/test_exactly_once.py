@@ -153,5 +153,6 @@ def test_a_second_bridge_with_the_same_transactional_id_takes_over_once(
             assert (fenced["level"], fenced["transactional_id"]) == ("error", "same")
             flow.goes_on(90.0)
             assert len(flow.bridge.entries("kafka.fenced")) == 1, "they do not take turns"
+            assert len(flow.bridge.entries("kafka.transactional")) == 2, "at the start, and once it is back"
             assert not twin.entries("kafka.fenced")
     assert_nothing_lost_or_doubled(flow)

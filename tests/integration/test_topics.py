@@ -11,13 +11,14 @@ import pytest
 from confluent_kafka.admin import AclOperation
 
 from bridge.errors import BridgeError
+from bridge.kafka import error_verdicts, transactional_cluster
 from bridge.kafka.topic_admin import Shape, TopicAdmin
 from bridge.settings import KafkaSettings
 from tests.harness.bridge import toml
 from tests.harness.conditions import wait_until
 from tests.harness.kafka import KafkaCluster
 from tests.harness.kit import ROOT
-from tests.integration.access_rules import allow
+from tests.integration.access_rules import allow, grant
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -170,6 +171,17 @@ def test_one_broker_gets_one_replica_and_a_list_creates_nothing(topics: Run, alo
     assert "with 4 partitions, 1 replica and min.insync.replicas 1" in done.stderr
     assert "one broker alone has" in done.stderr
     assert objects(topics("--json", **given))["alone.new"]["partitions"] == 4
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(error_verdicts.reason(code, "", "a.topic") for code in error_verdicts.DENIED),
+        *(each.format(group="a.group", id="an.id") for each in transactional_cluster._WAYS_OUT.values()),
+    ],
+)
+def test_kafkas_tool_takes_each_command_that_the_log_names(alone: KafkaCluster, said: str) -> None:
+    assert "Adding ACLs for resource" in grant(alone, said)
 
 
 def test_a_missing_right_is_named_with_the_command_that_grants_it(

@@ -23,7 +23,7 @@ from tests.harness.conditions import wait_until
 from tests.harness.drain import Drain
 from tests.harness.kafka import KafkaCluster
 from tests.harness.records import records
-from tests.integration.access_rules import allow
+from tests.integration.access_rules import allow, grant
 
 _names = count(1)
 
@@ -395,6 +395,6 @@ def test_a_missing_right_on_the_group_is_named_and_nothing_is_produced(
         drain.until(lambda: said, 60, "it is said")
         assert f"--operation Read --group {name}" in str(said[0][1]["way_out"])
         assert not drain.delivered
-        allow(alone, name, AclOperation.READ, ResourceType.GROUP)
+        grant(alone, str(said[0][1]["way_out"]))
         drain.until(lambda: drain.is_done, 60, "all is delivered")
     assert values(alone, name, 10) == payloads(name, 10)

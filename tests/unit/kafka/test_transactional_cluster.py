@@ -112,10 +112,24 @@ class World:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Event, dict[str, Any]]]:
+def informed() -> list[dict[str, Any]]:
+    """The fields of each kafka.transactional."""
+    return []
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch, informed: list[Any]) -> list[tuple[Event, dict[str, Any]]]:
+    """All other events."""
     found: list[tuple[Event, dict[str, Any]]] = []
+
+    def log(event: Event, **fields: Any) -> None:
+        if event is Event.KAFKA_TRANSACTIONAL:
+            informed.append(fields)
+        else:
+            found.append((event, fields))
+
     for module in (transactional_cluster, error_log):
-        monkeypatch.setattr(module, "log", lambda event, **fields: found.append((event, fields)))
+        monkeypatch.setattr(module, "log", log)
     return found
 
 
@@ -152,6 +166,42 @@ def test_what_the_last_run_left_is_judged_by_the_number_in_kafka(make: Any) -> N
     world = make(Memory("spool", 7, "before", 6, is_open=True))
     world.until(lambda: world.spool.settled)
     assert world.spool.settled == [True]
+
+
+@pytest.mark.parametrize(
+    ("memory", "ended"),
+    [
+        (Memory(), "none"),
+        (Memory("spool", 7, "before", 7), "none"),
+        (Memory("spool", 7, "before", 6, is_open=True), "committed"),
+        (Memory("spool", 8, "before", 7, is_open=True), "not committed: its messages are produced again"),
+        (Memory("spool", 9, "before", 8, is_open=True), "unknown: its messages are produced again"),
+    ],
+)
+def test_a_start_tells_what_became_of_the_transaction_that_was_open(
+    make: Any, informed: list[dict[str, Any]], memory: Memory, ended: str
+) -> None:
+    FakeProducer.found = Found({"spool": Number(7, "before")} if memory.spool else {}, {"spool": "t"})
+    world = make(memory)
+    world.until(lambda: informed)
+    assert informed == [{"transactional_id": "id", "group": "group", "open_transaction": ended}]
+    FakeProducer.outcomes = [transactional_producer.PROMPT]
+    world.produce()
+    world.until(lambda: world.cluster.rebuilds == 1)
+    assert len(informed) == 1, "nothing was lost in between"
+
+
+def test_after_a_loss_that_was_logged_the_log_tells_that_it_is_over(
+    make: Any, informed: list[dict[str, Any]], said: list[Any]
+) -> None:
+    world = make()
+    world.until(lambda: informed)
+    FakeProducer.outcomes = [Lost("no answer", may_have_committed=True), Lost("again")]
+    world.produce()
+    world.until(lambda: world.delivered)
+    assert [event for event, _ in said] == [Event.KAFKA_TRANSACTION_LOST], "once a minute"
+    [_, after] = informed
+    assert after["open_transaction"].startswith("not committed")
 
 
 def test_a_number_that_does_not_fit_is_said_before_anything_is_produced(make: Any, said: list[Any]) -> None:
