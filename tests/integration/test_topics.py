@@ -1,6 +1,8 @@
 """bridge topics: says what exists with what, and creates what is missing; with 3 brokers and with 1."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -154,6 +156,24 @@ def test_kafka_is_not_there(topics: Run) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "127.0.0.1:1: " in done.stderr
     assert "do the brokers run" in done.stderr
+
+
+# -- Kafka's own tools -------------------------------------------------------------------------------------
+
+_TOOLS = {"kafka-topics.sh": "TopicCommand", "kafka-configs.sh": "ConfigCommand"}
+
+
+def test_kafkas_tools_take_each_command_of_the_pages(kafka: KafkaCluster) -> None:
+    kafka.create_topic("ha.discovery", 1)
+    found = [
+        re.sub(r"--bootstrap-server \S+ ", "", command)
+        for page in (ROOT / "docs" / "how-to").glob("*.md")
+        for command in re.findall(r"^(?:kafka-topics|kafka-configs)\.sh .*", page.read_text(), re.MULTILINE)
+    ]
+    assert len(found) >= 5
+    for command in sorted(found, key=lambda each: "--create" not in each):  # others change that topic
+        tool, *arguments = shlex.split(command)
+        kafka.tool(f"org.apache.kafka.tools.{_TOOLS[tool]}", *arguments)
 
 
 # -- one broker, with access rules -------------------------------------------------------------------------
