@@ -18,7 +18,8 @@ _ROOMS = ("unit", "properties", "artefacts", "integration", "faults")
 
 # Integration tests that need this machine's own network for package indexes. Others can run in another one.
 _NOT_APART = ("machines", "test_clients.py", "test_readme_commands.py", "test_page.py")
-_NOT_APART += ("test_kafka_fails.py", "test_lab.py")  # so that both halves take equally long
+# And these, so that both halves take equally long.
+_NOT_APART += ("test_kafka_fails.py", "test_lab.py", "test_seen_at_a_glance.py")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
