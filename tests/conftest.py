@@ -92,14 +92,15 @@ def _no_process_is_left_behind() -> Iterator[None]:
 
 def _other_children() -> dict[str, str]:
     """This process's living children that the harness did not start: "pid command line" by pid. The command
-    line of a child changes when it runs its program.
+    line of a child changes when it runs its program; for a moment there is none.
     """
     actors = {str(actor.pid) for actor in process.running()}
     found = {}
     for listing in Path("/proc/self/task").glob("*/children"):
         for pid in set(_read(listing).decode().split()) - actors:
-            command = _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode(errors="replace")
-            if command:  # a zombie has no command line
+            _, _, state = _read(Path(f"/proc/{pid}/stat")).rpartition(b") ")  # after the program's name
+            if state and not state.startswith(b"Z"):
+                command = _read(Path(f"/proc/{pid}/cmdline")).replace(b"\0", b" ").decode(errors="replace")
                 found[pid] = f"{pid} {command.strip()}"
     return found
 
