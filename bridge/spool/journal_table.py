@@ -50,5 +50,7 @@ class JournalTable:
             self._database.execute("DELETE FROM received")
         if row.obsolete:
             self._database.execute("DELETE FROM received WHERE number <= ?", (row.obsolete,))
-        if body:  # REPLACE: a commit was reported as failed, but had succeeded
-            self._database.execute("REPLACE INTO received VALUES (?, ?)", (row.number, body))
+        if body:
+            # A row that is there was written by a commit that was reported as failed. It has more: the entries
+            # of messages that are written again later, in other rows.
+            self._database.execute("INSERT OR IGNORE INTO received VALUES (?, ?)", (row.number, body))

@@ -3,8 +3,8 @@
 The pipeline with its lanes, ledger and journal, the spool with its database, and the machine that decides
 about Kafka's transactions are the real ones. The broker, Kafka, and the producer's thread are models. What
 threads do is done here step by step, in an order that chance chooses: a job of the disk thread, a step of the
-producer's. The bridge may be killed before and after each of them, the disk may be full or fail, routes may
-change, topics may take nothing for a while, and the consumer group may be deleted.
+producer's. The bridge may be killed before and after each of them, the disk may be full or fail, also after
+it has written, routes may change, topics may take nothing for a while, and the consumer group may be deleted.
 
 Turns of the loop are made where app.py and Loop.relay make them: messages that come alone make none, and
 where nothing is due the bridge sleeps. While it sleeps, nothing may wait for a turn that nobody will make.
@@ -356,8 +356,10 @@ class World:
         job = self.jobs.popleft()
         outcome = self.chance.random() / self.faults if self.faults and fails else 1.0
         with pytest.MonkeyPatch.context() as patch:
-            if outcome < 0.08:
-                error = DiskFull("full") if outcome < 0.05 else SpoolUnusable("input/output error")
+            if outcome < 0.03:
+                patch.setattr(Store, "write", _writes_and_raises(Store.write))
+            elif outcome < 0.08:
+                error = DiskFull("full") if outcome < 0.06 else SpoolUnusable("input/output error")
                 patch.setattr(Store, "write", _raises(error))
             results = self.disk._do(job)
         if 0.08 < outcome < 0.11:
@@ -585,6 +587,16 @@ def _raises(error: Exception) -> Callable[..., None]:
         raise error
 
     return write
+
+
+def _writes_and_raises(write: Callable[..., None]) -> Callable[..., None]:
+    """The commit is on disk, although it was reported as failed."""
+
+    def write_and_raise(*its: object, **named: object) -> None:
+        write(*its, **named)
+        raise SpoolUnusable("input/output error")
+
+    return write_and_raise
 
 
 def _log_nothing(*_: object, **__: object) -> None: ...

@@ -2,13 +2,14 @@
 
 import sqlite3
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import pytest
 
+from bridge.delivery.intent import Intent
 from bridge.delivery.journal import Journal, Journaled, Recalled, Standing
 from bridge.delivery.ledger import Ledger
-from bridge.delivery.results import Moved, Written
+from bridge.delivery.results import Moved, Refused, Written
 from bridge.delivery.segment import cut
 from bridge.errors import SpoolUnusable
 from bridge.loop import Loop
@@ -107,6 +108,31 @@ def test_an_entry_is_written_with_its_message_or_not_at_all(tmp_path: Path) -> N
     connect(run, session_present=False)
     run.journal.add("what the disk never gets", [run.receive(7)])
     run.write(run.receive(8))
+    run.kill()
+    again = start(tmp_path)
+    assert identifiers(again.spool.recalled) == [8]
+    again.kill()
+
+
+def test_an_entry_stays_although_the_commit_that_wrote_it_was_reported_as_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message is on disk, and is written again only a little later."""
+    run = start(tmp_path)
+    connect(run, session_present=False)
+    write = Store.write
+
+    def fails_too_late(store: Store, *rest: Any, **named: Any) -> None:
+        write(store, *rest, **named)
+        raise SpoolUnusable("input/output error")
+
+    run.journal.release(7, is_known=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", fails_too_late)
+        run.spool.write("sensors", list(cut([run.receive(8)])))
+        run.until(Refused)
+    run.spool.intend(Intent(1, "run", {}, 0, "sensors"), lambda _: None)  # another commit comes first
+    run.until(Journaled)
     run.kill()
     again = start(tmp_path)
     assert identifiers(again.spool.recalled) == [8]
