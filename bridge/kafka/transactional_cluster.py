@@ -355,6 +355,7 @@ class TransactionalCluster:
             self._expiry.start()
         if self._files and tls.stamp(self._files) != self._files_read:
             self._files_read = tls.stamp(self._files)
+            self._producer.is_outdated = True  # it may be opening, for as long as the old file is refused
             self._machine.replace_producer(now)
             log(Event.KAFKA_FILES_READ)
 

@@ -140,6 +140,7 @@ class TransactionalProducer:
         self._ended = 0.0  # when the last transaction of this producer ended, or the producer was opened
         self.batch_size = 0  # bytes; what the next producer gets
         self.is_closing = False  # the bridge stops, or has another one: `open` and `run` give up
+        self.is_outdated = False  # a file that librdkafka has read was replaced: `open` builds another client
         self._stuck_at = _NEVER
 
     def open(self, offset_topic: str) -> Found:
@@ -149,13 +150,7 @@ class TransactionalProducer:
 
         Raises Lost, BridgeError where a file can't be used or librdkafka refuses an option.
         """
-        self.close()
-        tls.require_usable(self._settings)
-        require_threads(_THREADS)
-        try:
-            rd = self._rd = RdProducer(self._options())
-        except KafkaException as error:
-            raise not_built(error) from None
+        rd = self._built()
         while True:
             try:
                 self._call_takes(1.0)
@@ -166,6 +161,8 @@ class TransactionalProducer:
                     rd.poll(0)  # calls error_cb
                 if self.is_closing or not error.args[0].retriable():
                     raise self._lost(error) from None
+            if self.is_outdated:  # perhaps the old file is why Kafka does not answer
+                rd = self._built()
         self._call_takes(2 * _ANSWER)
         consumer = self._consumer()
         try:
@@ -266,6 +263,18 @@ class TransactionalProducer:
         start_thread(ask, "clock")
 
     # ------------------------------------------------------------------------------------------------
+
+    def _built(self) -> RdProducer:
+        """A new client instead of the present one. librdkafka reads files once, when it is built."""
+        self.close()
+        self.is_outdated = False  # before the files are read
+        tls.require_usable(self._settings)
+        require_threads(_THREADS)
+        try:
+            self._rd = RdProducer(self._options())
+        except KafkaException as error:
+            raise not_built(error) from None
+        return self._rd
 
     def _call_takes(self, seconds: float) -> None:
         """The next call may take so long."""

@@ -51,6 +51,6 @@ class JournalTable:
         if row.obsolete:
             self._database.execute("DELETE FROM received WHERE number <= ?", (row.obsolete,))
         if body:
-            # A row that is there was written by a commit that was reported as failed. It has more: the entries
-            # of messages that are written again later, in other rows.
+            # If the row is there, the commit that wrote it was reported as failed. It has more then: the
+            # entries of messages that are written again later, in other rows.
             self._database.execute("INSERT OR IGNORE INTO received VALUES (?, ?)", (row.number, body))

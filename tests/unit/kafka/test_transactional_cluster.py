@@ -1,6 +1,7 @@
 """The transactional cluster with a producer and a disk that do what a test says, in the loop of a test."""
 
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event as Signal
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,7 @@ class FakeProducer:
     outcomes: list[Any]
 
     def __init__(self, *_: object) -> None:
-        self.is_closing = self.is_stuck = False
+        self.is_closing = self.is_stuck = self.is_outdated = False
         self.batch_size = self.queued = 0
         self.ran: list[tuple[Run, str]] = []
         self.made.append(self)
@@ -284,6 +285,25 @@ def test_a_slow_commit_costs_its_producer(make: Any) -> None:
     world.produce()
     world.until(lambda: world.cluster.rebuilds == 1)
     assert len(world.delivered) == 1
+
+
+def test_a_producer_that_waits_for_kafka_is_told_that_a_file_was_replaced(
+    make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Kafka may refuse the certificate that it was built with."""
+    certificate = tmp_path / "certificate"
+    certificate.write_text("expired")
+
+    def wait(its: FakeProducer, _offset_topic: str) -> Found:
+        wait_until(lambda: its.is_outdated or its.is_closing, 10.0, "it has been told")
+        return Found({}, {})
+
+    monkeypatch.setattr(FakeProducer, "open", wait)
+    monkeypatch.setattr(transactional_cluster.tls, "files", lambda _: [certificate])
+    world = make()
+    world.until(lambda: world.cluster.transactions.state is State.OPENING)
+    certificate.write_text("renewed")
+    world.until(lambda: world.cluster.rebuilds == 0)
 
 
 def test_a_loop_that_sleeps_is_woken_when_the_next_transaction_is_due(make: Any) -> None:

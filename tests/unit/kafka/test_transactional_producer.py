@@ -151,6 +151,25 @@ def test_a_client_that_was_fenced_is_freed_although_the_library_keeps_the_except
     assert [each() for each in client.made] == [None]
 
 
+def test_a_file_that_was_replaced_is_read_although_kafka_never_answers_with_the_old_one(
+    client: type[Client], producer: TransactionalProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broker that refuses an expired certificate never does."""
+    waited: list[Client] = []
+
+    def wait(its: Client, _seconds: float) -> None:
+        waited.append(its)
+        assert len(waited) < 5, "it waits for ever"
+        producer.is_outdated = len(waited) == 3
+        if its is waited[0]:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no answer", retriable=True))
+
+    monkeypatch.setattr(client, "init_transactions", wait)
+    producer.open("")
+    assert waited == [waited[0]] * 3 + [waited[-1]]
+    assert waited[-1] is not waited[0]
+
+
 def test_a_refused_record_is_at_fault_although_kafka_is_slow_too(
     client: type[Client], producer: TransactionalProducer
 ) -> None:
