@@ -281,6 +281,9 @@ def test_a_defect_while_a_transaction_runs_leaves_its_outcome_to_the_number(make
 
 def test_a_slow_commit_costs_its_producer(make: Any) -> None:
     world = make()
+    assert world.cluster.rebuilds == 0
+    world.until(lambda: world.cluster.transactions.state is State.READY)
+    assert world.cluster.rebuilds == 0, "the first one replaces none"
     FakeProducer.outcomes = [transactional_producer.PROMPT]
     world.produce()
     world.until(lambda: world.cluster.rebuilds == 1)
@@ -303,7 +306,7 @@ def test_a_producer_that_waits_for_kafka_is_told_that_a_file_was_replaced(
     world = make()
     world.until(lambda: world.cluster.transactions.state is State.OPENING)
     certificate.write_text("renewed")
-    world.until(lambda: world.cluster.rebuilds == 0)
+    world.until(lambda: world.cluster.transactions.state is State.READY)
 
 
 def test_a_loop_that_sleeps_is_woken_when_the_next_transaction_is_due(make: Any) -> None:
