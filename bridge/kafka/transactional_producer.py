@@ -214,6 +214,7 @@ class TransactionalProducer:
         except KafkaException as error:
             raise self._lost(error, may_have_committed=True) from None
         self._stuck_at, self._ended = _NEVER, time.monotonic()
+        self._others = {**self._others, spool: number}  # the next one may be of a spool that was begun anew
         return self._ended - began
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from bridge.delivery.intent import Intent
+from bridge.delivery.intent import Intent, Number, from_metadata
 from bridge.kafka import transactional_producer
 from bridge.kafka.transactional_producer import Lost, Refused, TransactionalProducer
 from bridge.kafka.transactions import Run
@@ -149,6 +149,21 @@ def test_a_client_that_was_fenced_is_freed_although_the_library_keeps_the_except
     gc.collect()
     assert client.made
     assert [each() for each in client.made] == [None]
+
+
+def test_the_last_number_of_a_spool_is_carried_along_after_it_was_set_aside(
+    client: type[Client], producer: TransactionalProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file may be recovered, and put back."""
+    sent: list[str] = []
+    monkeypatch.setattr(
+        client, "send_offsets_to_transaction", lambda _, offsets, *__: sent.append(offsets[0].metadata)
+    )
+    producer.open("")
+    for number, spool in ((1, "damaged"), (2, "new")):
+        run = Run(number, [], Intent(number, "run", {}, 0, TOPIC), TOPIC, is_trial=False, hurries=False)
+        producer.run(run, lambda _, spool=spool: spool)
+    assert from_metadata(sent[1:]) == {"damaged": Number(1, "run"), "new": Number(2, "run")}
 
 
 def test_a_file_that_was_replaced_is_read_although_kafka_never_answers_with_the_old_one(
