@@ -57,7 +57,7 @@ _MOST_HALVED = 6  # times, if Kafka does not confirm so much in time
 _QUICK, _QUICK_IN_A_ROW = 4.0, 4  # seconds; after so many that take less the next one may be larger
 CONFIRM_EVERY = 43_200.0  # seconds; Kafka forgets an offset of a group without members after 7 days
 _CONFIRM_FIRST = 3600.0  # seconds after the start, because nobody knows how old the number is
-_FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds until the next producer; the delay doubles each time
+_FIRST_DELAY, _LAST_DELAY = 0.2, 5.0  # seconds until the next producer; doubled until one commits
 _FENCED_DELAY, _LAST_FENCED_DELAY = 30.0, 300.0
 _CALM = 600.0  # seconds without being fenced
 _NEVER = float("inf")
@@ -140,6 +140,7 @@ class Transactions:
         self._offset_topic = ""  # the last one
         self._first_at = 0.0  # when the first message came into the empty queue
         self._delay = _FIRST_DELAY
+        self._lost_runs = 0  # transactions in a row that were lost with their producer
         self._fenced_delay, self._fenced_at = _FENCED_DELAY, -_CALM
         self._trial: set[str] = set()
         self._last_was_special = False
@@ -302,7 +303,8 @@ class Transactions:
                 self._deliver(doubtful, now)
             else:
                 self._put_back(doubtful.messages)
-        self._delay = _FIRST_DELAY
+        # Not always at once: where the disk takes no intent, each attempt leaves records in Kafka.
+        self._delay = min(_FIRST_DELAY * 2 ** min(self._lost_runs, 8), _LAST_DELAY)
         if is_first and memory.is_open:
             self._be(State.SETTLING)
             return Settle(is_committed)
@@ -363,6 +365,7 @@ class Transactions:
                 self._refuse(run, dict.fromkeys(run.messages, (_NOT_CONFIRMED, reason)), now)
                 return
             self.failed_count += 1
+            self._lost_runs += not is_fenced
             if may_have_committed:
                 self.doubtful = run
             else:
@@ -412,6 +415,7 @@ class Transactions:
         if self._quick >= _QUICK_IN_A_ROW:
             self._quick, self._halved = 0, max(0, self._halved - 1)
         self.committed_count += 1
+        self._lost_runs, self._delay = 0, _FIRST_DELAY
         self.handed.delivered += run.messages
         topics = {message.plan.kafka_topic for message in run.messages}
         self._trial -= topics

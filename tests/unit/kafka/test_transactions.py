@@ -234,6 +234,25 @@ def test_transactions_become_smaller_while_kafka_is_slow_and_no_topic_is_blamed(
     assert sizes == [1] * 12 + [2, 2]
 
 
+def test_transactions_that_are_lost_one_after_the_other_are_tried_less_often_until_one_commits() -> None:
+    """Each leaves its records in Kafka, where nobody sees them: hours without a disk would leave many."""
+    machine = Machine()
+    machine.give("a")
+    delays = []
+    for _ in range(7):
+        machine.run_next()
+        machine.lost(machine.now, "the intent is not on disk", is_slow=True)
+        delays.append(round(machine.due - machine.now, 1))
+    machine.run_next()
+    machine.committed(machine.now, may_be_sent_twice=False)
+    machine.give("a")
+    machine.run_next()
+    machine.lost(machine.now)
+    delays.append(round(machine.due - machine.now, 1))
+    machine.run_next()
+    assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.2]
+
+
 def test_a_message_that_fills_a_transaction_is_alone_and_none_overtakes_it() -> None:
     machine = Machine()
     large = message("a", transactions.MOST_BYTES)
