@@ -186,6 +186,7 @@ class Journal:
         self._write_now = write_now
         self._sessions = ledger.sessions  # the ledger's number when the journal last agreed with it
         self.standing = self._on_disk = Standing.KNOWN
+        self._is_unsure = False  # the disk has refused to say a standing, or may say it later
         self._settling = 0  # the number of a row that makes it KNOWN on disk
         self._must_forget = False  # the disk has refused to
         self._is_unanswered = False  # an earlier CONNECT than the last one was not answered
@@ -221,10 +222,11 @@ class Journal:
         self._agree()
         self._is_unanswered = self.standing is not Standing.KNOWN
         self._settles = False
-        if not self._is_unanswered:
+        if not self._is_unanswered or self._is_unsure:
             # What would settle a doubt may not be on disk yet, and must not count any more.
-            is_doubted = self._on_disk is Standing.DOUBTED
+            is_doubted = Standing.DOUBTED in (self._on_disk, self.standing)
             self._say(Standing.DOUBTED if is_doubted else Standing.ASKED, forgets=self._must_forget)
+        if not self._is_unanswered:
             self.standing = Standing.ASKED
 
     def connected(self, session_present: bool, window_known: bool) -> None:
@@ -250,7 +252,9 @@ class Journal:
             self._say(self._on_disk, forgets=True)
 
     def _say(self, standing: Standing, forgets: bool = False) -> None:
+        self._is_unsure = True
         self._write_now(standing, forgets)
+        self._is_unsure = False
         self._on_disk = standing
         self._settling = 0
         if forgets:

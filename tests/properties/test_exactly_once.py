@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from bridge.delivery.journal import Journal, Journaled, JournalRow, Recalled, Standing, recalled
 from bridge.delivery.ledger import Facts, Ledger
+from bridge.errors import SpoolUnusable
 from bridge.message import DUP, Message, Packet, Release
 from tests.harness.model_session import Identifiers, ModelSession, Sending
 
@@ -113,6 +114,7 @@ class Simulation:
     def __init__(self, kinds: Sequence[Identifiers], random: Random) -> None:
         self.random = random
         self.harshness = random.choice((0.1, 0.3, 1.0))
+        self.lateness = 0.05 * self.harshness  # how often the disk says a standing too late for the loop
         self.disk = Disk()
         self.broker = Broker(kinds, random)
         self.published: list[Sending] = []  # all of them: so id() stays theirs
@@ -148,16 +150,21 @@ class Simulation:
         if forgets:
             self.failed = None
         self.disk.note(standing, forgets)
+        if self.random.random() < self.lateness:
+            raise SpoolUnusable("the disk did not answer in time")
 
     def all_may_double(self) -> None:
         if session := self.broker.session:
             self.may_double |= {id(each) for each in session.inflight.values()}
 
     def connect(self, answered: bool = True) -> None:
-        self.journal.connecting()
-        present = self.broker.connect()
-        if not answered:
-            return
+        with suppress(SpoolUnusable):
+            self.journal.connecting()
+            present = self.broker.connect()
+            if answered:
+                self.be_connected(present)
+
+    def be_connected(self, present: bool) -> None:
         forgotten = self.ledger.sessions
         if self.ledger.in_doubt:
             self.all_may_double()
@@ -363,6 +370,7 @@ class Simulation:
     def finish(self) -> None:
         """Without further faults every message completes."""
         self.disk.fuse = -1
+        self.lateness = 0.0
         if not self.linked:
             self.connect()
         for _ in range(4 * len(self.published) + 8):
@@ -517,31 +525,63 @@ def _live_again_and_again(kinds: Sequence[Identifiers], seed: int) -> None:
 # -- what chance hardly ever finds ----------------------------------------------------------------------
 
 
+def _send(simulation: Simulation, identifier: int) -> None:
+    session = simulation.broker.session
+    assert session
+    session._last = identifier - 1
+    simulation.published.append(session.publish(b"t", b"v", 1))
+    simulation.pump()
+
+
 def _connects_before_the_disk_knows_that_the_session_is_another() -> None:
     """A session was lost, and its successor was made by a CONNECT that nobody answered. The first packet of
     the next connection tells, but the connection ends before the disk knows, and the bridge as it connects.
     """
     simulation = Simulation(UPWARD, Random(0))
-    broker = simulation.broker
-
-    def send(identifier: int) -> None:
-        assert broker.session
-        broker.session._last = identifier - 1
-        simulation.published.append(broker.session.publish(b"t", b"v", 1))
-        simulation.pump()
-
+    simulation.lateness = 0.0
     simulation.connect()
     for identifier in range(1, 2 * WINDOW):
-        send(identifier)
+        _send(simulation, identifier)
         simulation.go_on(100)
     simulation.lose_session(0)
     simulation.connect(answered=False)
     simulation.connect()
-    send(2 * WINDOW - 2)
+    _send(simulation, 2 * WINDOW - 2)
     simulation.receive(1)
     simulation.cut(0)
     simulation.connect(answered=False)
     simulation.crash(0)
+    simulation.connect()
+    simulation.finish()
+
+
+def test_a_standing_that_the_disk_says_too_late_is_said_anew_before_the_next_connect() -> None:
+    """The disk stalls when it is to say that the session is known, and says so when the bridge has given up.
+    The session is lost, its successor is made by a CONNECT, and the bridge is killed before the answer.
+    """
+    simulation = Simulation(UPWARD, Random(0))
+    simulation.lateness = 0.0
+    simulation.connect()
+    for identifier in range(1, 2 * WINDOW):
+        _send(simulation, identifier)
+        simulation.go_on(100)
+    simulation.cut(0)
+    with pytest.MonkeyPatch.context() as patch:
+        write_now = simulation.journal._write_now
+
+        def late(standing: Standing, forgets: bool) -> None:
+            write_now(standing, forgets)
+            if standing is Standing.KNOWN:
+                raise SpoolUnusable("the disk did not answer in time")
+
+        patch.setattr(simulation.journal, "_write_now", late)
+        simulation.connect()
+    simulation.lose_session(0)
+    simulation.connect(answered=False)
+    simulation.crash(0)
+    simulation.connect()
+    _send(simulation, 2 * WINDOW - 2)
+    simulation.cut(0)
     simulation.connect()
     simulation.finish()
 
