@@ -5,7 +5,8 @@ topics of changed routes, retries failed reads, removes dead letters that exceed
 unused space back to the file system.
 
 When the disk can't be used, the thread refuses the messages of the job. They stay in memory, the bridge
-continues with Kafka alone, and the loop hands the messages over again later.
+continues with Kafka alone (with delivery exactly-once nothing goes on), and the loop hands the messages over
+again later.
 """
 
 import time

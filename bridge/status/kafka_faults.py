@@ -259,8 +259,8 @@ def late(s: Snapshot) -> Iterator[Finding]:
     spooling = [held for held in s.held if held.state == "spooling"]
     draining = [held for held in s.held if held.state == "draining"]
     age = s.flow.oldest_undelivered_age
-    if s.kafka.transactions and s.kafka.transactions.is_fenced:
-        return
+    if (done := s.kafka.transactions) and (done.is_fenced or s.spool.state != "usable"):
+        return  # that is why
     if spooling and s.kafka.trouble == "kafka.transaction_lost":
         yield warning(
             "kafka-late",

@@ -70,8 +70,15 @@ def disk(s: Snapshot) -> Iterator[Finding]:
     room = (
         f"Make room on the disk of {spool.path}: `df -h {spool.path}`, `sudo journalctl --vacuum-size=100M`."
     )
+    all_go_there = s.kafka.transactions is not None
     if spool.state in ("full", "unusable"):
-        if kafka_is_live(s) and not s.waiting_total:
+        if all_go_there:
+            effect = (
+                "With delivery exactly-once every message goes through it, so the bridge takes none."
+                f" {behind_the_bridge(s)} What is on disk already is safe."
+            )
+            make = broken
+        elif kafka_is_live(s) and not s.waiting_total:
             effect = (
                 "Messages still flow, because Kafka confirms them; but if Kafka fails now, they wait in EMQ's"
                 " queue alone."
@@ -116,8 +123,8 @@ def disk(s: Snapshot) -> Iterator[Finding]:
         yield warning(
             "disk-full",
             _HERE,
-            f"The disk of the bridge's machine is full ({spool.path}: {free}). If Kafka fails now, the"
-            " spool can take no messages.",
+            f"The disk of the bridge's machine is full ({spool.path}: {free})."
+            f" {'The' if all_go_there else 'If Kafka fails now, the'} spool can take no messages.",
             room,
         )
     elif spool.full_in is not None and spool.full_in < _SPOOL_FILLS:

@@ -564,6 +564,18 @@ TABLE: dict[str, tuple[Snapshot, str, str, tuple[str, ...]]] = {
         "disk-full",
         ("The disk of the bridge's machine is full", "still flow", "Make room"),
     ),
+    "the disk is full, through which all messages must go": (
+        spool("full", "/var has 5 bytes left, of which spool.keep_free = 9 stay free", transacting()),
+        "broken",
+        "disk-full",
+        ("exactly-once", "takes none", "EMQ's queue", "Make room"),
+    ),
+    "the disk is unusable, through which all messages must go": (
+        spool("unusable", "Input/output error", transacting("kafka.transaction_lost", "not on disk")),
+        "broken",
+        "spool-unusable",
+        ("exactly-once", "takes none"),
+    ),
     "the disk is too full for the spool": (
         spool("usable", "", healthy(), disk_free=400_000_000),
         "warning",
@@ -697,6 +709,11 @@ def test_every_finding_has_its_row() -> None:
 
 def test_the_runbook_has_an_entry_for_each_finding() -> None:
     assert _ids_in_the_source() - pages.anchors(RUNBOOK) == set()
+
+
+def test_a_disk_through_which_all_must_go_is_the_cause_and_kafka_is_not_blamed() -> None:
+    whole = spool("unusable", "Input/output error", transacting("kafka.transaction_lost", "not on disk"))
+    assert "kafka-late" not in {finding.id for finding in diagnose(whole).findings}
 
 
 def test_all_is_well_tells_since_when_and_how_much_flows() -> None:
