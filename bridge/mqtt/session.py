@@ -330,7 +330,7 @@ class Session:
         try:
             password = read_mqtt_password(self._settings)
             self._handler.connecting()
-        except SpoolUnusable:  # logged by the disk thread
+        except SpoolUnusable:  # which is logged
             result.close()
             self._back_off()
             return

@@ -127,7 +127,7 @@ class DiskThread:
         self._troubled = False  # since the last refusal, nothing has been written
         self._refused_at = 0.0
         self._said = ""
-        self._say_slow_at = 0.0
+        self._say_slow_at = self._say_stalled_at = 0.0
         self._jobs: SimpleQueue[Job | _Stand | None] = SimpleQueue()
         self._was_opened = True  # False: what waits in the file is not known yet
         self._numbering = 0  # as jobs must have it: see Opened
@@ -185,7 +185,9 @@ class DiskThread:
             raise SpoolUnusable(self.why, self.way_out)
         wanted = _Stand(standing, forgets)
         self._jobs.put(wanted)
-        wanted.is_over.wait(_STAND_TIMEOUT)
+        if not wanted.is_over.wait(_STAND_TIMEOUT) and time.monotonic() >= self._say_stalled_at:
+            self._say_stalled_at = time.monotonic() + _SAY_SLOW_AFTER  # the thread itself hangs, and can't
+            log(Event.SPOOL_SLOW, seconds=_STAND_TIMEOUT, path=str(self._file.path))
         if wanted.error:
             raise wanted.error
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from threading import Event as Signal
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
@@ -14,6 +15,7 @@ from bridge.delivery.segment import cut
 from bridge.errors import SpoolUnusable
 from bridge.loop import Loop
 from bridge.message import Message
+from bridge.observe.events import Event
 from bridge.settings import SpoolSettings
 from bridge.spool import disk_space, disk_thread, schema
 from bridge.spool.spool import Spool
@@ -242,6 +244,25 @@ def test_a_disk_that_fails_keeps_the_bridge_from_connecting(
             run.journal.connecting()
     run.journal.connecting()
     run.kill()
+
+
+def test_a_disk_that_hangs_when_the_bridge_connects_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the log would only tell that the bridge does not connect, and not why."""
+    said: list[Event] = []
+    monkeypatch.setattr(disk_thread, "log", lambda event, **_: said.append(event))
+    monkeypatch.setattr(disk_thread, "_STAND_TIMEOUT", 0.05)
+    run = start(tmp_path)
+    goes_on = Signal()
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "stand", lambda *_: goes_on.wait(10.0))
+        for _ in range(2):
+            with pytest.raises(SpoolUnusable, match="did not answer"):
+                run.journal.connecting()
+        assert said == [Event.SPOOL_SLOW], "once a minute"
+        goes_on.set()
+        run.kill()
 
 
 def test_connect_opens_a_file_that_could_not_be_opened_at_the_start_as_a_start_does(
