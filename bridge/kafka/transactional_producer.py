@@ -298,6 +298,7 @@ class TransactionalProducer:
     def _produce(self, rd: RdProducer, run: Run) -> None:
         """Produce the records, and wait until Kafka has them. Raises Lost or Refused."""
         failures: Failures = {}
+        broken: KafkaError | None = None
         produce = rd.produce
         for message in run.messages:
             plan = message.plan
@@ -316,7 +317,8 @@ class TransactionalProducer:
             except KafkaException as refused:
                 error = without_frames(refused).args[0]
                 if error.fatal() or error.code() in (error_verdicts.FATAL, KafkaError._STATE):
-                    break  # the reports say why
+                    broken = error  # the reports may say why
+                    break
                 failures[message] = error.code(), error.str()
             except (BufferError, MemoryError) as error:
                 raise Lost(str(error)) from None
@@ -344,6 +346,8 @@ class TransactionalProducer:
                 raise Lost(f"Kafka has not confirmed all records within {_FLUSH_MOST:.0f} s", is_slow=True)
         if failures or is_late or self._forbidden:
             self._judge(run, failures)
+        if broken:  # whatever librdkafka says of the transaction, it lacks messages
+            raise self._lost_by(broken.code(), broken.str())
 
     def _judge(self, run: Run, failures: Failures) -> None:
         """Some record was not taken: whose fault is it? Raises Lost or Refused."""

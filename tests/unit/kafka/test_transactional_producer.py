@@ -185,6 +185,23 @@ def test_a_file_that_was_replaced_is_read_although_kafka_never_answers_with_the_
     assert waited[-1] is not waited[0]
 
 
+def test_a_transaction_that_lacks_a_message_is_never_committed(
+    client: type[Client], producer: TransactionalProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although no report, and no later call, says that it has failed."""
+    produce = client.produce
+
+    def takes_one(its: Client, *rest: Any) -> None:
+        if len(its):
+            raise KafkaException(KafkaError(KafkaError._STATE, "the transaction has failed"))
+        produce(its, *rest)
+
+    monkeypatch.setattr(client, "produce", takes_one)
+    producer.open("")
+    with pytest.raises(Lost, match="the transaction has failed"):
+        producer.run(a_run(b"1", b"2"), lambda _: "spool")
+
+
 def test_a_refused_record_is_at_fault_although_kafka_is_slow_too(
     client: type[Client], producer: TransactionalProducer
 ) -> None:
