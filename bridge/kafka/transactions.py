@@ -116,15 +116,14 @@ class Handed:
 class Transactions:
     """`due`: when `next` has something to do although nothing has happened, in monotonic seconds.
 
-    `others`: the numbers of other spools in Kafka. `verdict`: the last one about an unknown outcome.
-    `is_fenced`: another producer has taken the id, and this one has not taken it back.
+    `verdict`: the last one about an unknown outcome. `is_fenced`: another producer has taken the id, and this
+    one has not taken it back.
     """
 
     def __init__(self, run: str, rows_of: Callable[[Iterable[Message]], Rows]) -> None:
         """`run`: the name of this run. `rows_of` names the rows on disk of messages."""
         self.state = State.UNKNOWN
         self.memory = Memory()
-        self.others: Mapping[str, Number] = {}
         self.verdict: Verdict | None = None
         self.queue: deque[Message] = deque()
         self.doubtful: Run | None = None  # nobody knows whether it has committed
@@ -249,7 +248,7 @@ class Transactions:
         hurries = is_trial and bool(self.queue)
         self.running = Run(self._highest, messages, intent, self._offset_topic, is_trial, hurries)
         self._began = now
-        self._first_at = now  # what is left has waited long enough: the next one begins at once
+        self._first_at = now  # what is left waits no longer than a message that comes now
         self._be(State.RUNNING)
         return self.running
 
@@ -291,7 +290,6 @@ class Transactions:
         is_first, self._is_first = self._is_first, False
         if is_first:
             self._offset_topic, self._committed_at = offset_topic, now - CONFIRM_EVERY + _CONFIRM_FIRST
-        self.others = {spool: number for spool, number in numbers.items() if spool != memory.spool}
         if found := numbers.get(memory.spool):
             self._highest = max(self._highest, found.number)
         is_committed = self.verdict is Verdict.COMMITTED

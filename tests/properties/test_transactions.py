@@ -273,7 +273,7 @@ class Bridge:
             return
         number = Number(run.number, run.intent.run)
         spool = self.intended or self.machine.memory.spool
-        text = to_metadata(spool, number, self.machine.others)
+        text = to_metadata(spool, number, self.numbers)
         self._asked(lambda: self.kafka.send_offset(self.epoch, run.offset_topic, text))
 
     @property
