@@ -20,14 +20,15 @@ class SpoolSettings(Section):
         ge=0.1,
         le=3600,
         description="How long Kafka may take to confirm a message. After that the bridge writes the message"
-        " to disk, syncs it, and acknowledges it.",
+        " to disk, syncs it, and acknowledges it. With kafka.delivery exactly-once every message is written"
+        " at once; after this time Kafka counts as late.",
     )
     max_bytes: Size = Field(
         default=2_000_000_000,
         ge=1_000_000,
         le=10**15,
         description="How large the database may become. While it is full the bridge acknowledges a message"
-        " only once Kafka has it, and EMQ queues the rest.",
+        " only once Kafka has it (with kafka.delivery exactly-once: none), and EMQ queues the rest.",
     )
     keep_free: Size = Field(
         default=500_000_000,
