@@ -204,9 +204,10 @@ class Transactions:
                 self.due = self._first_at + GATHER
                 return None
             return self._begin(self._pick(), now)
-        if self.memory.confirmed and self._offset_topic and now >= self._committed_at + CONFIRM_EVERY:
+        has_number = self.memory.confirmed and self._offset_topic
+        self.due = self._committed_at + CONFIRM_EVERY if has_number else _NEVER
+        if now >= self.due:
             return self._begin([], now)  # only the number, so that Kafka does not forget it
-        self.due = self._committed_at + CONFIRM_EVERY
         return None
 
     def _pick(self) -> list[Message]:

@@ -315,6 +315,22 @@ def test_a_bridge_that_only_starts_commits_its_number_soon_too() -> None:
     assert run.offset_topic == "a"
 
 
+@pytest.mark.parametrize(
+    "memory", [Memory(), Memory("spool", 7, "before", 7)], ids=["no number", "its topic is gone"]
+)
+def test_where_there_is_no_number_to_confirm_nothing_is_ever_due(memory: Memory) -> None:
+    """Were it due in the past, the loop would never sleep."""
+    machine = Machine(memory)
+    assert isinstance(machine.due_command(), Open)
+    machine.opened({}, "", machine.now)
+    for _ in range(2):
+        machine.now += 2 * transactions.CONFIRM_EVERY
+        assert machine.next(machine.now) is None
+        assert machine.due > machine.now
+    machine.give("a")
+    assert machine.due == machine.now + GATHER
+
+
 def test_a_number_that_does_not_fit_is_noted_and_the_next_one_is_above_it() -> None:
     machine = Machine(Memory("spool", 7, "before", 6, is_open=True))
     assert isinstance(machine.due_command(), Open)
