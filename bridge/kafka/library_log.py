@@ -41,6 +41,10 @@ class HealsItself(Filter):
         self._since = self._last = -_ANOTHER
         self._log_at = 0.0
 
+    def ends(self) -> None:
+        """Kafka has given an id: the next line begins another wait."""
+        self._last = -_ANOTHER
+
     def filter(self, record: LogRecord) -> bool:
         text = record.getMessage()
         if _NO_LEADER_YET.search(text):
@@ -66,6 +70,11 @@ class HealsItself(Filter):
 
 
 _heals_itself = HealsItself()
+
+
+def producer_id_came() -> None:
+    """Kafka has given an id to the only producer there is."""
+    _heals_itself.ends()
 
 
 def of_the_service() -> Logger:

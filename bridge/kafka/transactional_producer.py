@@ -43,11 +43,16 @@ from bridge.loop import require_threads, start_thread
 from bridge.message import Message
 from bridge.settings import KafkaSettings
 
-TRANSACTION_TIMEOUT = 20.0  # seconds; so long a killed bridge's transaction holds up read_committed readers
+TRANSACTION_TIMEOUT = (
+    20.0  # seconds, at least; so long a killed bridge's transaction holds up read_committed readers
+)
 RESEND_AFTER = 2.0  # seconds, retry.backoff.ms: librdkafka sends a request again after that, less 20 %
 PROMPT = 0.75 * RESEND_AFTER  # seconds; a commit that takes less was sent once
-_FLUSH, _FLUSH_HURRY = 5.0, 2.0  # seconds without a confirmation of a transaction's records
-_FLUSH_MOST = 10.0  # seconds for all of them
+_LONGEST_TIMEOUT = 900.0  # seconds; Kafka refuses more (transaction.max.timeout.ms)
+# Seconds, where a request may take 5 s (socket.timeout.ms); where it may take longer, all are longer.
+_REQUEST = 5.0
+_FLUSH, _FLUSH_HURRY = 5.0, 2.0  # without a confirmation of a transaction's records
+_FLUSH_MOST = 10.0  # for all of them
 _OTHER_FAILURES = 0.5  # seconds after the first failure, for others of the same transaction
 _INTENT = 5.0  # seconds for the disk
 _ANSWER = 5.0  # seconds for Kafka to take the offset, to commit, and to tell the number
@@ -130,6 +135,7 @@ class TransactionalProducer:
         self._id = transactional_id
         self._group = group
         self._on_error = on_error
+        self._pace = _pace(settings)
         self._rd: RdProducer | None = None
         self._group_metadata: Any = None
         self._others: Mapping[str, Number] = {}
@@ -170,6 +176,7 @@ class TransactionalProducer:
             found = self._numbers(consumer, offset_topic)
         finally:
             consumer.close()
+        library_log.producer_id_came()
         self._others = found.numbers
         self._stuck_at, self._ended = _NEVER, time.monotonic()
         return found
@@ -187,7 +194,7 @@ class TransactionalProducer:
         self._why = ""
         self._began = time.monotonic()
         try:
-            self._call_takes(_FLUSH + 1.0)
+            self._call_takes(_FLUSH * self._pace + 1.0)
             rd.begin_transaction()
             if run.messages:
                 self._produce(rd, run)
@@ -281,11 +288,16 @@ class TransactionalProducer:
         """The next call may take so long."""
         self._stuck_at = time.monotonic() + seconds + _GRACE
 
+    @property
+    def _transaction_timeout(self) -> float:
+        """librdkafka refuses one that is shorter than socket.timeout.ms."""
+        return min(TRANSACTION_TIMEOUT * self._pace, _LONGEST_TIMEOUT)
+
     def _options(self) -> dict[str, Any]:
         return producer_options(self._settings, self.batch_size) | {
             "transactional.id": self._id,
-            "transaction.timeout.ms": round(TRANSACTION_TIMEOUT * 1000),
-            "message.timeout.ms": round(TRANSACTION_TIMEOUT * 1000),  # librdkafka wants no more
+            "transaction.timeout.ms": round(self._transaction_timeout * 1000),
+            "message.timeout.ms": round(self._transaction_timeout * 1000),  # librdkafka wants no more
             "retry.backoff.ms": round(RESEND_AFTER * 1000),
             "retry.backoff.max.ms": round(RESEND_AFTER * 1000),
             "delivery.report.only.error": True,
@@ -324,7 +336,8 @@ class TransactionalProducer:
                 raise Lost(str(error)) from None
             except Exception as defect:  # else the same message would end the bridge again after each start
                 failures[message] = error_verdicts.DEFECT, repr(defect)
-        patience = _FLUSH_HURRY if run.hurries else _FLUSH
+        patience = self._pace * (_FLUSH_HURRY if run.hurries else _FLUSH)
+        most = self._pace * _FLUSH_MOST
         until = time.monotonic() + patience
         before = len(run.messages)
         moved_at = 0.0
@@ -334,16 +347,16 @@ class TransactionalProducer:
                 until = min(until, now + _OTHER_FAILURES)
             elif waiting < before:  # the way may be slow
                 before, moved_at = waiting, now
-                until = min(now + patience, self._began + _FLUSH_MOST)
+                until = min(now + patience, self._began + most)
         is_late = len(rd) > 0
         is_slow = not failures and moved_at > time.monotonic() - patience
         if is_late:
-            self._why = self._why or f"Kafka has not confirmed all records within {_FLUSH:.0f} s"
+            self._why = self._why or f"Kafka has not confirmed all records within {patience:.0f} s"
             with suppress(KafkaException):
                 rd.purge()
             rd.flush(1.0)
             if is_slow and not self._forbidden:
-                raise Lost(f"Kafka has not confirmed all records within {_FLUSH_MOST:.0f} s", is_slow=True)
+                raise Lost(f"Kafka has not confirmed all records within {most:.0f} s", is_slow=True)
         if failures or is_late or self._forbidden:
             self._judge(run, failures)
         if broken:  # whatever librdkafka says of the transaction, it lacks messages
@@ -366,7 +379,7 @@ class TransactionalProducer:
         late = {message.plan.kafka_topic for message in failures}
         if late == {message.plan.kafka_topic for message in run.messages}:
             raise self._lost_by(KafkaError._TIMED_OUT, self._why)
-        why = f"Kafka has not confirmed it within {_FLUSH:.0f} s"
+        why = f"Kafka has not confirmed it within {self._pace * _FLUSH:.0f} s"
         raise Refused(
             {message: (_TIMED_OUT, why) for message in run.messages if message.plan.kafka_topic in late}
         )
@@ -381,7 +394,7 @@ class TransactionalProducer:
             error_verdicts.plain(text),
             may_have_committed=may_have_committed,
             is_fenced=code in _FENCED or "fenced" in text.lower(),
-            may_be_late=time.monotonic() - self._ended >= TRANSACTION_TIMEOUT,
+            may_be_late=time.monotonic() - self._ended >= self._transaction_timeout,
             code=code,
         )
 
@@ -435,6 +448,13 @@ class TransactionalProducer:
             return Consumer(options)
         except KafkaException as error:
             raise not_built(error) from None
+
+
+def _pace(settings: KafkaSettings) -> float:
+    """How many times as long as usual a request may take: on a slow line, settings allow more."""
+    with suppress(ValueError):
+        return max(1.0, float(settings.client_options().get("socket.timeout.ms", 0)) / 1000 / _REQUEST)
+    return 1.0  # librdkafka refuses the setting
 
 
 def _note(failures: Failures, message: Message, error: Any, _record: object) -> None:

@@ -327,7 +327,7 @@ class Transactions:
         self.failed_count += 1
         self._unexplained = 0
         if all(code == _NOT_CONFIRMED for code, _ in failures.values()):
-            self._halve()
+            self._halve(run)
         topics = {message.plan.kafka_topic for message in failures}
         self._trial |= topics
         self._suspects -= topics
@@ -370,7 +370,7 @@ class Transactions:
             else:
                 self._put_back(run.messages)
                 if is_slow:
-                    self._halve()
+                    self._halve(run)
                 elif not is_fenced:
                     self._unexplained += 1
                     topics = {message.plan.kafka_topic for message in run.messages}
@@ -391,8 +391,16 @@ class Transactions:
 
     # ------------------------------------------------------------------------------------------------
 
-    def _halve(self) -> None:
+    def _halve(self, run: Run) -> None:
+        """The next transaction has at most half as many messages, or half as many bytes, as this one."""
+        messages, size = len(run.messages), sum(len(message.payload) for message in run.messages)
         self._halved, self._quick = min(self._halved + 1, _MOST_HALVED), 0
+        while (
+            self._halved < _MOST_HALVED
+            and 2 * (MOST_MESSAGES >> self._halved) > messages
+            and 2 * (MOST_BYTES >> self._halved) > size
+        ):
+            self._halved += 1
 
     def _is_suspected(self, run: Run) -> bool:
         """Whether all topics of the transaction failed before, or it has one topic, the last suspect."""

@@ -27,6 +27,9 @@ class Log:
         )
         self._filter = HealsItself(lambda: self.now)
 
+    def producer_opens(self) -> None:
+        self._filter.ends()
+
     def level_of(self, text: str) -> int:
         record = logging.LogRecord("librdkafka", logging.WARNING, "", 0, text, (), None)
         assert self._filter.filter(record)
@@ -74,6 +77,14 @@ def test_each_wait_begins_anew(log: Log) -> None:
     for _ in range(3):
         log.lines_until(log.now + 9.0)
         log.now += 60.0
+    assert not log.said
+
+
+def test_a_producer_that_got_its_id_ends_the_wait(log: Log) -> None:
+    """Each producer that replaces a lost one may wait some seconds for the end of the old transaction."""
+    for _ in range(10):
+        log.lines_until(log.now + 5.0)
+        log.producer_opens()
     assert not log.said
 
 

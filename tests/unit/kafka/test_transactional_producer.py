@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Producer as RdProducer
 
 from bridge.delivery.intent import Intent, Number, from_metadata
-from bridge.kafka import transactional_producer
+from bridge.kafka import library_log, transactional_producer
 from bridge.kafka.transactional_producer import Lost, Refused, TransactionalProducer
 from bridge.kafka.transactions import Run
 from bridge.message import Message
@@ -34,8 +35,10 @@ class Client:
     now: float
     made: list["weakref.ref[Client]"]
     kept: list[KafkaException]
+    options: dict[str, Any]
 
-    def __init__(self, _options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any]) -> None:
+        Client.options = options
         self.waiting: list[tuple[bytes, Callable[[Any, object], None]]] = []
         self.fatal = 0  # once a call has failed, all others fail too
         self.made.append(weakref.ref(self))
@@ -215,3 +218,38 @@ def test_a_refused_record_is_at_fault_although_kafka_is_slow_too(
     assert [(each.payload, code) for each, (code, _) in refused.value.failures.items()] == [
         (b"large", _TOO_LARGE)
     ]
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 5), ({"socket.timeout.ms": 60_000}, 60)])
+def test_a_record_may_take_as_long_as_the_settings_allow_a_request(
+    client: type[Client], given: dict[str, int], seconds: int
+) -> None:
+    """On a slow line a large record takes longer than 5 s, and is confirmed as a whole."""
+    settings = KafkaSettings(bootstrap_servers="k:9092", options=given)
+    producer = TransactionalProducer(settings, "id", "group", lambda *_: None)
+    client.confirms = 0
+    producer.open("")
+    began = client.now
+    with pytest.raises(Lost, match=f"within {seconds} s"):
+        producer.run(a_run(b"1"), lambda _: "spool")
+    assert client.now - began == pytest.approx(seconds, abs=2.0)
+
+
+@pytest.mark.parametrize("milliseconds", [5_000, 60_000, "60000", 300_000])
+def test_librdkafka_takes_the_options_of_a_slow_line(milliseconds: int | str) -> None:
+    """It refuses a transaction.timeout.ms below socket.timeout.ms, and Kafka one above 15 minutes."""
+    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1", options={"socket.timeout.ms": milliseconds})
+    producer = TransactionalProducer(settings, "id", "group", lambda *_: None)
+    producer.batch_size = 1000
+    options = producer._options()
+    assert options["transaction.timeout.ms"] <= 900_000
+    RdProducer(options)
+
+
+def test_an_opened_producer_ends_the_wait_for_a_producer_id(
+    producer: TransactionalProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[bool] = []
+    monkeypatch.setattr(library_log, "producer_id_came", lambda: came.append(True))
+    producer.open("")
+    assert came == [True]

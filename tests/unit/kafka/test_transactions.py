@@ -253,6 +253,22 @@ def test_transactions_that_are_lost_one_after_the_other_are_tried_less_often_unt
     assert delays == [0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.2]
 
 
+def test_a_transaction_after_a_slow_one_is_half_as_large_as_that_one() -> None:
+    """Half of the most would be as large again, and each attempt costs seconds."""
+    machine = Machine()
+    machine.give(*"a" * 5000)
+    sizes = []
+    for _ in range(3):
+        sizes.append(len(machine.run_next().messages))
+        machine.lost(machine.now, is_slow=True)
+    assert sizes == [5000, 2500, 1250]
+    large = Machine()
+    large.produce([message("a", 4_000_000) for _ in range(5)], large.now)
+    assert len(large.run_next().messages) == 5
+    large.lost(large.now, is_slow=True)
+    assert len(large.run_next().messages) == 2
+
+
 def test_a_message_that_fills_a_transaction_is_alone_and_none_overtakes_it() -> None:
     machine = Machine()
     large = message("a", transactions.MOST_BYTES)
