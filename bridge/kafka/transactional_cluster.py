@@ -43,9 +43,9 @@ _DOUBLES = (
 _UNEXPECTED = {
     Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group"
     " or its topic was deleted or is hidden from this user, or its offsets have expired (7 days without the"
-    f" bridge); {_DOUBLES}",
-    Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: is this another cluster, or"
-    f" one that was restored? {_DOUBLES}",
+    f" bridge), or another bridge uses the group; {_DOUBLES}",
+    Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: does another bridge use"
+    f" this group, or is this another cluster, or one that was restored? {_DOUBLES}",
     Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored"
     f" from a backup, or another bridge runs with a copy of it; {_DOUBLES}",
     Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted,"

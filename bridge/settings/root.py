@@ -16,6 +16,8 @@ from bridge.settings.section import Section, Wrong, unexpanded
 from bridge.settings.spool import DeadLetterSettings, SpoolSettings
 from bridge.units import SIZE, Duration
 
+_EMPTY_SPOOL = 1_000_000  # bytes; more than the database and a message's row take beside the message
+
 
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
@@ -100,6 +102,19 @@ class Settings(BaseSettings):
             most = SIZE.format(self.spool.max_bytes)
             text = f"must be at most spool.max_bytes, which is {most}: dead letters are kept in the spool"
             raise Wrong((("dead_letters", "max_bytes"), text))
+        return self
+
+    @model_validator(mode="after")
+    def _each_message_fits_into_the_spool(self) -> "Settings":
+        """In that mode a message that never fits would keep all later ones off the disk, and so off Kafka."""
+        least = self.mqtt.max_packet_size + _EMPTY_SPOOL
+        if self.kafka.delivery == "exactly-once" and self.spool.max_bytes < least:
+            text = (
+                f"must be at least {SIZE.format(least)} with kafka.delivery exactly-once: each message goes"
+                f" through the spool, and one may have {SIZE.format(self.mqtt.max_packet_size)}"
+                " (mqtt.max_packet_size)"
+            )
+            raise Wrong((("spool", "max_bytes"), text))
         return self
 
     @model_validator(mode="after")

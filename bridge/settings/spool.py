@@ -28,7 +28,8 @@ class SpoolSettings(Section):
         ge=1_000_000,
         le=10**15,
         description="How large the database may become. While it is full the bridge acknowledges a message"
-        " only once Kafka has it (with kafka.delivery exactly-once: none), and EMQ queues the rest.",
+        " only once Kafka has it, and EMQ queues the rest. With kafka.delivery exactly-once it acknowledges"
+        " none then, and the size must exceed mqtt.max_packet_size by 1MB.",
     )
     keep_free: Size = Field(
         default=500_000_000,

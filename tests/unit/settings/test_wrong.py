@@ -131,6 +131,10 @@ IN_THE_FILE = [
     ("a spool that is smaller than its dead letters may be", "spool", 'max_bytes = "100MB"',
      'dead_letters.max_bytes = "200MB" (default): must be at most spool.max_bytes, which is 100MB: dead letters are'
      " kept in the spool"),
+    ("a spool that the largest message would never fit into", "kafka",
+     'delivery = "exactly-once"\n[dead_letters]\nmax_bytes = "1MB"\n[spool]\nmax_bytes = "16MB"',
+     'spool.max_bytes = "16MB" (bridge.toml:9): must be at least 17MB with kafka.delivery exactly-once: each message'
+     " goes through the spool, and one may have 16MB (mqtt.max_packet_size)"),
     ("a first delay beyond the last", "mqtt.reconnect", 'min_delay = "3s"',
      'mqtt.reconnect.min_delay = "3s" (bridge.toml:10): is more than max_delay, which is 2s'),
     ("a password without a user", "mqtt", 'password_file = "/p"',
