@@ -55,6 +55,7 @@ _ENTRY = Struct("<BH16s")
 _KEEPS, _WENT_BACK = 1, 2  # flags of the facts
 _PUBREL = 3  # where a message has its QoS
 _NOTES = 64  # entries that need no commit of their own, until there are so many
+_LONG = 2 * 65535 * _ENTRY.size  # bytes of a body that the disk has not taken, until it is shortened
 
 
 class Standing(StrEnum):
@@ -116,7 +117,7 @@ class JournalRow:
         Without the entries of that one: its messages come again, in other segments.
         """
         if not self.forgets:
-            self.body = failed.body + self.body
+            self.body = _shortened(failed.body + self.body)
             self.notes += failed.notes
             self.obsolete = max(self.obsolete, failed.obsolete)
             self.forgets = failed.forgets
@@ -130,6 +131,18 @@ class Journaled:
 
     number: int
     messages: int
+
+
+def _shortened(body: bytes) -> bytes:
+    """A long body with the last entry of each identifier alone: a start takes no notice of the others."""
+    if len(body) <= _LONG:
+        return body
+    last: dict[bytes, bytes] = {}
+    for at in range(0, len(body), _ENTRY.size):
+        entry = body[at : at + _ENTRY.size]
+        last.pop(entry[1:3], None)
+        last[entry[1:3]] = entry
+    return b"".join(last.values())
 
 
 def recalled(rows: Sequence[tuple[int, bytes]], standing: Standing) -> Recalled:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bridge.delivery import journal
 from bridge.delivery.journal import Journal, Journaled, Standing, recalled
 from bridge.delivery.ledger import Ledger
 from bridge.errors import SpoolUnusable
@@ -178,6 +179,23 @@ def test_a_disk_that_refuses_for_long_fills_no_memory() -> None:
     assert world.journal.committed(Journaled(failed.number, count)) == [(1, True)]
     world.write(pending)
     assert world.recalled == [2, 3]
+
+
+def test_what_is_skipped_while_the_disk_refuses_fills_no_memory_either() -> None:
+    world = World()
+    world.write(world.receive(7, qos=2))
+    world.ledger.receive([Release(7)])
+    world.journal.release(7, is_known=True)
+    failed = world.journal.take_row()
+    for number in range(8, 208):
+        message = world.receive(number % 100 + 100)[0]
+        world.journal.note(message)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(journal, "_LONG", 150 * journal._ENTRY.size)
+            failed = world.journal.take_row().after(failed)
+    assert len(failed.body) <= 150 * journal._ENTRY.size
+    world.rows[failed.number] = failed.packed([])[0]
+    assert world.recalled == [*range(108, 200), *range(100, 108)], "and 7 was released"
 
 
 def test_what_was_forgotten_is_forgotten_by_the_row_that_is_written_in_the_end() -> None:
