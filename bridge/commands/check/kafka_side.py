@@ -19,6 +19,7 @@ _HOUR = 3600.0  # Kafka refuses records that are further ahead (message.timestam
 _SHORT_RETENTION = 86400.0  # seconds
 _KAFKA_S_OWN = "transaction.state.log.min.isr"  # a setting of each Apache Kafka that has transactions
 _VERIFIES = "transaction.partition.verification.enable"  # a setting since Kafka 3.6, where it is true
+_SINCE_3_7 = "telemetry.max.bytes"  # a setting that has come with Kafka 3.7
 _NEARLY = 0.95  # EMQX's default limit is 116 bytes more than what fits into Kafka's default
 
 
@@ -226,22 +227,23 @@ def transactions(site: Site) -> Iterator[Outcome]:
 
 
 def verification_verdict(brokers: dict[int, dict[str, str]] | str) -> Outcome:
-    """Judge whether the brokers keep late records out of transactions, as Kafka does since 3.6 (KIP-890).
+    """Judge whether the brokers keep what is late out of transactions (KIP-890): records, as Kafka does since
+    3.6, and offsets, as it does since 3.7 (KAFKA-15449).
 
     `brokers`: the settings of each, by its number; or why they are not known.
     """
     if isinstance(brokers, str):
-        return skipped(f"whether the brokers are Kafka 3.6 or later: {brokers}")
+        return skipped(f"whether the brokers are Kafka 3.7 or later: {brokers}")
     if not all(_KAFKA_S_OWN in settings for settings in brokers.values()):
-        return skipped("whether the brokers keep late records out of transactions: they are not Apache Kafka")
-    old = [str(number) for number, settings in brokers.items() if _VERIFIES not in settings]
+        return skipped("whether the brokers keep what is late out of transactions: they are not Apache Kafka")
+    old = [str(number) for number, settings in brokers.items() if _SINCE_3_7 not in settings]
     off = [str(number) for number, settings in brokers.items() if settings.get(_VERIFIES) == "false"]
-    hang = "a late record may leave a transaction open, and read_committed readers then stop"
+    hang = "what is late may leave a transaction open, and read_committed readers or the bridge then stop"
     if old:
-        return warning(f"Kafka before 3.6 on broker {listed(old)}: {hang}", "upgrade Kafka")
+        return warning(f"Kafka before 3.7 on broker {listed(old)}: {hang}", "upgrade Kafka")
     if off:
         return warning(f"{_VERIFIES}=false on broker {listed(off)}: {hang}", "set it to true, the default")
-    return good("the brokers keep late records out of transactions")
+    return good("the brokers keep what is late out of transactions")
 
 
 def clock(site: Site) -> Iterator[Outcome]:

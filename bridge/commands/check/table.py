@@ -176,7 +176,7 @@ CHECKS: tuple[Check, ...] = (
         "kafka.transactions",
         Group.KAFKA,
         "With delivery exactly-once: the bridge may read its group and topics; Kafka opens transactions, and"
-        " is 3.6 or later.",
+        " is 3.7 or later.",
         "allow the group and the topics; set transaction.state.log.replication.factor to at most the number"
         " of brokers",
         "check-kafkatransactions",

@@ -348,14 +348,16 @@ def test_topics_with_placeholders_are_not_asked_for() -> None:
     assert kafka_side.fixed_topics(settings) == ["a"]
 
 
-VERIFIES = {"transaction.state.log.min.isr": "2", "transaction.partition.verification.enable": "true"}
+KAFKA_3_6 = {"transaction.state.log.min.isr": "2", "transaction.partition.verification.enable": "true"}
+VERIFIES = KAFKA_3_6 | {"telemetry.max.bytes": "1048576"}
 
 
 @pytest.mark.parametrize(
     ("brokers", "level", "said"),
     [
-        ({1: VERIFIES, 2: VERIFIES}, Level.GOOD, "keep late records out"),
-        ({1: VERIFIES, 2: {"transaction.state.log.min.isr": "2"}}, Level.WARNING, "before 3.6 on broker 2:"),
+        ({1: VERIFIES, 2: VERIFIES}, Level.GOOD, "keep what is late out"),
+        ({1: VERIFIES, 2: {"transaction.state.log.min.isr": "2"}}, Level.WARNING, "before 3.7 on broker 2:"),
+        ({1: KAFKA_3_6, 2: VERIFIES}, Level.WARNING, "before 3.7 on broker 1:"),
         (
             {1: VERIFIES | {"transaction.partition.verification.enable": "false"}, 2: VERIFIES},
             Level.WARNING,
