@@ -73,7 +73,7 @@ class Memory:
     offset_topic: str = ""
 
 
-class Verdict(Enum):
+class IntentVerdict(Enum):
     """What the number in Kafka says about the last intent. Only COMMITTED deletes rows."""
 
     COMMITTED = auto()
@@ -86,21 +86,21 @@ class Verdict(Enum):
     @property
     def is_loud(self) -> bool:
         """A person must know: messages on disk may be in Kafka, and are produced again."""
-        return self not in (Verdict.COMMITTED, Verdict.NOT_COMMITTED)
+        return self not in (IntentVerdict.COMMITTED, IntentVerdict.NOT_COMMITTED)
 
 
-def judge(memory: Memory, numbers: Mapping[str, Number]) -> Verdict:
+def judge(memory: Memory, numbers: Mapping[str, Number]) -> IntentVerdict:
     """`numbers`: what Kafka has, by spool. They were read after the last producer had been fenced."""
     found = numbers.get(memory.spool) if memory.spool else None
     if found is None:
         if memory.confirmed:
-            return Verdict.GONE
-        return Verdict.OTHER if numbers else Verdict.NOT_COMMITTED
+            return IntentVerdict.GONE
+        return IntentVerdict.OTHER if numbers else IntentVerdict.NOT_COMMITTED
     if found == (memory.number, memory.run):
-        return Verdict.COMMITTED
+        return IntentVerdict.COMMITTED
     if found.number > memory.confirmed:
-        return Verdict.AHEAD
-    return Verdict.BEHIND if found.number < memory.confirmed else Verdict.NOT_COMMITTED
+        return IntentVerdict.AHEAD
+    return IntentVerdict.BEHIND if found.number < memory.confirmed else IntentVerdict.NOT_COMMITTED
 
 
 # -- rows ----------------------------------------------------------------------------------------------

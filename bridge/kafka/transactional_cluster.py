@@ -13,9 +13,8 @@ from uuid import uuid4
 
 from bridge import program
 from bridge.delivery.clock import WallClock
-from bridge.delivery.intent import IntentLog, Memory, Rows, Verdict, rows_of
-from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer
-from bridge.delivery.results import Verdict as Fate
+from bridge.delivery.intent import IntentLog, IntentVerdict, Memory, Rows, rows_of
+from bridge.delivery.results import Failure, NoTopicAnswer, TopicAnswer, Verdict
 from bridge.delivery.segment import Segment
 from bridge.errors import BridgeError, NoThread
 from bridge.kafka import error_verdicts, listeners, tls
@@ -41,20 +40,20 @@ _DOUBLES = (
     "the bridge produces again what is on disk, because loss is worse: Kafka may get these messages twice"
 )
 _UNEXPECTED = {
-    Verdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the group"
-    " or its topic was deleted or is hidden from this user, or its offsets have expired (7 days without the"
-    f" bridge), or another bridge uses the group; {_DOUBLES}",
-    Verdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: does another bridge use"
+    IntentVerdict.GONE: "Kafka no longer knows this spool's number, although the spool has committed one: the"
+    " group or its topic was deleted or is hidden from this user, or its offsets have expired (7 days without"
+    f" the bridge), or another bridge uses the group; {_DOUBLES}",
+    IntentVerdict.BEHIND: "Kafka's number is lower than one that Kafka has confirmed: does another bridge use"
     f" this group, or is this another cluster, or one that was restored? {_DOUBLES}",
-    Verdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was restored"
-    f" from a backup, or another bridge runs with a copy of it; {_DOUBLES}",
-    Verdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted,"
+    IntentVerdict.AHEAD: "Kafka has a number of this spool that the spool does not know: the spool was"
+    f" restored from a backup, or another bridge runs with a copy of it; {_DOUBLES}",
+    IntentVerdict.OTHER: "Kafka has the number of another spool, and this one is new: was the spool deleted,"
     " swapped, or set aside? What the other one holds is delivered once it is back; nothing is duplicated",
 }
 _AGAIN = "its messages are produced again"
-_OPEN: dict[Verdict | None, str] = {
-    Verdict.COMMITTED: "committed",
-    Verdict.NOT_COMMITTED: f"not committed: {_AGAIN}",
+_OPEN: dict[IntentVerdict | None, str] = {
+    IntentVerdict.COMMITTED: "committed",
+    IntentVerdict.NOT_COMMITTED: f"not committed: {_AGAIN}",
 }
 _UNKNOWN = f"unknown: {_AGAIN}"
 _WAYS_OUT = {
@@ -185,7 +184,7 @@ class TransactionalCluster:
 
     def _failure(self, message: Message, why: tuple[int, str] | None) -> Failure:
         if why is None:
-            return Failure(message, Fate.RETURNED, "")
+            return Failure(message, Verdict.RETURNED, "")
         code, text = why
         verdict = error_verdicts.verdict(code)
         reason = error_verdicts.reason(code, text, message.plan.kafka_topic)

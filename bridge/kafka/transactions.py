@@ -48,7 +48,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
-from bridge.delivery.intent import Intent, Memory, Number, Rows, Verdict, judge
+from bridge.delivery.intent import Intent, IntentVerdict, Memory, Number, Rows, judge
 from bridge.message import Message
 
 GATHER = 0.1  # seconds that the first message waits for others, before a transaction begins
@@ -124,7 +124,7 @@ class Transactions:
         """`run`: the name of this run. `rows_of` names the rows on disk of messages."""
         self.state = State.UNKNOWN
         self.memory = Memory()
-        self.verdict: Verdict | None = None
+        self.verdict: IntentVerdict | None = None
         self.queue: deque[Message] = deque()
         self.doubtful: Run | None = None  # nobody knows whether it has committed
         self.running: Run | None = None
@@ -286,14 +286,14 @@ class Transactions:
         memory = self.memory
         self.is_fenced = False
         self.verdict = judge(memory, numbers)
-        if hides and self.verdict is Verdict.NOT_COMMITTED and (memory.is_open or self.doubtful):
-            self.verdict = Verdict.GONE
+        if hides and self.verdict is IntentVerdict.NOT_COMMITTED and (memory.is_open or self.doubtful):
+            self.verdict = IntentVerdict.GONE
         is_first, self._is_first = self._is_first, False
         if is_first:
             self._offset_topic, self._committed_at = offset_topic, now - CONFIRM_EVERY + _CONFIRM_FIRST
         if found := numbers.get(memory.spool):
             self._highest = max(self._highest, found.number)
-        is_committed = self.verdict is Verdict.COMMITTED
+        is_committed = self.verdict is IntentVerdict.COMMITTED
         if is_committed:
             self.memory = replace(memory, confirmed=memory.number)
         if doubtful := self.doubtful:

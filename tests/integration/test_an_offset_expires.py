@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
-from bridge.delivery.intent import Verdict
+from bridge.delivery.intent import IntentVerdict
 from bridge.kafka import transactions
 from bridge.observe.events import Event
 from tests.harness.conditions import wait_until
@@ -76,7 +76,7 @@ def test_an_idle_bridge_keeps_its_number_and_one_that_was_off_says_that_it_is_go
     monkeypatch.setattr(
         "bridge.kafka.transactional_cluster.log", lambda event, **fields: said.append((event, fields))
     )
-    for name, verdict in (("idle", Verdict.COMMITTED), ("off", Verdict.GONE)):
+    for name, verdict in (("idle", IntentVerdict.COMMITTED), ("off", IntentVerdict.GONE)):
         with Drain(kafka.bootstrap, tmp_path / name, name) as drain:
             drain.until(
                 lambda drain=drain: drain.is_done and drain.cluster.transactions.verdict, 30, "it is done"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.delivery.intent import Verdict
+from bridge.delivery.intent import IntentVerdict
 from bridge.delivery.segment import cut, pack
 from bridge.kafka.transactions import State
 from bridge.message import Message
@@ -82,7 +82,7 @@ def test_what_was_in_the_last_transaction_alone_is_doubled_where_its_number_is_g
         drain.until(
             lambda: drain.is_done and drain.cluster.transactions.state is State.READY, 60, "all is delivered"
         )
-        assert drain.cluster.transactions.verdict is Verdict.GONE
+        assert drain.cluster.transactions.verdict is IntentVerdict.GONE
     expected = values[:75] + values[50:]
     wait_until(lambda: len(records(kafka.bootstrap, topic)) >= len(expected), 30.0, "the reader has all")
     assert [record.value for record in records(kafka.bootstrap, topic)] == expected

@@ -13,9 +13,8 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from bridge.delivery.intent import Verdict
-from bridge.delivery.results import Hold
-from bridge.delivery.results import Verdict as Fate
+from bridge.delivery.intent import IntentVerdict
+from bridge.delivery.results import Hold, Verdict
 from bridge.kafka import transactions
 from bridge.kafka.transactions import State
 from bridge.observe.events import Event
@@ -116,7 +115,7 @@ def test_a_topic_that_is_deleted_holds_up_no_other_one(
     drain.write(good, payloads(good, 10, 10))
     drain.until(lambda: len(drain.delivered) == 30 and drain.failures, 30, "the other topic's are delivered")
     assert {failure.message.plan.kafka_topic for failure in drain.failures} == {gone}
-    assert {failure.verdict for failure in drain.failures} == {Fate.NOT_NOW}
+    assert {failure.verdict for failure in drain.failures} == {Verdict.NOT_NOW}
     assert values(kafka, good, 20) == payloads(good, 20)
     kafka.create_topic(gone, 1)
     drain.retry()
@@ -136,7 +135,7 @@ def test_a_record_that_is_too_large_is_reported_and_the_others_are_delivered_onc
     drain.until(lambda: drain.refused, 30, "it is refused")
     drain.retry()
     drain.until(lambda: drain.is_done, 30, "the others are delivered")
-    assert all(failure.verdict is Fate.TOO_LARGE for failure in drain.failures)
+    assert all(failure.verdict is Verdict.TOO_LARGE for failure in drain.failures)
     assert values(kafka, good, 10) == payloads(good, 10)
 
 
@@ -288,7 +287,12 @@ def test_a_swapped_spool_is_said_and_the_first_ones_number_is_kept(
             drain.write(topic, payloads(spool, 50, 50 * len(verdicts)))
             drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
             verdicts.append(drain.cluster.transactions.verdict)
-    assert verdicts == [Verdict.NOT_COMMITTED, Verdict.OTHER, Verdict.COMMITTED, Verdict.COMMITTED]
+    assert verdicts == [
+        IntentVerdict.NOT_COMMITTED,
+        IntentVerdict.OTHER,
+        IntentVerdict.COMMITTED,
+        IntentVerdict.COMMITTED,
+    ]
     assert len(values(kafka, topic, 200)) == 200
 
 
@@ -309,7 +313,7 @@ def test_a_spool_from_a_backup_is_said_and_what_came_since_is_not_lost(
     with Drain(kafka.bootstrap, tmp_path / "backup", name) as drain:
         drain.write(topic, payloads(topic, 50, 150))
         drain.until(lambda: drain.is_done and drain.cluster.transactions.verdict, 30, "all is delivered")
-        assert drain.cluster.transactions.verdict is Verdict.AHEAD
+        assert drain.cluster.transactions.verdict is IntentVerdict.AHEAD
     assert set(values(kafka, topic, 200)) == set(payloads(topic, 200))
 
 

@@ -32,11 +32,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridge.delivery import gathering, lanes, pipeline, segment, spooling
-from bridge.delivery.intent import Account, Number, Row, Verdict, rows_of
+from bridge.delivery.intent import Account, IntentVerdict, Number, Row, rows_of
 from bridge.delivery.ledger import Ledger
 from bridge.delivery.pipeline import Pipeline
-from bridge.delivery.results import Failure, TopicAnswer, Written
-from bridge.delivery.results import Verdict as Fate
+from bridge.delivery.results import Failure, TopicAnswer, Verdict, Written
 from bridge.delivery.spooling import Spooling
 from bridge.errors import SpoolUnusable
 from bridge.kafka import error_verdicts, transactions
@@ -161,7 +160,7 @@ class Cluster:
         handed = self.machine.take_handed()
         self._delivered += handed.delivered
         for message, why in handed.failed:
-            fate = error_verdicts.verdict(why[0]) if why else Fate.RETURNED
+            fate = error_verdicts.verdict(why[0]) if why else Verdict.RETURNED
             self._failures.append(Failure(message, fate, "why"))
         return 1 if handed.delivered else 0
 
@@ -682,8 +681,8 @@ def _deletes_a_row_before_its_commit_has_returned(patch: pytest.MonkeyPatch) -> 
 def _takes_no_number_for_nothing_committed(patch: pytest.MonkeyPatch) -> None:
     judge = transactions.judge
 
-    def in_silence(memory: Any, numbers: Any) -> Verdict:
-        return judge(memory, numbers) if memory.spool in numbers else Verdict.NOT_COMMITTED
+    def in_silence(memory: Any, numbers: Any) -> IntentVerdict:
+        return judge(memory, numbers) if memory.spool in numbers else IntentVerdict.NOT_COMMITTED
 
     patch.setattr(transactions, "judge", in_silence)
 
@@ -691,8 +690,8 @@ def _takes_no_number_for_nothing_committed(patch: pytest.MonkeyPatch) -> None:
 def _takes_no_number_for_its_own(patch: pytest.MonkeyPatch) -> None:
     judge = transactions.judge
 
-    def committed(memory: Any, numbers: Any) -> Verdict:
-        return judge(memory, numbers) if memory.spool in numbers else Verdict.COMMITTED
+    def committed(memory: Any, numbers: Any) -> IntentVerdict:
+        return judge(memory, numbers) if memory.spool in numbers else IntentVerdict.COMMITTED
 
     patch.setattr(transactions, "judge", committed)
 

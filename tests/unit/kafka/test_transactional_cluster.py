@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridge.delivery.intent import Intent, Memory, Number
-from bridge.delivery.results import Verdict as Fate
+from bridge.delivery.results import Verdict
 from bridge.kafka import error_log, transactional_cluster, transactional_producer
 from bridge.kafka.transactional_cluster import TransactionalCluster
 from bridge.kafka.transactional_producer import Found, Lost, Refused
@@ -223,8 +223,8 @@ def test_a_refused_message_is_reported_and_the_others_of_its_topic_are_returned(
     world.until(lambda: world.delivered)
     assert world.delivered == [other]
     assert [(each.message, each.verdict) for each in world.failures] == [
-        (first, Fate.RETURNED),
-        (bad, Fate.TOO_LARGE),
+        (first, Verdict.RETURNED),
+        (bad, Verdict.TOO_LARGE),
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.delivery.intent import Memory, Number, Rows, Verdict
+from bridge.delivery.intent import IntentVerdict, Memory, Number, Rows
 from bridge.kafka import transactions
 from bridge.kafka.transactions import GATHER, Open, Run, Settle, State, Transactions
 from bridge.message import Message
@@ -120,7 +120,7 @@ def test_a_number_that_kafka_hides_is_said_and_its_messages_are_produced_again()
     machine.due_command()
     seen = {"spool": Number(6, "before")}
     assert machine.opened(seen, "", machine.now, hides=True) == Settle(False)
-    assert machine.verdict is Verdict.GONE
+    assert machine.verdict is IntentVerdict.GONE
 
 
 def test_a_commit_that_may_have_been_sent_twice_ends_its_producer() -> None:
@@ -351,7 +351,7 @@ def test_a_number_that_does_not_fit_is_noted_and_the_next_one_is_above_it() -> N
     machine = Machine(Memory("spool", 7, "before", 6, is_open=True))
     assert isinstance(machine.due_command(), Open)
     assert machine.opened({"spool": Number(50, "another")}, "", machine.now) == Settle(False)
-    assert machine.verdict is Verdict.AHEAD
+    assert machine.verdict is IntentVerdict.AHEAD
     machine.settled(machine.now)
     machine.give("a")
     assert machine.run_next().number == 51
@@ -366,4 +366,4 @@ def test_a_spool_that_was_begun_anew_has_no_number_of_the_old_one() -> None:
     machine.lost(machine.now, may_have_committed=True)
     assert isinstance(machine.due_command(), Open)
     machine.opened({"old": Number(7, "before"), "spool": Number(8, "run")}, "", machine.now)
-    assert machine.verdict is Verdict.COMMITTED
+    assert machine.verdict is IntentVerdict.COMMITTED
