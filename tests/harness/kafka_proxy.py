@@ -45,10 +45,14 @@ class KafkaProxy:
     """`chance`: of each request of a transaction, one in so many meets a fault. `faults` counts them.
 
     `requests` counts requests by api_key. Set `chance` to 0 to let all pass. `next`: the fault that the next
-    request with this api_key meets.
+    request with this api_key meets. `rate`: bytes/s that all requests together take on their way, if any.
     """
 
-    def __init__(self, hosts: Sequence[Host], seed: int, chance: float = 0.0) -> None:
+    def __init__(
+        self, hosts: Sequence[Host], seed: int, chance: float = 0.0, rate: float | None = None
+    ) -> None:
+        self._rate = rate
+        self._line_is_free_at = 0.0
         self.chance = chance
         self.faults: Counter[tuple[int, Fault]] = Counter()
         self.requests: Counter[int] = Counter()
@@ -94,6 +98,15 @@ class KafkaProxy:
             self.faults[api, fault] += 1
             return fault
 
+    def carry(self, size: int) -> None:
+        """Return once a request of this size is over the line."""
+        if self._rate is None:
+            return
+        with self._lock:
+            self._line_is_free_at = max(self._line_is_free_at, time.monotonic()) + size / self._rate
+            wait = self._line_is_free_at - time.monotonic()
+        time.sleep(wait)
+
     def seconds(self, least: float, most: float) -> float:
         with self._lock:
             return self._random.uniform(least, most)
@@ -129,6 +142,7 @@ class _Carried:
     def _requests(self) -> None:
         with suppress(OSError):
             while frame := _frame(self._client):
+                self._proxy.carry(len(frame))
                 api, _, correlation = _REQUEST.unpack_from(frame, _SIZE.size)
                 fault = self._proxy.draw(api)
                 if fault is Fault.REQUEST_LOST:

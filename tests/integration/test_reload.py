@@ -8,6 +8,7 @@ import pytest
 
 from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
+from tests.harness.kafka import KafkaCluster
 from tests.harness.verdict import Verdict
 from tests.integration.flow import assert_nothing_lost_or_doubled
 
@@ -70,6 +71,39 @@ def test_the_route_of_the_flow_itself_changes_its_topic(
     verdict: Verdict = flow.verdict
     assert not verdict.lost, verdict
     assert not verdict.doubled, verdict
+
+
+@pytest.mark.parametrize("qos", [1, 2])
+def test_with_delivery_exactly_once_the_bridge_is_killed_after_a_reload(
+    new_flow: Callable[..., Any], new_topic: Callable[..., str], kafka: KafkaCluster, qos: int
+) -> None:
+    """The start finds rows on disk that followed other routes; the first kills are while Kafka is away."""
+    exactly_once = {"kafka": {"delivery": "exactly-once"}}
+    with new_flow(rate=60.0, qos=qos, tables=exactly_once) as flow:
+        before = flow.bridge.settings.read_text()
+        other = new_topic()
+        own = flow.verifier._topics[0]
+        flow.verifier.follow(other)
+
+        def move_and_kill(topic: str) -> None:
+            flow.bridge.settings.write_text(before.replace(f'"topic" = "{own}"', f'"topic" = "{topic}"'))
+            reload(flow.bridge)
+            flow.devices.wait_sent(20)
+            flow.bridge.kill9()
+            flow.devices.wait_sent(20)
+            flow.bridge.start()
+            flow.bridge.wait_live()
+            flow.devices.wait_sent(20)
+
+        with kafka.all_dead():
+            for topic in (other, own, other):
+                move_and_kill(topic)
+        flow.goes_on()
+        for topic in (own, other, own):
+            move_and_kill(topic)
+            flow.goes_on()
+    assert not flow.verdict.lost, flow.verdict
+    assert not flow.verdict.doubled, flow.verdict
 
 
 def test_a_wrong_file_changes_nothing_and_what_needs_a_restart_is_said(new_flow: Callable[..., Any]) -> None:

@@ -104,6 +104,24 @@ def test_a_producer_that_has_sent_its_commit_twice_is_replaced(
     assert [record.value for record in records(kafka.bootstrap, topic)] == [b"1", b"2", b"3", b"4"]
 
 
+def test_a_record_that_takes_long_on_a_slow_line_is_delivered_once(
+    kafka: KafkaCluster, tmp_path: Path
+) -> None:
+    """9 s, with the options that docs/how-to/managed-kafka.md names for such a line."""
+    topic = "slow"
+    kafka.create_topic(topic, 1)
+    values = [b"1", Random(0).randbytes(900_000), b"3"]
+    options = {"request.timeout.ms": 30_000, "socket.timeout.ms": 60_000, "compression.type": "none"}
+    with KafkaProxy(NETWORK.kafka, seed=0, rate=100_000) as proxy:
+        settings = {"bootstrap_servers": proxy.bootstrap, "options": options}
+        with Drain(settings, tmp_path, topic) as drain:
+            drain.write(topic, values)
+            drain.until(lambda: drain.is_done, 60, "all is delivered")
+            assert not drain.failures
+            assert drain.cluster.transactions.failed_count == 0
+    assert_once_and_in_order(kafka.bootstrap, topic, values)
+
+
 def test_no_message_is_lost_doubled_or_reordered(
     kafka: KafkaCluster, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
