@@ -5,10 +5,10 @@ import pytest
 from bridge.delivery.intent import (
     Account,
     Intent,
+    IntentVerdict,
     Memory,
     Number,
     Row,
-    Verdict,
     from_json,
     from_metadata,
     judge,
@@ -24,32 +24,32 @@ MEMORY = Memory("spool", 7, RUN, 6, is_open=True)
 @pytest.mark.parametrize(
     ("found", "verdict"),
     [
-        (Number(7, RUN), Verdict.COMMITTED),
-        (Number(6, RUN), Verdict.NOT_COMMITTED),
-        (Number(5, RUN), Verdict.BEHIND),
-        (Number(8, RUN), Verdict.AHEAD),
-        (Number(7, "of a copy"), Verdict.AHEAD),
+        (Number(7, RUN), IntentVerdict.COMMITTED),
+        (Number(6, RUN), IntentVerdict.NOT_COMMITTED),
+        (Number(5, RUN), IntentVerdict.BEHIND),
+        (Number(8, RUN), IntentVerdict.AHEAD),
+        (Number(7, "of a copy"), IntentVerdict.AHEAD),
     ],
 )
 def test_only_the_intents_own_number_of_its_own_run_says_that_it_has_committed(
-    found: Number, verdict: Verdict
+    found: Number, verdict: IntentVerdict
 ) -> None:
     assert judge(MEMORY, {"spool": found, "other": Number(99, "x")}) is verdict
 
 
 def test_no_number_is_never_taken_for_one() -> None:
-    assert judge(MEMORY, {}) is Verdict.GONE
-    assert judge(MEMORY, {"other": Number(7, RUN)}) is Verdict.GONE
+    assert judge(MEMORY, {}) is IntentVerdict.GONE
+    assert judge(MEMORY, {"other": Number(7, RUN)}) is IntentVerdict.GONE
     never_confirmed = Memory("spool", 1, RUN, 0, is_open=True)
-    assert judge(never_confirmed, {}) is Verdict.NOT_COMMITTED
-    assert judge(Memory(), {}) is Verdict.NOT_COMMITTED
-    assert judge(Memory(), {"other": Number(7, RUN)}) is Verdict.OTHER
+    assert judge(never_confirmed, {}) is IntentVerdict.NOT_COMMITTED
+    assert judge(Memory(), {}) is IntentVerdict.NOT_COMMITTED
+    assert judge(Memory(), {"other": Number(7, RUN)}) is IntentVerdict.OTHER
 
 
 def test_a_person_is_told_what_may_double() -> None:
-    assert {verdict for verdict in Verdict if not verdict.is_loud} == {
-        Verdict.COMMITTED,
-        Verdict.NOT_COMMITTED,
+    assert {verdict for verdict in IntentVerdict if not verdict.is_loud} == {
+        IntentVerdict.COMMITTED,
+        IntentVerdict.NOT_COMMITTED,
     }
 
 
