@@ -22,8 +22,9 @@ def room(directory: Path, used: int, max_bytes: int, keep_free: int) -> tuple[in
     allowed = max_bytes - used
     free = free_bytes(directory)
     # SQLite writes a commit into its log, and later copies the commit into the file. On a disk without room
-    # for the copy, SQLite could never empty the log, so the bridge could not even delete.
-    fits = (free - keep_free) // 2
+    # for the copy, SQLite could never empty the log, so the bridge could not even delete. It writes whole
+    # pages, of which a row may leave nearly half empty.
+    fits = (free - keep_free) // 4
     if fits < allowed:
         return (
             fits,

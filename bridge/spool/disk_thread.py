@@ -320,6 +320,8 @@ class DiskThread:
             store.delete_in_pieces(self.undeleted, confirmed)
             self.undeleted = []
             results += self._commit(store, Job(), job)
+            with suppress(DiskFull):  # then less is unused than the next messages need
+                store.squeeze()
         except DiskFull:
             return ""
         except SpoolUnusable as error:
