@@ -91,7 +91,7 @@ def test_what_is_written_leaves_the_disk_room_to_take_it_out_of_the_log(
     """A full log that cannot be emptied could not even hold the deletes."""
     world = World(tmp_path)
     monkeypatch.setattr(disk_module, "free_bytes", lambda _: 1_000_000)
-    first, second = world.write(message(1, b"x" * 300_000), message(2, b"x" * 300_000))
+    first, second = world.write(message(1, b"x" * 200_000), message(2, b"x" * 200_000))
     assert world.result() == Written([("sensors", first)], [])
     refused = world.result()
     assert isinstance(refused, Refused)
