@@ -86,11 +86,10 @@ class TransactionalCluster:
         self._questions = TopicQuestions(settings, loop, self._look_at_answer)
         self.answers = self._questions.answers
         self.commits = Observations(SHORT)
-        self.rebuilds = 0
         self._delivered: list[Message] = []
         self._failures: list[Failure] = []
         self._machine = Transactions(uuid4().hex[:8], _rows_of)
-        self._was_opened = False
+        self._opened = 0  # producers
         self._tells = True  # log the next producer: it is the first one, or a log line said that one was lost
         self._spool: IntentLog | None = None
         self._waits_until = 0.0  # monotonic seconds; until then the thread wakes the loop
@@ -122,6 +121,10 @@ class TransactionalCluster:
         return len(self._machine.queue) + (len(running.messages) if running else 0)
 
     queued = producer_queue
+
+    @property
+    def rebuilds(self) -> int:
+        return max(0, self._opened - 1)
 
     @property
     def transactional(self) -> Self:
@@ -232,8 +235,7 @@ class TransactionalCluster:
         self._machine.settled(time.monotonic())
 
     def opened(self, found: Found) -> None:
-        self.rebuilds += self._was_opened
-        self._was_opened = True
+        self._opened += 1
         machine = self._machine
         spool, was_open = machine.memory.spool, machine.has_open
         command = machine.opened(

@@ -43,9 +43,8 @@ from bridge.loop import require_threads, start_thread
 from bridge.message import Message
 from bridge.settings import KafkaSettings
 
-TRANSACTION_TIMEOUT = (
-    20.0  # seconds, at least; so long a killed bridge's transaction holds up read_committed readers
-)
+# Seconds, at least; so long a killed bridge's transaction holds up read_committed readers.
+TRANSACTION_TIMEOUT = 20.0
 RESEND_AFTER = 2.0  # seconds, retry.backoff.ms: librdkafka sends a request again after that, less 20 %
 PROMPT = 0.75 * RESEND_AFTER  # seconds; a commit that takes less was sent once
 _LONGEST_TIMEOUT = 900.0  # seconds; Kafka refuses more (transaction.max.timeout.ms)

@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     def _each_message_fits_into_the_spool(self) -> "Settings":
         """In that mode a message that never fits would keep all later ones off the disk, and so off Kafka."""
         least = self.mqtt.max_packet_size + _EMPTY_SPOOL
-        if self.kafka.delivery == "exactly-once" and self.spool.max_bytes < least:
+        if self.kafka.is_exactly_once and self.spool.max_bytes < least:
             text = (
                 f"must be at least {SIZE.format(least)} with kafka.delivery exactly-once: each message goes"
                 f" through the spool, and one may have {SIZE.format(self.mqtt.max_packet_size)}"

@@ -177,11 +177,10 @@ class TransactionalSide(Protocol):
 class KafkaSide(Protocol):
     """The part of kafka.cluster.Cluster, or of TransactionalCluster, that is shown."""
 
-    rebuilds: int
-
+    @property
+    def rebuilds(self) -> int: ...
     @property
     def transactional(self) -> TransactionalSide | None: ...
-
     @property
     def brokers(self) -> Brokers: ...
     @property

@@ -3,25 +3,10 @@
 No acknowledged message is ever dropped. EMQ holds the others: a window of 32, and the rest in its queue.
 """
 
-import contextlib
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
-
 from tests.faults.chain import Chain, Flow
+from tests.harness.disk import disk_in_memory
 
 _SIZE = 2  # MB
-
-
-@contextlib.contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    place = directory / "disk"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_SIZE}m", "spool", place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def fill(flow: Flow) -> None:
@@ -32,7 +17,7 @@ def fill(flow: Flow) -> None:
 
 
 def outlives_a_full_disk(chain: Chain, keep_free: str | int) -> None:
-    with small_disk(chain.directory) as disk:
+    with disk_in_memory(chain.directory, _SIZE) as disk:
         with chain.flow(spool={"directory": disk, "keep_free": keep_free}) as flow:
             with chain.universe.cable_out(*chain.universe.kafka):
                 fill(flow)

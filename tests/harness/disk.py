@@ -1,4 +1,4 @@
-"""A small disk that can fail: ext4 in a file, on a loop device.
+"""A small disk that can fail: ext4 in a file, on a loop device; and one in memory.
 
     with Disk(tmp_path, megabytes=64) as disk:
         ...the bridge is started with spool.directory = disk.path...
@@ -26,6 +26,18 @@ _AT_ONCE = 1 << 20  # bytes
 
 class CannotMount(Exception):
     """This machine or this user cannot mount a disk. The text says why."""
+
+
+@contextmanager
+def disk_in_memory(directory: Path, megabytes: int) -> Iterator[Path]:
+    """A disk that programs can fill to the last byte. Yields its mount point."""
+    place = directory / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "spool", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 class Disk:

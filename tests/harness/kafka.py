@@ -244,11 +244,13 @@ class KafkaCluster:
             return sum(each.leader < 0 for topic in topics for each in topic.partitions.values())
         return 0
 
-    def tool(self, main: str, *arguments: str) -> str:
-        """Run one of Kafka's own command-line tools as a super user, by the name of its Java class. Returns
-        what it says on both streams. Raises CalledProcessError.
+    def tool(self, name: str, *arguments: str) -> str:
+        """Run one of Kafka's own command-line tools as a super user, by the name of its class in
+        org.apache.kafka.tools. Returns what it says on both streams. Raises CalledProcessError.
         """
-        command = self._java(main, "--bootstrap-server", self.bootstrap, *arguments)
+        command = self._java(
+            f"org.apache.kafka.tools.{name}", "--bootstrap-server", self.bootstrap, *arguments
+        )
         done = subprocess.run(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=True
         )

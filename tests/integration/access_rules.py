@@ -83,4 +83,4 @@ def allow(
 def grant(kafka: KafkaCluster, said: str) -> str:
     """Run the command that `said` names, by Kafka's own tool. Returns what that says."""
     (arguments,) = re.findall(r"kafka-acls\.sh (?:\.\.\. |--bootstrap-server \S+ )?(--add .*)", said)
-    return kafka.tool("org.apache.kafka.tools.AclCommand", *arguments.replace("NAME", "bridge").split())
+    return kafka.tool("AclCommand", *arguments.replace("NAME", "bridge").split())

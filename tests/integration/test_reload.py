@@ -10,7 +10,8 @@ from tests.harness.bridge import BridgeProcess
 from tests.harness.conditions import wait_until
 from tests.harness.kafka import KafkaCluster
 from tests.harness.verdict import Verdict
-from tests.integration.flow import assert_nothing_lost_or_doubled
+from tests.integration.flow import Flow, assert_nothing_lost_or_doubled
+from tests.integration.test_exactly_once import ON
 
 RELOADS = 20
 
@@ -19,6 +20,21 @@ def reload(bridge: BridgeProcess, event: str = "config.reloaded") -> dict[str, A
     with bridge.log_contains(event):
         bridge._signal(signal.SIGHUP)
     return bridge.entries(event)[-1]
+
+
+class FlowsRoute:
+    """The route of the flow itself. Its messages are in one of two topics: its `own` one, or the `other`."""
+
+    def __init__(self, flow: Flow, other: str) -> None:
+        self._bridge = flow.bridge
+        self._before = flow.bridge.settings.read_text()
+        self.own, self.other = flow.verifier._topics[0], other
+        flow.verifier.follow(other)
+
+    def leads_to(self, topic: str) -> None:
+        text = self._before.replace(f'"topic" = "{self.own}"', f'"topic" = "{topic}"')
+        self._bridge.settings.write_text(text)
+        assert reload(self._bridge)["changed"] == ["routes"]
 
 
 def route(name: str, filter_: str, topic: str) -> str:
@@ -58,14 +74,9 @@ def test_the_route_of_the_flow_itself_changes_its_topic(
 ) -> None:
     """Each message is in exactly one of the two topics. No order is promised between two topics."""
     with new_flow(rate=200.0, qos=qos) as flow:
-        before = flow.bridge.settings.read_text()
-        other = new_topic()
-        own = flow.verifier._topics[0]
-        flow.verifier.follow(other)
+        its = FlowsRoute(flow, new_topic())
         for number in range(RELOADS):
-            topic = own if number % 2 else other
-            flow.bridge.settings.write_text(before.replace(f'"topic" = "{own}"', f'"topic" = "{topic}"'))
-            assert reload(flow.bridge)["changed"] == ["routes"]
+            its.leads_to(its.own if number % 2 else its.other)
             flow.devices.wait_sent(20)
         flow.goes_on()
     verdict: Verdict = flow.verdict
@@ -78,16 +89,11 @@ def test_with_delivery_exactly_once_the_bridge_is_killed_after_a_reload(
     new_flow: Callable[..., Any], new_topic: Callable[..., str], kafka: KafkaCluster, qos: int
 ) -> None:
     """The start finds rows on disk that followed other routes; the first kills are while Kafka is away."""
-    exactly_once = {"kafka": {"delivery": "exactly-once"}}
-    with new_flow(rate=60.0, qos=qos, tables=exactly_once) as flow:
-        before = flow.bridge.settings.read_text()
-        other = new_topic()
-        own = flow.verifier._topics[0]
-        flow.verifier.follow(other)
+    with new_flow(rate=60.0, qos=qos, tables=ON) as flow:
+        its = FlowsRoute(flow, new_topic())
 
         def move_and_kill(topic: str) -> None:
-            flow.bridge.settings.write_text(before.replace(f'"topic" = "{own}"', f'"topic" = "{topic}"'))
-            reload(flow.bridge)
+            its.leads_to(topic)
             flow.devices.wait_sent(20)
             flow.bridge.kill9()
             flow.devices.wait_sent(20)
@@ -96,10 +102,10 @@ def test_with_delivery_exactly_once_the_bridge_is_killed_after_a_reload(
             flow.devices.wait_sent(20)
 
         with kafka.all_dead():
-            for topic in (other, own, other):
+            for topic in (its.other, its.own, its.other):
                 move_and_kill(topic)
         flow.goes_on()
-        for topic in (own, other, own):
+        for topic in (its.own, its.other, its.own):
             move_and_kill(topic)
             flow.goes_on()
     assert not flow.verdict.lost, flow.verdict

@@ -173,7 +173,7 @@ def test_kafkas_tools_take_each_command_of_the_pages(kafka: KafkaCluster) -> Non
     assert len(found) >= 5
     for command in sorted(found, key=lambda each: "--create" not in each):  # others change that topic
         tool, *arguments = shlex.split(command)
-        kafka.tool(f"org.apache.kafka.tools.{_TOOLS[tool]}", *arguments)
+        kafka.tool(_TOOLS[tool], *arguments)
 
 
 # -- one broker, with access rules -------------------------------------------------------------------------

@@ -533,16 +533,22 @@ def _send(simulation: Simulation, identifier: int) -> None:
     simulation.pump()
 
 
-def _connects_before_the_disk_knows_that_the_session_is_another() -> None:
-    """A session was lost, and its successor was made by a CONNECT that nobody answered. The first packet of
-    the next connection tells, but the connection ends before the disk knows, and the bridge as it connects.
-    """
+def _counted_up() -> Simulation:
+    """A live session whose broker is known to count upward."""
     simulation = Simulation(UPWARD, Random(0))
     simulation.lateness = 0.0
     simulation.connect()
     for identifier in range(1, 2 * WINDOW):
         _send(simulation, identifier)
         simulation.go_on(100)
+    return simulation
+
+
+def _connects_before_the_disk_knows_that_the_session_is_another() -> None:
+    """A session was lost, and its successor was made by a CONNECT that nobody answered. The first packet of
+    the next connection tells, but the connection ends before the disk knows, and the bridge as it connects.
+    """
+    simulation = _counted_up()
     simulation.lose_session(0)
     simulation.connect(answered=False)
     simulation.connect()
@@ -559,12 +565,7 @@ def test_a_standing_that_the_disk_says_too_late_is_said_anew_before_the_next_con
     """The disk stalls when it is to say that the session is known, and says so when the bridge has given up.
     The session is lost, its successor is made by a CONNECT, and the bridge is killed before the answer.
     """
-    simulation = Simulation(UPWARD, Random(0))
-    simulation.lateness = 0.0
-    simulation.connect()
-    for identifier in range(1, 2 * WINDOW):
-        _send(simulation, identifier)
-        simulation.go_on(100)
+    simulation = _counted_up()
     simulation.cut(0)
     with pytest.MonkeyPatch.context() as patch:
         write_now = simulation.journal._write_now

@@ -4,7 +4,6 @@ Without a bridge: the spool, on a small disk, and in place of Kafka a loop that 
 """
 
 import contextlib
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from bridge.message import Message
 from bridge.settings import SpoolSettings
 from bridge.spool.spool import Spool
 from tests.harness.conditions import wait_until
-from tests.harness.disk import CannotMount, Disk
+from tests.harness.disk import CannotMount, Disk, disk_in_memory
 
 TOPICS = 40
 _PATIENCE = 120.0  # seconds for the disk: a job on a full one syncs often, and a busy machine syncs slowly
@@ -40,12 +39,8 @@ def small(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Iterator[Path]:
-    """2 MB, all of which programs may fill."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "spool", tmp_path], check=True)
-    try:
-        yield tmp_path
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    with disk_in_memory(tmp_path, megabytes=2) as place:
+        yield place
 
 
 class World:

@@ -38,6 +38,11 @@ class World:
         self.ledger.settle(*messages)
         self.ledger.handed_over(len(self.ledger.take_settled()))
 
+    def release(self, number: int) -> None:
+        """The PUBREL of a message that the ledger knows."""
+        self.ledger.receive([Release(number)])
+        self.journal.release(number, is_known=True)
+
     def commit(self) -> list[tuple[int, bool]]:
         row = self.journal.take_row()
         body, count = row.packed(["a segment"])
@@ -67,8 +72,7 @@ def test_what_awaits_its_pubrel_stays_however_many_come_after_it() -> None:
     for number in range(3, 40):
         world.write(world.receive(number))
     assert {1, 2} <= set(world.recalled)
-    world.ledger.receive([Release(1)])
-    world.journal.release(1, is_known=True)
+    world.release(1)
     assert world.commit() == [(1, True)]
     for number in range(40, 60):
         world.write(world.receive(number))
@@ -162,8 +166,7 @@ def test_a_take_over_that_the_disk_could_not_write_is_written_before_the_next_co
 def test_a_disk_that_refuses_for_long_fills_no_memory() -> None:
     world = World()
     world.write(world.receive(1, qos=2))
-    world.ledger.receive([Release(1)])
-    world.journal.release(1, is_known=True)
+    world.release(1)
     failed = world.journal.take_row()
     pending = world.receive(2, 3, qos=2)
     for _ in range(100):
@@ -184,8 +187,7 @@ def test_a_disk_that_refuses_for_long_fills_no_memory() -> None:
 def test_what_is_skipped_while_the_disk_refuses_fills_no_memory_either() -> None:
     world = World()
     world.write(world.receive(7, qos=2))
-    world.ledger.receive([Release(7)])
-    world.journal.release(7, is_known=True)
+    world.release(7)
     failed = world.journal.take_row()
     for number in range(8, 208):
         message = world.receive(number % 100 + 100)[0]
